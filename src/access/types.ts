@@ -1,0 +1,65 @@
+import type { TurnRecord, Usage } from '../core/types.ts';
+import type { GatewayError } from '../errors.ts';
+import type { Credential } from '../upstream/types.ts';
+
+/** Who calls, after authentication. */
+export interface Principal {
+  readonly tenantId: string;
+  /** Who within the tenant (key id, JWT subject, SPIFFE id); resume tokens are bound to it. */
+  readonly subject: string;
+}
+
+/** What the transport knows of the caller. */
+export interface CallerFacts {
+  /** The value of the metadata key `authorization`, if there is one. */
+  readonly authorization: string | undefined;
+  /** The key `x-upstream-api-key`, when the caller passes its own provider credential. */
+  readonly upstreamKey: string | undefined;
+  readonly peerAddress: string;
+  /** Verified client certificate in DER, with mTLS only. */
+  readonly peerCertificate: Uint8Array | undefined;
+}
+
+export interface TurnAdmission {
+  readonly model: string | undefined;
+  readonly upstream: string | undefined;
+  readonly inputBytes: number;
+  readonly maxOutputTokens: number | undefined;
+  /** Response ids that the request names (explicit chain, `previous_response_id`). */
+  readonly responseIds: readonly string[];
+  readonly conversation: boolean;
+}
+
+/** A session's place under its tenant's limits. `release` is idempotent. */
+export interface SessionLease {
+  readonly principal: Principal;
+  readonly credential: Credential | undefined;
+  readonly captureContent: boolean;
+  /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
+  admitTurn(turn: TurnAdmission): TurnLease;
+  admitLane(): void;
+  laneClosed(): void;
+  /** The gateway handed out this id; the tenant may name it from now on. */
+  ownResponse(responseId: string): void;
+  release(): void;
+}
+
+export interface TurnLease {
+  /** Settles the reservation with what was used. Exactly one of the two is called, once. */
+  settle(record: TurnRecord): void;
+  abandon(): void;
+  lateUsage(usage: Usage): void;
+}
+
+export interface AccessControl {
+  /** Rejects with GatewayError UNAUTHENTICATED. */
+  authenticate(caller: CallerFacts): Promise<Principal>;
+  /** Throws GatewayError when the tenant may not open another session or use this upstream. */
+  admitSession(
+    principal: Principal,
+    request: { readonly upstream: string | undefined; readonly upstreamKey: string | undefined },
+  ): SessionLease;
+  /** Whether new work is refused now (memory above the high mark); undefined when all is well. */
+  overload(): GatewayError | undefined;
+  close(): Promise<void>;
+}

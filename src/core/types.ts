@@ -1,0 +1,345 @@
+/**
+ * The contract between the session core and everything around it. Times are milliseconds since the epoch,
+ * taken from a clock that never goes back; sizes are bytes of UTF-8 JSON.
+ */
+import type { GatewayError } from '../errors.ts';
+
+/** One event of the upstream as it came. `json()` parses once and remembers; delta events never call it. */
+export interface UpstreamFrame {
+  readonly type: string;
+  /** The upstream's lane name; undefined on the unnamed lane and on frames about the connection. */
+  readonly streamId: string | undefined;
+  readonly bytes: Uint8Array;
+  json(): Readonly<Record<string, unknown>>;
+}
+
+/** The body of `response.create`, split so that chaining and replay never re-encode what the client sent. */
+export interface CreateBody {
+  /** JSON name → raw JSON, in sending order, without type, stream_id, input, previous_response_id, stream. */
+  readonly fields: ReadonlyMap<string, string>;
+  /** Raw JSON of each input item. */
+  readonly input: readonly string[];
+  readonly previousResponseId: string | undefined;
+  readonly model: string | undefined;
+  /** The upstream's default is true. */
+  readonly store: boolean;
+  /** False asks for a warm-up. */
+  readonly generate: boolean;
+  readonly usesConversation: boolean;
+}
+
+export type Chain =
+  | { readonly kind: 'automatic' }
+  | { readonly kind: 'newConversation' }
+  | { readonly kind: 'from'; readonly responseId: string };
+
+export interface TraceContext {
+  readonly traceparent: string;
+  readonly tracestate?: string;
+  readonly baggage?: string;
+}
+
+export interface StartTurn {
+  readonly kind: 'startTurn';
+  readonly laneId: string;
+  readonly turnId: string;
+  readonly create: CreateBody;
+  readonly chain: Chain;
+  readonly inputMode: 'incremental' | 'fullHistory';
+  readonly timeoutMs: number | undefined;
+  readonly waitOnRateLimit: boolean;
+  readonly traceContext: TraceContext | undefined;
+}
+
+export interface SteerTurn {
+  readonly kind: 'steerTurn';
+  readonly laneId: string;
+  /** Undefined: whatever turn runs on the lane. */
+  readonly turnId: string | undefined;
+  /** Raw JSON of each user message. */
+  readonly input: readonly string[];
+}
+
+export interface CancelTurn {
+  readonly kind: 'cancelTurn';
+  readonly laneId: string;
+  readonly turnId: string;
+}
+
+/** What a link can do; from the provider's description and the transport that was reached. */
+export interface LinkCapabilities {
+  readonly transport: 'websocket' | 'sse';
+  /** Whether lanes are named upstream (`stream_id`); if not, a link serves one lane. */
+  readonly multiplexed: boolean;
+  /** Turns in flight over all lanes of the link. 16 at OpenAI. */
+  readonly maxInFlight: number;
+  /** Distinct lane names in the link's life, the unnamed lane not counted. 32 at OpenAI. */
+  readonly maxNamedLanes: number;
+  /** Whether the link remembers responses that were not stored (the connection-local cache). */
+  readonly keepsUnstored: boolean;
+  /** Whether `store: true` responses can be continued by id from another link. */
+  readonly storesResponses: boolean;
+  readonly steering: boolean;
+  readonly warmUp: boolean;
+  /** Age at which the upstream ends the link. */
+  readonly maxAgeMs: number;
+  /** Age at which rotation starts; jitter is the core's. Undefined: never. */
+  readonly rotateAfterMs: number | undefined;
+  readonly maxFrameBytes: number;
+}
+
+/** Who answered a dial; for telemetry and for pinning follow-up links to the same upstream. */
+export interface LinkRoute {
+  readonly upstream: string;
+  readonly provider: string;
+  readonly serverAddress: string;
+  readonly serverPort: number;
+  /** True when the link came ready from the pool. */
+  readonly pooled: boolean;
+}
+
+/** Why a link never came up or went away. */
+export interface LinkDown {
+  readonly during: 'dial' | 'open';
+  readonly error: GatewayError;
+  readonly closeCode?: number;
+  readonly httpStatus?: number;
+  /** Dialling again will not help until the operator changes something (bad key, bad URL). */
+  readonly permanent: boolean;
+  readonly retryAfterMs?: number;
+}
+
+export type Input =
+  | StartTurn
+  | SteerTurn
+  | CancelTurn
+  /** A request that failed before it reached the core (translation, limits): becomes a turn-level failure. */
+  | {
+      readonly kind: 'refuse';
+      readonly laneId: string;
+      readonly turnId: string;
+      readonly error: GatewayError;
+    }
+  | { readonly kind: 'ack'; readonly seq: number }
+  /** A client stream begins to listen, after `lastSeq` if it resumes. */
+  | { readonly kind: 'attach'; readonly lastSeq: number | undefined }
+  /** The client stream is gone; the grace time starts. */
+  | { readonly kind: 'detach' }
+  /** The client sends no more; running turns finish, then the session ends. */
+  | { readonly kind: 'halfClose' }
+  | {
+      readonly kind: 'linkUp';
+      readonly linkId: number;
+      readonly capabilities: LinkCapabilities;
+      readonly route: LinkRoute;
+    }
+  | { readonly kind: 'linkDown'; readonly linkId: number; readonly down: LinkDown }
+  | { readonly kind: 'frame'; readonly linkId: number; readonly frame: UpstreamFrame }
+  /** The link's send buffer is full / has room again. */
+  | { readonly kind: 'linkBlocked'; readonly linkId: number }
+  | { readonly kind: 'linkWritable'; readonly linkId: number }
+  /** The gateway goes down: running turns may finish until the deadline. */
+  | { readonly kind: 'drain'; readonly deadlineMs: number }
+  /** End at once. Every turn fails with the error. */
+  | { readonly kind: 'terminate'; readonly error: GatewayError }
+  | { readonly kind: 'time' };
+
+export type DialPurpose = 'session' | 'lanes' | 'recovery' | 'rotation';
+
+export type Output =
+  | {
+      readonly kind: 'dial';
+      readonly linkId: number;
+      readonly purpose: DialPurpose;
+      /** 0 for the first try since the last link that came up. */
+      readonly attempt: number;
+    }
+  /** One frame for the upstream. `create` is set when it starts a response (an SSE link needs to know). */
+  | {
+      readonly kind: 'send';
+      readonly linkId: number;
+      readonly text: string;
+      readonly turnId: string;
+      readonly traceContext: TraceContext | undefined;
+    }
+  /** SSE links only: give up one lane's running request. */
+  | { readonly kind: 'closeLink'; readonly linkId: number; readonly code: number; readonly reason: string }
+  | { readonly kind: 'pauseLink'; readonly linkId: number }
+  | { readonly kind: 'resumeLink'; readonly linkId: number }
+  | { readonly kind: 'goAway'; readonly reason: 'draining' | 'maxAge'; readonly timeLeftMs: number }
+  /** The client stream ends: OK without error. `resumable`: the session itself waits for a resume. */
+  | { readonly kind: 'endStream'; readonly error: GatewayError | undefined; readonly resumable: boolean }
+  /** The session is over; nothing more will come. */
+  | { readonly kind: 'closed' }
+  | { readonly kind: 'fact'; readonly fact: Fact };
+
+export type TurnOutcome = 'COMPLETED' | 'INCOMPLETE' | 'FAILED' | 'CANCELLED' | 'DEADLINE_EXCEEDED';
+export type ReplayVerdict = 'SAFE' | 'UNSAFE' | 'UNKNOWN';
+export type TurnPhase = 'NOT_SENT' | 'SENT' | 'CREATED' | 'OUTPUT_STARTED';
+
+export interface TurnFailed {
+  readonly error: GatewayError;
+  readonly replay: ReplayVerdict;
+  readonly phase: TurnPhase;
+}
+
+export type NoticeKind =
+  | 'recovered'
+  | 'rotated'
+  | 'replayed'
+  | 'full_input_sent'
+  | 'transcript_dropped'
+  | 'rate_limited'
+  | 'steer_lost'
+  | 'upstream_changed';
+
+export interface Notice {
+  readonly kind: NoticeKind;
+  /** Why, from a short closed list per kind, e.g. `previous_response_not_found`, `link_lost`. */
+  readonly reason: string;
+  readonly replayedBytes: number;
+  readonly elapsedMs: number;
+}
+
+/**
+ * One event for the client. Exactly one of `frame`, `turnFailed`, `notice` is set, but a terminal that the
+ * upstream sent as an error carries both `frame` and `turnFailed`.
+ */
+export interface SessionEvent {
+  readonly seq: number;
+  readonly laneId: string;
+  readonly turnId: string;
+  /** The upstream's name, or `gateway.turn.failed`, `gateway.request.rejected`, `gateway.notice`. */
+  readonly type: string;
+  /** On the last event of a turn, and only there. */
+  readonly outcome: TurnOutcome | undefined;
+  readonly frame: UpstreamFrame | undefined;
+  readonly turnFailed: TurnFailed | undefined;
+  readonly notice: Notice | undefined;
+  readonly byteLength: number;
+}
+
+export interface Usage {
+  readonly inputTokens: number;
+  readonly cachedInputTokens: number;
+  readonly cacheWriteTokens: number;
+  readonly outputTokens: number;
+  readonly reasoningTokens: number;
+}
+
+/** Everything about a turn that telemetry and limits want, told once, at its end. */
+export interface TurnRecord {
+  readonly laneId: string;
+  readonly turnId: string;
+  readonly outcome: TurnOutcome;
+  readonly failed: TurnFailed | undefined;
+  readonly acceptedAtMs: number;
+  readonly sentAtMs: number | undefined;
+  readonly createdAtMs: number | undefined;
+  readonly firstOutputAtMs: number | undefined;
+  readonly lastOutputAtMs: number | undefined;
+  readonly endedAtMs: number;
+  readonly outputEvents: number;
+  readonly events: number;
+  readonly requestModel: string | undefined;
+  readonly responseModel: string | undefined;
+  readonly responseId: string | undefined;
+  readonly serviceTier: string | undefined;
+  readonly finishReason: string | undefined;
+  readonly usage: Usage | undefined;
+  /** Bytes of all frames written for this turn. */
+  readonly bytesUp: number;
+  /** What the same turn had cost with the whole context as input. */
+  readonly fullContextBytes: number;
+  readonly bytesDown: number;
+  readonly toolCalls: number;
+  readonly replays: number;
+  readonly sends: number;
+  readonly route: LinkRoute | undefined;
+  readonly warmUp: boolean;
+}
+
+export type Fact =
+  | {
+      readonly kind: 'turnAccepted';
+      readonly laneId: string;
+      readonly turnId: string;
+      readonly model: string | undefined;
+      readonly traceContext: TraceContext | undefined;
+      readonly atMs: number;
+    }
+  | { readonly kind: 'turnSent'; readonly turnId: string; readonly linkId: number; readonly atMs: number }
+  /** `responseId` is now known to belong to this session. Automatic successors report here too. */
+  | {
+      readonly kind: 'responseCreated';
+      readonly turnId: string;
+      readonly responseId: string;
+      readonly atMs: number;
+    }
+  | { readonly kind: 'firstOutput'; readonly turnId: string; readonly atMs: number }
+  | { readonly kind: 'toolCalled'; readonly turnId: string; readonly name: string; readonly atMs: number }
+  | { readonly kind: 'turnEnded'; readonly record: TurnRecord }
+  /** Usage of a turn whose client had already heard its outcome (cancelled, timed out). */
+  | { readonly kind: 'lateUsage'; readonly turnId: string; readonly usage: Usage }
+  | { readonly kind: 'laneOpened' | 'laneClosed'; readonly laneId: string }
+  | {
+      readonly kind: 'linkDialing';
+      readonly linkId: number;
+      readonly purpose: DialPurpose;
+      readonly atMs: number;
+    }
+  | { readonly kind: 'linkUp'; readonly linkId: number; readonly route: LinkRoute; readonly atMs: number }
+  | {
+      readonly kind: 'linkDown';
+      readonly linkId: number;
+      readonly reason: string;
+      readonly closeCode: number | undefined;
+      readonly atMs: number;
+    }
+  | {
+      readonly kind: 'recovered' | 'rotated' | 'replayed';
+      readonly linkId: number;
+      readonly turnId: string | undefined;
+      readonly reason: string;
+      readonly bytes: number;
+      readonly startedAtMs: number;
+      readonly endedAtMs: number;
+    }
+  | { readonly kind: 'paused' | 'unpaused'; readonly bufferedBytes: number; readonly atMs: number };
+
+/** A share of the process-wide memory for transcripts. */
+export interface ByteBudget {
+  /** False: nothing was taken. */
+  tryTake(bytes: number): boolean;
+  give(bytes: number): void;
+}
+
+export interface SessionOptions {
+  /** In [0, 1); injected so that a schedule replays from its seed. */
+  readonly random: () => number;
+  readonly transcriptBudget: ByteBudget;
+  readonly limits: SessionLimits;
+}
+
+export interface SessionLimits {
+  /** Events not yet taken by the client's stream; above it the links pause. */
+  readonly maxBufferedBytes: number;
+  /** Events kept after they were taken, for a resume. */
+  readonly maxResumeBytes: number;
+  readonly maxTranscriptBytes: number;
+  readonly maxQueuedTurnsPerLane: number;
+  readonly maxLanes: number;
+  readonly maxLinks: number;
+  readonly maxFrameBytes: number;
+  /** How long a session waits for its client to come back. */
+  readonly resumeGraceMs: number;
+  /** How long a client may let the buffer stay full before its stream is cut. */
+  readonly slowClientTimeoutMs: number;
+  readonly steerSettleMs: number;
+  readonly redialMinMs: number;
+  readonly redialMaxMs: number;
+  /** Dials in a row that may fail before waiting turns fail. */
+  readonly maxDialAttempts: number;
+  /** Turns without their own timeout end after this; undefined: never. */
+  readonly defaultTurnTimeoutMs: number | undefined;
+}
