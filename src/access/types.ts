@@ -7,6 +7,11 @@ export interface Principal {
   readonly tenantId: string;
   /** Who within the tenant (key id, JWT subject, SPIFFE id); resume tokens are bound to it. */
   readonly subject: string;
+  /**
+   * When the proof of identity ends (JWT `exp`, key or certificate validity), milliseconds since the epoch.
+   * Turns after that are refused UNAUTHENTICATED until the caller resumes with a fresh proof.
+   */
+  readonly expiresAtMs?: number;
 }
 
 /** What the transport knows of the caller. */
@@ -28,6 +33,8 @@ export interface TurnAdmission {
   /** Response ids that the request names (explicit chain, `previous_response_id`). */
   readonly responseIds: readonly string[];
   readonly conversation: boolean;
+  /** Whether the input names items by reference (`item_reference`): the gateway cannot tell whose they are. */
+  readonly itemReferences?: boolean;
 }
 
 /** A session's place under its tenant's limits. `release` is idempotent. */
@@ -39,6 +46,8 @@ export interface SessionLease {
   admitTurn(turn: TurnAdmission): TurnLease;
   admitLane(): void;
   laneClosed(): void;
+  /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */
+  renew(principal: Principal): void;
   /** The gateway handed out this id; the tenant may name it from now on. */
   ownResponse(responseId: string): void;
   release(): void;
