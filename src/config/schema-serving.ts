@@ -1,0 +1,121 @@
+import * as z from 'zod';
+import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
+import { byteSize, duration, formatByteSize, formatDuration } from './units.ts';
+
+/**
+ * Larger than the upstream's 16 MiB frame: typed messages with images carry base64 text, and the gateway's own,
+ * precise refusal (FRAME_TOO_LARGE on the turn) is better than the transport's on the stream.
+ */
+const DEFAULT_MAX_MESSAGE = '20MiB';
+/** Balancers drop idle connections after 60 s or more; two pings fit. */
+const DEFAULT_KEEPALIVE_TIME = '30s';
+const DEFAULT_KEEPALIVE_TIMEOUT = '10s';
+/** One stream is one session: this bounds what a single connection can open. */
+const DEFAULT_MAX_STREAMS_PER_CONNECTION = 1_000;
+/** A stream that says nothing costs a socket only, yet must not stay for ever. */
+const DEFAULT_OPEN_TIMEOUT = '10s';
+/** Certificates are replaced by rename or by Kubernetes' symlinks; looking is cheap. */
+const DEFAULT_CERTIFICATE_REFRESH = '30s';
+
+export const grpcSchema = z.strictObject({
+  max_message: byteSize({ min: '64KiB', max: '256MiB' })
+    .prefault(DEFAULT_MAX_MESSAGE)
+    .describe('Largest message from a client.'),
+  max_streams_per_connection: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(DEFAULT_MAX_STREAMS_PER_CONNECTION)
+    .describe('Streams that one connection may have open at once.'),
+  open_timeout: duration({ min: '100ms' })
+    .prefault(DEFAULT_OPEN_TIMEOUT)
+    .describe('Time for the first message of a stream.'),
+  keepalive_time: duration({ min: '1s' })
+    .prefault(DEFAULT_KEEPALIVE_TIME)
+    .describe('Pause between HTTP/2 pings to the client.'),
+  keepalive_timeout: duration({ min: '100ms' })
+    .prefault(DEFAULT_KEEPALIVE_TIMEOUT)
+    .describe('Time for the answer to a ping before the connection is given up.'),
+  max_connection_age: duration({ min: '1s' })
+    .optional()
+    .describe('Age at which a connection gets GoAway, so that clients spread out again. Unset: never.'),
+  max_connection_age_grace: duration()
+    .optional()
+    .describe('Time that streams get to end after max_connection_age. Unset: as long as they need.'),
+  reflection: z
+    .boolean()
+    .default(true)
+    .describe('Serve grpc.reflection.v1, which grpcurl needs to find the methods.'),
+  channelz: z.boolean().default(false).describe('Serve grpc.channelz.v1. Costs a little on each call.'),
+});
+
+export const tlsSchema = z.strictObject({
+  cert_file: z.string().describe('Certificate chain, PEM. Read again when it changes.'),
+  key_file: z.string().describe('Private key, PEM. Read again when it changes.'),
+  client_ca_file: z.string().optional().describe('CA for client certificates, PEM. Turns mTLS on.'),
+  require_client_cert: z
+    .boolean()
+    .default(true)
+    .describe('With client_ca_file: refuse clients without a certificate.'),
+  refresh_interval: duration({ min: '1s' })
+    .prefault(DEFAULT_CERTIFICATE_REFRESH)
+    .describe('How often the files are looked at.'),
+});
+
+/** All sessions of a process together; a container of 2 GiB keeps room for the rest. */
+const DEFAULT_TRANSCRIPT_BUDGET = '512MiB';
+
+/** The defaults, with their reasons, stand in core/limits.ts. */
+const limits = DEFAULT_SESSION_LIMITS;
+
+export const sessionSchema = z.strictObject({
+  max_buffered: byteSize({ min: '16KiB' })
+    .prefault(formatByteSize(limits.maxBufferedBytes))
+    .describe('Events waiting for a slow client, per session; above it the upstream is paused.'),
+  max_resume: byteSize()
+    .prefault(formatByteSize(limits.maxResumeBytes))
+    .describe('Events kept for a resume, per session.'),
+  max_transcript: byteSize()
+    .prefault(formatByteSize(limits.maxTranscriptBytes))
+    .describe('Conversation kept for recovery, per session.'),
+  transcript_budget: byteSize()
+    .prefault(DEFAULT_TRANSCRIPT_BUDGET)
+    .describe('Conversations kept for recovery, all sessions of a process together.'),
+  max_queued_turns_per_lane: z
+    .int()
+    .min(1)
+    .default(limits.maxQueuedTurnsPerLane)
+    .describe('Turns that wait on a lane before further ones are refused.'),
+  max_lanes: z.int().min(1).default(limits.maxLanes).describe('Lanes of a session.'),
+  max_links: z
+    .int()
+    .min(1)
+    .default(limits.maxLinks)
+    .describe('Upstream connections that a session may have at once.'),
+  max_frame: byteSize({ min: '64KiB' })
+    .prefault(formatByteSize(limits.maxFrameBytes))
+    .describe('Largest frame sent upstream; a larger turn is refused before it is sent.'),
+  resume_grace: duration()
+    .prefault(formatDuration(limits.resumeGraceMs))
+    .describe('How long a session waits for its client to come back.'),
+  slow_client_timeout: duration({ min: '1s' })
+    .prefault(formatDuration(limits.slowClientTimeoutMs))
+    .describe('How long the buffer may stay full before the stream is cut (and can be resumed).'),
+  steer_settle: duration({ min: '100ms' })
+    .prefault(formatDuration(limits.steerSettleMs))
+    .describe('How long a lane waits for the turn that follows an accepted steer.'),
+  redial_min: duration({ min: '1ms' })
+    .prefault(formatDuration(limits.redialMinMs))
+    .describe('First delay before an upstream is dialled again; doubles, with jitter.'),
+  redial_max: duration({ min: '1ms' })
+    .prefault(formatDuration(limits.redialMaxMs))
+    .describe('Longest such delay.'),
+  max_dial_attempts: z
+    .int()
+    .min(1)
+    .default(limits.maxDialAttempts)
+    .describe('Dials in a row that may fail before waiting turns fail.'),
+  default_turn_timeout: duration({ min: '1s' })
+    .optional()
+    .describe('Time limit of turns that do not bring their own. Unset: none.'),
+});

@@ -1,0 +1,67 @@
+import * as z from 'zod';
+import { authSchema, limitsSchema, tenantsSchema } from './schema-access.ts';
+import { grpcSchema, sessionSchema, tlsSchema } from './schema-serving.ts';
+import { simulatorSchema } from './schema-simulator.ts';
+import { telemetrySchema } from './schema-telemetry.ts';
+import { upstreamListSchema, upstreamSchema } from './schema-upstream.ts';
+import { duration, hostPort } from './units.ts';
+
+/** Loopback, so that a first try never opens a port to the network; containers set 0.0.0.0. */
+const DEFAULT_LISTEN = '127.0.0.1:50051';
+/** 9464 is the port that OpenTelemetry's Prometheus exporters use. */
+const DEFAULT_ADMIN_LISTEN = '127.0.0.1:9464';
+/** One process serves thousands of sessions; more are for machines with cores to spare. */
+const DEFAULT_WORKERS = 1;
+/** Under Kubernetes' own 30 s, so that turns are ended by us, with a reason, not by SIGKILL. */
+const DEFAULT_DRAIN_TIMEOUT = '25s';
+
+const adminSchema = z.strictObject({
+  listen: hostPort()
+    .prefault(DEFAULT_ADMIN_LISTEN)
+    .describe('Address of the admin HTTP server: health, metrics, sessions, log level. Plain HTTP.'),
+  token_file: z
+    .string()
+    .optional()
+    .describe('File with a bearer token that every admin path but /healthz, /readyz and /metrics asks for.'),
+  allowed_hosts: z
+    .array(z.string())
+    .default([])
+    .describe('Host names that the admin server answers to, besides localhost and IP addresses.'),
+});
+
+const drainSchema = z.strictObject({
+  delay: duration()
+    .prefault('0s')
+    .describe('Time between "not ready" and GoAway on SIGTERM, for load balancers to notice.'),
+  timeout: duration()
+    .prefault(DEFAULT_DRAIN_TIMEOUT)
+    .describe('Time that running turns get to finish after GoAway.'),
+});
+
+/** The whole configuration; the keys are spelled as in the YAML file. Durations are milliseconds, sizes bytes. */
+export const configShape = {
+  listen: hostPort().prefault(DEFAULT_LISTEN).describe('Address of the gRPC server.'),
+  workers: z
+    .int()
+    .min(1)
+    .max(256)
+    .default(DEFAULT_WORKERS)
+    .describe('Processes that share the port. Each holds its own sessions.'),
+  admin: adminSchema.prefault({}),
+  upstream: upstreamSchema.optional().describe('The upstream, when there is only one.'),
+  upstreams: upstreamListSchema,
+  grpc: grpcSchema.prefault({}),
+  tls: tlsSchema.optional().describe('Serve TLS. Without it the gRPC server is plain.'),
+  session: sessionSchema.prefault({}),
+  auth: authSchema,
+  tenants: tenantsSchema,
+  limits: limitsSchema.prefault({}).describe('Limits of the process, over all tenants.'),
+  drain: drainSchema.prefault({}),
+  telemetry: telemetrySchema.prefault({}),
+  simulator: simulatorSchema.prefault({}),
+} as const;
+
+export const configSchema = z.strictObject(configShape);
+
+export type GatewayConfig = z.output<typeof configSchema>;
+export type ConfigInput = z.input<typeof configSchema>;
