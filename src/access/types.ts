@@ -42,6 +42,8 @@ export interface SessionLease {
   readonly principal: Principal;
   readonly credential: Credential | undefined;
   readonly captureContent: boolean;
+  /** The upstream to dial; undefined: the routing rules choose. */
+  readonly upstream: string | undefined;
   /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
   admitTurn(turn: TurnAdmission): TurnLease;
   admitLane(): void;

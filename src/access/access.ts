@@ -1,0 +1,104 @@
+import { GatewayError } from '../errors.ts';
+import { createAuthenticate } from './auth/authenticate.ts';
+import { leaseSession } from './lease.ts';
+import { Ledger, type LedgerCounts } from './limits.ts';
+import { createMemoryGuard } from './memory-guard.ts';
+import {
+  type AccessOptions,
+  AccessOptionsError,
+  DEFAULT_OWNED_ID_BYTES,
+  DEFAULT_PROCESS_LIMITS,
+} from './options.ts';
+import { Tenant, type TenantContext } from './tenant.ts';
+import type { AccessControl } from './types.ts';
+
+/** What operators may see; no names of callers, no ids, no keys. */
+export interface AccessStats {
+  readonly process: LedgerCounts;
+  readonly tenants: Readonly<Record<string, TenantStats>>;
+  /** Share of the memory limit at the last sample, 0 to 1. */
+  readonly memoryShare: number;
+}
+
+export interface TenantStats extends LedgerCounts {
+  readonly ownedIdBytes: number;
+  /** Used of the current windows, for rates that have a limit. */
+  readonly used: Ledger['used'];
+}
+
+/** Throws AccessOptionsError. `close` stops the timers, all of which let the process end. */
+export function createAccessControl(options: AccessOptions): AccessControl & { stats(): AccessStats } {
+  const now = options.now ?? Date.now;
+  const warn = options.onWarning ?? (() => undefined);
+  const tenants = openTenants(options, {
+    upstreamNames: options.upstreamNames,
+    routeUpstream: options.routeUpstream ?? (() => undefined),
+    maxOwnedIdBytes: options.maxOwnedIdBytes ?? DEFAULT_OWNED_ID_BYTES,
+    now,
+    warn,
+  });
+  const authenticate = createAuthenticate({
+    methods: options.auth,
+    loopbackOnly: options.loopbackOnly,
+    tenantIds: new Set(tenants.keys()),
+    now,
+    warn,
+  });
+  const processLedger = new Ledger('process', { ...DEFAULT_PROCESS_LIMITS, ...options.processLimits });
+  const guard = createMemoryGuard(options.memoryGuard ?? {}, warn);
+  const isForeign = (responseId: string, mine: Tenant): boolean =>
+    [...tenants.values()].some((tenant) => tenant !== mine && tenant.owned.has(responseId));
+
+  return {
+    authenticate,
+
+    admitSession(principal, request) {
+      const tenant = tenants.get(principal.tenantId);
+      if (tenant === undefined)
+        throw new GatewayError('PERMISSION_DENIED', 'this tenant may not open sessions');
+      const overloaded = guard.overload();
+      if (overloaded !== undefined) throw overloaded;
+      const upstream = tenant.upstreamFor(request.upstream, undefined);
+      const credential = tenant.credentialFor(upstream, request.upstreamKey);
+      return leaseSession(principal, {
+        tenant,
+        process: processLedger,
+        credential,
+        upstream,
+        overload: guard.overload,
+        isForeign,
+        now,
+      });
+    },
+
+    overload: guard.overload,
+
+    close() {
+      guard.close();
+      processLedger.close();
+      for (const tenant of tenants.values()) tenant.ledger.close();
+      return Promise.resolve();
+    },
+
+    stats: () => ({
+      process: processLedger.counts,
+      tenants: Object.fromEntries(
+        [...tenants.values()].map(({ id, ledger, owned }) => [
+          id,
+          { ...ledger.counts, ownedIdBytes: owned.bytes, used: ledger.used },
+        ]),
+      ),
+      memoryShare: guard.share,
+    }),
+  };
+}
+
+function openTenants(options: AccessOptions, context: TenantContext): ReadonlyMap<string, Tenant> {
+  if (options.tenants.length === 0) throw new AccessOptionsError('tenants', 'is empty: nobody could call');
+  const tenants = new Map<string, Tenant>();
+  options.tenants.forEach((tenant, at) => {
+    if (tenants.has(tenant.id)) throw new AccessOptionsError(`tenants[${at}].id`, 'is already taken');
+    tenants.set(tenant.id, new Tenant(tenant, `tenants[${at}]`, context));
+  });
+  return tenants;
+}

@@ -1,0 +1,123 @@
+import { X509Certificate } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { GatewayError } from '../../errors.ts';
+import { AccessOptionsError, type AccessWarning, type AuthMethod } from '../options.ts';
+import type { CallerFacts, Principal } from '../types.ts';
+import { apiKeys } from './api-keys.ts';
+import { jwt } from './jwt.ts';
+import type { Method, Presented } from './method.ts';
+import { mtls } from './mtls.ts';
+
+/** Every refusal takes at least this long, so that its time does not tell how far the proof got. */
+export const REFUSAL_FLOOR_MS = 50;
+
+/** The longest bearer that is looked at; JWTs with many groups stay well under it. */
+const MAX_AUTHORIZATION_CHARS = 16 * 1024;
+
+export interface AuthenticateOptions {
+  readonly methods: readonly AuthMethod[];
+  readonly loopbackOnly: boolean;
+  readonly tenantIds: ReadonlySet<string>;
+  readonly now: () => number;
+  readonly warn: (warning: AccessWarning) => void;
+}
+
+export function createAuthenticate(
+  options: AuthenticateOptions,
+): (caller: CallerFacts) => Promise<Principal> {
+  if (options.methods.length === 0) throw new AccessOptionsError('auth', 'is empty: nobody could call');
+  const methods = options.methods.map((method, at) => open(method, `auth[${at}]`, options));
+  return async (caller) => {
+    const startedAtMs = performance.now();
+    const principal = await decide(methods, caller, options.now());
+    if (principal !== undefined && options.tenantIds.has(principal.tenantId)) return principal;
+    await delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
+    throw new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated');
+  };
+}
+
+async function decide(
+  methods: readonly Method[],
+  caller: CallerFacts,
+  nowMs: number,
+): Promise<Principal | undefined> {
+  const presented = take(caller);
+  if (presented === undefined) return undefined;
+  const method = methods.find((candidate) => candidate.fits(presented));
+  return method?.verify(presented, nowMs);
+}
+
+/** Undefined: what is shown is not even well formed. */
+function take(caller: CallerFacts): Presented | undefined {
+  const { authorization, peerCertificate } = caller;
+  if (authorization !== undefined && authorization.length > MAX_AUTHORIZATION_CHARS) return undefined;
+  const bearer = authorization === undefined ? undefined : /^bearer +(\S+)$/i.exec(authorization)?.[1];
+  try {
+    return {
+      bearer,
+      authorization: authorization !== undefined,
+      certificate: peerCertificate === undefined ? undefined : new X509Certificate(peerCertificate),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function open(method: AuthMethod, path: string, options: AuthenticateOptions): Method {
+  checkTenants(method, path, options.tenantIds);
+  switch (method.kind) {
+    case 'apiKeys':
+      return apiKeys(method, path);
+    case 'jwt':
+      return jwt(method, path, options.warn);
+    case 'mtls':
+      return mtls(method, path);
+    case 'none':
+      return none(method.tenant, method.force === true, path, options);
+  }
+}
+
+function none(tenantId: string, force: boolean, path: string, options: AuthenticateOptions): Method {
+  if (!options.loopbackOnly && !force) {
+    throw new AccessOptionsError(
+      path,
+      'lets everybody in, and a listener is not on loopback; force it if you mean it',
+    );
+  }
+  const principal: Principal = { tenantId, subject: 'anonymous' };
+  options.warn(
+    options.loopbackOnly
+      ? { code: 'AUTH_NONE', message: 'every process on this host may call: auth is none' }
+      : {
+          code: 'AUTH_NONE_FORCED',
+          message: 'everybody who reaches the listener may call: auth is none, forced',
+        },
+  );
+  const alone = options.methods.length === 1;
+  return {
+    // Beside other methods, a mistyped key is a mistake and not an anonymous caller.
+    fits: ({ authorization }) => alone || !authorization,
+    verify: () => Promise.resolve(principal),
+  };
+}
+
+/** Names that the options themselves hold; a tenant from a claim is checked at the call. */
+function checkTenants(method: AuthMethod, path: string, known: ReadonlySet<string>): void {
+  for (const [where, tenant] of namedTenants(method)) {
+    if (!known.has(tenant)) throw new AccessOptionsError(`${path}.${where}`, `no tenant is called ${tenant}`);
+  }
+}
+
+function namedTenants(method: AuthMethod): readonly (readonly [string, string])[] {
+  switch (method.kind) {
+    case 'apiKeys':
+      return method.keys.map((key, at) => [`keys[${at}].tenant`, key.tenant] as const);
+    case 'jwt':
+      if (method.tenant.kind === 'fixed') return [['tenant.tenant', method.tenant.tenant]];
+      return Object.entries(method.tenant.map ?? {}).map(([from, to]) => [`tenant.map.${from}`, to] as const);
+    case 'mtls':
+      return method.rules.map((rule, at) => [`rules[${at}].tenant`, rule.tenant] as const);
+    case 'none':
+      return [['tenant', method.tenant]];
+  }
+}

@@ -1,0 +1,196 @@
+import type { TurnRecord, Usage } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import type { Credential } from '../upstream/types.ts';
+import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
+import type { Tenant } from './tenant.ts';
+import type { Principal, SessionLease, TurnAdmission, TurnLease } from './types.ts';
+
+/** English text has about four bytes a token; other scripts have fewer, and the settlement puts it right. */
+const BYTES_PER_TOKEN = 4;
+
+/** What a turn without `max_output_tokens` is held for: most answers stay under it. */
+export const ASSUMED_OUTPUT_TOKENS = 4_096;
+
+export interface LeaseContext {
+  readonly tenant: Tenant;
+  readonly process: Ledger;
+  readonly credential: Credential | undefined;
+  readonly upstream: string | undefined;
+  readonly overload: () => GatewayError | undefined;
+  readonly isForeign: (responseId: string, tenant: Tenant) => boolean;
+  readonly now: () => number;
+}
+
+/** Takes a session's place under the limits, or throws. */
+export function leaseSession(principal: Principal, context: LeaseContext): SessionLease {
+  const { tenant } = context;
+  const ledgers = [tenant.ledger, context.process];
+  takeFrom(ledgers, 'sessions');
+  const running = new Set<RunningTurn>();
+  let current = principal;
+  let lanes = 0;
+  let released = false;
+
+  const giveLane = (): void => {
+    lanes -= 1;
+    giveTo(ledgers, 'lanes');
+  };
+
+  return {
+    get principal() {
+      return current;
+    },
+    credential: context.credential,
+    captureContent: tenant.captureContent,
+    upstream: context.upstream,
+
+    admitTurn(turn) {
+      if (released) throw new GatewayError('INTERNAL', 'a turn after the release of its session');
+      throwIf(context.overload());
+      checkFresh(current, context.now());
+      checkPermissions(turn, context);
+      const lease = new RunningTurn(ledgers, turn, (ended) => running.delete(ended));
+      running.add(lease);
+      return lease;
+    },
+
+    admitLane() {
+      if (released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
+      takeFrom(ledgers, 'lanes');
+      lanes += 1;
+    },
+
+    laneClosed() {
+      if (lanes > 0) giveLane();
+    },
+
+    renew(next) {
+      if (next.tenantId !== current.tenantId || next.subject !== current.subject) {
+        throw new GatewayError('PERMISSION_DENIED', 'this session belongs to another caller');
+      }
+      current = next;
+    },
+
+    ownResponse(responseId) {
+      tenant.owned.add(responseId);
+    },
+
+    release() {
+      if (released) return;
+      released = true;
+      while (lanes > 0) giveLane();
+      for (const turn of [...running]) turn.orphan();
+      giveTo(ledgers, 'sessions');
+    },
+  };
+}
+
+/**
+ * A turn's life here: running → ended, and usage may still come in after that. An orphan is a turn whose session
+ * went first: its place is free, its tokens stay held until somebody says what became of it.
+ */
+class RunningTurn implements TurnLease {
+  readonly #ledgers: readonly Ledger[];
+  readonly #holds: readonly TokenHold[];
+  readonly #onPlaceFree: (turn: RunningTurn) => void;
+  #state: 'running' | 'orphaned' | 'unsettled' | 'settled' = 'running';
+
+  constructor(ledgers: readonly Ledger[], turn: TurnAdmission, onPlaceFree: (turn: RunningTurn) => void) {
+    const tokens = guessTokens(turn);
+    for (const ledger of ledgers) {
+      throwIf(ledger.refuseMessage(turn.inputBytes));
+      throwIf(ledger.refuseCounted('turnsInFlight'));
+      throwIf(ledger.refuseTurnRate(tokens));
+    }
+    for (const ledger of ledgers) {
+      ledger.take('turnsInFlight');
+      ledger.countTurn();
+    }
+    this.#ledgers = ledgers;
+    this.#holds = ledgers.map((ledger) => ledger.holdTokens(tokens));
+    this.#onPlaceFree = onPlaceFree;
+  }
+
+  settle(record: TurnRecord): void {
+    if (!this.#end()) return;
+    if (record.usage !== undefined) this.#settle(tokensOf(record.usage));
+    else if (didNotRun(record)) this.#settle(0);
+    // Otherwise it may have cost something; late usage will tell, or the guess stands.
+    else this.#state = 'unsettled';
+  }
+
+  abandon(): void {
+    if (!this.#end()) return;
+    this.#settle(0);
+    for (const ledger of this.#ledgers) ledger.uncountTurn();
+  }
+
+  lateUsage(usage: Usage): void {
+    const tokens = tokensOf(usage);
+    if (this.#state === 'settled') for (const hold of this.#holds) hold.add(tokens);
+    else if (this.#state === 'unsettled') this.#settle(tokens);
+  }
+
+  orphan(): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'orphaned';
+    this.#freePlace();
+  }
+
+  /** False when it has ended before. */
+  #end(): boolean {
+    if (this.#state === 'running') this.#freePlace();
+    else if (this.#state !== 'orphaned') return false;
+    this.#state = 'unsettled';
+    return true;
+  }
+
+  #settle(tokens: number): void {
+    this.#state = 'settled';
+    for (const hold of this.#holds) hold.settle(tokens);
+  }
+
+  #freePlace(): void {
+    giveTo(this.#ledgers, 'turnsInFlight');
+    this.#onPlaceFree(this);
+  }
+}
+
+function checkFresh(principal: Principal, nowMs: number): void {
+  if (principal.expiresAtMs !== undefined && nowMs >= principal.expiresAtMs) {
+    throw new GatewayError('UNAUTHENTICATED', "the caller's proof of identity has expired");
+  }
+}
+
+function checkPermissions(turn: TurnAdmission, { tenant, upstream, isForeign }: LeaseContext): void {
+  tenant.upstreamFor(turn.upstream ?? upstream, turn.model);
+  tenant.checkModel(turn.model);
+  for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
+  tenant.checkOpaque('conversation', turn.conversation);
+  tenant.checkOpaque('item_reference', turn.itemReferences === true);
+}
+
+function guessTokens({ inputBytes, maxOutputTokens }: TurnAdmission): number {
+  return Math.ceil(inputBytes / BYTES_PER_TOKEN) + Math.max(0, maxOutputTokens ?? ASSUMED_OUTPUT_TOKENS);
+}
+
+function tokensOf(usage: Usage): number {
+  return Math.max(0, usage.inputTokens) + Math.max(0, usage.outputTokens);
+}
+
+function didNotRun(record: TurnRecord): boolean {
+  return record.sends === 0 || record.failed?.replay === 'SAFE';
+}
+
+function takeFrom(ledgers: readonly Ledger[], name: CountedLimit): void {
+  for (const ledger of ledgers) throwIf(ledger.refuseCounted(name));
+  for (const ledger of ledgers) ledger.take(name);
+}
+
+function giveTo(ledgers: readonly Ledger[], name: CountedLimit): void {
+  for (const ledger of ledgers) ledger.give(name);
+}
+
+function throwIf(error: GatewayError | undefined): void {
+  if (error !== undefined) throw error;
+}

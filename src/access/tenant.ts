@@ -1,0 +1,136 @@
+import { GatewayError } from '../errors.ts';
+import type { Credential } from '../upstream/types.ts';
+import { type CredentialReader, openCredential, parseCredential } from './credential.ts';
+import { type AllowList, compileAllowList, compileGlob, type Glob } from './glob.ts';
+import { Ledger } from './limits.ts';
+import {
+  AccessOptionsError,
+  type AccessWarning,
+  DEFAULT_TENANT_LIMITS,
+  type TenantOptions,
+} from './options.ts';
+import { OwnedIds } from './ownership.ts';
+
+export interface TenantContext {
+  readonly upstreamNames: readonly string[];
+  readonly routeUpstream: (model: string | undefined) => string | undefined;
+  readonly maxOwnedIdBytes: number;
+  readonly now: () => number;
+  readonly warn: (warning: AccessWarning) => void;
+}
+
+/** One tenant's permissions, keys, ids and use. */
+export class Tenant {
+  readonly id: string;
+  readonly captureContent: boolean;
+  readonly storedIds: 'strict' | 'allow';
+  readonly ledger: Ledger;
+  readonly owned: OwnedIds;
+  readonly #models: AllowList;
+  /** The configured upstreams that the tenant may use. */
+  readonly #upstreams: readonly string[];
+  readonly #restricted: boolean;
+  readonly #passThrough: 'forbidden' | 'allowed' | 'required';
+  readonly #credentials: readonly { readonly fits: Glob; readonly read: CredentialReader }[];
+  readonly #routeUpstream: (model: string | undefined) => string | undefined;
+
+  constructor(options: TenantOptions, path: string, context: TenantContext) {
+    this.id = options.id;
+    this.captureContent = options.captureContent ?? false;
+    this.storedIds = options.storedIds ?? 'strict';
+    this.ledger = new Ledger('tenant', { ...DEFAULT_TENANT_LIMITS, ...options.limits });
+    this.owned = new OwnedIds(context.maxOwnedIdBytes);
+    this.#models = compileAllowList(options.models);
+    const upstreams = compileAllowList(options.upstreams);
+    this.#upstreams = context.upstreamNames.filter((name) => upstreams.allows(name));
+    if (this.#upstreams.length === 0)
+      throw new AccessOptionsError(`${path}.upstreams`, 'fit no configured upstream');
+    this.#restricted = this.#upstreams.length < context.upstreamNames.length;
+    this.#passThrough = options.passThrough ?? 'forbidden';
+    this.#routeUpstream = context.routeUpstream;
+    this.#credentials = (options.credentials ?? []).map(({ upstream, source }, at) => ({
+      fits: compileGlob(upstream),
+      read: openCredential(source, `${path}.credentials[${at}].source`, context.now, context.warn),
+    }));
+  }
+
+  /** Throws MODEL_NOT_ALLOWED. */
+  checkModel(model: string | undefined): void {
+    if (!this.#models.restricted) return;
+    if (model !== undefined && this.#models.allows(model)) return;
+    const what = model === undefined ? 'a turn without a model' : 'this model';
+    throw new GatewayError('MODEL_NOT_ALLOWED', `${what} is not allowed for this tenant`);
+  }
+
+  /**
+   * The upstream to dial; undefined: the routing rules choose, and every choice is allowed. Throws
+   * UPSTREAM_NOT_ALLOWED, with the same text for one that does not exist.
+   */
+  upstreamFor(named: string | undefined, model: string | undefined): string | undefined {
+    if (named === undefined && !this.#restricted) return undefined;
+    const only = this.#upstreams.length === 1 ? this.#upstreams[0] : undefined;
+    const chosen = named ?? only ?? this.#routeUpstream(model);
+    if (chosen === undefined || !this.#upstreams.includes(chosen)) {
+      throw new GatewayError('UPSTREAM_NOT_ALLOWED', 'this upstream is not allowed for this tenant');
+    }
+    return named ?? only;
+  }
+
+  /** The key for a session. Throws when the caller may not, must, or has to choose. */
+  credentialFor(upstream: string | undefined, passedKey: string | undefined): Credential | undefined {
+    if (passedKey === undefined && this.#passThrough === 'required') {
+      throw new GatewayError(
+        'PERMISSION_DENIED',
+        'this tenant has to pass a provider key: x-upstream-api-key',
+      );
+    }
+    if (passedKey !== undefined && this.#passThrough === 'forbidden') {
+      throw new GatewayError('PERMISSION_DENIED', 'this tenant may not pass a provider key of its own');
+    }
+    const reachable = upstream === undefined ? this.#upstreams : [upstream];
+    if (passedKey !== undefined) return parsePassedKey(passedKey, reachable);
+    const readers = new Set(reachable.map((name) => this.#credentials.find(({ fits }) => fits(name))?.read));
+    if (readers.size > 1) throw upstreamNeeded();
+    const [reader] = readers;
+    return reader?.();
+  }
+
+  /** Throws UNKNOWN_RESPONSE. `isForeign` tells whether another tenant was given the id. */
+  checkResponse(id: string, isForeign: (id: string) => boolean): void {
+    if (this.owned.knows(id)) return;
+    if (this.storedIds === 'allow' && !isForeign(id)) return;
+    throw new GatewayError('UNKNOWN_RESPONSE', 'this response is not known here');
+  }
+
+  /** Throws PERMISSION_DENIED for ids of kinds that the gateway keeps no record of. */
+  checkOpaque(kind: 'conversation' | 'item_reference', used: boolean): void {
+    if (!used || this.storedIds === 'allow') return;
+    throw new GatewayError('PERMISSION_DENIED', `${kind} needs stored_ids: allow for this tenant`, {
+      metadata: { field: kind },
+    });
+  }
+}
+
+function parsePassedKey(key: string, reachable: readonly string[]): Credential {
+  // A caller's key is meant for one provider; the routing rules are not to choose where it goes.
+  if (reachable.length > 1) throw upstreamNeeded();
+  const credential = parseCredential(key);
+  if (credential === undefined) {
+    throw new GatewayError(
+      'INVALID_FIELD',
+      'x-upstream-api-key: found no usable key; allowed: visible ASCII',
+      {
+        metadata: { field: 'x-upstream-api-key' },
+      },
+    );
+  }
+  return credential;
+}
+
+function upstreamNeeded(): GatewayError {
+  return new GatewayError(
+    'INVALID_FIELD',
+    'upstream: found none; allowed: one that is configured, since the provider key depends on it',
+    { metadata: { field: 'upstream' } },
+  );
+}
