@@ -1,0 +1,612 @@
+import type { Duplex } from 'node:stream';
+import type { RawData, WebSocket } from 'ws';
+import { responseEvents, terminalEvent } from './engine.ts';
+import {
+  ApiError,
+  codelessPreviousResponseInvalid,
+  connectionLimitReached,
+  errorFrame,
+  invalidRequest,
+  invalidStreamId,
+  previousResponseNotFound,
+  streamLimitReached,
+  toApiError,
+} from './errors.ts';
+import type { EventFault, FaultSite } from './faults.ts';
+import type { JournalEntry } from './journal.ts';
+import { isObject, type JsonObject } from './json.ts';
+import { Liveness } from './liveness.ts';
+import { Pump } from './pump.ts';
+import { parseCreate, unsupportedParameter } from './request.ts';
+import {
+  type EndedResponse,
+  judgeSteer,
+  type SteerFailureCode,
+  steerAcceptedFrame,
+  steeredInput,
+  steerFailedFrame,
+  steerPendingFrame,
+} from './steering.ts';
+import type { ResponseRecord } from './store.ts';
+import {
+  abandonTurn,
+  finishTurn,
+  type Run,
+  type Steer,
+  startTurn,
+  type TurnStart,
+  type World,
+} from './turn.ts';
+
+/** A lane: at most one response running, and the most recent one remembered. Its name is never freed. */
+interface Lane {
+  readonly name: string;
+  run: Run | null;
+  cached: ResponseRecord | null;
+  /** Accepted steers whose target waits for tool outputs from the client. */
+  waiting: { targetId: string; ended: EndedResponse; steers: readonly Steer[] } | null;
+}
+
+/** A create that waits for its lane or for one of the 16 places; nothing is told to the client meanwhile. */
+interface Waiting {
+  readonly lane: Lane;
+  readonly frame: JsonObject;
+  readonly entry: JournalEntry;
+  readonly site: FaultSite;
+}
+
+/**
+ * One WebSocket of the upstream: its lanes, its cache, its queue. `open` takes frames; `draining` (age limit) takes none
+ * and starts none, but lets running responses finish; `closing` has sent its close frame.
+ */
+export class Connection {
+  readonly number: number;
+  readonly #world: World;
+  readonly #socket: WebSocket;
+  readonly #stream: Duplex;
+  readonly #keyTag: string;
+  readonly #onClosed: () => void;
+  readonly #pump: Pump;
+  readonly #liveness: Liveness;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #active = new Map<string, Run>();
+  readonly #ended = new Map<string, EndedResponse>();
+  readonly #prefixes = new Map<string, number>();
+  #queue: Waiting[] = [];
+  #requests = 0;
+  #state: 'open' | 'draining' | 'closing' | 'closed' = 'open';
+
+  constructor(fields: {
+    number: number;
+    world: World;
+    socket: WebSocket;
+    stream: Duplex;
+    keyTag: string;
+    onClosed: () => void;
+  }) {
+    this.number = fields.number;
+    this.#world = fields.world;
+    this.#socket = fields.socket;
+    this.#stream = fields.stream;
+    this.#keyTag = fields.keyTag;
+    this.#onClosed = fields.onClosed;
+    this.#pump = new Pump(
+      {
+        write: (_run, json) => this.#send(json),
+        pendingBytes: () => this.#socket.bufferedAmount,
+        cork: () => this.#stream.cork(),
+        uncork: () => this.#stream.uncork(),
+      },
+      {
+        settings: () => this.#world.settings,
+        strike: (run, fault) => this.#strike(run, fault),
+        ended: (run) => this.#finish(run),
+      },
+    );
+    this.#liveness = new Liveness(fields.socket, fields.world.settings.switches, () => this.#reachAgeLimit());
+    this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    this.#socket.on('close', () => this.#close());
+    // `ws` closes with the right code by itself (1009, 1007, 1002); an unheard 'error' would end the process.
+    this.#socket.on('error', () => {});
+    this.#stream.on('drain', () => this.#pump.drained());
+  }
+
+  /** Drops the TCP connection without a close frame. */
+  cut(): void {
+    this.#stream.destroy();
+  }
+
+  /** Starts the closing handshake; nothing of any run is sent or taken after it. */
+  close(code: number, reason = ''): void {
+    if (this.#state === 'closed' || this.#state === 'closing') return;
+    this.#state = 'closing';
+    this.#pump.pause();
+    this.#socket.close(code, reason);
+  }
+
+  terminate(): void {
+    this.#socket.terminate();
+  }
+
+  #send(json: string): void {
+    if (this.#state === 'closed' || this.#state === 'closing') return;
+    const { counters } = this.#world.journal;
+    counters.framesSent += 1;
+    counters.bytesSent += json.length;
+    this.#socket.send(json);
+  }
+
+  #receive(data: RawData, isBinary: boolean): void {
+    if (this.#state !== 'open') return;
+    this.#liveness.heard();
+    const bytes = Buffer.isBuffer(data)
+      ? data
+      : Array.isArray(data)
+        ? Buffer.concat(data)
+        : Buffer.from(data);
+    const { counters } = this.#world.journal;
+    counters.framesReceived += 1;
+    counters.bytesReceived += bytes.length;
+    try {
+      if (isBinary) throw invalidRequest('Binary messages are not supported.', null);
+      this.#dispatch(parseFrame(bytes), bytes.length);
+    } catch (error) {
+      this.#refuse(toApiError(error), undefined);
+      if (this.#world.settings.switches.badFrameCloses) this.close(1008, 'invalid message');
+    }
+  }
+
+  #dispatch(frame: JsonObject, bytes: number): void {
+    switch (frame.type) {
+      case 'response.create':
+        this.#create(frame, bytes);
+        return;
+      case 'response.steer':
+        this.#steer(frame);
+        return;
+      case undefined:
+        throw invalidRequest("Missing required parameter: 'type'.", 'type', 'missing_required_parameter');
+      default:
+        throw invalidRequest(
+          `Invalid value: '${String(frame.type).slice(0, 64)}'. Supported values are: 'response.create' and 'response.steer'.`,
+          'type',
+          'invalid_value',
+        );
+    }
+  }
+
+  #create(frame: JsonObject, bytes: number): void {
+    const { switches } = this.#world.settings;
+    const name = this.#laneName(frame);
+    if (name === null) return;
+    const known = this.#lanes.get(name);
+    if (known === undefined && name !== '') {
+      const named = this.#lanes.size - (this.#lanes.has('') ? 1 : 0);
+      if (named >= switches.maxLanes) {
+        this.#refuse(streamLimitReached(switches.maxLanes), name);
+        return;
+      }
+      if (!switches.rejectedCreateUsesLaneName) {
+        try {
+          parseCreate(frame, { transport: 'ws', unknownFields: switches.unknownFields });
+        } catch (error) {
+          this.#refuse(toApiError(error), name);
+          return;
+        }
+      }
+    }
+    const lane = known ?? { name, run: null, cached: null, waiting: null };
+    this.#lanes.set(name, lane);
+    if (this.#queue.length >= switches.maxQueued && !this.#canStart(lane)) {
+      const error = new ApiError({
+        status: 429,
+        code: 'rate_limit_exceeded',
+        message: 'Too many requests are waiting on this connection.',
+      });
+      this.#refuse(error, name);
+      return;
+    }
+    this.#requests += 1;
+    this.#world.requestsSeen += 1;
+    const entry = this.#world.journal.open({
+      connection: this.number,
+      transport: 'ws',
+      lane: name,
+      bytesReceived: bytes,
+      request: frame,
+      successorOf: null,
+    });
+    const site = this.#site(name);
+    this.#queue.push({ lane, frame, entry, site });
+    this.#startWaiting();
+  }
+
+  /** The lane of a create, or null when an error has been sent. */
+  #laneName(frame: JsonObject): string | null {
+    const { switches } = this.#world.settings;
+    const given = frame.stream_id;
+    if (given === undefined || (given === null && switches.nullStreamId === 'default-lane')) return '';
+    if (!switches.lanes) {
+      this.#refuse(unsupportedParameter('stream_id'), undefined);
+      return null;
+    }
+    if (typeof given === 'string' && LANE_NAME.test(given)) return given;
+    this.#refuse(invalidStreamId(), undefined);
+    return null;
+  }
+
+  #canStart(lane: Lane): boolean {
+    return (
+      this.#state === 'open' &&
+      lane.run === null &&
+      this.#active.size < this.#world.settings.switches.maxInFlight
+    );
+  }
+
+  /** Starts whatever may start, in order of arrival; a busy lane holds back only its own creates. */
+  #startWaiting(): void {
+    const held = new Set<Lane>();
+    const left: Waiting[] = [];
+    const queue = this.#queue;
+    this.#queue = left;
+    for (const waiting of queue) {
+      if (!held.has(waiting.lane) && this.#canStart(waiting.lane)) {
+        this.#startCreate(waiting);
+      } else {
+        held.add(waiting.lane);
+        left.push(waiting);
+      }
+    }
+    this.#liveness.busy(this.#active.size > 0 || left.length > 0);
+  }
+
+  #startCreate({ lane, frame, entry, site }: Waiting): void {
+    const parentId = typeof frame.previous_response_id === 'string' ? frame.previous_response_id : null;
+    const steered = lane.waiting !== null && lane.waiting.targetId === parentId ? lane.waiting : null;
+    try {
+      const { switches } = this.#world.settings;
+      const request = parseCreate(frame, { transport: 'ws', unknownFields: switches.unknownFields });
+      const parent = parentId === null ? null : this.#findParent(parentId, site);
+      this.#start(lane, {
+        request,
+        parent,
+        entry,
+        steered: steered === null ? [] : steeredInput(steered.steers),
+        faults: this.#world.faults.events(site),
+      });
+    } catch (error) {
+      const apiError = toApiError(error);
+      this.#evict(lane, parentId);
+      this.#refuse(apiError, lane.name);
+      entry.status = 'error';
+      entry.errorCode = apiError.code ?? apiError.type;
+      this.#world.journal.notify();
+      if (steered !== null && lane.cached?.id !== parentId) this.#failWaitingSteers(lane);
+      return;
+    }
+    if (steered !== null) lane.waiting = null;
+    else this.#failWaitingSteers(lane);
+  }
+
+  #start(lane: Lane, fields: Pick<TurnStart, 'request' | 'parent' | 'entry' | 'steered' | 'faults'>): void {
+    const run = startTurn(this.#world, {
+      ...fields,
+      lane: lane.name,
+      parentIsCached: fields.parent !== null && this.#isCached(fields.parent.id),
+      prefixes: this.#prefixes,
+      keyTag: this.#keyTag,
+    });
+    lane.run = run;
+    this.#active.set(run.id, run);
+    this.#pump.start(
+      run,
+      responseEvents(run, () => this.#world.settings),
+    );
+  }
+
+  #findParent(id: string, site: FaultSite): ResponseRecord {
+    const fault = this.#world.faults.request(site, 'previous-response-not-found');
+    if (fault?.kind === 'previous-response-not-found') {
+      this.#world.journal.counters.faultsApplied += 1;
+      throw fault.codeless ? codelessPreviousResponseInvalid() : previousResponseNotFound(id);
+    }
+    for (const lane of this.#lanes.values()) if (lane.cached?.id === id) return lane.cached;
+    const stored = this.#world.settings.switches.hydrateStored ? this.#world.store.get(id) : undefined;
+    if (stored === undefined || !stored.isUsable) throw previousResponseNotFound(id);
+    return stored;
+  }
+
+  #isCached(id: string): boolean {
+    for (const lane of this.#lanes.values()) if (lane.cached?.id === id) return true;
+    return false;
+  }
+
+  /** A failed same-lane continuation drops its parent from the cache; a failed fork keeps it. */
+  #evict(lane: Lane, parentId: string | null): void {
+    const { evictOnError } = this.#world.settings.switches;
+    if (parentId === null || evictOnError === 'never') return;
+    for (const holder of evictOnError === 'any-lane' ? this.#lanes.values() : [lane]) {
+      if (holder.cached?.id === parentId) holder.cached = null;
+    }
+  }
+
+  #finish(run: Run): void {
+    const lane = this.#lanes.get(run.lane);
+    if (lane === undefined || run.outcome === null) return;
+    const record = finishTurn(this.#world, run);
+    const ended = this.#release(lane, run, run.outcome.status === 'completed');
+    if (record.isUsable) {
+      lane.cached = record;
+      this.#rememberPrefix(record);
+    } else if (this.#world.settings.switches.failedResponseEvicts) {
+      this.#evict(lane, run.parentId);
+    }
+    if (run.steers.length > 0) this.#resolveSteers(lane, run, record, ended);
+    this.#afterRelease();
+  }
+
+  /** Frees the run's lane and place. */
+  #release(lane: Lane, run: Run, isCompleted: boolean): EndedResponse {
+    lane.run = null;
+    this.#active.delete(run.id);
+    const ended = { lane: run.lane, isCompleted, sequence: run.sequence };
+    this.#ended.set(run.id, ended);
+    const oldest = this.#ended.keys().next().value;
+    if (this.#ended.size > MAX_ENDED && oldest !== undefined) this.#ended.delete(oldest);
+    return ended;
+  }
+
+  #afterRelease(): void {
+    if (this.#state === 'draining' && this.#active.size === 0) this.#endOfAge();
+    else this.#startWaiting();
+  }
+
+  #rememberPrefix(record: ResponseRecord): void {
+    this.#prefixes.set(record.context.hash, record.context.tokens);
+    const oldest = this.#prefixes.keys().next().value;
+    if (this.#prefixes.size > MAX_PREFIXES && oldest !== undefined) this.#prefixes.delete(oldest);
+  }
+
+  #steer(frame: JsonObject): void {
+    this.#world.journal.counters.steers += 1;
+    const targetId = frame.previous_response_id;
+    const id = String(targetId);
+    const verdict = judgeSteer(
+      frame,
+      this.#active.get(id),
+      this.#ended.get(id),
+      this.#world.settings.switches,
+    );
+    if (verdict.kind === 'failed') {
+      this.#send(steerFailedFrame({ ...verdict, targetId, input: frame.input }));
+      return;
+    }
+    this.#send(steerAcceptedFrame(verdict.steer, verdict.run, id));
+    verdict.run.steers.push(verdict.steer);
+  }
+
+  #resolveSteers(lane: Lane, run: Run, record: ResponseRecord, ended: EndedResponse): void {
+    if (!record.isUsable) {
+      const { failedTargetSteerCode } = this.#world.settings.switches;
+      this.#failSteers(run.id, ended, run.steers, failedTargetSteerCode);
+    } else if (record.context.openCalls.size > 0) {
+      lane.waiting = { targetId: run.id, ended, steers: run.steers };
+      const next = this.#queue.find((waiting) => waiting.lane === lane);
+      if (next?.frame.previous_response_id === run.id) return;
+      for (const steer of run.steers) {
+        this.#send(steerPendingFrame(steer, ended, run.id, record.context.openCalls.values()));
+      }
+    } else if (this.#state === 'open') {
+      this.#startSuccessor(lane, run, record, ended);
+    }
+  }
+
+  #startSuccessor(lane: Lane, target: Run, parent: ResponseRecord, ended: EndedResponse): void {
+    const site = this.#site(lane.name);
+    if (this.#world.faults.request(site, 'successor-fails') !== undefined) {
+      this.#world.journal.counters.faultsApplied += 1;
+      this.#failSteers(target.id, ended, target.steers, 'successor_creation_failed');
+      return;
+    }
+    const entry = this.#world.journal.open({
+      connection: this.number,
+      transport: 'ws',
+      lane: lane.name,
+      bytesReceived: 0,
+      request: null,
+      successorOf: target.id,
+    });
+    try {
+      // The settings of the target hold for its successor; only the input is new.
+      const request = { ...target.request, input: [], previousResponseId: target.id };
+      const steered = steeredInput(target.steers);
+      this.#start(lane, { request, parent, entry, steered, faults: this.#world.faults.events(site) });
+    } catch (error) {
+      entry.status = 'error';
+      entry.errorCode = toApiError(error).code;
+      this.#world.journal.notify();
+      this.#failSteers(target.id, ended, target.steers, 'successor_creation_failed');
+    }
+  }
+
+  #failWaitingSteers(lane: Lane): void {
+    if (lane.waiting === null) return;
+    const { targetId, ended, steers } = lane.waiting;
+    lane.waiting = null;
+    this.#failSteers(targetId, ended, steers, 'successor_creation_failed');
+  }
+
+  #failSteers(
+    targetId: string,
+    target: EndedResponse,
+    steers: readonly Steer[],
+    code: SteerFailureCode,
+  ): void {
+    for (const { id, rawInput } of steers) {
+      this.#send(steerFailedFrame({ target, targetId, input: rawInput, id, code }));
+    }
+  }
+
+  /** Applies a fault that concerns more than the order of events. Returns whether the run goes on. */
+  #strike(run: Run, fault: EventFault): boolean {
+    this.#world.journal.counters.faultsApplied += 1;
+    const lane = this.#lanes.get(run.lane);
+    if (lane === undefined) return false;
+    switch (fault.kind) {
+      case 'cut':
+        // What was written before must leave before the connection goes.
+        this.#stream.uncork();
+        this.#stream.end(() => this.#stream.destroy());
+        this.#close();
+        return false;
+      case 'close':
+        this.close(fault.code, fault.reason);
+        return false;
+      case 'error':
+        this.#failRun(lane, run, fault);
+        return false;
+      case 'failed':
+        this.#send(
+          terminalEvent(
+            run,
+            { status: 'failed', code: fault.code, message: fault.message },
+            this.#world.settings,
+          ),
+        );
+        run.events += 1;
+        this.#finish(run);
+        return false;
+      case 'malformed':
+        this.#send('{"type":"response.output_text.delta","delta":"unfinis');
+        return true;
+      case 'binary':
+        this.#socket.send(Buffer.from('{"type":"response.output_text.delta"}'));
+        return true;
+      case 'unknown-event':
+        this.#send(
+          JSON.stringify({
+            ...fault.event,
+            ...(fault.streamId === 'own' && run.lane !== '' ? { stream_id: run.lane } : {}),
+          }),
+        );
+        return true;
+      case 'stray-lane':
+        this.#send(
+          `{"type":"response.output_text.delta","sequence_number":4,"stream_id":${JSON.stringify(fault.name)},"item_id":"msg_stray","output_index":0,"content_index":0,"delta":"stray","logprobs":[]}`,
+        );
+        return true;
+      case 'giant':
+        this.#send(
+          JSON.stringify({
+            type: 'response.giant',
+            ...(run.lane === '' ? {} : { stream_id: run.lane }),
+            padding: 'x'.repeat(fault.bytes),
+          }),
+        );
+        return true;
+      case 'connection-limit':
+        this.#endOfAge();
+        return false;
+      default:
+        return true;
+    }
+  }
+
+  /** Ends a run by an error frame: a request-level failure, after which the lane goes on. */
+  #failRun(lane: Lane, run: Run, fault: Extract<EventFault, { kind: 'error' }>): void {
+    const error = new ApiError(fault);
+    const { switches } = this.#world.settings;
+    const streamId =
+      fault.streamId === 'own'
+        ? run.lane || undefined
+        : fault.streamId === 'none'
+          ? undefined
+          : fault.streamId.name;
+    this.#send(
+      errorFrame(error, {
+        shape: fault.shape ?? switches.errorShape,
+        headersPlace: switches.errorHeaders,
+        streamId,
+        sequenceNumber: run.events === 0 ? undefined : run.sequence++,
+      }),
+    );
+    abandonTurn(this.#world, run, 'error', error.code);
+    const ended = this.#release(lane, run, false);
+    this.#evict(lane, run.parentId);
+    this.#failSteers(run.id, ended, run.steers, switches.failedTargetSteerCode);
+    if (fault.thenClose !== undefined) this.close(fault.thenClose);
+    else this.#afterRelease();
+  }
+
+  #refuse(error: ApiError, lane: string | undefined): void {
+    const { errorShape, errorHeaders } = this.#world.settings.switches;
+    this.#send(
+      errorFrame(error, {
+        shape: errorShape,
+        headersPlace: errorHeaders,
+        streamId: lane === '' ? undefined : lane,
+      }),
+    );
+  }
+
+  #reachAgeLimit(): void {
+    if (this.#state !== 'open') return;
+    const { ageLimit } = this.#world.settings.switches;
+    if (ageLimit === 'cut' || this.#active.size === 0) this.#endOfAge();
+    else this.#state = 'draining';
+  }
+
+  #endOfAge(): void {
+    const { connectionAgeMs, ageCloseCode } = this.#world.settings.switches;
+    this.#refuse(connectionLimitReached(connectionAgeMs || DEFAULT_AGE_MS), undefined);
+    this.close(ageCloseCode);
+  }
+
+  #site(lane: string): FaultSite {
+    return {
+      transport: 'ws',
+      connection: this.number,
+      request: this.#requests,
+      totalRequest: this.#world.requestsSeen,
+      lane,
+    };
+  }
+
+  #close(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#liveness.stop();
+    this.#pump.pause();
+    const goesOn = this.#world.settings.switches.onDisconnect === 'finish';
+    for (const run of this.#active.values()) {
+      if (goesOn && this.#pump.exhaust(run)) finishTurn(this.#world, run);
+      else abandonTurn(this.#world, run, 'aborted', null);
+    }
+    this.#pump.stop();
+    for (const { entry } of this.#queue) entry.status = 'aborted';
+    this.#queue = [];
+    this.#active.clear();
+    this.#lanes.clear();
+    this.#onClosed();
+    this.#world.journal.notify();
+  }
+}
+
+function parseFrame(bytes: Buffer): JsonObject {
+  let value: unknown;
+  try {
+    value = JSON.parse(bytes.toString('utf8'));
+  } catch {
+    throw invalidRequest('We could not parse the JSON body of your request.', null, 'invalid_json');
+  }
+  if (isObject(value)) return value;
+  throw invalidRequest('Each message must be a JSON object.', null, 'invalid_type');
+}
+
+const LANE_NAME = /^[A-Za-z0-9_.-]{1,256}$/;
+/** Late steers name recent responses; older ones are "not found", which is as true. */
+const MAX_ENDED = 256;
+/** A prompt cache that remembers everything would be a leak, and the real one forgets too. */
+const MAX_PREFIXES = 1024;
+/** For the text of a forced limit when no limit is set. */
+const DEFAULT_AGE_MS = 3_600_000;

@@ -1,0 +1,431 @@
+import type { Item } from './context.ts';
+import { estimateTokens } from './context.ts';
+import type { JsonObject } from './json.ts';
+import type { Settings } from './options.ts';
+import type { PlannedItem } from './script.ts';
+import { encryptReasoning, newId, type Outcome, type Run } from './turn.ts';
+
+/**
+ * The events of one response, in the order of protocol.md 3.5, each as ready JSON. The generator is pulled one event at
+ * a time, so an output of any length needs no more memory than its own text. `run.outcome` is set just before the
+ * terminal event is yielded; `run.waitMs` and `run.wasDelta` tell the puller how to pace.
+ */
+export function* responseEvents(run: Run, settings: () => Settings): Generator<string, void> {
+  const { timing } = settings();
+  const settingsJson = settingsOf(run);
+  const head = (status: string): string => responseJson(run, settingsJson, status, '[]', null);
+  yield event(run, 'response.created', `"response":${head('in_progress')}`);
+  const uncached = Math.max(0, run.context.tokens - run.cachedTokens);
+  const readMs = (uncached * timing.costPerInputTokenUs) / 1000;
+  if (!run.request.generate) {
+    if (readMs > 0) run.waitMs = readMs;
+  } else {
+    run.waitMs = readMs + (run.plan.timeToFirstTokenMs ?? timing.timeToFirstTokenMs);
+    yield event(run, 'response.in_progress', `"response":${head('in_progress')}`);
+  }
+  const outcome = (yield* outputEvents(run, settings)) ?? endOf(run);
+  if (outcome === 'hang') {
+    run.waitMs = Number.POSITIVE_INFINITY;
+    yield '';
+    return;
+  }
+  yield terminal(run, settingsJson, outcome, settings());
+}
+
+/** The terminal event for an outcome; also used when a fault ends a response early. */
+export function terminalEvent(run: Run, outcome: Outcome, settings: Settings): string {
+  return terminal(run, settingsOf(run), outcome, settings);
+}
+
+function terminal(run: Run, settingsJson: string, outcome: Outcome, settings: Settings): string {
+  const usage = usageOf(run, settings.switches.warmUpBilled);
+  const output = `[${run.outputJson.join(',')}]`;
+  run.finalJson = responseJson(run, settingsJson, outcome.status, output, outcome, usage);
+  run.outcome = outcome;
+  const sent = run.sparse
+    ? responseJson(run, settingsJson, outcome.status, '[]', outcome, usage)
+    : run.finalJson;
+  return event(run, `response.${outcome.status}`, `"response":${sent}`);
+}
+
+function* outputEvents(run: Run, settings: () => Settings): Generator<string, Outcome | undefined> {
+  const { items, end } = run.plan;
+  for (const [position, item] of items.entries()) {
+    const isLast = position === items.length - 1;
+    const cut = yield* itemEvents(run, item, isLast && end.status !== 'completed', settings);
+    if (cut !== undefined) return cut;
+    if (!isLast && run.steers.length > 0 && !run.madeClientCall) return STEERED;
+  }
+  return undefined;
+}
+
+function endOf(run: Run): Outcome | 'hang' {
+  const { end } = run.plan;
+  switch (end.status) {
+    case 'hang':
+      return 'hang';
+    case 'incomplete':
+      return { status: 'incomplete', reason: end.reason };
+    case 'failed':
+      return { status: 'failed', code: end.code, message: end.message };
+    default:
+      return { status: 'completed' };
+  }
+}
+
+const STEERED: Outcome = { status: 'incomplete', reason: 'steered' };
+
+function* itemEvents(
+  run: Run,
+  item: PlannedItem,
+  stopsHalfway: boolean,
+  settings: () => Settings,
+): Generator<string, Outcome | undefined> {
+  switch (item.type) {
+    case 'message':
+    case 'refusal':
+      return yield* messageEvents(run, item, stopsHalfway, settings);
+    case 'reasoning':
+      yield* reasoningEvents(run, item);
+      return undefined;
+    case 'function_call':
+    case 'custom_tool_call':
+      yield* callEvents(run, item);
+      return undefined;
+    case 'image':
+      yield* imageEvents(run, item);
+      return undefined;
+    case 'item':
+      yield* plainItemEvents(run, item.item);
+      return undefined;
+    case 'event': {
+      const { type, ...rest } = item.event;
+      const fields = JSON.stringify(rest).slice(1, -1);
+      yield event(run, type, fields);
+      return undefined;
+    }
+  }
+}
+
+function* messageEvents(
+  run: Run,
+  item: Extract<PlannedItem, { type: 'message' | 'refusal' }>,
+  stopsHalfway: boolean,
+  settings: () => Settings,
+): Generator<string, Outcome | undefined> {
+  const isText = item.type === 'message';
+  const id = newId('msg');
+  const index = run.output.length;
+  const base: Item = { id, type: 'message', role: 'assistant' };
+  if (isText && item.phase !== undefined) base.phase = item.phase;
+  const partOf = (text: string): JsonObject =>
+    isText
+      ? { type: 'output_text', text, annotations: [], logprobs: [] }
+      : { type: 'refusal', refusal: text };
+  const at = `"item_id":"${id}","output_index":${index},"content_index":0`;
+  const deltaType = isText ? 'response.output_text.delta' : 'response.refusal.delta';
+  const logprobs = isText ? ',"logprobs":[]' : '';
+  if (!run.sparse) {
+    yield event(
+      run,
+      'response.output_item.added',
+      itemField(index, { ...base, status: 'in_progress', content: [] }),
+    );
+    yield event(run, 'response.content_part.added', `${at},"part":${JSON.stringify(partOf(''))}`);
+  }
+  const { chunks, count } = chunksOf(item);
+  const stopAfter = stopsHalfway ? Math.ceil(count / 2) : Number.POSITIVE_INFINITY;
+  const deltaHead = `{"type":"${deltaType}"${laneField(run)},${at}${logprobs},"sequence_number":`;
+  const deltaTail = run.request.obfuscate ? ',"obfuscation":"q7Zx1k"}' : '}';
+  const { maxOutputTokens } = run.request;
+  let text = '';
+  let sent = 0;
+  let cut: Outcome | undefined;
+  for (const chunk of chunks) {
+    if (sent >= stopAfter) break;
+    if (
+      sent > 0 &&
+      run.steers.length > 0 &&
+      !run.madeClientCall &&
+      settings().switches.steerBoundary === 'delta'
+    ) {
+      cut = STEERED;
+      break;
+    }
+    if (maxOutputTokens !== null && run.outputTokens >= maxOutputTokens) {
+      cut = { status: 'incomplete', reason: 'max_output_tokens' };
+      break;
+    }
+    text += chunk;
+    sent += 1;
+    run.outputTokens += 1;
+    run.wasDelta = true;
+    run.eventType = deltaType;
+    yield `${deltaHead}${run.sequence++},"delta":${JSON.stringify(chunk)}${deltaTail}`;
+  }
+  run.entry.finalText += text;
+  // A response that fails or hangs does not close its items.
+  if (stopsHalfway && run.plan.end.status !== 'incomplete' && cut === undefined) return undefined;
+  const isWhole = cut === undefined ? !stopsHalfway : cut === STEERED;
+  const textJson = JSON.stringify(text);
+  const partJson = isText
+    ? `{"type":"output_text","text":${textJson},"annotations":[],"logprobs":[]}`
+    : `{"type":"refusal","refusal":${textJson}}`;
+  if (!run.sparse) {
+    yield event(
+      run,
+      isText ? 'response.output_text.done' : 'response.refusal.done',
+      isText ? `${at},"text":${textJson}${logprobs}` : `${at},"refusal":${textJson}`,
+    );
+    yield event(run, 'response.content_part.done', `${at},"part":${partJson}`);
+  }
+  const done: Item = { ...base, status: isWhole ? 'completed' : 'incomplete' };
+  const json = `${JSON.stringify(done).slice(0, -1)},"content":[${partJson}]}`;
+  yield finishItem(run, { ...done, content: [partOf(text)] }, json);
+  return cut;
+}
+
+function* reasoningEvents(run: Run, item: Extract<PlannedItem, { type: 'reasoning' }>): Generator<string> {
+  const id = newId('rs');
+  const index = run.output.length;
+  const at = `"item_id":"${id}","output_index":${index}`;
+  const done: Item = { id, type: 'reasoning', summary: [{ type: 'summary_text', text: item.summary }] };
+  if (item.text !== undefined) done.content = [{ type: 'reasoning_text', text: item.text }];
+  if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptReasoning(run, id);
+  const part = (text: string): string => `"part":{"type":"summary_text","text":${JSON.stringify(text)}}`;
+  if (!run.sparse) {
+    yield event(run, 'response.output_item.added', itemField(index, { id, type: 'reasoning', summary: [] }));
+    yield event(run, 'response.reasoning_summary_part.added', `${at},"summary_index":0,${part('')}`);
+  }
+  for (const word of words(item.summary)) {
+    run.reasoningTokens += 1;
+    yield delta(run, 'response.reasoning_summary_text.delta', `${at},"summary_index":0`, word);
+  }
+  if (!run.sparse) {
+    const text = JSON.stringify(item.summary);
+    yield event(run, 'response.reasoning_summary_text.done', `${at},"summary_index":0,"text":${text}`);
+    yield event(run, 'response.reasoning_summary_part.done', `${at},"summary_index":0,${part(item.summary)}`);
+  }
+  if (item.text !== undefined) {
+    for (const word of words(item.text)) {
+      run.reasoningTokens += 1;
+      yield delta(run, 'response.reasoning_text.delta', `${at},"content_index":0`, word);
+    }
+    if (!run.sparse) {
+      yield event(
+        run,
+        'response.reasoning_text.done',
+        `${at},"content_index":0,"text":${JSON.stringify(item.text)}`,
+      );
+    }
+  }
+  yield finishItem(run, done);
+}
+
+function* callEvents(
+  run: Run,
+  item: Extract<PlannedItem, { type: 'function_call' | 'custom_tool_call' }>,
+): Generator<string> {
+  const isFunction = item.type === 'function_call';
+  const id = newId(isFunction ? 'fc' : 'ctc');
+  const callId = (isFunction ? item.callId : undefined) ?? newId('call');
+  const index = run.output.length;
+  const at = `"item_id":"${id}","output_index":${index}`;
+  const field = isFunction ? 'arguments' : 'input';
+  const stem = isFunction ? 'response.function_call_arguments' : 'response.custom_tool_call_input';
+  const text = isFunction
+    ? typeof item.arguments === 'string'
+      ? item.arguments
+      : JSON.stringify(item.arguments)
+    : item.input;
+  const made = (value: string, status: string): Item => ({
+    id,
+    type: item.type,
+    status,
+    [field]: value,
+    call_id: callId,
+    name: item.name,
+  });
+  if (!run.sparse) yield event(run, 'response.output_item.added', itemField(index, made('', 'in_progress')));
+  for (let from = 0; from < text.length; from += ARGUMENT_CHUNK) {
+    yield delta(run, `${stem}.delta`, at, text.slice(from, from + ARGUMENT_CHUNK));
+  }
+  run.madeClientCall = true;
+  if (!run.sparse) {
+    const name = isFunction ? `"name":${JSON.stringify(item.name)},` : '';
+    yield event(run, `${stem}.done`, `${at},${name}"${field}":${JSON.stringify(text)}`);
+  }
+  yield finishItem(run, made(text, 'completed'));
+}
+
+function* imageEvents(run: Run, item: Extract<PlannedItem, { type: 'image' }>): Generator<string> {
+  const id = newId('ig');
+  const index = run.output.length;
+  const at = `"item_id":"${id}","output_index":${index}`;
+  const result = Buffer.alloc(item.bytes, PIXELS).toString('base64');
+  const made = (status: string, value: string | null): Item => ({
+    id,
+    type: 'image_generation_call',
+    status,
+    result: value,
+  });
+  if (!run.sparse) {
+    yield event(run, 'response.output_item.added', itemField(index, made('in_progress', null)));
+    yield event(run, 'response.image_generation_call.in_progress', at);
+    yield event(run, 'response.image_generation_call.generating', at);
+  }
+  for (let n = 0; n < item.partials; n += 1) {
+    const partial = result.slice(0, Math.ceil((result.length * (n + 1)) / (item.partials + 1) / 4) * 4);
+    yield event(
+      run,
+      'response.image_generation_call.partial_image',
+      `${at},"partial_image_index":${n},"output_format":"png","partial_image_b64":"${partial}"`,
+    );
+  }
+  run.outputTokens += estimateTokens(result) >> 4;
+  if (!run.sparse) yield event(run, 'response.image_generation_call.completed', at);
+  yield finishItem(run, made('completed', result));
+}
+
+function* plainItemEvents(run: Run, given: JsonObject): Generator<string> {
+  const item: Item = { id: newId('item'), ...given };
+  if (!run.sparse) {
+    const started = 'status' in item ? { ...item, status: 'in_progress' } : item;
+    yield event(run, 'response.output_item.added', itemField(run.output.length, started));
+  }
+  if (CLIENT_CALLS.has(String(item.type))) run.madeClientCall = true;
+  yield finishItem(run, item);
+}
+
+const CLIENT_CALLS: ReadonlySet<string> = new Set([
+  'function_call',
+  'custom_tool_call',
+  'computer_call',
+  'shell_call',
+  'local_shell_call',
+  'apply_patch_call',
+  'mcp_approval_request',
+]);
+
+function finishItem(run: Run, item: Item, json = JSON.stringify(item)): string {
+  const frame = event(run, 'response.output_item.done', `"output_index":${run.output.length},"item":${json}`);
+  run.output.push(item);
+  run.outputJson.push(json);
+  return frame;
+}
+
+/** `fields` is the inside of a JSON object, without braces; it may be empty. */
+export function event(run: Run, type: string, fields: string): string {
+  run.eventType = type;
+  run.wasDelta = false;
+  const rest = fields === '' ? '' : `,${fields}`;
+  return `{"type":${JSON.stringify(type)},"sequence_number":${run.sequence++}${laneField(run)}${rest}}`;
+}
+
+function delta(run: Run, type: string, at: string, text: string): string {
+  run.outputTokens += 1;
+  const frame = event(run, type, `${at},"delta":${JSON.stringify(text)}`);
+  run.wasDelta = true;
+  return frame;
+}
+
+function laneField(run: Run): string {
+  // Lane names are checked against a pattern that needs no escaping.
+  return run.lane === '' ? '' : `,"stream_id":"${run.lane}"`;
+}
+
+function itemField(index: number, item: Item): string {
+  return `"output_index":${index},"item":${JSON.stringify(item)}`;
+}
+
+function chunksOf(item: Extract<PlannedItem, { type: 'message' | 'refusal' }>): {
+  chunks: Iterable<string>;
+  count: number;
+} {
+  if (item.type === 'message' && item.deltas !== undefined) {
+    return { chunks: generatedWords(item.deltas), count: item.deltas };
+  }
+  const chunks =
+    item.type === 'message' && item.bytes !== undefined ? ['x'.repeat(item.bytes)] : words(item.text);
+  return { chunks, count: chunks.length };
+}
+
+function* generatedWords(count: number): Generator<string> {
+  for (let n = 0; n < count; n += 1) yield WORDS[n % WORDS.length] ?? '';
+}
+
+/** Words with the blanks that follow them, so that the pieces add up to the text. */
+function words(text: string): string[] {
+  return text.match(/\S+\s*|\s+/g) ?? [];
+}
+
+function usageOf(run: Run, warmUpBilled: boolean): string {
+  const input = run.request.generate || warmUpBilled ? run.context.tokens : 0;
+  const cached = Math.min(run.cachedTokens, input);
+  return JSON.stringify({
+    input_tokens: input,
+    input_tokens_details: { cached_tokens: cached, cache_write_tokens: 0 },
+    output_tokens: run.outputTokens,
+    output_tokens_details: { reasoning_tokens: run.reasoningTokens },
+    total_tokens: input + run.outputTokens,
+  });
+}
+
+function responseJson(
+  run: Run,
+  settingsJson: string,
+  status: string,
+  outputJson: string,
+  outcome: Outcome | null,
+  usage = 'null',
+): string {
+  const error = outcome?.status === 'failed' ? { code: outcome.code, message: outcome.message } : null;
+  const incomplete = outcome?.status === 'incomplete' ? { reason: outcome.reason } : null;
+  const completedAt = outcome?.status === 'completed' ? Math.floor(Date.now() / 1000) : null;
+  return (
+    `{"id":"${run.id}","object":"response","created_at":${run.createdAt},"status":"${status}",` +
+    `"completed_at":${completedAt},"error":${JSON.stringify(error)},"incomplete_details":${JSON.stringify(incomplete)},` +
+    `"output":${outputJson},"usage":${usage},${settingsJson}}`
+  );
+}
+
+/** The part of the Response object that echoes the request; the same in all events of a response. */
+function settingsOf(run: Run): string {
+  const { body } = run.request;
+  const given = (key: string, otherwise: unknown): unknown => body[key] ?? otherwise;
+  return JSON.stringify({
+    access_programs: given('access_programs', null),
+    background: false,
+    conversation: run.request.conversationId === null ? null : { id: run.request.conversationId },
+    instructions: given('instructions', null),
+    max_output_tokens: given('max_output_tokens', null),
+    max_tool_calls: given('max_tool_calls', null),
+    metadata: given('metadata', {}),
+    model: run.request.model,
+    parallel_tool_calls: given('parallel_tool_calls', true),
+    previous_response_id: run.parentId,
+    prompt_cache_key: given('prompt_cache_key', null),
+    reasoning: { effort: null, summary: null, ...Object(given('reasoning', {})) },
+    safety_identifier: given('safety_identifier', null),
+    service_tier: SERVICE_TIERS[String(given('service_tier', 'auto'))] ?? given('service_tier', 'default'),
+    store: run.request.store,
+    temperature: given('temperature', 1),
+    text: { format: { type: 'text' }, verbosity: 'medium', ...Object(given('text', {})) },
+    tool_choice: given('tool_choice', 'auto'),
+    tools: given('tools', []),
+    top_logprobs: given('top_logprobs', 0),
+    top_p: given('top_p', 1),
+    truncation: given('truncation', 'disabled'),
+    user: given('user', null),
+  }).slice(1, -1);
+}
+
+const SERVICE_TIERS: Readonly<Record<string, string>> = { auto: 'default', fast: 'priority' };
+
+/** Small enough that ordinary arguments come in several deltas. */
+const ARGUMENT_CHUNK = 24;
+/** Not an image, but bytes that do not compress to nothing. */
+const PIXELS = Buffer.from('89504e470d0a1a0a5f3c0e77d1b2a4', 'hex');
+const WORDS = 'the gateway streams each word of this long answer as one delta of its own '.match(/\S+ /g) ?? [
+  'word ',
+];

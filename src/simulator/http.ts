@@ -1,0 +1,378 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { EMPTY_CONTEXT, extendContext, type Item, textOf, UnknownCall } from './context.ts';
+import { responseEvents, terminalEvent } from './engine.ts';
+import {
+  ApiError,
+  codelessPreviousResponseInvalid,
+  errorResponseBody,
+  invalidRequest,
+  missingParameter,
+  missingToolCall,
+  previousResponseNotFound,
+  responseNotFound,
+  toApiError,
+} from './errors.ts';
+import type { EventFault, FaultSite } from './faults.ts';
+import type { JournalEntry } from './journal.ts';
+import { isObject, type JsonObject } from './json.ts';
+import { Pump } from './pump.ts';
+import { checkInput, inputItems, parseCreate } from './request.ts';
+import type { ResponseRecord } from './store.ts';
+import { abandonTurn, finishTurn, newId, type Run, startTurn, type World } from './turn.ts';
+
+/** The HTTP side of `/v1/responses`. `path` is the URL's path without the `/v1` in front of it. */
+export async function handleHttp(
+  world: World,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  keyTag: string,
+): Promise<void> {
+  try {
+    const route = `${request.method ?? ''} ${path.replace(/^\/responses\/(?!compact$)[^/]+/, '/responses/:id')}`;
+    const id = decodeURIComponent(path.split('/')[2] ?? '');
+    switch (route) {
+      case 'POST /responses':
+        return await create(world, request, response, keyTag);
+      case 'POST /responses/compact':
+        return sendJson(response, 200, compact(world, (await readBody(world, request)).body, keyTag));
+      case 'GET /responses/:id':
+        return sendText(response, 200, stored(world, id).json);
+      case 'GET /responses/:id/input_items':
+        return sendJson(response, 200, listOf(stored(world, id).input));
+      case 'DELETE /responses/:id':
+        if (!world.store.delete(id)) throw responseNotFound(id);
+        return sendJson(response, 200, { id, object: 'response', deleted: true });
+      case 'POST /responses/:id/cancel':
+        stored(world, id);
+        throw invalidRequest('Cannot cancel a synchronous response.', null);
+      case 'GET /models':
+        return sendJson(response, 200, {
+          object: 'list',
+          data: (world.settings.switches.models ?? []).map(modelObject),
+        });
+      default:
+        throw new ApiError({ status: 404, message: `Invalid URL (${request.method ?? ''} /v1${path})` });
+    }
+  } catch (error) {
+    sendError(response, toApiError(error));
+  }
+}
+
+export function sendError(response: ServerResponse, error: ApiError): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  for (const [name, value] of Object.entries(error.headers ?? {})) response.setHeader(name, value);
+  sendJson(response, error.status, errorResponseBody(error));
+}
+
+async function create(
+  world: World,
+  request: IncomingMessage,
+  response: ServerResponse,
+  keyTag: string,
+): Promise<void> {
+  const { body, bytes } = await readBody(world, request);
+  world.requestsSeen += 1;
+  const entry = world.journal.open({
+    connection: 0,
+    transport: 'http',
+    lane: '',
+    bytesReceived: bytes,
+    request: body,
+    successorOf: null,
+  });
+  const n = world.journal.counters.requestsHttp;
+  const site: FaultSite = {
+    transport: 'http',
+    connection: 0,
+    request: n,
+    totalRequest: world.requestsSeen,
+    lane: '',
+  };
+  try {
+    const run = begin(world, body, entry, site, keyTag);
+    new HttpTurn(world, run, response, body.stream === true).start();
+  } catch (error) {
+    const apiError = toApiError(error);
+    entry.status = 'error';
+    entry.errorCode = apiError.code ?? apiError.type;
+    world.journal.notify();
+    throw apiError;
+  }
+}
+
+function begin(world: World, body: JsonObject, entry: JournalEntry, site: FaultSite, keyTag: string): Run {
+  const { unknownFields } = world.settings.switches;
+  const parsed = parseCreate(body, { transport: 'http', unknownFields });
+  const faults = world.faults.events(site);
+  const early = faults.find((fault) => fault.kind === 'error' && fault.atEvent === 0);
+  if (early?.kind === 'error') {
+    world.journal.counters.faultsApplied += 1;
+    throw new ApiError(early);
+  }
+  return startTurn(world, {
+    request: parsed,
+    parent: parsed.previousResponseId === null ? null : findParent(world, parsed.previousResponseId, site),
+    lane: '',
+    parentIsCached: false,
+    prefixes: null,
+    steered: [],
+    entry,
+    keyTag,
+    faults,
+  });
+}
+
+function findParent(world: World, id: string, site: FaultSite): ResponseRecord {
+  const fault = world.faults.request(site, 'previous-response-not-found');
+  if (fault?.kind === 'previous-response-not-found') {
+    throw fault.codeless ? codelessPreviousResponseInvalid() : previousResponseNotFound(id);
+  }
+  const record = world.store.get(id);
+  if (record === undefined || !record.isUsable) throw previousResponseNotFound(id);
+  return record;
+}
+
+/** One response over HTTP: an event stream, or a single body at the end. */
+class HttpTurn {
+  readonly #world: World;
+  readonly #run: Run;
+  readonly #response: ServerResponse;
+  readonly #isStream: boolean;
+  readonly #pump: Pump;
+  /** Events of the current slice: one chunk instead of many. */
+  #batch = '';
+  #isOver = false;
+
+  constructor(world: World, run: Run, response: ServerResponse, isStream: boolean) {
+    this.#world = world;
+    this.#run = run;
+    this.#response = response;
+    this.#isStream = isStream;
+    this.#pump = new Pump(
+      {
+        write: (_run, json) => this.#write(json),
+        pendingBytes: () => response.writableLength + this.#batch.length,
+        cork: () => {},
+        uncork: () => this.#flush(),
+      },
+      {
+        settings: () => world.settings,
+        strike: (_run, fault) => this.#strike(fault),
+        ended: () => this.#finish(),
+      },
+    );
+  }
+
+  start(): void {
+    this.#response.setHeader('x-request-id', newId('req'));
+    if (this.#isStream) {
+      this.#response.writeHead(200, {
+        'content-type': 'text/event-stream; charset=utf-8',
+        'cache-control': 'no-cache',
+      });
+      this.#response.flushHeaders();
+    }
+    this.#response.on('drain', () => this.#pump.drained());
+    this.#response.on('close', () => this.#abort());
+    this.#pump.start(
+      this.#run,
+      responseEvents(this.#run, () => this.#world.settings),
+    );
+  }
+
+  #write(json: string): void {
+    if (!this.#isStream) return;
+    this.#writeEvent(this.#run.eventType, json);
+  }
+
+  #writeEvent(type: string, json: string): void {
+    const { counters } = this.#world.journal;
+    const text = `event: ${type}\ndata: ${json}\n\n`;
+    counters.framesSent += 1;
+    counters.bytesSent += text.length;
+    this.#batch += text;
+  }
+
+  #flush(): void {
+    if (this.#batch !== '' && !this.#response.writableEnded) this.#response.write(this.#batch);
+    this.#batch = '';
+  }
+
+  #finish(): void {
+    this.#isOver = true;
+    finishTurn(this.#world, this.#run);
+    this.#flush();
+    if (this.#isStream) this.#response.end();
+    else sendText(this.#response, 200, this.#run.finalJson);
+  }
+
+  #abort(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#pump.pause();
+    const goesOn = this.#world.settings.switches.onDisconnect === 'finish';
+    if (goesOn && this.#pump.exhaust(this.#run)) finishTurn(this.#world, this.#run);
+    else abandonTurn(this.#world, this.#run, 'aborted', null);
+    this.#pump.stop();
+  }
+
+  /** Faults as far as they mean something over HTTP; close codes do not. */
+  #strike(fault: EventFault): boolean {
+    this.#world.journal.counters.faultsApplied += 1;
+    switch (fault.kind) {
+      case 'cut':
+      case 'close':
+      case 'connection-limit':
+        this.#flush();
+        this.#response.socket?.end(() => this.#response.destroy());
+        this.#abort();
+        return false;
+      case 'error':
+        this.#isOver = true;
+        abandonTurn(this.#world, this.#run, 'error', fault.code);
+        if (this.#isStream) {
+          const { code, message, param = null } = fault;
+          const json = { type: 'error', code, message, param, sequence_number: this.#run.sequence++ };
+          this.#writeEvent('error', JSON.stringify(json));
+          this.#flush();
+          this.#response.end();
+        } else {
+          sendError(this.#response, new ApiError(fault));
+        }
+        return false;
+      case 'failed': {
+        const outcome = { status: 'failed', code: fault.code, message: fault.message } as const;
+        this.#write(terminalEvent(this.#run, outcome, this.#world.settings));
+        this.#finish();
+        return false;
+      }
+      case 'malformed':
+        if (this.#isStream)
+          this.#response.write('event: response.output_text.delta\ndata: {"type":"unfinis\n\n');
+        return true;
+      case 'unknown-event':
+        if (this.#isStream)
+          this.#writeEvent(String(fault.event.type ?? 'message'), JSON.stringify(fault.event));
+        return true;
+      case 'giant': {
+        const json = JSON.stringify({ type: 'response.giant', padding: 'x'.repeat(fault.bytes) });
+        if (this.#isStream) this.#writeEvent('response.giant', json);
+        return true;
+      }
+      default:
+        return true;
+    }
+  }
+}
+
+/** All user messages, then one compaction item: a window that starts a new chain. */
+function compact(world: World, body: JsonObject, keyTag: string): JsonObject {
+  if (typeof body.model !== 'string') throw missingParameter('model');
+  checkInput(body.input);
+  if (typeof body.input === 'string' && body.input.length > MAX_COMPACT_CHARACTERS) {
+    throw invalidRequest("Invalid 'input': string too long.", 'input', 'string_above_max_length');
+  }
+  const previousId = body.previous_response_id;
+  const parent = typeof previousId === 'string' ? world.store.get(previousId) : undefined;
+  if (typeof previousId === 'string' && parent === undefined) throw previousResponseNotFound(previousId);
+  const input = inputItems(body.input);
+  const base = parent?.context ?? EMPTY_CONTEXT;
+  const context = extendOrRefuse(base, input);
+  const users = input.filter((item) => item.role === 'user');
+  const output = [
+    ...users.map((item) => ({
+      id: newId('msg'),
+      type: 'message',
+      status: 'completed',
+      role: 'user',
+      content: Array.isArray(item.content) ? item.content : [{ type: 'input_text', text: textOf(item) }],
+    })),
+    { id: newId('cmp'), type: 'compaction', encrypted_content: `gAAAAA${keyTag}${context.hash}` },
+  ];
+  return {
+    id: newId('resp'),
+    object: 'response.compaction',
+    created_at: Math.floor(Date.now() / 1000),
+    output,
+    usage: {
+      input_tokens: context.tokens,
+      input_tokens_details: { cached_tokens: 0, cache_write_tokens: 0 },
+      output_tokens: COMPACTION_TOKENS,
+      output_tokens_details: { reasoning_tokens: 0 },
+      total_tokens: context.tokens + COMPACTION_TOKENS,
+    },
+  };
+}
+
+function extendOrRefuse(base: typeof EMPTY_CONTEXT, input: readonly Item[]) {
+  try {
+    return extendContext(base, input);
+  } catch (error) {
+    if (error instanceof UnknownCall) throw missingToolCall(error.callId);
+    throw error;
+  }
+}
+
+function stored(world: World, id: string): ResponseRecord {
+  const record = world.store.get(id);
+  if (record === undefined) throw responseNotFound(id);
+  return record;
+}
+
+function listOf(items: readonly Item[]): JsonObject {
+  const data = items.map((item) => ({ id: newId('msg'), ...item }));
+  return {
+    object: 'list',
+    data,
+    first_id: data[0]?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: false,
+  };
+}
+
+function modelObject(id: string): JsonObject {
+  return { id, object: 'model', created: 0, owned_by: 'simulator' };
+}
+
+async function readBody(
+  world: World,
+  request: IncomingMessage,
+): Promise<{ body: JsonObject; bytes: number }> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of request) {
+    if (!Buffer.isBuffer(chunk)) continue;
+    bytes += chunk.length;
+    if (bytes > MAX_BODY_BYTES)
+      throw new ApiError({ status: 413, message: 'The request body is too large.' });
+    chunks.push(chunk);
+  }
+  world.journal.counters.bytesReceived += bytes;
+  let body: unknown;
+  try {
+    body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw invalidRequest('We could not parse the JSON body of your request.', null, 'invalid_json');
+  }
+  if (!isObject(body)) throw invalidRequest('The request body must be a JSON object.', null, 'invalid_type');
+  return { body, bytes };
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  sendText(response, status, JSON.stringify(value));
+}
+
+function sendText(response: ServerResponse, status: number, json: string): void {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(json);
+}
+
+/** HTTP bodies may be larger than WebSocket messages; no limit is published. */
+const MAX_BODY_BYTES = 512 * 1024 * 1024;
+const MAX_COMPACT_CHARACTERS = 10_485_760;
+/** What the made-up summary "costs". */
+const COMPACTION_TOKENS = 64;
