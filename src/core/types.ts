@@ -162,7 +162,8 @@ export type Output =
       readonly turnId: string;
       readonly traceContext: TraceContext | undefined;
     }
-  /** SSE links only: give up one lane's running request. */
+  /** HTTP links only: give up one lane's running request. */
+  | { readonly kind: 'abort'; readonly linkId: number; readonly streamId: string | undefined }
   | { readonly kind: 'closeLink'; readonly linkId: number; readonly code: number; readonly reason: string }
   | { readonly kind: 'pauseLink'; readonly linkId: number }
   | { readonly kind: 'resumeLink'; readonly linkId: number }

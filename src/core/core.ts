@@ -1,0 +1,154 @@
+import type { GatewayError } from '../errors.ts';
+import type { Deadlines } from './deadlines.ts';
+import type { Lane } from './lane.ts';
+import { type LinkSlot, upOf } from './link-slot.ts';
+import type { Outbox } from './outbox.ts';
+import type { RecentIds } from './recent-ids.ts';
+import type { Transcript } from './transcript.ts';
+import type { Turn } from './turn.ts';
+import type {
+  Fact,
+  LinkCapabilities,
+  Notice,
+  Output,
+  SessionLimits,
+  TurnFailed,
+  TurnOutcome,
+  UpstreamFrame,
+} from './types.ts';
+
+/** open: takes turns. finishing: the client sends no more. draining: the gateway goes. closed: nothing happens any more. */
+export type Life =
+  | { readonly t: 'open' }
+  | { readonly t: 'finishing' }
+  | { readonly t: 'draining'; readonly deadlineMs: number }
+  | { readonly t: 'closed' };
+
+/** The state that the parts of a session share. Everything in it belongs to exactly one session. */
+export interface Core {
+  readonly limits: SessionLimits;
+  readonly random: () => number;
+  readonly outbox: Outbox;
+  readonly transcript: Transcript;
+  readonly deadlines: Deadlines;
+  readonly lanes: Map<string, Lane>;
+  readonly links: Map<number, LinkSlot>;
+  /** Accepted and not ended, by id; warm-ups of ours are not in it. */
+  readonly turns: Map<string, Turn>;
+  readonly endedTurns: RecentIds;
+  /** Lanes with queued turns, in the order they began to wait. */
+  readonly waiting: Set<Lane>;
+  outputs: Output[];
+  nowMs: number;
+  life: Life;
+  attached: boolean;
+  paused: boolean;
+  queuedInputBytes: number;
+  nextLinkId: number;
+  dialFailures: number;
+  /** What the last link could do; the best guess for one that is still dialled. */
+  lastCapabilities: LinkCapabilities | undefined;
+  lastUpstream: string | undefined;
+}
+
+export function tell(core: Core, fact: Fact): void {
+  core.outputs.push({ kind: 'fact', fact });
+}
+
+/** The hot path ends here: number the frame, keep it, and look whether the client is too far behind. */
+export function emitFrame(
+  core: Core,
+  laneId: string,
+  turnId: string,
+  frame: UpstreamFrame,
+  outcome?: TurnOutcome,
+  turnFailed?: TurnFailed,
+): void {
+  const { outbox } = core;
+  outbox.append({
+    seq: outbox.nextSeq,
+    laneId,
+    turnId,
+    type: frame.type,
+    outcome,
+    frame,
+    turnFailed,
+    notice: undefined,
+    byteLength: frame.bytes.length + EVENT_OVERHEAD_BYTES,
+  });
+  if (!core.paused && outbox.waitingBytes > core.limits.maxBufferedBytes) pauseLinks(core);
+}
+
+/** An event of ours. With an outcome it ends its turn. */
+export function emitOwn(
+  core: Core,
+  laneId: string,
+  turnId: string,
+  what: {
+    readonly type: string;
+    readonly outcome?: TurnOutcome;
+    readonly turnFailed?: TurnFailed;
+    readonly notice?: Notice;
+  },
+): void {
+  core.outbox.append({
+    seq: core.outbox.nextSeq,
+    laneId,
+    turnId,
+    type: what.type,
+    outcome: what.outcome,
+    frame: undefined,
+    turnFailed: what.turnFailed,
+    notice: what.notice,
+    byteLength: EVENT_OVERHEAD_BYTES,
+  });
+}
+
+export function emitNotice(
+  core: Core,
+  laneId: string,
+  turnId: string,
+  notice: Pick<Notice, 'kind' | 'reason'> & Partial<Notice>,
+  outcome?: TurnOutcome,
+): void {
+  emitOwn(core, laneId, turnId, {
+    type: 'gateway.notice',
+    notice: { replayedBytes: 0, elapsedMs: 0, ...notice },
+    ...(outcome === undefined ? {} : { outcome }),
+  });
+}
+
+/** A request was refused that belongs to no turn of its own (steer, cancel, a reused turn id). */
+export function emitRejected(core: Core, laneId: string, turnId: string, error: GatewayError): void {
+  emitOwn(core, laneId, turnId, {
+    type: 'gateway.request.rejected',
+    turnFailed: { error, replay: 'SAFE', phase: 'NOT_SENT' },
+  });
+}
+
+export function pauseLinks(core: Core): void {
+  core.paused = true;
+  for (const link of core.links.values()) pauseLink(core, link);
+  tell(core, { kind: 'paused', bufferedBytes: core.outbox.waitingBytes, atMs: core.nowMs });
+  if (core.attached) core.deadlines.set({ kind: 'slowClient' }, core.nowMs + core.limits.slowClientTimeoutMs);
+}
+
+export function pauseLink(core: Core, link: LinkSlot): void {
+  if (link.paused || upOf(link) === undefined) return;
+  link.paused = true;
+  core.outputs.push({ kind: 'pauseLink', linkId: link.id });
+}
+
+export function resumeLinks(core: Core): void {
+  core.paused = false;
+  core.deadlines.clear({ kind: 'slowClient' });
+  for (const link of core.links.values()) {
+    if (!link.paused) continue;
+    link.paused = false;
+    core.outputs.push({ kind: 'resumeLink', linkId: link.id });
+  }
+  tell(core, { kind: 'unpaused', bufferedBytes: core.outbox.waitingBytes, atMs: core.nowMs });
+}
+
+/** Ids, names and the object itself; keeps a flood of tiny events inside the bound. */
+const EVENT_OVERHEAD_BYTES = 128;

@@ -1,0 +1,122 @@
+import type { SessionEvent } from './types.ts';
+
+export interface ResumePoint {
+  readonly outcome: 'RESUMED' | 'PARTIAL';
+  /** The first seq that will be sent again. */
+  readonly oldestSeq: number;
+}
+
+/** Entries before the window are dropped in strides, so that taking one event never moves the array. */
+const COMPACT_STRIDE = 1024;
+
+/**
+ * The session's events in order: kept ones (taken by a stream, not yet acknowledged), then waiting ones.
+ * Kept events are a ring bounded in bytes; waiting events are never dropped, the links pause instead.
+ */
+export class Outbox {
+  readonly #maxKeptBytes: number;
+  #events: SessionEvent[] = [];
+  /** Index of the first kept event; everything before is gone. */
+  #head = 0;
+  /** Index of the first waiting event. */
+  #cursor = 0;
+  #nextSeq = 1;
+  #waitingBytes = 0;
+  #keptBytes = 0;
+
+  constructor(maxKeptBytes: number) {
+    this.#maxKeptBytes = maxKeptBytes;
+  }
+
+  get nextSeq(): number {
+    return this.#nextSeq;
+  }
+
+  get waiting(): number {
+    return this.#events.length - this.#cursor;
+  }
+
+  get waitingBytes(): number {
+    return this.#waitingBytes;
+  }
+
+  get keptBytes(): number {
+    return this.#keptBytes;
+  }
+
+  append(event: SessionEvent): void {
+    this.#events.push(event);
+    this.#nextSeq = event.seq + 1;
+    this.#waitingBytes += event.byteLength;
+  }
+
+  /** At least one event when any waits, however large it is. */
+  take(maxEvents: number, maxBytes: number): readonly SessionEvent[] {
+    const from = this.#cursor;
+    let bytes = 0;
+    let to = from;
+    while (to < this.#events.length && to - from < maxEvents) {
+      const event = this.#events[to] as SessionEvent;
+      if (to > from && bytes + event.byteLength > maxBytes) break;
+      bytes += event.byteLength;
+      to += 1;
+    }
+    const taken = this.#events.slice(from, to);
+    this.#cursor = to;
+    this.#waitingBytes -= bytes;
+    this.#keptBytes += bytes;
+    this.#trim();
+    return taken;
+  }
+
+  /** Frees what the client has confirmed. Seqs it cannot have seen yet are left alone. */
+  acknowledge(seq: number): void {
+    while (this.#head < this.#cursor && (this.#events[this.#head] as SessionEvent).seq <= seq)
+      this.#dropHead();
+    this.#compact();
+  }
+
+  /** Makes everything after `lastSeq` wait again. */
+  rewind(lastSeq: number): ResumePoint {
+    this.acknowledge(lastSeq);
+    while (this.#cursor > this.#head) {
+      this.#cursor -= 1;
+      const { byteLength } = this.#events[this.#cursor] as SessionEvent;
+      this.#keptBytes -= byteLength;
+      this.#waitingBytes += byteLength;
+    }
+    const oldestSeq = this.#events[this.#cursor]?.seq ?? this.#nextSeq;
+    return { outcome: oldestSeq > lastSeq + 1 ? 'PARTIAL' : 'RESUMED', oldestSeq };
+  }
+
+  #trim(): void {
+    while (this.#keptBytes > this.#maxKeptBytes && this.#head < this.#cursor) this.#dropHead();
+    this.#compact();
+  }
+
+  #dropHead(): void {
+    this.#keptBytes -= (this.#events[this.#head] as SessionEvent).byteLength;
+    // The array keeps its slots until the next stride; the frame's bytes must not stay alive with them.
+    this.#events[this.#head] = DROPPED;
+    this.#head += 1;
+  }
+
+  #compact(): void {
+    if (this.#head < COMPACT_STRIDE && this.#head < this.#events.length) return;
+    this.#events = this.#events.slice(this.#head);
+    this.#cursor -= this.#head;
+    this.#head = 0;
+  }
+}
+
+const DROPPED: SessionEvent = Object.freeze({
+  seq: 0,
+  laneId: '',
+  turnId: '',
+  type: '',
+  outcome: undefined,
+  frame: undefined,
+  turnFailed: undefined,
+  notice: undefined,
+  byteLength: 0,
+});

@@ -1,0 +1,153 @@
+import { GatewayError } from '../errors.ts';
+import type { Core } from './core.ts';
+import { proveExtension } from './delta.ts';
+import type { Lane } from './lane.ts';
+import type { LinkSlot, Up } from './link-slot.ts';
+import { replayable } from './replay.ts';
+import type { SendPlan, Turn } from './turn.ts';
+
+export interface Planned {
+  readonly plan: SendPlan;
+  /** Set when a full history could not be cut down. */
+  readonly fullInputReason: string | undefined;
+}
+
+/**
+ * How a turn reaches its parent on this link: by the parent's id, by the id of the nearest ancestor that the
+ * upstream still has plus what came after it, or with the whole path as input.
+ */
+export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: Turn): Planned | GatewayError {
+  const { create, inputMode } = turn.request;
+  const parentId = turn.warming?.nodeId ?? parentOf(lane, turn);
+  if (parentId === undefined) return { plan: fresh(create.input), fullInputReason: undefined };
+
+  if (inputMode === 'fullHistory') {
+    const known = core.transcript.itemsSince(parentId, () => false);
+    const proof =
+      known === undefined
+        ? ({ ok: false, reason: 'history_not_kept' } as const)
+        : proveExtension(known.items, create.input);
+    if (!proof.ok) return { plan: fresh(create.input), fullInputReason: proof.reason };
+    return reach(core, lane, link, up, turn, parentId, proof.delta);
+  }
+  return reach(core, lane, link, up, turn, parentId, create.input);
+}
+
+/** The response that the turn continues, before anything is known about links. */
+export function parentOf(lane: Lane, turn: Turn): string | undefined {
+  const { chain, create } = turn.request;
+  if (create.usesConversation || chain.kind === 'newConversation') return undefined;
+  if (chain.kind === 'from') return chain.responseId;
+  return create.previousResponseId ?? lane.headId;
+}
+
+/** The lane whose cache entry stands for this response. */
+export function cachedLane(link: LinkSlot, nodeId: string): string | undefined {
+  for (const [laneId, entry] of link.cache) if (entry.nodeId === nodeId) return laneId;
+  return undefined;
+}
+
+function reach(
+  core: Core,
+  lane: Lane,
+  link: LinkSlot,
+  up: Up,
+  turn: Turn,
+  parentId: string,
+  input: readonly string[],
+): Planned | GatewayError {
+  const usable = (id: string) => wireIdOf(core, link, up, turn, id) !== undefined;
+  const since = core.transcript.itemsSince(parentId, usable);
+  const known = core.transcript.get(parentId) !== undefined;
+  if (since === undefined && (known || turn.avoidIds?.has(parentId) === true)) {
+    return new GatewayError(
+      'CHAIN_LOST',
+      'the upstream has forgotten the conversation and its transcript was not kept',
+      {
+        metadata: { lane_id: lane.id },
+      },
+    );
+  }
+  // An id that this session has not seen is the caller's word; the upstream decides.
+  const wire =
+    since === undefined
+      ? { id: parentId, cachedIn: undefined }
+      : wireOf(core, link, up, turn, since.stoppedAt);
+  const replayed = since === undefined ? [] : replayable(since.items);
+  const steers = waitingSteersFor(lane, link, parentId, wire.cachedIn);
+  const replayedItems = [...replayed, ...steers.toSend];
+  return {
+    plan: {
+      parentId,
+      input: [...steers.committed, ...input],
+      ownInput: input,
+      wireParentId: wire.id,
+      cachedIn: wire.cachedIn,
+      replayedItems,
+      replayedBytes: replayed.reduce((sum, item) => sum + item.length, 0),
+      replayReason:
+        replayed.length === 0 ? undefined : (turn.replayReason ?? lane.lostReason ?? 'not_cached'),
+    },
+    fullInputReason: undefined,
+  };
+}
+
+function wireOf(
+  core: Core,
+  link: LinkSlot,
+  up: Up,
+  turn: Turn,
+  id: string | undefined,
+): { id: string | undefined; cachedIn: string | undefined } {
+  return (
+    (id === undefined ? undefined : wireIdOf(core, link, up, turn, id)) ?? {
+      id: undefined,
+      cachedIn: undefined,
+    }
+  );
+}
+
+/** The id to name on this link for a response, if the upstream should still know it (protocol.md 4.2). */
+function wireIdOf(
+  core: Core,
+  link: LinkSlot,
+  up: Up,
+  turn: Turn,
+  nodeId: string,
+): { id: string; cachedIn: string | undefined } | undefined {
+  const cachedIn = cachedLane(link, nodeId);
+  const cached = cachedIn === undefined ? undefined : link.cache.get(cachedIn);
+  if (cached !== undefined && turn.avoidIds?.has(cached.responseId) !== true)
+    return { id: cached.responseId, cachedIn };
+  if (turn.avoidIds?.has(nodeId) === true) return undefined;
+  const node = core.transcript.get(nodeId);
+  const hydrates =
+    node?.stored === true && up.capabilities.storesResponses && node.upstream === up.route.upstream;
+  return hydrates ? { id: nodeId, cachedIn: undefined } : undefined;
+}
+
+/** Steers that wait for this create: the upstream adds them itself if it still holds them, else we must. */
+function waitingSteersFor(
+  lane: Lane,
+  link: LinkSlot,
+  parentId: string,
+  cachedIn: string | undefined,
+): { readonly committed: readonly string[]; readonly toSend: readonly string[] } {
+  const waiting = lane.waitingSteers;
+  if (waiting === undefined || waiting.targetId !== parentId) return { committed: [], toSend: [] };
+  const held = waiting.linkId === link.id && cachedIn === lane.id;
+  return { committed: waiting.input, toSend: held ? [] : waiting.input };
+}
+
+function fresh(input: readonly string[]): SendPlan {
+  return {
+    parentId: undefined,
+    input,
+    ownInput: input,
+    wireParentId: undefined,
+    cachedIn: undefined,
+    replayedItems: [],
+    replayedBytes: 0,
+    replayReason: undefined,
+  };
+}

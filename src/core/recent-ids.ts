@@ -1,0 +1,23 @@
+/** Remembers the last ids with a value each, the oldest forgotten first. */
+export class RecentIds {
+  readonly #max: number;
+  readonly #ids = new Map<string, string>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  get(id: string): string | undefined {
+    return this.#ids.get(id);
+  }
+
+  add(id: string, value: string): void {
+    this.#ids.delete(id);
+    this.#ids.set(id, value);
+    if (this.#ids.size <= this.#max) return;
+    for (const oldest of this.#ids.keys()) {
+      this.#ids.delete(oldest);
+      return;
+    }
+  }
+}

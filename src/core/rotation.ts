@@ -1,0 +1,163 @@
+import { type Core, emitNotice, tell } from './core.ts';
+import type { Lane } from './lane.ts';
+import { hasRoomFor, type LinkSlot, retire, type Up, upOf } from './link-slot.ts';
+import { dial, removeLink, sendWarmUp, settle, unsettle } from './scheduler.ts';
+import { newTurn, type Turn } from './turn.ts';
+import { finishWarmUp } from './turn-end.ts';
+
+/** A lane that was idle for longer is rebuilt when it is next used; warming it could be for nothing. */
+const LIVE_LANE_MS = 10 * 60_000;
+/** How long before the upstream's own limit a link stops taking turns. */
+const RETIRE_MARGIN_MS = 30_000;
+/** Between two tries to dial a successor. */
+const ROTATION_RETRY_MS = 30_000;
+/** Share of the rotation age by which links of a fleet differ. */
+const ROTATION_JITTER = 0.1;
+
+/** Sets the two times at which a link that just came up will be replaced. */
+export function scheduleRotation(core: Core, link: LinkSlot, up: Up): void {
+  const { rotateAfterMs, maxAgeMs } = up.capabilities;
+  if (rotateAfterMs === undefined) return;
+  const jitteredMs = rotateAfterMs * (1 + ROTATION_JITTER * core.random());
+  const retireAfterMs = Math.max(rotateAfterMs, maxAgeMs - RETIRE_MARGIN_MS);
+  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + Math.min(jitteredMs, retireAfterMs));
+  core.deadlines.set({ kind: 'retire', linkId: link.id }, core.nowMs + retireAfterMs);
+}
+
+/** Make before break: the successor is dialled while the old link goes on serving. */
+export function startRotation(core: Core, link: LinkSlot): void {
+  if (link.state.t !== 'open') return;
+  const { capabilities, route, upAtMs } = link.state;
+  const successor = dial(core, 'rotation', 0, 0, undefined);
+  link.state = { t: 'rotating', successorId: successor.id, capabilities, route, upAtMs };
+}
+
+export function rotationFailed(core: Core, link: LinkSlot): void {
+  if (link.state.t !== 'rotating') return;
+  const { capabilities, route, upAtMs } = link.state;
+  link.state = { t: 'open', capabilities, route, upAtMs };
+  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
+}
+
+/** The upstream's limit is near: whatever could not be moved gently moves when it is next used. */
+export function retireLink(link: LinkSlot): void {
+  const up = upOf(link);
+  if (up !== undefined) retire(link, up, 'max_age');
+}
+
+/** Moves every rotation one step on; called after anything that may have made a step possible. */
+export function advanceRotations(core: Core): void {
+  for (const link of core.links.values()) {
+    const { state } = link;
+    const successor = state.t === 'rotating' ? core.links.get(state.successorId) : undefined;
+    const successorUp = successor === undefined ? undefined : upOf(successor);
+    if (successor !== undefined && successorUp !== undefined) moveLanes(core, link, successor, successorUp);
+    if (state.t === 'retiring') leaveIdleLanes(core, link, state.reason);
+    const replaceable = state.t === 'retiring' || successorUp !== undefined;
+    if (replaceable && link.lanes.size === 0 && link.inFlight.size === 0) closeOld(core, link);
+  }
+}
+
+/** Without warm-up the lane still moves; its next turn carries the replay itself. */
+export function warmUpFailed(core: Core, turn: Turn): void {
+  finishWarmUp(core, turn);
+  const lane = core.lanes.get(turn.laneId);
+  if (lane !== undefined && lane.active === undefined && lane.discarding === undefined)
+    unsettle(core, lane, 'rotated');
+}
+
+function moveLanes(core: Core, old: LinkSlot, successor: LinkSlot, up: Up): void {
+  for (const laneId of [...old.lanes]) {
+    const lane = core.lanes.get(laneId);
+    if (lane !== undefined) moveLane(core, lane, old, successor, up);
+  }
+}
+
+function moveLane(core: Core, lane: Lane, old: LinkSlot, successor: LinkSlot, up: Up): void {
+  const busy = lane.active !== undefined || lane.discarding !== undefined;
+  if (lane.headId === undefined) {
+    if (!busy) move(core, lane, successor);
+    return;
+  }
+  const ready = successor.cache.get(lane.id)?.nodeId === lane.headId;
+  if (ready) {
+    if (!busy) move(core, lane, successor);
+    return;
+  }
+  if (successor.inFlight.has(lane.id)) return;
+  const live = busy || core.nowMs - lane.lastUsedAtMs < LIVE_LANE_MS;
+  if (!live) return unsettle(core, lane, 'rotated');
+  // A running turn will move the head; warming is worth it only between turns.
+  if (busy || old.state.t !== 'rotating') return;
+  if (!hasRoomFor(successor, lane.id, up.capabilities)) return unsettle(core, lane, 'rotated');
+  if (successor.inFlight.size >= up.capabilities.maxInFlight) return;
+  if (!canRebuild(core, lane, up)) return;
+  if (!up.capabilities.warmUp || lane.lastFields === undefined || !warm(core, lane, successor, up))
+    unsettle(core, lane, 'rotated');
+}
+
+function warm(core: Core, lane: Lane, successor: LinkSlot, up: Up): boolean {
+  const nodeId = lane.headId as string;
+  const store = core.transcript.get(nodeId)?.stored ?? true;
+  const turn = newTurn(
+    {
+      kind: 'startTurn',
+      laneId: lane.id,
+      turnId: `warm-up:${lane.id}`,
+      create: {
+        fields: lane.lastFields as ReadonlyMap<string, string>,
+        input: [],
+        previousResponseId: undefined,
+        model: undefined,
+        store,
+        generate: false,
+        usesConversation: false,
+      },
+      chain: { kind: 'automatic' },
+      inputMode: 'incremental',
+      timeoutMs: undefined,
+      waitOnRateLimit: false,
+      traceContext: undefined,
+    },
+    core.nowMs,
+    { nodeId },
+  );
+  return sendWarmUp(core, lane, successor, up, turn);
+}
+
+/** A lane whose conversation lives in the old link's cache alone stays there until the end. */
+function canRebuild(core: Core, lane: Lane, up: Up): boolean {
+  const head = lane.headId === undefined ? undefined : core.transcript.get(lane.headId);
+  if (head === undefined) return false;
+  return (head.stored && up.capabilities.storesResponses) || core.transcript.isComplete(head.id);
+}
+
+function move(core: Core, lane: Lane, successor: LinkSlot): void {
+  unsettle(core, lane, 'rotated');
+  settle(lane, successor);
+}
+
+function leaveIdleLanes(core: Core, link: LinkSlot, reason: string): void {
+  for (const laneId of [...link.lanes]) {
+    const lane = core.lanes.get(laneId);
+    if (lane !== undefined && lane.active === undefined && lane.discarding === undefined)
+      unsettle(core, lane, reason);
+  }
+}
+
+function closeOld(core: Core, link: LinkSlot): void {
+  const up = upOf(link) as Up;
+  const reason = link.state.t === 'retiring' ? link.state.reason : 'max_age';
+  removeLink(core, link, reason);
+  core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'rotated' });
+  tell(core, {
+    kind: 'rotated',
+    linkId: link.id,
+    turnId: undefined,
+    reason,
+    bytes: 0,
+    startedAtMs: up.upAtMs,
+    endedAtMs: core.nowMs,
+  });
+  emitNotice(core, '', '', { kind: 'rotated', reason, elapsedMs: core.nowMs - up.upAtMs });
+}

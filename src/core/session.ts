@@ -1,0 +1,550 @@
+import { GatewayError } from '../errors.ts';
+import {
+  type Core,
+  emitNotice,
+  emitOwn,
+  emitRejected,
+  type Life,
+  pauseLink,
+  resumeLinks,
+  tell,
+} from './core.ts';
+import { Deadlines, type Timer } from './deadlines.ts';
+import { isLaneId, type Lane, newLane } from './lane.ts';
+import { type LinkSlot, upOf } from './link-slot.ts';
+import { Outbox, type ResumePoint } from './outbox.ts';
+import { RecentIds } from './recent-ids.ts';
+import { advanceRotations, retireLink, scheduleRotation, startRotation } from './rotation.ts';
+import { dial, dialNow, enqueue, pump, removeLink, unqueue, unsettle } from './scheduler.ts';
+import { submitSteer } from './steering.ts';
+import { Transcript } from './transcript.ts';
+import { newTurn, phaseOf, type Turn } from './turn.ts';
+import { discardTurn, endTurn, failTurn, fingerprint, finishDiscarded } from './turn-end.ts';
+import type {
+  CancelTurn,
+  Input,
+  LinkCapabilities,
+  LinkRoute,
+  Output,
+  SessionEvent,
+  SessionOptions,
+  StartTurn,
+} from './types.ts';
+import { handleFrame, steerSettleExpired } from './upstream-events.ts';
+import { handleLinkDown } from './upstream-failures.ts';
+
+/** Ended turns whose ids are still known as used. */
+const REMEMBERED_TURNS = 4096;
+const TURN_ID = /^[\x21-\x7e]{1,128}$/;
+
+/**
+ * A session as a pure state machine. Feed it with `handle`, then drain `takeOutputs` and `takeEvents`, then arm
+ * one timer for `nextDeadline` and call `handle({ kind: 'time' })` when it is due. Nothing else wakes it.
+ * Time must not go back. An assertion that fails ends this session only, with INTERNAL.
+ */
+export class Session {
+  readonly #core: Core;
+  #resumePoint: ResumePoint | undefined;
+
+  /** Dials its first link at once, so that the first turn does not wait for it. */
+  constructor(options: SessionOptions, nowMs: number) {
+    const { limits, random, transcriptBudget } = options;
+    this.#core = {
+      limits,
+      random,
+      outbox: new Outbox(limits.maxResumeBytes),
+      transcript: new Transcript(limits.maxTranscriptBytes, transcriptBudget),
+      deadlines: new Deadlines(),
+      lanes: new Map(),
+      links: new Map(),
+      turns: new Map(),
+      endedTurns: new RecentIds(REMEMBERED_TURNS),
+      waiting: new Set(),
+      outputs: [],
+      nowMs,
+      life: { t: 'open' },
+      attached: true,
+      paused: false,
+      queuedInputBytes: 0,
+      nextLinkId: 1,
+      dialFailures: 0,
+      lastCapabilities: undefined,
+      lastUpstream: undefined,
+    };
+    dial(this.#core, 'session', 0, 0, undefined);
+  }
+
+  get closed(): boolean {
+    return this.#core.life.t === 'closed';
+  }
+
+  /** Events that wait for the client's stream. */
+  get pendingEvents(): number {
+    return this.#core.outbox.waiting;
+  }
+
+  /** Input of turns that wait for their lane or link; a driver stops reading its client above its own bound. */
+  get queuedInputBytes(): number {
+    return this.#core.queuedInputBytes;
+  }
+
+  get nextSeq(): number {
+    return this.#core.outbox.nextSeq;
+  }
+
+  /** What the last `attach` with a `lastSeq` found. */
+  get resumePoint(): ResumePoint | undefined {
+    return this.#resumePoint;
+  }
+
+  handle(input: Input, nowMs: number): void {
+    const core = this.#core;
+    if (core.life.t === 'closed') return;
+    core.nowMs = nowMs;
+    try {
+      if (input.kind === 'frame') {
+        const link = core.links.get(input.linkId);
+        if (link === undefined || !handleFrame(core, link, input.frame)) return;
+      } else {
+        this.#apply(input);
+      }
+      advanceRotations(core);
+      pump(core);
+      this.#finishIfDone();
+    } catch (cause) {
+      this.#terminate(new GatewayError('INTERNAL', 'internal error', { cause }));
+    }
+  }
+
+  takeOutputs(): readonly Output[] {
+    const { outputs } = this.#core;
+    this.#core.outputs = [];
+    return outputs;
+  }
+
+  /** In seq order; what is taken stays for a resume until it is acknowledged or pushed out. */
+  takeEvents(maxEvents: number, maxBytes: number): readonly SessionEvent[] {
+    const core = this.#core;
+    const events = core.outbox.take(maxEvents, maxBytes);
+    if (core.paused && core.outbox.waitingBytes <= core.limits.maxBufferedBytes / 2) resumeLinks(core);
+    if (core.outbox.waiting === 0) this.#finishIfDone();
+    return events;
+  }
+
+  nextDeadline(): number | undefined {
+    return this.#core.deadlines.next();
+  }
+
+  /** For the admin page: sizes and states, no content. */
+  snapshot(): SessionSnapshot {
+    const core = this.#core;
+    return {
+      life: core.life.t,
+      attached: core.attached,
+      lanes: core.lanes.size,
+      turns: [...core.turns.values()].map((turn) => ({
+        turnId: turn.id,
+        laneId: turn.laneId,
+        state: turn.state.t,
+        ageMs: core.nowMs - turn.acceptedAtMs,
+      })),
+      links: [...core.links.values()].map((link) => ({
+        linkId: link.id,
+        state: link.state.t,
+        upstream: upOf(link)?.route.upstream,
+        transport: upOf(link)?.capabilities.transport,
+        inFlight: link.inFlight.size,
+        lanes: link.lanes.size,
+        ageMs: core.nowMs - (upOf(link)?.upAtMs ?? link.askedAtMs),
+      })),
+      bufferedBytes: core.outbox.waitingBytes,
+      resumeBytes: core.outbox.keptBytes,
+      transcriptBytes: core.transcript.bytes,
+      queuedInputBytes: core.queuedInputBytes,
+      nextSeq: core.outbox.nextSeq,
+    };
+  }
+
+  #apply(input: Exclude<Input, { kind: 'frame' }>): void {
+    const core = this.#core;
+    switch (input.kind) {
+      case 'startTurn':
+        return this.#startTurn(input);
+      case 'refuse':
+        return this.#refuse(input.laneId, input.turnId, input.error);
+      case 'steerTurn':
+        return submitSteer(core, input);
+      case 'cancelTurn':
+        return this.#cancelTurn(input);
+      case 'ack':
+        return core.outbox.acknowledge(input.seq);
+      case 'attach':
+        return this.#attach(input.lastSeq);
+      case 'detach':
+        return this.#detach();
+      case 'halfClose':
+        if (core.life.t === 'open') core.life = { t: 'finishing' };
+        return;
+      case 'linkUp':
+        return this.#linkUp(input.linkId, input.capabilities, input.route);
+      case 'linkDown': {
+        const link = core.links.get(input.linkId);
+        if (link !== undefined) handleLinkDown(core, link, input.down);
+        return;
+      }
+      case 'linkBlocked':
+      case 'linkWritable': {
+        const link = core.links.get(input.linkId);
+        if (link !== undefined) link.blocked = input.kind === 'linkBlocked';
+        return;
+      }
+      case 'drain':
+        return this.#drain(input.deadlineMs);
+      case 'terminate':
+        return this.#terminate(input.error);
+      case 'time':
+        for (const timer of core.deadlines.expire(core.nowMs)) this.#expired(timer);
+        return;
+    }
+  }
+
+  #startTurn(request: StartTurn): void {
+    const core = this.#core;
+    const used = core.turns.get(request.turnId);
+    const before = used === undefined ? core.endedTurns.get(request.turnId) : fingerprint(used);
+    if (before !== undefined) {
+      // The same request again: its first copy arrived, the client just could not know.
+      if (before === fingerprint({ request })) return;
+      emitRejected(core, request.laneId, request.turnId, turnIdReused());
+      return;
+    }
+    const refusal = this.#refusalOf(request);
+    if (refusal !== undefined) return this.#refuse(request.laneId, request.turnId, refusal);
+
+    const { defaultTurnTimeoutMs } = core.limits;
+    const timeoutMs = request.timeoutMs ?? defaultTurnTimeoutMs;
+    const turn = newTurn({ ...request, timeoutMs }, core.nowMs);
+    core.turns.set(turn.id, turn);
+    this.#announceTurn(request);
+    if (turn.deadlineMs !== undefined) core.deadlines.set({ kind: 'turn', turnId: turn.id }, turn.deadlineMs);
+    enqueue(core, this.#lane(request.laneId), turn, 'last');
+  }
+
+  #refusalOf(request: StartTurn): GatewayError | undefined {
+    const core = this.#core;
+    const { laneId, turnId } = request;
+    if (!isLaneId(laneId))
+      return badId('INVALID_LANE_ID', 'start_turn.lane_id', 'empty, or 1 to 256 of A-Z a-z 0-9 _ . -');
+    if (!TURN_ID.test(turnId))
+      return badId('INVALID_TURN_ID', 'start_turn.turn_id', '1 to 128 visible ASCII characters');
+    if (core.life.t === 'draining')
+      return new GatewayError('DRAINING', 'the gateway is going down; open a new session', {
+        retryAfterMs: 0,
+      });
+    if (core.life.t !== 'open')
+      return new GatewayError('DRAINING', 'the stream was half-closed by its client');
+    const lane = core.lanes.get(laneId);
+    const { maxQueuedTurnsPerLane, maxLanes } = core.limits;
+    if (lane === undefined && core.lanes.size >= maxLanes)
+      return overLimit('LIMIT_EXCEEDED', 'lanes_per_session', maxLanes);
+    if (lane !== undefined && lane.queue.length >= maxQueuedTurnsPerLane) {
+      return overLimit('TOO_MANY_QUEUED_TURNS', 'queued_turns_per_lane', maxQueuedTurnsPerLane);
+    }
+    return undefined;
+  }
+
+  /** A turn that was never accepted still gets its one last event. */
+  #refuse(laneId: string, turnId: string, error: GatewayError): void {
+    const core = this.#core;
+    const failed = { error, replay: 'SAFE', phase: 'NOT_SENT' } as const;
+    if (core.turns.has(turnId) || core.endedTurns.get(turnId) !== undefined) {
+      emitRejected(core, laneId, turnId, turnIdReused());
+      return;
+    }
+    if (TURN_ID.test(turnId)) core.endedTurns.add(turnId, 'refused');
+    emitOwn(core, laneId, turnId, { type: 'gateway.turn.failed', outcome: 'FAILED', turnFailed: failed });
+  }
+
+  #announceTurn(request: StartTurn): void {
+    tell(this.#core, {
+      kind: 'turnAccepted',
+      laneId: request.laneId,
+      turnId: request.turnId,
+      model: request.create.model,
+      traceContext: request.traceContext,
+      atMs: this.#core.nowMs,
+    });
+  }
+
+  #lane(id: string): Lane {
+    const { lanes, nowMs } = this.#core;
+    const known = lanes.get(id);
+    if (known !== undefined) return known;
+    const lane = newLane(id, nowMs);
+    lanes.set(id, lane);
+    tell(this.#core, { kind: 'laneOpened', laneId: id });
+    return lane;
+  }
+
+  #cancelTurn({ laneId, turnId }: CancelTurn): void {
+    const core = this.#core;
+    const turn = core.turns.get(turnId);
+    if (turn === undefined || turn.laneId !== laneId) {
+      if (!core.lanes.has(laneId))
+        return emitRejected(
+          core,
+          laneId,
+          turnId,
+          badId('UNKNOWN_LANE', 'cancel_turn.lane_id', 'a lane of this session'),
+        );
+      // The turn may have ended while the cancel was on its way: that is what the client wanted.
+      if (core.endedTurns.get(turnId) === undefined)
+        emitRejected(
+          core,
+          laneId,
+          turnId,
+          badId('UNKNOWN_TURN', 'cancel_turn.turn_id', 'a turn of this lane'),
+        );
+      return;
+    }
+    this.#stop(turn, 'CANCELLED', new GatewayError('TURN_CANCELLED', 'cancelled by the client'));
+  }
+
+  #stop(turn: Turn, outcome: 'CANCELLED' | 'DEADLINE_EXCEEDED', error: GatewayError): void {
+    const core = this.#core;
+    const lane = core.lanes.get(turn.laneId) as Lane;
+    if (unqueue(core, lane, turn))
+      return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
+    const link =
+      turn.state.t === 'sent' || turn.state.t === 'running' ? core.links.get(turn.state.linkId) : undefined;
+    discardTurn(core, turn, outcome, error);
+    if (link !== undefined) this.#giveUpUpstream(link, lane);
+  }
+
+  /** There is no cancel upstream (protocol.md 9): an HTTP request is aborted, a socket closed when nobody else needs it. */
+  #giveUpUpstream(link: LinkSlot, lane: Lane): void {
+    const core = this.#core;
+    const up = upOf(link);
+    if (up === undefined) return;
+    if (up.capabilities.transport === 'sse') {
+      core.outputs.push({
+        kind: 'abort',
+        linkId: link.id,
+        streamId: lane.id === '' || !up.capabilities.multiplexed ? undefined : lane.id,
+      });
+      const turn = link.inFlight.get(lane.id);
+      if (turn !== undefined) finishDiscarded(core, turn);
+      return;
+    }
+    const alone = [...link.inFlight.values()].every(({ state }) => state.t === 'discarding');
+    const losesNothing = [...link.lanes].every((id) => {
+      const head = core.lanes.get(id)?.headId;
+      return (
+        head === undefined || core.transcript.get(head)?.stored === true || core.transcript.isComplete(head)
+      );
+    });
+    if (!alone || !losesNothing) return;
+    for (const turn of [...link.inFlight.values()]) finishDiscarded(core, turn);
+    removeLink(core, link, 'cancelled');
+    core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'cancelled' });
+    // The next turn should find a link, not dial one.
+    if (core.links.size === 0 && core.attached && core.life.t === 'open')
+      dial(core, 'session', 0, 0, undefined);
+  }
+
+  #attach(lastSeq: number | undefined): void {
+    const core = this.#core;
+    core.attached = true;
+    core.deadlines.clear({ kind: 'grace' });
+    this.#resumePoint = lastSeq === undefined ? undefined : core.outbox.rewind(lastSeq);
+    if (core.paused) core.deadlines.set({ kind: 'slowClient' }, core.nowMs + core.limits.slowClientTimeoutMs);
+  }
+
+  #detach(): void {
+    const core = this.#core;
+    core.attached = false;
+    core.deadlines.clear({ kind: 'slowClient' });
+    core.deadlines.set({ kind: 'grace' }, core.nowMs + core.limits.resumeGraceMs);
+  }
+
+  #linkUp(linkId: number, capabilities: LinkCapabilities, route: LinkRoute): void {
+    const core = this.#core;
+    const link = core.links.get(linkId);
+    if (link === undefined || link.state.t !== 'dialing') {
+      core.outputs.push({ kind: 'closeLink', linkId, code: 1000, reason: 'not needed' });
+      return;
+    }
+    link.state = { t: 'open', capabilities, route, upAtMs: core.nowMs };
+    core.dialFailures = 0;
+    core.lastCapabilities = capabilities;
+    tell(core, { kind: 'linkUp', linkId, route, atMs: core.nowMs });
+    if (core.paused) pauseLink(core, link);
+    scheduleRotation(core, link, { capabilities, route, upAtMs: core.nowMs });
+    this.#trimLanes(link, capabilities);
+    if (link.replaces !== undefined) this.#noteRecovery(link, link.replaces);
+    if (core.lastUpstream !== undefined && core.lastUpstream !== route.upstream) {
+      emitNotice(core, '', '', { kind: 'upstream_changed', reason: 'failover' });
+    }
+    core.lastUpstream = route.upstream;
+  }
+
+  /** While it was dialled the link was taken for OpenAI's; lanes beyond what it can do look further. */
+  #trimLanes(link: LinkSlot, capabilities: LinkCapabilities): void {
+    const room = capabilities.multiplexed ? capabilities.maxNamedLanes : 1;
+    let named = 0;
+    for (const laneId of [...link.lanes]) {
+      if (laneId === '' && capabilities.multiplexed) continue;
+      named += 1;
+      const lane = this.#core.lanes.get(laneId);
+      if (named > room && lane !== undefined) unsettle(this.#core, lane, lane.lostReason ?? 'not_cached');
+    }
+  }
+
+  #noteRecovery(link: LinkSlot, replaces: { readonly reason: string; readonly sinceMs: number }): void {
+    const core = this.#core;
+    const elapsedMs = core.nowMs - replaces.sinceMs;
+    emitNotice(core, '', '', { kind: 'recovered', reason: replaces.reason, elapsedMs });
+    tell(core, {
+      kind: 'recovered',
+      linkId: link.id,
+      turnId: undefined,
+      reason: replaces.reason,
+      bytes: 0,
+      startedAtMs: replaces.sinceMs,
+      endedAtMs: core.nowMs,
+    });
+  }
+
+  #drain(deadlineMs: number): void {
+    const core = this.#core;
+    if (core.life.t === 'draining') return;
+    core.life = { t: 'draining', deadlineMs };
+    core.deadlines.set({ kind: 'drain' }, deadlineMs);
+    core.outputs.push({
+      kind: 'goAway',
+      reason: 'draining',
+      timeLeftMs: Math.max(0, deadlineMs - core.nowMs),
+    });
+  }
+
+  #expired(timer: Timer): void {
+    const core = this.#core;
+    switch (timer.kind) {
+      case 'turn': {
+        const turn = core.turns.get(timer.turnId);
+        if (turn !== undefined)
+          this.#stop(
+            turn,
+            'DEADLINE_EXCEEDED',
+            new GatewayError('TURN_TIMEOUT', "the turn's timeout has passed"),
+          );
+        return;
+      }
+      case 'steerSettle':
+        return steerSettleExpired(core, timer.turnId);
+      case 'lane': {
+        const lane = core.lanes.get(timer.laneId);
+        if (lane !== undefined) lane.notBeforeMs = undefined;
+        return;
+      }
+      case 'grace':
+        return this.#terminate(new GatewayError('SESSION_EXPIRED', 'the client did not come back in time'));
+      case 'slowClient':
+        core.outputs.push({
+          kind: 'endStream',
+          error: new GatewayError('SLOW_CONSUMER', 'the client reads too slowly; resume and read faster', {
+            retryAfterMs: 0,
+          }),
+          resumable: true,
+        });
+        return;
+      case 'drain':
+        return this.#terminate(
+          new GatewayError('DRAINING', 'the gateway went down before the turn ended', { retryAfterMs: 0 }),
+        );
+      default: {
+        const link = core.links.get(timer.linkId);
+        if (link === undefined) return;
+        if (timer.kind === 'redial') dialNow(core, link);
+        else if (timer.kind === 'rotate') startRotation(core, link);
+        else retireLink(link);
+      }
+    }
+  }
+
+  #terminate(error: GatewayError): void {
+    const core = this.#core;
+    for (const turn of [...core.turns.values()]) {
+      const lane = core.lanes.get(turn.laneId);
+      if (lane !== undefined) unqueue(core, lane, turn);
+      const phase = phaseOf(turn);
+      failTurn(core, turn, error, phase === 'NOT_SENT' ? 'SAFE' : phase === 'SENT' ? 'UNKNOWN' : 'UNSAFE');
+    }
+    this.#end(error);
+  }
+
+  #finishIfDone(): void {
+    const core = this.#core;
+    if (core.life.t !== 'finishing' && core.life.t !== 'draining') return;
+    if (core.turns.size === 0 && core.outbox.waiting === 0) this.#end(undefined);
+  }
+
+  #end(error: GatewayError | undefined): void {
+    const core = this.#core;
+    if (core.life.t === 'closed') return;
+    const closed: Life = { t: 'closed' };
+    core.life = closed;
+    for (const link of core.links.values()) {
+      core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'session ended' });
+    }
+    core.links.clear();
+    core.waiting.clear();
+    core.deadlines.clearAll();
+    core.transcript.clear();
+    for (const laneId of core.lanes.keys()) tell(core, { kind: 'laneClosed', laneId });
+    core.outputs.push({ kind: 'endStream', error, resumable: false }, { kind: 'closed' });
+  }
+}
+
+export interface SessionSnapshot {
+  readonly life: Life['t'];
+  readonly attached: boolean;
+  readonly lanes: number;
+  readonly turns: readonly { turnId: string; laneId: string; state: string; ageMs: number }[];
+  readonly links: readonly {
+    linkId: number;
+    state: string;
+    upstream: string | undefined;
+    transport: string | undefined;
+    inFlight: number;
+    lanes: number;
+    ageMs: number;
+  }[];
+  readonly bufferedBytes: number;
+  readonly resumeBytes: number;
+  readonly transcriptBytes: number;
+  readonly queuedInputBytes: number;
+  readonly nextSeq: number;
+}
+
+function turnIdReused(): GatewayError {
+  return new GatewayError('TURN_ID_REUSED', 'this turn id was used for another request of this session', {
+    metadata: { field: 'start_turn.turn_id' },
+  });
+}
+
+function badId(
+  reason: 'INVALID_LANE_ID' | 'INVALID_TURN_ID' | 'UNKNOWN_LANE' | 'UNKNOWN_TURN',
+  field: string,
+  allowed: string,
+): GatewayError {
+  return new GatewayError(reason, `${field} is not ${allowed}`, { metadata: { field } });
+}
+
+function overLimit(
+  reason: 'LIMIT_EXCEEDED' | 'TOO_MANY_QUEUED_TURNS',
+  limit: string,
+  value: number,
+): GatewayError {
+  return new GatewayError(reason, `${limit} is ${value}`, { metadata: { limit, value: String(value) } });
+}

@@ -1,0 +1,173 @@
+import type { LinkRoute, StartTurn, TurnFailed, TurnOutcome, TurnPhase, Usage } from './types.ts';
+
+/** A response of the upstream that has begun and has no terminal yet. */
+export interface OpenResponse {
+  readonly id: string;
+  readonly parentId: string | undefined;
+  /** What extends the parent: raw JSON of each item. */
+  readonly input: readonly string[];
+  readonly stored: boolean;
+  /** Raw JSON by `output_index`; holes are possible. */
+  readonly output: string[];
+  outputBytes: number;
+  /** Output index of the newest compaction item. */
+  compactionIndex: number | undefined;
+}
+
+/**
+ * queued: not written. sent: written, nothing heard. running: created. settling: the terminal came, but steers
+ * of it are undecided (protocol.md 6.2). discarding: the client has heard the end, the upstream has not finished.
+ */
+export type TurnState =
+  | { readonly t: 'queued' }
+  | { readonly t: 'sent'; readonly linkId: number }
+  | { readonly t: 'running'; readonly linkId: number; readonly response: OpenResponse }
+  | {
+      readonly t: 'settling';
+      readonly linkId: number;
+      readonly responseId: string;
+      readonly outcome: TurnOutcome;
+    }
+  | { readonly t: 'discarding'; readonly linkId: number; readonly terminalSeen: boolean }
+  | { readonly t: 'ended' };
+
+/** One submission to `response.steer`. held: the target has no id yet. */
+export interface Steer {
+  state: 'held' | 'sent' | 'queued';
+  readonly input: readonly string[];
+  targetId: string;
+  id: string | undefined;
+}
+
+/** How the turn was last written. */
+export interface SendPlan {
+  readonly parentId: string | undefined;
+  /** What extends the parent: becomes the transcript's input. */
+  readonly input: readonly string[];
+  /** The client's part of `input`; the rest are steers that the create commits. */
+  readonly ownInput: readonly string[];
+  /** The id on the wire; differs from `parentId` after a warm-up or when an older ancestor is cached. */
+  readonly wireParentId: string | undefined;
+  /** Whose cache entry the wire id is; its own lane's entry is evicted when the turn fails. */
+  readonly cachedIn: string | undefined;
+  readonly replayedItems: readonly string[];
+  readonly replayedBytes: number;
+  readonly replayReason: string | undefined;
+}
+
+export interface Turn {
+  readonly id: string;
+  readonly laneId: string;
+  readonly request: StartTurn;
+  /** Ours, not the client's: prepares a lane on a new link. Its events are swallowed. */
+  readonly warming: { readonly nodeId: string } | undefined;
+  state: TurnState;
+  plan: SendPlan | undefined;
+  /** After `previous_response_not_found`: the id must not be used again. */
+  avoidIds: Set<string> | undefined;
+  replayReason: string | undefined;
+  steers: Steer[];
+  outputStarted: boolean;
+  holds: string | undefined;
+  deadlineMs: number | undefined;
+  acceptedAtMs: number;
+  sentAtMs: number | undefined;
+  createdAtMs: number | undefined;
+  firstOutputAtMs: number | undefined;
+  lastOutputAtMs: number | undefined;
+  rateLimitWaits: number;
+  outputEvents: number;
+  events: number;
+  bytesUp: number;
+  bytesDown: number;
+  fullContextBytes: number;
+  toolCalls: number;
+  replays: number;
+  sends: number;
+  usage: Usage | undefined;
+  responseId: string | undefined;
+  responseModel: string | undefined;
+  serviceTier: string | undefined;
+  finishReason: string | undefined;
+  failed: TurnFailed | undefined;
+  route: LinkRoute | undefined;
+}
+
+export function newTurn(request: StartTurn, nowMs: number, warming?: Turn['warming']): Turn {
+  return {
+    id: request.turnId,
+    laneId: request.laneId,
+    request,
+    warming,
+    state: { t: 'queued' },
+    plan: undefined,
+    avoidIds: undefined,
+    replayReason: undefined,
+    steers: [],
+    outputStarted: false,
+    holds: undefined,
+    deadlineMs: request.timeoutMs === undefined ? undefined : nowMs + request.timeoutMs,
+    acceptedAtMs: nowMs,
+    sentAtMs: undefined,
+    createdAtMs: undefined,
+    firstOutputAtMs: undefined,
+    lastOutputAtMs: undefined,
+    rateLimitWaits: 0,
+    outputEvents: 0,
+    events: 0,
+    bytesUp: 0,
+    bytesDown: 0,
+    fullContextBytes: 0,
+    toolCalls: 0,
+    replays: 0,
+    sends: 0,
+    usage: undefined,
+    responseId: undefined,
+    responseModel: undefined,
+    serviceTier: undefined,
+    finishReason: undefined,
+    failed: undefined,
+    route: undefined,
+  };
+}
+
+/** Every legal step. `sent → queued` is the one step that may write a turn twice: see `proved` below. */
+export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnState['t'][]>> = {
+  queued: ['sent', 'ended'],
+  sent: ['running', 'queued', 'discarding', 'ended'],
+  running: ['running', 'settling', 'discarding', 'ended'],
+  settling: ['running', 'ended'],
+  discarding: ['discarding', 'ended'],
+  ended: [],
+};
+
+/** What shows that a written turn did not run (protocol.md 7.2: the safe codes, and refusals by name). */
+export type NotRunProof =
+  | 'previous_response_not_found'
+  | 'connection_limit_reached'
+  | 'stream_limit_reached'
+  | 'rate_limited';
+
+/** The only writer of `turn.state`. */
+export function moveTurn(turn: Turn, next: Exclude<TurnState, { t: 'queued' }>): void {
+  step(turn, next);
+}
+
+/** Back into the queue, with the proof that nothing ran. */
+export function requeueTurn(turn: Turn, proof: NotRunProof): void {
+  step(turn, { t: 'queued' });
+  turn.replayReason = proof;
+}
+
+export function phaseOf(turn: Turn): TurnPhase {
+  if (turn.outputStarted) return 'OUTPUT_STARTED';
+  if (turn.createdAtMs !== undefined) return 'CREATED';
+  return turn.state.t === 'queued' ? 'NOT_SENT' : 'SENT';
+}
+
+function step(turn: Turn, next: TurnState): void {
+  if (!TURN_TRANSITIONS[turn.state.t].includes(next.t)) {
+    throw new Error(`turn cannot go from ${turn.state.t} to ${next.t}`);
+  }
+  turn.state = next;
+}

@@ -1,0 +1,320 @@
+import { type Core, emitFrame, emitNotice, tell } from './core.ts';
+import type { Lane } from './lane.ts';
+import { type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
+import { warmUpFailed } from './rotation.ts';
+import {
+  commitSteers,
+  decideSteer,
+  hasUndecidedSteers,
+  refuseHeldSteers,
+  sendHeldSteers,
+} from './steering.ts';
+import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
+import { endTurn, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
+import type { TurnOutcome, UpstreamFrame, Usage } from './types.ts';
+import { readFailedResponse, toGatewayError } from './upstream-error.ts';
+import { handleErrorFrame } from './upstream-failures.ts';
+
+/**
+ * One frame of the upstream. A frame that only moves content is numbered and handed on; everything else goes
+ * through its own function. Returns whether anything but content happened, so that the queues are looked at again.
+ */
+export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): boolean {
+  const laneId = laneOf(link, frame.streamId);
+  const turn = laneId === undefined ? undefined : link.inFlight.get(laneId);
+  const handler = HANDLERS.get(frame.type);
+  if (turn !== undefined && handler === undefined) {
+    if (frame.streamId === undefined && !frame.type.startsWith('response.')) emitFrame(core, '', '', frame);
+    else content(core, turn, frame);
+    return false;
+  }
+  if (frame.type === 'error') {
+    handleErrorFrame(core, link, frame, turn);
+  } else if (turn === undefined || handler === undefined) {
+    // Nobody waits for it, but nothing is dropped: it belongs to the lane, or to the connection (protocol.md 3.3).
+    const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);
+    emitFrame(core, known ? (frame.streamId as string) : '', '', frame);
+  } else {
+    handler(core, link, turn, frame);
+  }
+  return true;
+}
+
+type Handler = (core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame) => void;
+
+const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
+  ['response.created', onCreated],
+  ['response.in_progress', onProgress],
+  ['response.queued', onProgress],
+  ['response.output_item.done', onItemDone],
+  ['response.completed', onTerminal],
+  ['response.incomplete', onTerminal],
+  ['response.failed', onTerminal],
+  ['response.steer.accepted', onSteer],
+  ['response.steer.pending', onSteer],
+  ['response.steer.failed', onSteer],
+  ['error', () => undefined],
+]);
+
+/** The hot path. */
+function content(core: Core, turn: Turn, frame: UpstreamFrame): void {
+  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
+  turn.events += 1;
+  turn.outputEvents += 1;
+  turn.bytesDown += frame.bytes.length;
+  turn.lastOutputAtMs = core.nowMs;
+  if (!turn.outputStarted) startOutput(core, turn);
+  emitFrame(core, turn.laneId, turn.id, frame);
+}
+
+function startOutput(core: Core, turn: Turn): void {
+  turn.outputStarted = true;
+  turn.firstOutputAtMs = core.nowMs;
+  tell(core, { kind: 'firstOutput', turnId: turn.id, atMs: core.nowMs });
+}
+
+function pass(core: Core, turn: Turn, frame: UpstreamFrame): void {
+  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
+  turn.events += 1;
+  turn.bytesDown += frame.bytes.length;
+  emitFrame(core, turn.laneId, turn.id, frame);
+}
+
+function onProgress(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+  releaseHold(core, turn);
+  pass(core, turn, frame);
+}
+
+function onCreated(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+  const id = responseOf(frame)['id'];
+  if (typeof id !== 'string' || turn.state.t === 'discarding') return pass(core, turn, frame);
+  begin(core, turn, id);
+  pass(core, turn, frame);
+  sendHeldSteers(core, turn);
+}
+
+/** The turn's first response, or one that the upstream began by itself after steering (protocol.md 6.2). */
+function begin(core: Core, turn: Turn, id: string): OpenResponse {
+  const { state } = turn;
+  if (state.t === 'queued' || state.t === 'ended' || state.t === 'discarding')
+    throw new Error(`created while ${state.t}`);
+  const previousId =
+    state.t === 'settling' ? state.responseId : state.t === 'running' ? state.response.id : undefined;
+  const response: OpenResponse = {
+    id,
+    parentId: previousId ?? turn.plan?.parentId,
+    input: previousId === undefined ? (turn.plan?.input ?? []) : commitSteers(turn, previousId),
+    stored: turn.request.create.store,
+    output: [],
+    outputBytes: 0,
+    compactionIndex: undefined,
+  };
+  moveTurn(turn, { t: 'running', linkId: state.linkId, response });
+  core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
+  turn.createdAtMs ??= core.nowMs;
+  turn.responseId = id;
+  if (turn.warming === undefined)
+    tell(core, { kind: 'responseCreated', turnId: turn.id, responseId: id, atMs: core.nowMs });
+  return response;
+}
+
+function onItemDone(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
+  if (turn.state.t === 'running') keepItem(core, turn, turn.state.response, frame.json());
+  content(core, turn, frame);
+}
+
+function keepItem(
+  core: Core,
+  turn: Turn,
+  response: OpenResponse,
+  json: Readonly<Record<string, unknown>>,
+): void {
+  const item = json['item'];
+  const index = json['output_index'];
+  if (typeof item !== 'object' || item === null) return;
+  const { type, name } = item as Readonly<Record<string, unknown>>;
+  if (type === 'function_call' || type === 'custom_tool_call') {
+    turn.toolCalls += 1;
+    tell(core, {
+      kind: 'toolCalled',
+      turnId: turn.id,
+      name: typeof name === 'string' ? name : '',
+      atMs: core.nowMs,
+    });
+  }
+  const text = JSON.stringify(item);
+  response.outputBytes += text.length;
+  if (response.outputBytes > core.limits.maxTranscriptBytes) {
+    response.output.length = 0;
+    return;
+  }
+  // A hostile index would make the array sparse without bound.
+  const at =
+    typeof index === 'number' && Number.isInteger(index) && index >= 0 && index <= response.output.length
+      ? index
+      : response.output.length;
+  response.output[at] = text;
+  if (type === 'compaction') response.compactionIndex = at;
+}
+
+function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+  if (turn.state.t === 'discarding') return onDiscardedTerminal(core, turn, frame);
+  const json = responseOf(frame);
+  if (turn.state.t === 'sent') begin(core, turn, typeof json['id'] === 'string' ? json['id'] : '');
+  if (turn.state.t !== 'running') return pass(core, turn, frame);
+  const { response, linkId } = turn.state;
+  turn.bytesDown += frame.bytes.length;
+  readSummary(turn, json);
+
+  const lane = core.lanes.get(turn.laneId) as Lane;
+  const up = upOf(link) as Up;
+  if (frame.type === 'response.failed') {
+    evict(link, turn);
+    if (turn.warming !== undefined) return warmUpFailed(core, turn);
+    refuseHeldSteers(core, turn);
+    if (settleLater(core, turn, frame, linkId, response.id, 'FAILED')) return;
+    const error = toGatewayError(readFailedResponse(frame), 'RESPONSE_FAILED');
+    return endTurn(core, turn, 'FAILED', {
+      frame,
+      failed: { error, replay: 'UNSAFE', phase: phaseOf(turn) },
+    });
+  }
+  if (up.capabilities.keepsUnstored)
+    link.cache.set(lane.id, { responseId: response.id, nodeId: turn.warming?.nodeId ?? response.id });
+  if (turn.warming !== undefined) return finishWarmUp(core, turn);
+
+  remember(core, lane, up, response, outputOf(response, json['output']));
+  refuseHeldSteers(core, turn);
+  const outcome: TurnOutcome = frame.type === 'response.incomplete' ? 'INCOMPLETE' : 'COMPLETED';
+  if (settleLater(core, turn, frame, linkId, response.id, outcome)) return;
+  endTurn(core, turn, outcome, { frame });
+}
+
+/** With undecided steers the terminal is not the turn's last event (design, section 6). */
+function settleLater(
+  core: Core,
+  turn: Turn,
+  frame: UpstreamFrame,
+  linkId: number,
+  responseId: string,
+  outcome: TurnOutcome,
+): boolean {
+  if (!hasUndecidedSteers(turn, responseId)) return false;
+  turn.events += 1;
+  emitFrame(core, turn.laneId, turn.id, frame);
+  moveTurn(turn, { t: 'settling', linkId, responseId, outcome });
+  core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
+  return true;
+}
+
+/** The terminal of a cancelled turn: its tokens are accounted, its lane is free unless a successor is on its way. */
+function onDiscardedTerminal(core: Core, turn: Turn, frame: UpstreamFrame): void {
+  if (turn.state.t !== 'discarding') return;
+  const usage = usageOf(responseOf(frame)['usage']);
+  if (usage !== undefined) tell(core, { kind: 'lateUsage', turnId: turn.id, usage });
+  const successorPossible =
+    !turn.state.terminalSeen && turn.steers.some(({ state }) => state === 'sent' || state === 'queued');
+  if (!successorPossible) return finishDiscarded(core, turn);
+  moveTurn(turn, { ...turn.state, terminalSeen: true });
+  core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
+}
+
+function onSteer(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+  const lane = core.lanes.get(turn.laneId) as Lane;
+  decideSteer(lane, link, turn, frame.type, frame.json());
+  if (turn.state.t === 'discarding') {
+    if (turn.state.terminalSeen && turn.steers.length === 0) finishDiscarded(core, turn);
+    return;
+  }
+  if (turn.state.t !== 'settling' || hasUndecidedSteers(turn, turn.state.responseId))
+    return pass(core, turn, frame);
+  endTurn(core, turn, turn.state.outcome, { frame });
+}
+
+/** The answer to the last undecided steer never came. */
+export function steerSettleExpired(core: Core, turnId: string): void {
+  const turn = core.turns.get(turnId);
+  if (turn?.state.t === 'settling')
+    return endTurn(core, turn, turn.state.outcome, { noticeReason: 'no_answer' });
+  for (const lane of core.lanes.values()) {
+    if (lane.discarding?.id === turnId) finishDiscarded(core, lane.discarding);
+  }
+}
+
+function remember(core: Core, lane: Lane, up: Up, response: OpenResponse, output: readonly string[]): void {
+  if (response.id === '') return;
+  lane.headId = response.id;
+  const heads = [...core.lanes.values()].flatMap(({ headId }) => (headId === undefined ? [] : [headId]));
+  const kept = core.transcript.add(
+    {
+      id: response.id,
+      parentId: response.parentId,
+      stored: response.stored,
+      upstream: up.route.upstream,
+      input: response.input,
+      output,
+      compactionIndex: response.compactionIndex,
+      overflowed: response.outputBytes > core.limits.maxTranscriptBytes,
+    },
+    heads,
+  );
+  if (kept || response.stored || lane.droppedTold) return;
+  lane.droppedTold = true;
+  emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason: 'transcript_limit' });
+}
+
+/** The items as they were done; the terminal's own list where that says more (protocol.md 3.2). */
+function outputOf(response: OpenResponse, listed: unknown): readonly string[] {
+  const done = response.output.filter((item) => item !== undefined);
+  if (!Array.isArray(listed) || listed.length <= done.length) return done;
+  return listed.map((item) => JSON.stringify(item));
+}
+
+/** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */
+export function evict(link: LinkSlot, turn: Turn): void {
+  if (turn.plan?.cachedIn === undefined || turn.plan.cachedIn === turn.laneId) link.cache.delete(turn.laneId);
+}
+
+function readSummary(turn: Turn, response: Readonly<Record<string, unknown>>): void {
+  const { model, service_tier, incomplete_details, status } = response;
+  if (typeof model === 'string') turn.responseModel = model;
+  if (typeof service_tier === 'string') turn.serviceTier = service_tier;
+  const reason = (incomplete_details as { reason?: unknown } | null | undefined)?.reason;
+  turn.finishReason = typeof reason === 'string' ? reason : typeof status === 'string' ? status : undefined;
+  const usage = usageOf(response['usage']);
+  if (usage !== undefined) turn.usage = turn.usage === undefined ? usage : addUsage(turn.usage, usage);
+}
+
+function usageOf(value: unknown): Usage | undefined {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const usage = value as Readonly<Record<string, unknown>>;
+  const input = (usage['input_tokens_details'] ?? {}) as Readonly<Record<string, unknown>>;
+  const output = (usage['output_tokens_details'] ?? {}) as Readonly<Record<string, unknown>>;
+  return {
+    inputTokens: count(usage['input_tokens']),
+    cachedInputTokens: count(input['cached_tokens']),
+    cacheWriteTokens: count(input['cache_write_tokens']),
+    outputTokens: count(usage['output_tokens']),
+    reasoningTokens: count(output['reasoning_tokens']),
+  };
+}
+
+function addUsage(a: Usage, b: Usage): Usage {
+  return {
+    inputTokens: a.inputTokens + b.inputTokens,
+    cachedInputTokens: a.cachedInputTokens + b.cachedInputTokens,
+    cacheWriteTokens: a.cacheWriteTokens + b.cacheWriteTokens,
+    outputTokens: a.outputTokens + b.outputTokens,
+    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
+  };
+}
+
+function count(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0;
+}
+
+function responseOf(frame: UpstreamFrame): Readonly<Record<string, unknown>> {
+  const response = frame.json()['response'];
+  return typeof response === 'object' && response !== null ? (response as Record<string, unknown>) : {};
+}

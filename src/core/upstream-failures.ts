@@ -1,0 +1,224 @@
+import type { GatewayError } from '../errors.ts';
+import { type Core, emitFrame, emitNotice, tell } from './core.ts';
+import type { Lane } from './lane.ts';
+import { type LinkSlot, retire, upOf } from './link-slot.ts';
+import { rotationFailed, warmUpFailed } from './rotation.ts';
+import { backoffMs, dial, enqueue, removeLink, unqueue, unsettle } from './scheduler.ts';
+import { type NotRunProof, phaseOf, requeueTurn, type Turn } from './turn.ts';
+import { endTurn, failTurn, finishDiscarded, releaseHold } from './turn-end.ts';
+import type { LinkDown, UpstreamFrame } from './types.ts';
+import {
+  isClientError,
+  isConnectionLimit,
+  isPreviousResponseNotFound,
+  isRateLimit,
+  isStreamLimit,
+  isStreamLost,
+  readErrorFrame,
+  toGatewayError,
+  type UpstreamError,
+} from './upstream-error.ts';
+import { evict } from './upstream-events.ts';
+
+/** An `error` frame: about the connection, about a turn, or about nothing we know (protocol.md 7). */
+export function handleErrorFrame(
+  core: Core,
+  link: LinkSlot,
+  frame: UpstreamFrame,
+  routed: Turn | undefined,
+): void {
+  const error = readErrorFrame(frame);
+  if (isConnectionLimit(error)) return connectionLimit(core, link);
+  const turn = routed ?? onlyUnanswered(link);
+  if (turn === undefined) {
+    emitFrame(core, '', '', frame);
+    return;
+  }
+  if (turn.warming !== undefined) {
+    evict(link, turn);
+    return warmUpFailed(core, turn);
+  }
+  if (turn.state.t === 'discarding') {
+    evict(link, turn);
+    return finishDiscarded(core, turn);
+  }
+  if (turn.state.t === 'sent' && sendAgain(core, link, turn, error)) return;
+  evict(link, turn);
+  failTurn(core, turn, toGatewayError(error), verdictOf(turn, error), frame);
+}
+
+/** A link was lost, or never came up. */
+export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void {
+  tell(core, {
+    kind: 'linkDown',
+    linkId: link.id,
+    reason: down.error.reason,
+    closeCode: down.closeCode,
+    atMs: core.nowMs,
+  });
+  const up = upOf(link);
+  if (up === undefined) return dialFailed(core, link, down);
+
+  const settled = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
+  removeLink(core, link, 'link_lost');
+  for (const turn of [...link.inFlight.values()]) lose(core, turn, down);
+  link.inFlight.clear();
+  for (const other of core.links.values()) {
+    if (other.state.t === 'rotating' && other.state.successorId === link.id) rotationFailed(core, other);
+  }
+  const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
+  const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
+  if (!wanted || replaced || core.life.t === 'closed') return;
+  dial(core, 'recovery', 0, down.retryAfterMs ?? backoffMs(core, 0) * core.random(), {
+    reason: 'link_lost',
+    sinceMs: core.nowMs,
+  });
+}
+
+/** The connection is at its age limit: its caches and queued creates are gone, its running turns may yet finish. */
+function connectionLimit(core: Core, link: LinkSlot): void {
+  const up = upOf(link);
+  if (up === undefined || link.state.t === 'retiring') return;
+  retire(link, up, 'connection_limit');
+  tell(core, {
+    kind: 'linkDown',
+    linkId: link.id,
+    reason: 'connection_limit',
+    closeCode: undefined,
+    atMs: core.nowMs,
+  });
+  for (const turn of [...link.inFlight.values()]) {
+    if (turn.warming !== undefined) warmUpFailed(core, turn);
+    else if (turn.state.t === 'sent') resend(core, link, turn, 'connection_limit_reached', 'first');
+  }
+  if (![...core.links.values()].some(({ state }) => state.t !== 'retiring')) {
+    dial(core, 'recovery', 0, 0, { reason: 'connection_limit', sinceMs: core.nowMs });
+  }
+}
+
+/** Whether the error proves that the turn did not run and it may be written once more. */
+function sendAgain(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError): boolean {
+  const wireId = turn.plan?.wireParentId;
+  if (wireId !== undefined && isPreviousResponseNotFound(error)) {
+    turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
+    for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
+    core.transcript.forgetStored(wireId);
+    const replayable = turn.plan?.parentId !== undefined && core.transcript.isComplete(turn.plan.parentId);
+    if (!replayable || turn.avoidIds.size > MAX_IDS_TO_AVOID) return false;
+    resend(core, link, turn, 'previous_response_not_found', 'first');
+    return true;
+  }
+  if (isStreamLimit(error)) {
+    // The link has fewer names left than we thought; this lane never got one.
+    link.namesExhausted = true;
+    link.names.delete(turn.laneId);
+    resend(core, link, turn, 'stream_limit_reached', 'first');
+    unsettle(core, core.lanes.get(turn.laneId) as Lane, 'stream_limit');
+    return true;
+  }
+  return isRateLimit(error) && turn.request.waitOnRateLimit && waitAndResend(core, link, turn, error);
+}
+
+/** A chain of caches can miss one after the other; past this the transcript is sent whole. */
+const MAX_IDS_TO_AVOID = 8;
+/** Backoff for a rate limit that does not say how long to wait. */
+const RATE_LIMIT_MIN_WAIT_MS = 1_000;
+
+function waitAndResend(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError): boolean {
+  const guessMs = RATE_LIMIT_MIN_WAIT_MS * 2 ** Math.min(turn.rateLimitWaits, 5) * (1 + core.random() / 4);
+  const waitMs = error.retryAfterMs ?? guessMs;
+  if (turn.deadlineMs !== undefined && core.nowMs + waitMs >= turn.deadlineMs) return false;
+  const lane = core.lanes.get(turn.laneId) as Lane;
+  evict(link, turn);
+  turn.rateLimitWaits += 1;
+  resend(core, link, turn, 'rate_limited', 'first');
+  lane.notBeforeMs = core.nowMs + waitMs;
+  core.deadlines.set({ kind: 'lane', laneId: lane.id }, lane.notBeforeMs);
+  emitNotice(core, lane.id, turn.id, {
+    kind: 'rate_limited',
+    reason: error.facts.code ?? 'rate_limited',
+    elapsedMs: waitMs,
+  });
+  return true;
+}
+
+function resend(core: Core, link: LinkSlot, turn: Turn, proof: NotRunProof, where: 'first' | 'last'): void {
+  const lane = core.lanes.get(turn.laneId) as Lane;
+  link.inFlight.delete(turn.laneId);
+  releaseHold(core, turn);
+  if (lane.active === turn) lane.active = undefined;
+  restoreSteers(lane, link, turn);
+  requeueTurn(turn, proof);
+  enqueue(core, lane, turn, where);
+}
+
+/** Waiting steers were taken from the lane when the turn was written; a turn that did not run gives them back. */
+function restoreSteers(lane: Lane, link: LinkSlot, turn: Turn): void {
+  const { plan } = turn;
+  if (plan?.parentId === undefined) return;
+  const steers = plan.input.slice(0, plan.input.length - plan.ownInput.length);
+  if (steers.length > 0) lane.waitingSteers = { targetId: plan.parentId, linkId: link.id, input: steers };
+}
+
+/** An error that names no lane, when just one turn has had no answer yet, can only be its answer. */
+function onlyUnanswered(link: LinkSlot): Turn | undefined {
+  const unanswered = [...link.inFlight.values()].filter(({ state }) => state.t === 'sent');
+  return unanswered.length === 1 ? unanswered[0] : undefined;
+}
+
+/** Whether repeating the turn is harmless, from how far it got and what the upstream said. */
+function verdictOf(turn: Turn, error: UpstreamError): 'SAFE' | 'UNSAFE' | 'UNKNOWN' {
+  if (phaseOf(turn) !== 'SENT') return 'UNSAFE';
+  if (isStreamLost(error)) return 'UNKNOWN';
+  // A request that was refused by name never became a response.
+  return isClientError(error) || isRateLimit(error) ? 'SAFE' : 'UNKNOWN';
+}
+
+function lose(core: Core, turn: Turn, down: LinkDown): void {
+  switch (turn.state.t) {
+    case 'sent':
+    case 'running':
+      if (turn.warming !== undefined) return warmUpFailed(core, turn);
+      return failTurn(core, turn, down.error, phaseOf(turn) === 'SENT' ? 'UNKNOWN' : 'UNSAFE');
+    case 'settling':
+      return endTurn(core, turn, turn.state.outcome, { noticeReason: 'link_lost' });
+    case 'discarding':
+      return finishDiscarded(core, turn);
+    default:
+      return;
+  }
+}
+
+function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
+  const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
+  removeLink(core, link, 'dial_failed');
+  for (const other of core.links.values()) {
+    if (other.state.t === 'rotating' && other.state.successorId === link.id) rotationFailed(core, other);
+  }
+  core.dialFailures += 1;
+  const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
+  if (waiting.length === 0) return;
+  if (down.permanent || core.dialFailures >= core.limits.maxDialAttempts) {
+    core.dialFailures = 0;
+    for (const lane of waiting) failQueued(core, lane, down.error);
+    return;
+  }
+  const next = dial(
+    core,
+    link.purpose,
+    link.attempt + 1,
+    down.retryAfterMs ?? backoffMs(core, link.attempt),
+    link.replaces,
+  );
+  for (const lane of lanes) {
+    lane.linkId = next.id;
+    next.lanes.add(lane.id);
+  }
+}
+
+export function failQueued(core: Core, lane: Lane, error: GatewayError): void {
+  for (const turn of [...lane.queue]) {
+    unqueue(core, lane, turn);
+    failTurn(core, turn, error, 'SAFE');
+  }
+}
