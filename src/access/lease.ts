@@ -1,6 +1,7 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { Credential } from '../upstream/types.ts';
+import { isItemReference } from './item-reference.ts';
 import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
 import type { Tenant } from './tenant.ts';
 import type { Principal, SessionLease, TurnAdmission, TurnLease } from './types.ts';
@@ -166,8 +167,8 @@ function checkPermissions(turn: TurnAdmission, { tenant, upstream, isForeign }: 
   tenant.upstreamFor(turn.upstream ?? upstream, turn.model);
   tenant.checkModel(turn.model);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
-  tenant.checkOpaque('conversation', turn.conversation);
-  tenant.checkOpaque('item_reference', turn.itemReferences === true);
+  tenant.checkOpaque('conversation', () => turn.conversation);
+  tenant.checkOpaque('item_reference', () => turn.input?.some(isItemReference) === true);
 }
 
 function guessTokens({ inputBytes, maxOutputTokens }: TurnAdmission): number {

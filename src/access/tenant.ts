@@ -103,8 +103,8 @@ export class Tenant {
   }
 
   /** Throws PERMISSION_DENIED for ids of kinds that the gateway keeps no record of. */
-  checkOpaque(kind: 'conversation' | 'item_reference', used: boolean): void {
-    if (!used || this.storedIds === 'allow') return;
+  checkOpaque(kind: 'conversation' | 'item_reference', used: () => boolean): void {
+    if (this.storedIds === 'allow' || !used()) return;
     throw new GatewayError('PERMISSION_DENIED', `${kind} needs stored_ids: allow for this tenant`, {
       metadata: { field: kind },
     });

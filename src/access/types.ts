@@ -33,8 +33,8 @@ export interface TurnAdmission {
   /** Response ids that the request names (explicit chain, `previous_response_id`). */
   readonly responseIds: readonly string[];
   readonly conversation: boolean;
-  /** Whether the input names items by reference (`item_reference`): the gateway cannot tell whose they are. */
-  readonly itemReferences?: boolean;
+  /** Raw JSON of the input items: a strict tenant's are searched for references to stored items. */
+  readonly input?: readonly string[];
 }
 
 /** A session's place under its tenant's limits. `release` is idempotent. */
