@@ -28,7 +28,7 @@ const JWT_ALGORITHMS = [
 
 const jwtSchema = z.strictObject({
   kind: z.literal('jwt'),
-  issuer: z.string(),
+  issuer: z.string().describe('Tokens whose "iss" is this are for this method.'),
   audience: z.array(z.string()).min(1).describe('One of them has to be in the token.'),
   algorithms: z.array(z.enum(JWT_ALGORITHMS)).min(1).describe('Pinned; any other is refused.'),
   jwks_url: z
@@ -41,7 +41,9 @@ const jwtSchema = z.strictObject({
   tenant: tenantId.optional().describe('All tokens are this tenant.'),
   tenant_claim: z.string().optional().describe('Claim that names the tenant, e.g. "org.id".'),
   tenant_map: z.record(z.string(), tenantId).optional().describe('Value of tenant_claim to tenant.'),
-  clock_skew: duration({ max: '10m' }).prefault(formatDuration(DEFAULT_CLOCK_SKEW_MS)),
+  clock_skew: duration({ max: '10m' })
+    .prefault(formatDuration(DEFAULT_CLOCK_SKEW_MS))
+    .describe('Tolerance for "exp", "nbf" and "iat".'),
   max_token_age: duration({ min: '1s' })
     .optional()
     .describe('Refuse older tokens. Unset: only "exp" counts.'),
@@ -67,7 +69,10 @@ const mtlsSchema = z.strictObject({
 export const authSchema = z
   .array(
     z.discriminatedUnion('kind', [
-      z.strictObject({ kind: z.literal('api_keys'), keys: z.array(apiKeySchema).min(1) }),
+      z.strictObject({
+        kind: z.literal('api_keys'),
+        keys: z.array(apiKeySchema).min(1).describe('Keys of the form rgk_…; two of one subject rotate.'),
+      }),
       jwtSchema,
       mtlsSchema,
       z.strictObject({
@@ -84,11 +89,11 @@ const limit = z.int().min(1).nullable().optional();
 const limitFields = {
   sessions: limit.describe('Open sessions, waiting ones included.'),
   lanes: limit.describe('Open lanes over all sessions.'),
-  turns_in_flight: limit,
+  turns_in_flight: limit.describe('Turns running or waiting.'),
   message: byteSize({ min: '1KiB' }).nullable().optional().describe('Size of one turn’s request.'),
-  turns_per_minute: limit,
+  turns_per_minute: limit.describe('Turns started.'),
   tokens_per_minute: limit.describe('Input and output tokens as the upstream counts them.'),
-  tokens_per_day: limit,
+  tokens_per_day: limit.describe('The same, over a day.'),
 } as const;
 
 export const tenantsSchema = z
@@ -101,7 +106,7 @@ export const tenantsSchema = z
         .array(
           z.strictObject({
             upstream: z.string().default('*').describe('Upstreams that the key is for.'),
-            api_key_env: environmentName.optional(),
+            api_key_env: environmentName.optional().describe('Environment variable that holds it.'),
             api_key_file: z.string().optional().describe('Read again when it changes.'),
           }),
         )

@@ -15,7 +15,7 @@ const DEFAULT_MAX_STREAMS_PER_CONNECTION = 1_000;
 /** A stream that says nothing costs a socket only, yet must not stay for ever. */
 const DEFAULT_OPEN_TIMEOUT = '10s';
 /** Certificates are replaced by rename or by Kubernetes' symlinks; looking is cheap. */
-const DEFAULT_CERTIFICATE_REFRESH = '30s';
+const DEFAULT_CERTIFICATE_RELOAD = '60s';
 
 export const grpcSchema = z.strictObject({
   max_message: byteSize({ min: '64KiB', max: '256MiB' })
@@ -52,13 +52,12 @@ export const grpcSchema = z.strictObject({
 export const tlsSchema = z.strictObject({
   cert_file: z.string().describe('Certificate chain, PEM. Read again when it changes.'),
   key_file: z.string().describe('Private key, PEM. Read again when it changes.'),
-  client_ca_file: z.string().optional().describe('CA for client certificates, PEM. Turns mTLS on.'),
-  require_client_cert: z
-    .boolean()
-    .default(true)
-    .describe('With client_ca_file: refuse clients without a certificate.'),
-  refresh_interval: duration({ min: '1s' })
-    .prefault(DEFAULT_CERTIFICATE_REFRESH)
+  client_ca_file: z
+    .string()
+    .optional()
+    .describe('CA for client certificates, PEM. Set: every client needs a certificate (mTLS).'),
+  reload_interval: duration({ min: '1s' })
+    .prefault(DEFAULT_CERTIFICATE_RELOAD)
     .describe('How often the files are looked at.'),
 });
 

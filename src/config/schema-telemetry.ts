@@ -1,70 +1,84 @@
 import * as z from 'zod';
-import { duration } from './units.ts';
+import { byteSize, duration } from './units.ts';
 
 /** The OpenTelemetry specification's default for the periodic reader. */
 const DEFAULT_METRICS_INTERVAL = '60s';
+/** Every model name is a label value of some twenty series. */
+const DEFAULT_MAX_MODELS = 50;
+const DEFAULT_MAX_CONTENT = '32KiB';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 
-const otlpFields = {
-  endpoint: z
-    .string()
-    .refine(
-      (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
-      'an http:// or https:// URL',
-    )
-    .optional()
-    .describe('Collector. Unset: OTEL_EXPORTER_OTLP_ENDPOINT, else localhost.'),
-  protocol: z
-    .enum(['grpc', 'http/protobuf'])
-    .default('grpc')
-    .describe('OTLP transport. Also OTEL_EXPORTER_OTLP_PROTOCOL.'),
-} as const;
+const exporter = z.enum(['otlp-grpc', 'otlp-http', 'console', 'off']).optional();
+const endpoint = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+    'an http:// or https:// URL',
+  )
+  .optional()
+  .describe('Base URL of the collector. OTEL_EXPORTER_OTLP_ENDPOINT wins.');
 
-export const telemetrySchema = z.strictObject({
-  service_name: z
-    .string()
-    .min(1)
-    .default('responses-gateway')
-    .describe('service.name of the resource. Also OTEL_SERVICE_NAME.'),
-  traces: z
-    .strictObject({
-      exporter: z
-        .enum(['none', 'otlp', 'console'])
-        .default('none')
-        .describe('Where spans go. Also OTEL_TRACES_EXPORTER.'),
-      ...otlpFields,
-      sample_ratio: z
-        .number()
-        .min(0)
-        .max(1)
-        .default(1)
-        .describe('Share of new traces that are recorded; a caller’s own decision is followed.'),
-    })
-    .prefault({}),
-  metrics: z
-    .strictObject({
-      exporter: z
-        .enum(['none', 'otlp'])
-        .default('none')
-        .describe(
-          'Push metrics as well; /metrics on the admin port is always there. Also OTEL_METRICS_EXPORTER.',
-        ),
-      ...otlpFields,
-      interval: duration({ min: '1s' }).prefault(DEFAULT_METRICS_INTERVAL).describe('Pause between pushes.'),
-    })
-    .prefault({}),
-  logs: z
-    .strictObject({
-      level: z.enum(LOG_LEVELS).default('info').describe('Lowest level that is written; see PUT /loglevel.'),
-      format: z
-        .enum(['auto', 'json', 'pretty'])
-        .default('auto')
-        .describe('auto: pretty in a terminal, JSON otherwise.'),
-    })
-    .prefault({}),
-  capture_content: z
+const tracesSchema = z.strictObject({
+  exporter: exporter.describe(
+    'Where spans go; OTEL_TRACES_EXPORTER wins. Unset: off, or OTLP if it has an endpoint.',
+  ),
+  endpoint,
+  sample_ratio: z.number().min(0).max(1).default(1).describe('Share of traces that are kept.'),
+  trust_caller: z
     .boolean()
     .default(false)
-    .describe('Put prompts and outputs on spans. Off: they never reach telemetry.'),
+    .describe('Keep every trace that the caller has marked as sampled, whatever the ratio.'),
+  propagate: z
+    .array(z.enum(['traceparent', 'tracestate', 'baggage']))
+    .default([])
+    .describe('What goes on to the upstream with the handshake. Nothing: a provider has no use for it.'),
+});
+
+const metricsSchema = z.strictObject({
+  prometheus: z.boolean().default(true).describe('Serve /metrics on the admin port.'),
+  exporter: exporter.describe(
+    'Push as well; OTEL_METRICS_EXPORTER wins. Unset: off, or OTLP if it has an endpoint.',
+  ),
+  endpoint,
+  interval: duration({ min: '1s' }).prefault(DEFAULT_METRICS_INTERVAL).describe('Pause between pushes.'),
+  models: z
+    .array(z.string())
+    .optional()
+    .describe('Models with a label of their own. Unset: the first ones seen, up to max_models.'),
+  max_models: z
+    .int()
+    .min(0)
+    .max(10_000)
+    .default(DEFAULT_MAX_MODELS)
+    .describe('The others are counted as _OTHER.'),
+  max_tenants: z
+    .int()
+    .min(0)
+    .max(10_000)
+    .default(0)
+    .describe('Tenants with a label of their own. 0: metrics do not tell tenants apart.'),
+});
+
+const logsSchema = z.strictObject({
+  level: z.enum(LOG_LEVELS).default('info').describe('Lowest level that is written; see PUT /loglevel.'),
+  format: z
+    .enum(['auto', 'json', 'pretty'])
+    .default('auto')
+    .describe('auto: pretty in a terminal, JSON otherwise. Logs go to standard error.'),
+});
+
+export const telemetrySchema = z.strictObject({
+  traces: tracesSchema.prefault({}),
+  metrics: metricsSchema.prefault({}),
+  logs: logsSchema.prefault({}),
+  genai_semconv: z
+    .enum(['1.41', 'next', 'both'])
+    .default('1.41')
+    .describe('Which version of the GenAI names spans and metrics carry.'),
+  capture_content: z
+    .enum(['off', 'full'])
+    .default('off')
+    .describe('full: prompts and outputs on spans, for tenants that allow it. Off: never in telemetry.'),
+  max_content: byteSize().prefault(DEFAULT_MAX_CONTENT).describe('Captured content per turn and part.'),
 });

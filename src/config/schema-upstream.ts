@@ -25,8 +25,8 @@ const capabilitiesSchema = z.strictObject({
   max_named_lanes: z.int().min(1).optional().describe('Lane names that one link takes in its life.'),
   keeps_unstored: z.boolean().optional().describe('A link remembers responses that were not stored.'),
   stores_responses: z.boolean().optional().describe('Stored responses can be continued from another link.'),
-  steering: z.boolean().optional(),
-  warm_up: z.boolean().optional(),
+  steering: z.boolean().optional().describe('A running turn takes further input.'),
+  warm_up: z.boolean().optional().describe('Turns with generate: false are understood.'),
   max_age: duration({ min: '1s' }).optional().describe('Age at which the upstream ends a link.'),
   rotate_after: duration({ min: '1s' }).optional().describe('Age at which a link is replaced.'),
   max_frame: byteSize({ min: '64KiB' }).optional().describe('Largest frame that the upstream takes.'),
@@ -72,10 +72,6 @@ const upstreamFields = {
   handshake_timeout: duration({ min: '100ms' })
     .prefault(DEFAULT_HANDSHAKE_TIMEOUT)
     .describe('Time for TCP, TLS and upgrade together.'),
-  forward_trace_context: z
-    .boolean()
-    .default(false)
-    .describe('Send traceparent with the handshake. Off: a provider has no use for it.'),
   capabilities: capabilitiesSchema.optional().describe('What this upstream can do, where it differs.'),
 } as const;
 
@@ -84,7 +80,10 @@ export const upstreamSchema = z.strictObject(upstreamFields);
 export const upstreamListSchema = z
   .array(
     z.strictObject({
-      name: z.string().regex(/^[A-Za-z0-9_.-]{1,64}$/, '1 to 64 letters, digits, ".", "_" or "-"'),
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9_.-]{1,64}$/, '1 to 64 letters, digits, ".", "_" or "-"')
+        .describe('What sessions, tenants and logs call it.'),
       ...upstreamFields,
     }),
   )

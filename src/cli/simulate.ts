@@ -1,0 +1,61 @@
+import { performance } from 'node:perf_hooks';
+import { firstSignal } from '../app/shutdown.ts';
+import { simulatorOptions } from '../app/simulator.ts';
+import { loadConfig } from '../config/load.ts';
+import { ConfigError } from '../config/problems.ts';
+import type { Setting } from '../config/sources.ts';
+import { parseHostPort } from '../config/units.ts';
+import { startSimulator } from '../simulator/index.ts';
+import { EXIT } from './exit-codes.ts';
+import { explainStartError } from './start-error.ts';
+import { packageVersion } from './version.ts';
+
+const DEFAULT_ADDRESS = '127.0.0.1:8765';
+
+/** Runs the simulator until a signal comes. */
+export async function simulateCommand(flags: Readonly<Record<string, unknown>>): Promise<number> {
+  const { config } = loadConfig({ file: undefined, environment: {}, flags: settingsOf(flags) });
+  const address = String(flags.listen ?? DEFAULT_ADDRESS);
+  const listen = parseHostPort(address);
+  if (listen === undefined) {
+    const origin = { kind: 'flag', name: '--listen' } as const;
+    throw new ConfigError([{ path: 'listen', found: address, expected: 'HOST:PORT', origin }]);
+  }
+  const stopped = firstSignal();
+  let simulator: Awaited<ReturnType<typeof startSimulator>>;
+  try {
+    simulator = await startSimulator({ ...simulatorOptions(config.simulator), ...listen });
+  } catch (error) {
+    process.stderr.write(`${explainStartError(error, listen)}\n`);
+    return EXIT.failure;
+  }
+  process.stdout.write(
+    [
+      '',
+      `  responses-gateway simulator ${packageVersion()}  ready in ${Math.round(performance.now())} ms`,
+      '',
+      `  WebSocket  ${simulator.url}/responses`,
+      `  HTTP       ${simulator.httpUrl}/responses`,
+      '',
+      `  try  npm start -- --upstream-url ${simulator.url}`,
+      '',
+    ].join('\n'),
+  );
+  await stopped;
+  await simulator.close();
+  return EXIT.ok;
+}
+
+function settingsOf(flags: Readonly<Record<string, unknown>>): Setting[] {
+  const fields = [
+    ['options', 'options_file', '--options'],
+    ['timeToFirstToken', 'time_to_first_token', '--time-to-first-token'],
+    ['tokensPerSecond', 'tokens_per_second', '--tokens-per-second'],
+  ] as const;
+  return fields.flatMap(([flag, field, name]) => {
+    const text = flags[flag];
+    if (typeof text !== 'string') return [];
+    const value = field === 'tokens_per_second' ? Number(text) : text;
+    return [{ path: ['simulator', field], value, origin: { kind: 'flag', name } }];
+  });
+}
