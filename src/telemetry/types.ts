@@ -1,3 +1,5 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Logger } from 'pino';
 import type { Fact, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 
@@ -10,6 +12,15 @@ export interface SessionTelemetry {
   batch(events: number, bytes: number): void;
   resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE'): void;
   end(status: StatusCode | 'OK'): void;
+  /**
+   * Content of a running turn, as raw JSON: the `instructions` string, the array of input items, the array of
+   * output items. There only when both the gateway and the tenant switched capture on: callers use `content?.()`.
+   */
+  readonly content?:
+    | ((turnId: string, part: 'instructions' | 'input' | 'output', json: string) => void)
+    | undefined;
+  /** Adds session, trace and span id to every line. */
+  readonly log?: Logger | undefined;
 }
 
 export interface SessionStart {
@@ -20,6 +31,10 @@ export interface SessionStart {
   readonly captureContent: boolean;
   /** From `:authority`. */
   readonly serverAddress: string | undefined;
+  /** What Open said about the client program; for the session's span and log line, never for metrics' labels. */
+  readonly clientName?: string | undefined;
+  readonly clientVersion?: string | undefined;
+  readonly labels?: ReadonlyMap<string, string> | undefined;
 }
 
 export interface Telemetry {
@@ -29,4 +44,28 @@ export interface Telemetry {
   streamClosed(sessionId: string, status: StatusCode | 'OK', durationMs: number): void;
   rpcEnded(method: string, status: StatusCode | 'OK', durationMs: number): void;
   shutdown(): Promise<void>;
+}
+
+/** Numbers that only their owner knows; read at every collection, summed over all who registered. */
+export type ObservedValue =
+  | 'client.buffer.bytes'
+  | 'resume.buffer.bytes'
+  | 'transcript.bytes'
+  | 'pool.idle.links'
+  | 'draining';
+
+/** The telemetry of the running process, as `createTelemetry` returns it. */
+export interface GatewayTelemetry extends Telemetry {
+  readonly logger: Logger;
+  /** False when there is no such level. Reaches every child logger. */
+  setLevel(level: string): boolean;
+  level(): string;
+  /** Answers with Prometheus text, or 404 when metrics are not served. */
+  metricsHandler(request: IncomingMessage, response: ServerResponse): void;
+  /** The same text, for a primary process that adds up its workers. */
+  metricsText(): Promise<string>;
+  /** Registers a source of a gauge; the returned function removes it. */
+  observe(value: ObservedValue, read: () => number): () => void;
+  /** Exports what is waiting. Never rejects. */
+  flush(): Promise<void>;
 }

@@ -1,0 +1,135 @@
+import pino, { type LevelWithSilent, type Logger } from 'pino';
+import type { TelemetrySettings } from './options.ts';
+import { scrub, stripControls } from './scrub.ts';
+
+export interface Logs {
+  readonly logger: Logger;
+  setLevel(level: string): boolean;
+  suppressed(): number;
+}
+
+/** Fields that hold secrets wherever they appear; a safety net under code that does not log them at all. */
+const SECRET_FIELDS = [
+  'authorization',
+  'Authorization',
+  'apiKey',
+  'api_key',
+  'credential',
+  'headers',
+  'password',
+  'resumeToken',
+  'secret',
+  'token',
+];
+// Deeper than this nothing is logged: lines are flat by convention.
+const REDACTED_PATHS = SECRET_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
+
+const WARN = pino.levels.values.warn;
+// Codes are few; messages with changing text must not make the table grow.
+const MAX_REMEMBERED_WARNINGS = 256;
+// Dead children are looked for when their number has doubled, so that the cost for each stays constant.
+const FIRST_PRUNE = 1_024;
+
+export async function createLogs(settings: TelemetrySettings['logs']): Promise<Logs> {
+  const repeats = repeatedWarnings(settings.repeatWarnMs);
+  const children = new Set<WeakRef<Logger>>();
+  let pruneAt = FIRST_PRUNE;
+  const remember = (child: Logger): void => {
+    children.add(new WeakRef(child));
+    if (children.size < pruneAt) return;
+    for (const reference of children) if (reference.deref() === undefined) children.delete(reference);
+    pruneAt = Math.max(FIRST_PRUNE, children.size * 2);
+  };
+  const logger = pino(
+    {
+      level: isLevel(settings.level) ? settings.level : 'info',
+      base: { pid: process.pid },
+      redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: errorFields },
+      hooks: {
+        logMethod(args, method, level) {
+          const suppressed = level === WARN ? repeats.pass(args[0], args[1]) : 0;
+          if (suppressed === undefined) return;
+          if (suppressed > 0 && typeof args[0] === 'object' && args[0] !== null) {
+            args[0] = { ...args[0], suppressed };
+          }
+          method.apply(this, args);
+        },
+      },
+      // Levels of children are their own: setLevel has to reach them.
+      onChild: remember,
+    },
+    await lineWriter(settings),
+  );
+  return {
+    logger,
+    setLevel(level) {
+      if (!isLevel(level)) return false;
+      logger.level = level;
+      for (const reference of children) {
+        const child = reference.deref();
+        if (child === undefined) children.delete(reference);
+        else child.level = level;
+      }
+      return true;
+    },
+    suppressed: repeats.total,
+  };
+}
+
+function isLevel(level: string): level is LevelWithSilent {
+  return level === 'silent' || Object.hasOwn(pino.levels.values, level);
+}
+
+/** Names and codes only: the text of an unexpected error may hold content. */
+function errorFields(error: unknown): unknown {
+  if (!(error instanceof Error)) return { type: typeof error };
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  const reason = 'reason' in error && typeof error.reason === 'string' ? error.reason : undefined;
+  const frames = error.stack?.split('\n').filter((line) => /^\s+at /.test(line));
+  return { type: error.name, code, reason, stack: frames?.join('\n') };
+}
+
+async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(line: string): void }> {
+  const pretty = settings.pretty ?? (settings.destination === undefined && process.stderr.isTTY === true);
+  const target = settings.destination ?? pino.destination({ dest: 2, sync: true });
+  if (!pretty) return { write: (line) => target.write(scrub(line)) };
+  const { prettyFactory } = await import('pino-pretty');
+  const render = prettyFactory({
+    colorize: settings.destination === undefined && process.env.NO_COLOR === undefined,
+    translateTime: 'SYS:HH:MM:ss.l',
+    ignore: 'pid',
+    singleLine: true,
+  });
+  return { write: (line) => target.write(render(stripControls(scrub(line))) ?? '') };
+}
+
+function repeatedWarnings(windowMs: number) {
+  const seen = new Map<string, { since: number; suppressed: number }>();
+  let total = 0;
+  return {
+    total: () => total,
+    /** How many like it were held back since the last that passed; undefined: hold this back too. */
+    pass(fields: unknown, message: unknown): number | undefined {
+      const key = warningKey(fields, message);
+      const now = performance.now();
+      const last = seen.get(key);
+      if (last !== undefined && now - last.since < windowMs) {
+        last.suppressed += 1;
+        total += 1;
+        return undefined;
+      }
+      if (last === undefined && seen.size >= MAX_REMEMBERED_WARNINGS) seen.clear();
+      seen.set(key, { since: now, suppressed: 0 });
+      return last?.suppressed ?? 0;
+    },
+  };
+}
+
+function warningKey(fields: unknown, message: unknown): string {
+  if (typeof fields === 'string') return fields;
+  const code = typeof fields === 'object' && fields !== null && 'code' in fields ? fields.code : undefined;
+  return typeof code === 'string' ? code : String(message);
+}

@@ -1,0 +1,116 @@
+import type { Attributes, Counter, Histogram, Meter, Observable, UpDownCounter } from '@opentelemetry/api';
+import type { GenAiSemconv } from './genai-names.ts';
+import { METRIC_NEXT } from './genai-names.ts';
+import { METRICS, type MetricFacts, type MetricName } from './metrics-table.ts';
+import type { ObservedValue } from './types.ts';
+
+type NamesOf<Kind> = {
+  [Name in MetricName]: (typeof METRICS)[Name]['kind'] extends Kind ? Name : never;
+}[MetricName];
+export type CounterName = NamesOf<'counter'>;
+export type UpDownName = NamesOf<'upDown'>;
+export type HistogramName = NamesOf<'histogram'>;
+export type ObservedName = NamesOf<'observedCounter' | 'observedUpDown' | 'observedGauge'>;
+
+/** Reads one observed instrument; several values when it has labels. */
+export type Read = () => number | Iterable<readonly [number, Attributes]>;
+
+/** Every instrument of the table, by name. */
+export interface Instruments {
+  add(name: CounterName, value: number, labels?: Attributes): void;
+  move(name: UpDownName, by: 1 | -1): void;
+  record(name: HistogramName, value: number, labels?: Attributes): void;
+  observe(name: ObservedName, read: Read): void;
+}
+
+export const NO_INSTRUMENTS: Instruments = {
+  add() {},
+  move() {},
+  record() {},
+  observe() {},
+};
+
+export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instruments {
+  const counters = new Map<string, Counter>();
+  const upDowns = new Map<string, UpDownCounter>();
+  const histograms = new Map<string, Histogram>();
+  const observables = new Map<string, Observable>();
+  for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
+    if (!isEmitted(name, semconv)) continue;
+    const options = { unit: facts.unit, description: facts.description };
+    switch (facts.kind) {
+      case 'counter':
+        counters.set(name, meter.createCounter(name, options));
+        break;
+      case 'upDown':
+        upDowns.set(name, meter.createUpDownCounter(name, options));
+        break;
+      case 'histogram':
+        histograms.set(
+          name,
+          meter.createHistogram(name, {
+            ...options,
+            advice: { explicitBucketBoundaries: [...(facts.boundaries ?? [])] },
+          }),
+        );
+        break;
+      case 'observedCounter':
+        observables.set(name, meter.createObservableCounter(name, options));
+        break;
+      case 'observedUpDown':
+        observables.set(name, meter.createObservableUpDownCounter(name, options));
+        break;
+      case 'observedGauge':
+        observables.set(name, meter.createObservableGauge(name, options));
+        break;
+    }
+  }
+  return {
+    add: (name, value, labels) => counters.get(name)?.add(value, labels),
+    move: (name, by) => upDowns.get(name)?.add(by),
+    record: (name, value, labels) => histograms.get(name)?.record(value, labels),
+    observe: (name, read) =>
+      observables.get(name)?.addCallback((result) => {
+        const values = read();
+        if (typeof values === 'number') result.observe(values);
+        else for (const [value, labels] of values) result.observe(value, labels);
+      }),
+  };
+}
+
+/** The sums behind the gauges that other parts report into. */
+export interface ObservedSums {
+  register(value: ObservedValue, read: () => number): () => void;
+  sum(value: ObservedValue): number;
+}
+
+export function createObservedSums(): ObservedSums {
+  const sources = new Map<ObservedValue, Set<() => number>>();
+  return {
+    register(value, read) {
+      const reads = sources.get(value) ?? new Set();
+      // A wrapper of its own, so that registering a function twice counts twice.
+      const source = () => read();
+      sources.set(value, reads.add(source));
+      return () => reads.delete(source);
+    },
+    sum(value) {
+      let total = 0;
+      for (const read of sources.get(value) ?? []) total += read();
+      return total;
+    },
+  };
+}
+
+const RENAMED: ReadonlyMap<string, string> = new Map([
+  ['gen_ai.client.operation.duration', METRIC_NEXT.duration],
+  ['gen_ai.client.operation.time_to_first_chunk', METRIC_NEXT.timeToFirstChunk],
+  ['gen_ai.client.operation.time_per_output_chunk', METRIC_NEXT.timePerOutputChunk],
+]);
+const NEW_NAMES = new Set(RENAMED.values());
+
+/** Of the metrics with two names, those of the chosen conventions; all others always. */
+export function isEmitted(name: string, semconv: GenAiSemconv): boolean {
+  if (NEW_NAMES.has(name)) return semconv !== '1.41';
+  return !(RENAMED.has(name) && semconv === 'next');
+}

@@ -1,0 +1,76 @@
+import { METRICS, type MetricFacts, type MetricKind, prometheusName } from './metrics-table.ts';
+
+const KINDS: Readonly<Record<MetricKind, string>> = {
+  counter: 'counter',
+  observedCounter: 'counter',
+  upDown: 'gauge',
+  observedUpDown: 'gauge',
+  observedGauge: 'gauge',
+  histogram: 'histogram',
+};
+
+const GROUPS = [
+  {
+    title: 'GenAI client metrics',
+    prefix: 'gen_ai.',
+    text:
+      'Names and buckets of the OpenTelemetry GenAI conventions v1.41, with two buckets above theirs for long ' +
+      'reasoning turns. The three `gen_ai.client.inference.*` are the names that open changes to the conventions ' +
+      'give them; `telemetry.genai_semconv` chooses: `1.41` (default), `next`, or `both`.',
+  },
+  {
+    title: 'RPC server metrics',
+    prefix: 'rpc.',
+    text: 'By the OpenTelemetry RPC conventions 1.45.',
+  },
+  { title: "The gateway's own", prefix: 'responses_gateway.', text: '' },
+  { title: 'The process', prefix: '', text: 'By the Node.js and process conventions.' },
+];
+
+/** docs/metrics.md, of the table. */
+export function renderMetricsDoc(): string {
+  const left = new Map(Object.entries<MetricFacts>(METRICS));
+  const sections = GROUPS.map(({ title, prefix, text }) => {
+    const rows: string[] = [];
+    for (const [name, facts] of left) {
+      if (!name.startsWith(prefix)) continue;
+      left.delete(name);
+      rows.push(row(name, facts));
+    }
+    return `## ${title}\n\n${text === '' ? '' : `${text}\n\n`}${rows.join('\n')}`;
+  });
+  return `${INTRODUCTION}\n${sections.join('\n')}`;
+}
+
+const INTRODUCTION = `# Metrics
+
+Generated from \`src/telemetry/metrics-table.ts\` by \`npm run docs:metrics\`; do not edit by hand.
+
+All metrics are at \`/metrics\` of the admin port as Prometheus text, and go to a collector by OTLP when one is
+configured. Prometheus names have underscores for dots, and counters end in \`_total\`. Durations are seconds, sizes
+bytes. With \`--workers\` the page is the sum over all workers; where a sum means nothing (delays, utilization, flags)
+it is the highest.
+
+No label holds an id. Labels with an open set of values are bounded: models that are not on the list (or were not
+among the first that completed a turn) are \`_OTHER\`, and so are tenants beyond \`telemetry.metrics.max_tenants\`; with
+the default of 0 there is no tenant label at all. \`error.type\` is a known code of the upstream, else the gateway's
+own reason ([operations.md](operations.md#what-each-error-reason-means)).
+`;
+
+function row(name: string, facts: MetricFacts): string {
+  const lines = [
+    `### \`${name}\``,
+    '',
+    `${facts.description}`,
+    '',
+    `- Prometheus: \`${prometheusName(name, facts.kind)}\`, ${KINDS[facts.kind]}, unit \`${facts.unit}\``,
+  ];
+  if (facts.labels.length > 0)
+    lines.push(`- Labels: ${facts.labels.map((label) => `\`${label}\``).join(', ')}`);
+  if (facts.boundaries !== undefined) lines.push(`- Buckets: ${facts.boundaries.join(', ')}`);
+  if (facts.merge === 'max') lines.push('- Over workers: the highest');
+  if (facts.alert !== undefined) lines.push(`- Watch: ${facts.alert}`);
+  return `${lines.join('\n')}\n`;
+}
+
+if (import.meta.main) process.stdout.write(renderMetricsDoc());

@@ -1,0 +1,441 @@
+import { METRIC, METRIC_NEXT } from './genai-names.ts';
+
+/** `observed*` instruments are read when metrics are collected and cost nothing before. */
+export type MetricKind =
+  | 'counter'
+  | 'upDown'
+  | 'histogram'
+  | 'observedCounter'
+  | 'observedUpDown'
+  | 'observedGauge';
+
+export interface MetricFacts {
+  readonly kind: MetricKind;
+  readonly unit: string;
+  readonly description: string;
+  readonly labels: readonly string[];
+  readonly boundaries?: readonly number[];
+  /** How the values of several worker processes become one. Default: their sum. */
+  readonly merge?: 'max';
+  /** What to watch for; printed in docs/metrics.md. */
+  readonly alert?: string;
+}
+
+/** Prefix of every metric and attribute that no convention defines. */
+export const PREFIX = 'responses_gateway';
+
+// The conventions end at 81.92 s; long reasoning turns need the two above.
+const GENAI_SECONDS = [
+  0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,
+];
+const GENAI_TOKENS = [
+  1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
+];
+const RPC_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
+// From a health check's call to a working day.
+const LIFETIME_SECONDS = [1, 10, 60, 300, 900, 1800, 3600, 7200, 14400, 28800];
+// What the gateway itself takes: fractions of a millisecond up to a slow dial.
+const SHORT_SECONDS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+
+const GENAI_LABELS = [
+  'gen_ai.operation.name',
+  'gen_ai.provider.name',
+  'gen_ai.request.model',
+  'gen_ai.response.model',
+  'server.address',
+  'server.port',
+];
+const GENAI_OUTCOME_LABELS = [...GENAI_LABELS, 'error.type'];
+const TURN_LABELS = ['gen_ai.provider.name', 'gen_ai.request.model'];
+
+const genAi = {
+  tokenUsage: {
+    kind: 'histogram',
+    unit: '{token}',
+    description:
+      'Tokens of a turn as the upstream billed them; input includes cached, output includes reasoning.',
+    labels: [...GENAI_LABELS, 'gen_ai.token.type'],
+    boundaries: GENAI_TOKENS,
+  },
+  duration: {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From the acceptance of a turn to its outcome, recovery included.',
+    labels: GENAI_OUTCOME_LABELS,
+    boundaries: GENAI_SECONDS,
+    alert:
+      'p95 over your own limit: compare with the queue and upstream durations to see where the time goes.',
+  },
+  timeToFirstChunk: {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From the acceptance of a turn to its first output.',
+    labels: GENAI_LABELS,
+    boundaries: GENAI_SECONDS,
+    alert: 'p95 over your own limit.',
+  },
+  timePerOutputChunk: {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Mean time between the output events of a turn, one value a turn.',
+    labels: GENAI_LABELS,
+    boundaries: GENAI_SECONDS,
+  },
+} as const satisfies Record<string, MetricFacts>;
+
+/** Every metric the gateway has, by its OpenTelemetry name. docs/metrics.md is made of this. */
+export const METRICS = {
+  [METRIC.tokenUsage]: genAi.tokenUsage,
+  [METRIC.duration]: genAi.duration,
+  [METRIC.timeToFirstChunk]: genAi.timeToFirstChunk,
+  [METRIC.timePerOutputChunk]: genAi.timePerOutputChunk,
+  [METRIC_NEXT.duration]: genAi.duration,
+  [METRIC_NEXT.timeToFirstChunk]: genAi.timeToFirstChunk,
+  [METRIC_NEXT.timePerOutputChunk]: genAi.timePerOutputChunk,
+
+  'rpc.server.call.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'gRPC calls as the server sees them; a session stream counts with its whole life.',
+    labels: ['rpc.system.name', 'rpc.method', 'rpc.status_code', 'error.type'],
+    boundaries: RPC_SECONDS,
+    alert: 'A share of INTERNAL, UNAVAILABLE or UNAUTHENTICATED over 1 % for 5 minutes.',
+  },
+
+  'responses_gateway.sessions.active': {
+    kind: 'upDown',
+    unit: '{session}',
+    description: 'Sessions that exist, with or without a client attached.',
+    labels: [],
+    alert: 'Over 80 % of the configured limit: add replicas. The HPA scales on it.',
+  },
+  'responses_gateway.session.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Life of sessions, told at their end.',
+    labels: ['rpc.status_code'],
+    boundaries: LIFETIME_SECONDS,
+  },
+  'responses_gateway.streams.active': {
+    kind: 'upDown',
+    unit: '{stream}',
+    description: 'Client streams attached to sessions.',
+    labels: [],
+  },
+  'responses_gateway.stream.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Life of client streams, told at their end.',
+    labels: ['rpc.status_code'],
+    boundaries: LIFETIME_SECONDS,
+  },
+  'responses_gateway.resumes': {
+    kind: 'counter',
+    unit: '{resume}',
+    description: 'Clients that came back to a session: RESUMED without loss, PARTIAL, or GONE.',
+    labels: ['responses_gateway.outcome'],
+    alert: 'A share of PARTIAL and GONE over 5 %: raise the grace time or the resume buffer.',
+  },
+  'responses_gateway.lanes.active': {
+    kind: 'upDown',
+    unit: '{lane}',
+    description: 'Lanes that exist in all sessions.',
+    labels: [],
+  },
+  'responses_gateway.turns.active': {
+    kind: 'upDown',
+    unit: '{turn}',
+    description: 'Turns accepted and not yet ended.',
+    labels: [],
+  },
+  'responses_gateway.turns': {
+    kind: 'counter',
+    unit: '{turn}',
+    description: 'Turns by outcome.',
+    labels: [...TURN_LABELS, 'responses_gateway.outcome', 'responses_gateway.tenant'],
+    alert: 'A share of FAILED over 2 % for 5 minutes; turn.failures says why.',
+  },
+  'responses_gateway.turn.failures': {
+    kind: 'counter',
+    unit: '{turn}',
+    description: 'Turns without a good end, by reason, by who is at fault, by phase and by replay verdict.',
+    labels: ['error.type', 'responses_gateway.fault', 'responses_gateway.phase', 'responses_gateway.replay'],
+    alert: 'Any with fault "gateway" for 5 minutes: page. Fault "upstream" over 2 % of turns: warn.',
+  },
+  'responses_gateway.turn.queue.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From acceptance to the first send: waiting for the lane, a slot or a link.',
+    labels: TURN_LABELS,
+    boundaries: SHORT_SECONDS,
+    alert: 'p95 over 1 s: lanes queue behind each other or links are slow to come up.',
+  },
+  'responses_gateway.turn.gateway.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Time of a turn that the gateway spent rebuilding: recoveries, rotations and replays.',
+    labels: TURN_LABELS,
+    boundaries: SHORT_SECONDS,
+  },
+  'responses_gateway.turn.upstream.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From the first send to the outcome, without the time of rebuilding.',
+    labels: TURN_LABELS,
+    boundaries: GENAI_SECONDS,
+  },
+  'responses_gateway.tokens': {
+    kind: 'counter',
+    unit: '{token}',
+    description:
+      'Tokens by type; cached_input and cache_write are parts of input, reasoning is a part of output.',
+    labels: [...TURN_LABELS, 'gen_ai.token.type', 'responses_gateway.tenant'],
+    alert: 'A falling cached_input share: something in the front of the prompt changes with every turn.',
+  },
+  'responses_gateway.tool_calls': {
+    kind: 'counter',
+    unit: '{call}',
+    description: 'Tool calls that models made.',
+    labels: TURN_LABELS,
+  },
+  'responses_gateway.upstream.bytes': {
+    kind: 'counter',
+    unit: 'By',
+    description: 'JSON of turns: up to the upstream and down from it.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.direction', 'responses_gateway.tenant'],
+  },
+  'responses_gateway.context.bytes': {
+    kind: 'counter',
+    unit: 'By',
+    description: 'What the same turns had sent up with their whole context as input every time.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.tenant'],
+  },
+  'responses_gateway.context.saved.bytes': {
+    kind: 'counter',
+    unit: 'By',
+    description: 'Bytes saved against sending the full context; never less than zero for a turn.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.tenant'],
+  },
+
+  'responses_gateway.links': {
+    kind: 'observedUpDown',
+    unit: '{link}',
+    description: 'Upstream connections of sessions by state (connecting, open) and by age.',
+    labels: ['responses_gateway.state', 'responses_gateway.age'],
+    alert: 'Links of age ge_55m: rotation does not happen, the upstream will cut them at 60 minutes.',
+  },
+  'responses_gateway.link.connect.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Dials, by purpose and by how they ended.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.purpose', 'error.type'],
+    boundaries: SHORT_SECONDS,
+    alert: 'A share with error.type over 5 % for 5 minutes: the upstream or the way to it is down.',
+  },
+  'responses_gateway.link.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'Age of links at their end, by the reason of the end.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.reason'],
+    boundaries: LIFETIME_SECONDS,
+  },
+  'responses_gateway.pool.checkouts': {
+    kind: 'counter',
+    unit: '{link}',
+    description: 'Links that came up: hit when ready from the pool, miss when dialled.',
+    labels: ['gen_ai.provider.name', 'responses_gateway.result'],
+  },
+  'responses_gateway.pool.idle.links': {
+    kind: 'observedUpDown',
+    unit: '{link}',
+    description: 'Links that wait in the pool.',
+    labels: [],
+  },
+  'responses_gateway.recoveries': {
+    kind: 'counter',
+    unit: '{recovery}',
+    description: 'Lanes rebuilt on a new link, by why.',
+    labels: ['responses_gateway.reason'],
+    alert: 'Over three times the usual rate: links break.',
+  },
+  'responses_gateway.recovery.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From the loss of the link to the lane that works again.',
+    labels: ['responses_gateway.reason'],
+    boundaries: SHORT_SECONDS,
+  },
+  'responses_gateway.rotations': {
+    kind: 'counter',
+    unit: '{rotation}',
+    description: 'Healthy links replaced before their age limit, by why.',
+    labels: ['responses_gateway.reason'],
+  },
+  'responses_gateway.rotation.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'From the decision to rotate to the lanes on their new link.',
+    labels: ['responses_gateway.reason'],
+    boundaries: SHORT_SECONDS,
+  },
+  'responses_gateway.replays': {
+    kind: 'counter',
+    unit: '{replay}',
+    description: 'Transcripts sent again because the upstream had forgotten, by why.',
+    labels: ['responses_gateway.reason'],
+  },
+  'responses_gateway.replay.bytes': {
+    kind: 'counter',
+    unit: 'By',
+    description: 'Bytes of transcripts sent again.',
+    labels: ['responses_gateway.reason'],
+  },
+
+  'responses_gateway.events': {
+    kind: 'observedCounter',
+    unit: '{event}',
+    description: 'Events written to clients.',
+    labels: [],
+  },
+  'responses_gateway.batches': {
+    kind: 'observedCounter',
+    unit: '{batch}',
+    description: 'Messages written to clients, by how many events they carried.',
+    labels: ['responses_gateway.size'],
+  },
+  'responses_gateway.client.bytes': {
+    kind: 'observedCounter',
+    unit: 'By',
+    description: 'Bytes of the messages written to clients.',
+    labels: [],
+  },
+  'responses_gateway.backpressure.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description: 'How long a session held its links back because its client read too slowly.',
+    labels: [],
+    boundaries: SHORT_SECONDS,
+    alert: 'p95 over 5 s: clients are slow; they are cut at the slow-client time-out.',
+  },
+  'responses_gateway.sessions.paused': {
+    kind: 'upDown',
+    unit: '{session}',
+    description: 'Sessions that hold their links back now.',
+    labels: [],
+  },
+  'responses_gateway.client.buffer.bytes': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Events that wait for their clients, over all sessions.',
+    labels: [],
+  },
+  'responses_gateway.resume.buffer.bytes': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Events kept for resumes, over all sessions.',
+    labels: [],
+  },
+  'responses_gateway.transcript.bytes': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Transcripts kept for recovery, over all sessions.',
+    labels: [],
+    alert: 'Over 90 % of the transcript budget: recovery by replay will be refused soon.',
+  },
+
+  'responses_gateway.draining': {
+    kind: 'observedGauge',
+    unit: '1',
+    description: '1 while the process drains.',
+    labels: [],
+    merge: 'max',
+    alert: '1 for longer than the drain time: a process does not end.',
+  },
+  'responses_gateway.telemetry.exports': {
+    kind: 'counter',
+    unit: '{export}',
+    description: 'Exports to the collector.',
+    labels: ['responses_gateway.signal', 'responses_gateway.result'],
+    alert: 'Failures for 10 minutes: the collector is away; turns are not affected.',
+  },
+  'responses_gateway.logs.suppressed': {
+    kind: 'observedCounter',
+    unit: '{line}',
+    description: 'Repeated warnings that were not written.',
+    labels: [],
+  },
+
+  'nodejs.eventloop.delay.mean': {
+    kind: 'observedGauge',
+    unit: 's',
+    description: 'Mean delay of the event loop since the last collection.',
+    labels: [],
+    merge: 'max',
+  },
+  'nodejs.eventloop.delay.p99': {
+    kind: 'observedGauge',
+    unit: 's',
+    description: '99th percentile of the delay of the event loop since the last collection.',
+    labels: [],
+    merge: 'max',
+    alert: 'Over 0.1 s for 5 minutes: the process has more than it can do; add workers or replicas.',
+  },
+  'nodejs.eventloop.delay.max': {
+    kind: 'observedGauge',
+    unit: 's',
+    description: 'Longest delay of the event loop since the last collection.',
+    labels: [],
+    merge: 'max',
+  },
+  'nodejs.eventloop.utilization': {
+    kind: 'observedGauge',
+    unit: '1',
+    description: 'Share of the time since the last collection in which the event loop was busy.',
+    labels: [],
+    merge: 'max',
+    alert: 'Over 0.8 for 5 minutes: add workers or replicas.',
+  },
+  'process.cpu.time': {
+    kind: 'observedCounter',
+    unit: 's',
+    description: 'CPU time of the process.',
+    labels: ['cpu.mode'],
+  },
+  'process.memory.usage': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Resident memory of the process.',
+    labels: [],
+    alert: 'Over 85 % of the container limit.',
+  },
+  'process.uptime': {
+    kind: 'observedGauge',
+    unit: 's',
+    description: 'Time since the process started.',
+    labels: [],
+    merge: 'max',
+  },
+  'v8js.memory.heap.used': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Heap in use.',
+    labels: [],
+  },
+  'v8js.memory.heap.limit': {
+    kind: 'observedUpDown',
+    unit: 'By',
+    description: 'Size the heap may grow to.',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricFacts>;
+
+export type MetricName = keyof typeof METRICS;
+
+/** The name in Prometheus text: dots become underscores, counters end in `_total`, units are not appended. */
+export function prometheusName(name: string, kind: MetricKind): string {
+  const base = name.replaceAll(/[^a-zA-Z0-9_]/g, '_').replaceAll(/_{2,}/g, '_');
+  const counter = kind === 'counter' || kind === 'observedCounter';
+  return counter && !base.endsWith('_total') ? `${base}_total` : base;
+}

@@ -1,0 +1,131 @@
+import type { Resource } from '@opentelemetry/resources';
+import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
+import type { LinkCensus } from './link-census.ts';
+import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums } from './meters.ts';
+import type { TelemetrySettings } from './options.ts';
+import { observeProcess } from './process-meters.ts';
+import type { BatchCounts } from './session-meters.ts';
+import { exportResult, httpUrl } from './tracing.ts';
+
+export interface Metrics {
+  readonly instruments: Instruments;
+  /** Whether there is a Prometheus page. */
+  readonly served: boolean;
+  text(): Promise<string>;
+  flush(): Promise<void>;
+  shutdown(): Promise<void>;
+}
+
+export interface MetricSources {
+  readonly links: LinkCensus;
+  readonly batches: BatchCounts;
+  readonly sums: ObservedSums;
+  readonly suppressedLogs: () => number;
+}
+
+/** With metrics off, instruments that do nothing, and nothing of the SDK is loaded. */
+export async function createMetrics(
+  settings: TelemetrySettings,
+  resource: Resource | undefined,
+  sources: MetricSources,
+): Promise<Metrics> {
+  const { metrics } = settings;
+  if (resource === undefined || (metrics.exporter === 'off' && !metrics.prometheus)) {
+    const done = async (): Promise<void> => {};
+    return { instruments: NO_INSTRUMENTS, served: false, text: async () => '', flush: done, shutdown: done };
+  }
+  const { MeterProvider, PeriodicExportingMetricReader } = await import('@opentelemetry/sdk-metrics');
+  const page = metrics.prometheus ? await createPage() : undefined;
+  const exporter = await createExporter(settings);
+  const provider = new MeterProvider({
+    resource,
+    readers: [
+      ...(page === undefined ? [] : [page.reader]),
+      ...(exporter === undefined
+        ? []
+        : [
+            new PeriodicExportingMetricReader({
+              exporter,
+              exportIntervalMillis: metrics.intervalMs,
+              // The reader refuses a time-out longer than its interval.
+              exportTimeoutMillis: Math.min(metrics.timeoutMs, metrics.intervalMs),
+            }),
+          ]),
+    ],
+  });
+  const meter = provider.getMeter('responses-gateway', settings.serviceVersion);
+  const instruments = createInstruments(meter, settings.genaiSemconv);
+  if (exporter !== undefined) countExports(exporter, instruments);
+  const stopProcess = observeProcess(instruments);
+  observeOwn(instruments, sources);
+  return {
+    instruments,
+    served: page !== undefined,
+    text: page === undefined ? async () => '' : page.text,
+    flush: () => provider.forceFlush(),
+    async shutdown() {
+      stopProcess();
+      await provider.shutdown();
+    },
+  };
+}
+
+function observeOwn(instruments: Instruments, { links, batches, sums, suppressedLogs }: MetricSources): void {
+  instruments.observe('responses_gateway.links', () => links.count());
+  instruments.observe('responses_gateway.events', () => batches.events);
+  instruments.observe('responses_gateway.batches', () => batches.bySize());
+  instruments.observe('responses_gateway.client.bytes', () => batches.bytes);
+  instruments.observe('responses_gateway.client.buffer.bytes', () => sums.sum('client.buffer.bytes'));
+  instruments.observe('responses_gateway.resume.buffer.bytes', () => sums.sum('resume.buffer.bytes'));
+  instruments.observe('responses_gateway.transcript.bytes', () => sums.sum('transcript.bytes'));
+  instruments.observe('responses_gateway.pool.idle.links', () => sums.sum('pool.idle.links'));
+  instruments.observe('responses_gateway.draining', () => Math.min(1, sums.sum('draining')));
+  instruments.observe('responses_gateway.logs.suppressed', suppressedLogs);
+}
+
+function countExports(exporter: PushMetricExporter, instruments: Instruments): void {
+  const send = exporter.export.bind(exporter);
+  exporter.export = (batch, done) =>
+    send(batch, (result) => {
+      instruments.add('responses_gateway.telemetry.exports', 1, {
+        'responses_gateway.signal': 'metrics',
+        'responses_gateway.result': exportResult(result),
+      });
+      done(result);
+    });
+}
+
+async function createPage() {
+  const { PrometheusExporter, PrometheusSerializer } = await import('@opentelemetry/exporter-prometheus');
+  // The exporter is only the reader here: its server would listen on a port of its own, without our rules.
+  const reader = new PrometheusExporter({ preventServerStart: true });
+  // Scope labels are the same on every line.
+  const serializer = new PrometheusSerializer(undefined, false, undefined, false, true);
+  return {
+    reader,
+    async text() {
+      const { resourceMetrics } = await reader.collect();
+      return serializer.serialize(resourceMetrics);
+    },
+  };
+}
+
+async function createExporter(settings: TelemetrySettings): Promise<PushMetricExporter | undefined> {
+  const { exporter, endpoint } = settings.metrics;
+  switch (exporter) {
+    case 'otlp-grpc': {
+      const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-grpc');
+      return new OTLPMetricExporter(endpoint === undefined ? {} : { url: endpoint });
+    }
+    case 'otlp-http': {
+      const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-proto');
+      return new OTLPMetricExporter(endpoint === undefined ? {} : { url: httpUrl(endpoint, 'v1/metrics') });
+    }
+    case 'console': {
+      const { ConsoleMetricExporter } = await import('@opentelemetry/sdk-metrics');
+      return new ConsoleMetricExporter();
+    }
+    case 'off':
+      return undefined;
+  }
+}

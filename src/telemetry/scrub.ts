@@ -1,0 +1,21 @@
+/** Shapes of secrets: provider keys, bearer and basic credentials, JSON Web Tokens. */
+const SECRETS =
+  /\b(?:sk|xai|gsk|rg)-[A-Za-z0-9_-]{8,}|\b(?:Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{8,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/gi;
+
+const REDACTED = '[redacted]';
+
+/** The last hop of every log line and of captured content: nothing that looks like a secret passes. */
+export function scrub(text: string): string {
+  return text.replace(SECRETS, REDACTED);
+}
+
+// An escaped backslash is matched first, so that the text `\\u001b` (a backslash and letters) stays as it is.
+const ESCAPED_CONTROLS = /\\\\|\\u00(?:0[0-8be-f]|1[0-9a-f]|7f|[89][0-9a-f])|[\u007f-\u009f]/gi;
+
+/**
+ * Takes terminal control characters out of a line of JSON that will be printed decoded. Line breaks and tabs have
+ * short escapes and stay.
+ */
+export function stripControls(json: string): string {
+  return json.replace(ESCAPED_CONTROLS, (found) => (found === '\\\\' ? found : ''));
+}

@@ -1,0 +1,312 @@
+import type { Attributes } from '@opentelemetry/api';
+import type { Fact, LinkRoute, TurnRecord, Usage } from '../core/types.ts';
+import type { StatusCode } from '../errors.ts';
+import { ATTR, METRIC, METRIC_NEXT, OPERATION_CHAT, providerName } from './genai-names.ts';
+import { errorType, type LabelValues, OTHER } from './labels.ts';
+import type { LinkCensus } from './link-census.ts';
+import type { Instruments } from './meters.ts';
+import { PREFIX } from './metrics-table.ts';
+import type { TurnSplit } from './turn-split.ts';
+
+/** What all sessions of the process share. */
+export interface MeterShare {
+  readonly instruments: Instruments;
+  readonly models: LabelValues;
+  /** Undefined: no tenant label. */
+  readonly tenants: LabelValues | undefined;
+  readonly reason: (reason: string) => string;
+  readonly links: LinkCensus;
+  readonly batches: BatchCounts;
+}
+
+export interface SessionMeters {
+  /** Every fact but the end of a turn. */
+  fact(fact: Fact): void;
+  turnEnded(record: TurnRecord, split: TurnSplit): void;
+  batch(events: number, bytes: number): void;
+  resumed(outcome: string): void;
+  end(status: StatusCode | 'OK'): void;
+}
+
+interface OpenLink {
+  readonly dialedAtMs: number | undefined;
+  readonly purpose: string;
+  readonly up: { readonly atMs: number; readonly route: LinkRoute } | undefined;
+}
+
+// Usage of a cancelled turn comes soon or never; more than a few are not waited for.
+const MAX_AWAITED_USAGES = 16;
+
+export function createSessionMeters(share: MeterShare, tenantId: string): SessionMeters {
+  const { instruments, links: census } = share;
+  const startedAt = performance.now();
+  const links = new Map<number, OpenLink>();
+  const awaitedUsage = new Map<string, { genAi: Attributes; turn: Attributes }>();
+  // Numbers of links are the session's own; the census counts over all sessions.
+  const owner = {};
+  let lanes = 0;
+  let turns = 0;
+  let pausedAtMs: number | undefined;
+
+  share.tenants?.learn(tenantId);
+  const tenant: Attributes =
+    share.tenants === undefined ? {} : { [`${PREFIX}.tenant`]: share.tenants.of(tenantId) };
+  instruments.move('responses_gateway.sessions.active', 1);
+
+  function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
+    const { route, atMs } = fact;
+    const dialed = links.get(fact.linkId);
+    links.set(fact.linkId, {
+      dialedAtMs: dialed?.dialedAtMs,
+      purpose: dialed?.purpose ?? 'session',
+      up: { atMs, route },
+    });
+    census.opened(fact.linkId, owner);
+    const provider = { [ATTR.provider]: providerName(route.provider) };
+    instruments.add('responses_gateway.pool.checkouts', 1, {
+      ...provider,
+      [`${PREFIX}.result`]: route.pooled ? 'hit' : 'miss',
+    });
+    if (dialed?.dialedAtMs !== undefined && !route.pooled) {
+      instruments.record(
+        'responses_gateway.link.connect.duration',
+        Math.max(0, atMs - dialed.dialedAtMs) / 1_000,
+        { ...provider, [`${PREFIX}.purpose`]: dialed.purpose },
+      );
+    }
+  }
+
+  function linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
+    const link = links.get(fact.linkId);
+    links.delete(fact.linkId);
+    census.closed(fact.linkId, owner);
+    const reason = share.reason(fact.reason);
+    if (link?.up !== undefined) {
+      instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.up.atMs) / 1_000, {
+        [ATTR.provider]: providerName(link.up.route.provider),
+        [`${PREFIX}.reason`]: reason,
+      });
+    } else if (link?.dialedAtMs !== undefined) {
+      instruments.record(
+        'responses_gateway.link.connect.duration',
+        Math.max(0, fact.atMs - link.dialedAtMs) / 1_000,
+        { [`${PREFIX}.purpose`]: link.purpose, 'error.type': reason },
+      );
+    }
+  }
+
+  function rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
+    const labels = { [`${PREFIX}.reason`]: share.reason(fact.reason) };
+    const seconds = Math.max(0, fact.endedAtMs - fact.startedAtMs) / 1_000;
+    switch (fact.kind) {
+      case 'recovered':
+        instruments.add('responses_gateway.recoveries', 1, labels);
+        instruments.record('responses_gateway.recovery.duration', seconds, labels);
+        break;
+      case 'rotated':
+        instruments.add('responses_gateway.rotations', 1, labels);
+        instruments.record('responses_gateway.rotation.duration', seconds, labels);
+        break;
+      case 'replayed':
+        instruments.add('responses_gateway.replays', 1, labels);
+        instruments.add('responses_gateway.replay.bytes', fact.bytes, labels);
+        break;
+    }
+  }
+
+  function tokens(genAi: Attributes, turn: Attributes, usage: Usage): void {
+    instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
+    instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
+    const counts: [string, number][] = [
+      ['input', usage.inputTokens],
+      ['cached_input', usage.cachedInputTokens],
+      ['cache_write', usage.cacheWriteTokens],
+      ['output', usage.outputTokens],
+      ['reasoning', usage.reasoningTokens],
+    ];
+    for (const [type, count] of counts) {
+      if (count > 0) {
+        instruments.add('responses_gateway.tokens', count, { ...turn, ...tenant, [ATTR.tokenType]: type });
+      }
+    }
+  }
+
+  function turnEnded(record: TurnRecord, split: TurnSplit): void {
+    turns -= 1;
+    instruments.move('responses_gateway.turns.active', -1);
+    if (record.outcome === 'COMPLETED' || record.outcome === 'INCOMPLETE') {
+      share.models.learn(record.requestModel);
+      share.models.learn(record.responseModel);
+    }
+    const { failed, route, usage } = record;
+    const provider = { [ATTR.provider]: route === undefined ? OTHER : providerName(route.provider) };
+    const turn: Attributes = { ...provider, [ATTR.requestModel]: share.models.of(record.requestModel) };
+    const genAi: Attributes = {
+      [ATTR.operation]: OPERATION_CHAT,
+      ...turn,
+      ...(record.responseModel !== undefined && {
+        [ATTR.responseModel]: share.models.of(record.responseModel),
+      }),
+      ...(route !== undefined && { 'server.address': route.serverAddress, 'server.port': route.serverPort }),
+    };
+    const error =
+      failed === undefined
+        ? {}
+        : { 'error.type': errorType(failed.error.reason, failed.error.upstream?.code) };
+
+    const withError = { ...genAi, ...error };
+    instruments.record(METRIC.duration, split.totalSeconds, withError);
+    instruments.record(METRIC_NEXT.duration, split.totalSeconds, withError);
+    if (split.firstOutputSeconds !== undefined) {
+      instruments.record(METRIC.timeToFirstChunk, split.firstOutputSeconds, genAi);
+      instruments.record(METRIC_NEXT.timeToFirstChunk, split.firstOutputSeconds, genAi);
+    }
+    if (split.perOutputSeconds !== undefined) {
+      instruments.record(METRIC.timePerOutputChunk, split.perOutputSeconds, genAi);
+      instruments.record(METRIC_NEXT.timePerOutputChunk, split.perOutputSeconds, genAi);
+    }
+    if (usage !== undefined) tokens(genAi, turn, usage);
+    else if (record.sentAtMs !== undefined) awaitUsage(record.turnId, { genAi, turn });
+
+    instruments.add('responses_gateway.turns', 1, {
+      ...turn,
+      ...tenant,
+      [`${PREFIX}.outcome`]: record.outcome,
+    });
+    if (failed !== undefined) {
+      instruments.add('responses_gateway.turn.failures', 1, {
+        ...error,
+        [`${PREFIX}.fault`]: failed.error.fault,
+        [`${PREFIX}.phase`]: failed.phase,
+        [`${PREFIX}.replay`]: failed.replay,
+      });
+    }
+    instruments.record('responses_gateway.turn.queue.duration', split.queueSeconds, turn);
+    if (record.sentAtMs === undefined) return;
+    instruments.record('responses_gateway.turn.gateway.duration', split.gatewaySeconds, turn);
+    instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
+    if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
+    const bytes = { ...provider, ...tenant };
+    const direction = `${PREFIX}.direction`;
+    instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, [direction]: 'up' });
+    instruments.add('responses_gateway.upstream.bytes', record.bytesDown, { ...bytes, [direction]: 'down' });
+    instruments.add('responses_gateway.context.bytes', record.fullContextBytes, bytes);
+    instruments.add(
+      'responses_gateway.context.saved.bytes',
+      Math.max(0, record.fullContextBytes - record.bytesUp),
+      bytes,
+    );
+  }
+
+  function awaitUsage(turnId: string, labels: { genAi: Attributes; turn: Attributes }): void {
+    awaitedUsage.set(turnId, labels);
+    if (awaitedUsage.size <= MAX_AWAITED_USAGES) return;
+    for (const oldest of awaitedUsage.keys()) {
+      awaitedUsage.delete(oldest);
+      break;
+    }
+  }
+
+  return {
+    turnEnded,
+    fact(fact) {
+      switch (fact.kind) {
+        case 'turnAccepted':
+          turns += 1;
+          instruments.move('responses_gateway.turns.active', 1);
+          return;
+        case 'lateUsage': {
+          const labels = awaitedUsage.get(fact.turnId);
+          awaitedUsage.delete(fact.turnId);
+          if (labels !== undefined) tokens(labels.genAi, labels.turn, fact.usage);
+          return;
+        }
+        case 'laneOpened':
+          lanes += 1;
+          instruments.move('responses_gateway.lanes.active', 1);
+          return;
+        case 'laneClosed':
+          lanes -= 1;
+          instruments.move('responses_gateway.lanes.active', -1);
+          return;
+        case 'linkDialing':
+          links.set(fact.linkId, { dialedAtMs: fact.atMs, purpose: fact.purpose, up: undefined });
+          census.dialing(fact.linkId, owner);
+          return;
+        case 'linkUp':
+          return linkUp(fact);
+        case 'linkDown':
+          return linkDown(fact);
+        case 'recovered':
+        case 'rotated':
+        case 'replayed':
+          return rebuilt(fact);
+        case 'paused':
+          if (pausedAtMs === undefined) instruments.move('responses_gateway.sessions.paused', 1);
+          pausedAtMs ??= fact.atMs;
+          return;
+        case 'unpaused':
+          unpaused(fact.atMs);
+          return;
+        case 'turnSent':
+        case 'responseCreated':
+        case 'firstOutput':
+        case 'toolCalled':
+        case 'turnEnded':
+          return;
+      }
+    },
+    batch: (events, bytes) => share.batches.add(events, bytes),
+    resumed: (outcome) => instruments.add('responses_gateway.resumes', 1, { [`${PREFIX}.outcome`]: outcome }),
+    end(status) {
+      for (; lanes > 0; lanes -= 1) instruments.move('responses_gateway.lanes.active', -1);
+      for (; turns > 0; turns -= 1) instruments.move('responses_gateway.turns.active', -1);
+      for (const linkId of links.keys()) census.closed(linkId, owner);
+      links.clear();
+      if (pausedAtMs !== undefined) instruments.move('responses_gateway.sessions.paused', -1);
+      pausedAtMs = undefined;
+      instruments.move('responses_gateway.sessions.active', -1);
+      instruments.record('responses_gateway.session.duration', (performance.now() - startedAt) / 1_000, {
+        'rpc.status_code': status,
+      });
+    },
+  };
+
+  function unpaused(atMs: number): void {
+    if (pausedAtMs === undefined) return;
+    instruments.move('responses_gateway.sessions.paused', -1);
+    instruments.record('responses_gateway.backpressure.duration', Math.max(0, atMs - pausedAtMs) / 1_000);
+    pausedAtMs = undefined;
+  }
+}
+
+/** Plain numbers: this is told for every write to a client, which may hold a single delta. */
+export interface BatchCounts {
+  add(events: number, bytes: number): void;
+  readonly events: number;
+  readonly bytes: number;
+  bySize(): Iterable<readonly [number, Attributes]>;
+}
+
+// 1, 2–4, 5–16, 17–64, more: powers of four, told by the position of the highest bit.
+const SIZES = ['1', '2-4', '5-16', '17-64', '65+'];
+
+export function createBatchCounts(): BatchCounts {
+  const counts = SIZES.map(() => 0);
+  const sums = { events: 0, bytes: 0 };
+  return {
+    add(events, bytes) {
+      sums.events += events;
+      sums.bytes += bytes;
+      const size = events <= 1 ? 0 : Math.min(4, (33 - Math.clz32(events - 1)) >> 1);
+      counts[size] = (counts[size] ?? 0) + 1;
+    },
+    get events() {
+      return sums.events;
+    },
+    get bytes() {
+      return sums.bytes;
+    },
+    bySize: () => counts.map((count, at) => [count, { [`${PREFIX}.size`]: SIZES[at] ?? OTHER }] as const),
+  };
+}

@@ -1,0 +1,153 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type DiagLogger, DiagLogLevel, diag } from '@opentelemetry/api';
+import type { Resource } from '@opentelemetry/resources';
+import type { Logger } from 'pino';
+import { boundedLabel, reasonLabel } from './labels.ts';
+import { createLinkCensus } from './link-census.ts';
+import { createLogs } from './logs.ts';
+import { createObservedSums } from './meters.ts';
+import { createMetrics, type Metrics } from './metrics.ts';
+import { parseTelemetryOptions, type TelemetryOptions, type TelemetrySettings } from './options.ts';
+import { createSession, type ObservedSession } from './session.ts';
+import { createBatchCounts, type MeterShare } from './session-meters.ts';
+import { createTracing, type Tracing } from './tracing.ts';
+import type { GatewayTelemetry } from './types.ts';
+
+// A collector that hangs must not hold a process back from ending.
+const SHUTDOWN_TIMEOUT_MS = 4_000;
+// A link that breaks does so with one of a few dozen reasons.
+const MAX_REASONS = 64;
+
+/**
+ * Traces, metrics and logs of the process. Exporters are loaded only when they are used, and nothing is registered
+ * with OpenTelemetry's globals but its diagnostics, which go to the log.
+ */
+export async function createTelemetry(options: TelemetryOptions = {}): Promise<GatewayTelemetry> {
+  const settings = parseTelemetryOptions(options);
+  const logs = await createLogs(settings.logs);
+  const { logger } = logs;
+  for (const complaint of settings.complaints)
+    logger.warn({ code: 'telemetry_option', complaint }, complaint);
+  if (settings.captureContent !== 'off') {
+    logger.warn(
+      { code: 'content_capture' },
+      'content capture is on: prompts and outputs go to the collector',
+    );
+  }
+  diag.setLogger(diagnostics(logger), { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true });
+
+  const links = createLinkCensus();
+  const batches = createBatchCounts();
+  const sums = createObservedSums();
+  const resource = await createResource(settings);
+  const metrics = await createMetrics(settings, resource, {
+    links,
+    batches,
+    sums,
+    suppressedLogs: logs.suppressed,
+  });
+  const { instruments } = metrics;
+  const tracing = await createTracing(settings, resource, (result) =>
+    instruments.add('responses_gateway.telemetry.exports', 1, {
+      'responses_gateway.signal': 'traces',
+      'responses_gateway.result': result,
+    }),
+  );
+  const meters: MeterShare = {
+    instruments,
+    links,
+    batches,
+    models: boundedLabel(settings.metrics.maxModels, settings.metrics.models),
+    tenants: settings.metrics.maxTenants > 0 ? boundedLabel(settings.metrics.maxTenants) : undefined,
+    reason: reasonLabel(MAX_REASONS),
+  };
+  const share = { tracer: tracing?.tracer, meters, logger, settings };
+  const sessions = new Map<string, ObservedSession>();
+
+  return {
+    logger,
+    setLevel: logs.setLevel,
+    level: () => logger.level,
+    session(start) {
+      const session = createSession(share, start, () => sessions.delete(start.sessionId));
+      sessions.set(start.sessionId, session);
+      return session.telemetry;
+    },
+    streamOpened(sessionId) {
+      instruments.move('responses_gateway.streams.active', 1);
+      sessions.get(sessionId)?.event('stream opened');
+    },
+    streamClosed(sessionId, status, durationMs) {
+      instruments.move('responses_gateway.streams.active', -1);
+      instruments.record('responses_gateway.stream.duration', durationMs / 1_000, {
+        'rpc.status_code': status,
+      });
+      sessions.get(sessionId)?.event('stream closed', status);
+    },
+    rpcEnded(method, status, durationMs) {
+      instruments.record('rpc.server.call.duration', durationMs / 1_000, {
+        'rpc.system.name': 'grpc',
+        'rpc.method': method,
+        'rpc.status_code': status,
+        ...(status !== 'OK' && { 'error.type': status }),
+      });
+    },
+    metricsHandler: (request, response) => respond(metrics, request, response),
+    metricsText: () => metrics.text(),
+    observe: (value, read) => sums.register(value, read),
+    flush: () => settle(tracing?.flush(), metrics.flush()),
+    shutdown: () => shutdown(tracing, metrics),
+  };
+}
+
+function respond(metrics: Metrics, request: IncomingMessage, response: ServerResponse): void {
+  request.resume();
+  metrics.text().then(
+    (text) => {
+      response.statusCode = metrics.served ? 200 : 404;
+      response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');
+      response.end(metrics.served ? text : 'metrics are not served: metrics.prometheus is false\n');
+    },
+    () => {
+      response.statusCode = 500;
+      response.end();
+    },
+  );
+}
+
+/** Undefined when nothing is exported, so that the packages stay unloaded. */
+async function createResource(settings: TelemetrySettings): Promise<Resource | undefined> {
+  const { traces, metrics } = settings;
+  if (traces.exporter === 'off' && metrics.exporter === 'off' && !metrics.prometheus) return undefined;
+  const { detectResources, envDetector, resourceFromAttributes } = await import('@opentelemetry/resources');
+  const own = resourceFromAttributes({
+    'service.name': settings.serviceName ?? 'responses-gateway',
+    'service.version': settings.serviceVersion,
+    'service.instance.id': randomUUID(),
+    'process.pid': process.pid,
+    'process.runtime.name': 'nodejs',
+    'process.runtime.version': process.versions.node,
+  });
+  return own.merge(detectResources({ detectors: [envDetector] }));
+}
+
+/** The SDK's own warnings. Their texts are ours to log: they tell of endpoints and queues, never of spans' content. */
+function diagnostics(logger: Logger): DiagLogger {
+  const warn = (message: string): void => logger.warn({ code: 'telemetry_export' }, message.slice(0, 300));
+  const nothing = (): void => {};
+  return { error: warn, warn, info: nothing, debug: nothing, verbose: nothing };
+}
+
+async function shutdown(tracing: Tracing | undefined, metrics: Metrics): Promise<void> {
+  await settle(tracing?.shutdown(), metrics.shutdown());
+  diag.disable();
+}
+
+/** Waits for all, but not for ever, and whatever they say: telemetry never fails what it watches. */
+async function settle(...work: (Promise<void> | undefined)[]): Promise<void> {
+  const { promise: timeout, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, SHUTDOWN_TIMEOUT_MS);
+  await Promise.race([Promise.allSettled(work), timeout]);
+  clearTimeout(timer);
+}

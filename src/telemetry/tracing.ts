@@ -1,0 +1,158 @@
+import { type Context, ROOT_CONTEXT, TraceFlags, type Tracer, trace } from '@opentelemetry/api';
+import type { Resource } from '@opentelemetry/resources';
+import type { ReadableSpan, Sampler, SpanExporter, SpanProcessor } from '@opentelemetry/sdk-trace';
+import type { TraceContext } from '../core/types.ts';
+import { GENAI_SCHEMA_VERSION } from './genai-names.ts';
+import type { SamplerSettings, TelemetrySettings } from './options.ts';
+
+export interface Tracing {
+  readonly tracer: Tracer;
+  flush(): Promise<void>;
+  shutdown(): Promise<void>;
+}
+
+type OnExport = (result: 'ok' | 'failed') => void;
+
+/** Undefined when traces are off; then nothing of the SDK is loaded. */
+export async function createTracing(
+  settings: TelemetrySettings,
+  resource: Resource | undefined,
+  onExport: OnExport,
+): Promise<Tracing | undefined> {
+  const { traces } = settings;
+  if (traces.exporter === 'off' || resource === undefined) return undefined;
+  const sdk = await import('@opentelemetry/sdk-trace');
+  const exporter = counted(await createExporter(settings), onExport);
+  const processor: SpanProcessor =
+    traces.exporter === 'console'
+      ? new sdk.SimpleSpanProcessor({ exporter })
+      : new sdk.BatchSpanProcessor({ exporter, ...traces.batch });
+  const provider = new sdk.TracerProvider({
+    resource,
+    sampler: createSampler(sdk, traces.sampler),
+    spanLimits: traces.limits,
+    spanProcessors: [processor],
+  });
+  return {
+    tracer: provider.getTracer('responses-gateway', settings.serviceVersion, {
+      schemaUrl: `https://opentelemetry.io/schemas/${GENAI_SCHEMA_VERSION}.0`,
+    }),
+    flush: () => provider.forceFlush(),
+    shutdown: () => provider.shutdown(),
+  };
+}
+
+/**
+ * A caller's "sampled" flag is a wish: unless the operator trusts callers, the ratio decides for their traces as for
+ * others, and "not sampled" is always kept to.
+ */
+function createSampler(sdk: typeof import('@opentelemetry/sdk-trace'), settings: SamplerSettings): Sampler {
+  const own = ratioSampler(sdk, settings.ratio);
+  if (!settings.parentBased) return own;
+  return new sdk.ParentBasedSampler({
+    root: own,
+    remoteParentSampled: settings.trustCaller ? new sdk.AlwaysOnSampler() : own,
+  });
+}
+
+function ratioSampler(sdk: typeof import('@opentelemetry/sdk-trace'), ratio: number): Sampler {
+  if (ratio >= 1) return new sdk.AlwaysOnSampler();
+  return ratio <= 0 ? new sdk.AlwaysOffSampler() : new sdk.TraceIdRatioBasedSampler(ratio);
+}
+
+async function createExporter(settings: TelemetrySettings): Promise<SpanExporter> {
+  const { exporter, endpoint } = settings.traces;
+  switch (exporter) {
+    case 'otlp-grpc': {
+      const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-grpc');
+      return new OTLPTraceExporter(endpoint === undefined ? {} : { url: endpoint });
+    }
+    case 'otlp-http': {
+      const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
+      return new OTLPTraceExporter(endpoint === undefined ? {} : { url: httpUrl(endpoint, 'v1/traces') });
+    }
+    case 'console':
+    case 'off': {
+      const { ConsoleSpanExporter } = await import('@opentelemetry/sdk-trace');
+      return new ConsoleSpanExporter();
+    }
+  }
+}
+
+/** The signal's path under the collector's base URL, as the OTLP specification builds it. */
+export function httpUrl(endpoint: string, path: string): string {
+  return new URL(path, endpoint.endsWith('/') ? endpoint : `${endpoint}/`).href;
+}
+
+function counted(exporter: SpanExporter, onExport: OnExport): SpanExporter {
+  return {
+    export(spans: ReadableSpan[], done) {
+      exporter.export(spans, (result) => {
+        onExport(exportResult(result));
+        done(result);
+      });
+    },
+    shutdown: () => exporter.shutdown(),
+    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
+  };
+}
+
+/** 0 is ExportResultCode.SUCCESS of `@opentelemetry/core`, which nothing else needs here. */
+export function exportResult(result: { readonly code: number }): 'ok' | 'failed' {
+  return result.code === 0 ? 'ok' : 'failed';
+}
+
+const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.{0,64})?$/;
+// The W3C caps: a tracestate of 512 characters must be passed on, baggage ends at 8192 bytes.
+const MAX_TRACESTATE = 512;
+const MAX_BAGGAGE = 8_192;
+const PRINTABLE = /^[\x20-\x7e]*$/;
+
+export interface RemoteParent {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly sampled: boolean;
+  readonly context: Context;
+}
+
+/** Undefined for a traceparent that the W3C format does not allow: a broken caller gets a trace of its own. */
+export function parseTraceparent(carried: TraceContext | undefined): RemoteParent | undefined {
+  const match = carried === undefined ? null : TRACEPARENT.exec(carried.traceparent);
+  const [, traceId, spanId, flags] = match ?? [];
+  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
+  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
+  const sampled = (Number.parseInt(flags, 16) & TraceFlags.SAMPLED) !== 0;
+  const context = trace.setSpanContext(ROOT_CONTEXT, {
+    traceId,
+    spanId,
+    traceFlags: sampled ? TraceFlags.SAMPLED : TraceFlags.NONE,
+    isRemote: true,
+  });
+  return { traceId, spanId, sampled, context };
+}
+
+export interface TraceIds {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly sampled: boolean;
+}
+
+/** What goes upstream: our own span as the parent, and of the caller's the parts that the operator let through. */
+export function outgoingContext(
+  ids: TraceIds | undefined,
+  carried: TraceContext | undefined,
+  propagate: TelemetrySettings['traces']['propagate'],
+): TraceContext | undefined {
+  if (!propagate.has('traceparent') || ids === undefined) return undefined;
+  const tracestate = propagate.has('tracestate') ? safe(carried?.tracestate, MAX_TRACESTATE) : undefined;
+  const baggage = propagate.has('baggage') ? safe(carried?.baggage, MAX_BAGGAGE) : undefined;
+  return {
+    traceparent: `00-${ids.traceId}-${ids.spanId}-${ids.sampled ? '01' : '00'}`,
+    ...(tracestate !== undefined && { tracestate }),
+    ...(baggage !== undefined && { baggage }),
+  };
+}
+
+function safe(value: string | undefined, maxLength: number): string | undefined {
+  return value !== undefined && value.length <= maxLength && PRINTABLE.test(value) ? value : undefined;
+}

@@ -1,0 +1,61 @@
+import type { Fact, TurnRecord } from '../core/types.ts';
+
+/** Where a turn's time went. Queue, gateway and upstream add up to the whole. */
+export interface TurnSplit {
+  readonly totalSeconds: number;
+  /** Acceptance to first send: waiting for the lane, a slot or a link. The whole turn, if it was never sent. */
+  readonly queueSeconds: number;
+  /** Rebuilding: recoveries, rotations and replays that this turn waited for after its first send. */
+  readonly gatewaySeconds: number;
+  readonly upstreamSeconds: number;
+  readonly firstOutputSeconds: number | undefined;
+  /** Mean gap between output events; undefined with less than two. */
+  readonly perOutputSeconds: number | undefined;
+}
+
+export function splitTurn(record: TurnRecord, rebuildMs: number): TurnSplit {
+  const totalMs = Math.max(0, record.endedAtMs - record.acceptedAtMs);
+  const queueMs = Math.min(totalMs, Math.max(0, (record.sentAtMs ?? record.endedAtMs) - record.acceptedAtMs));
+  const gatewayMs = Math.min(totalMs - queueMs, rebuildMs);
+  const { firstOutputAtMs, lastOutputAtMs, outputEvents } = record;
+  const perOutputMs =
+    firstOutputAtMs !== undefined && lastOutputAtMs !== undefined && outputEvents > 1
+      ? (lastOutputAtMs - firstOutputAtMs) / (outputEvents - 1)
+      : undefined;
+  return {
+    totalSeconds: totalMs / 1_000,
+    queueSeconds: queueMs / 1_000,
+    gatewaySeconds: gatewayMs / 1_000,
+    upstreamSeconds: (totalMs - queueMs - gatewayMs) / 1_000,
+    firstOutputSeconds:
+      firstOutputAtMs === undefined ? undefined : Math.max(0, firstOutputAtMs - record.acceptedAtMs) / 1_000,
+    perOutputSeconds: perOutputMs === undefined ? undefined : Math.max(0, perOutputMs) / 1_000,
+  };
+}
+
+/** Adds up, for each running turn, the rebuilding that it waited for after its first send. */
+export interface RebuildTimes {
+  fact(fact: Fact): void;
+  take(turnId: string): number;
+}
+
+export function createRebuildTimes(): RebuildTimes {
+  const turns = new Map<string, { sentAtMs: number; rebuildMs: number }>();
+  return {
+    fact(fact) {
+      if (fact.kind === 'turnSent') {
+        if (!turns.has(fact.turnId)) turns.set(fact.turnId, { sentAtMs: fact.atMs, rebuildMs: 0 });
+        return;
+      }
+      if (fact.kind !== 'recovered' && fact.kind !== 'rotated' && fact.kind !== 'replayed') return;
+      const turn = fact.turnId === undefined ? undefined : turns.get(fact.turnId);
+      if (turn === undefined) return;
+      turn.rebuildMs += Math.max(0, fact.endedAtMs - Math.max(fact.startedAtMs, turn.sentAtMs));
+    },
+    take(turnId) {
+      const rebuildMs = turns.get(turnId)?.rebuildMs ?? 0;
+      turns.delete(turnId);
+      return rebuildMs;
+    },
+  };
+}
