@@ -1,5 +1,4 @@
 import type { Attributes } from '@opentelemetry/api';
-import { PREFIX } from './metrics-table.ts';
 
 /** Counts the links of all sessions by state and age, when asked. A link is named by its session and its number. */
 export interface LinkCensus {
@@ -53,10 +52,7 @@ export function createLinkCensus(nowMs: () => number = () => performance.now()):
         }
       }
       return STATES.flatMap((state, row) =>
-        AGES.map(
-          ({ label }, age) =>
-            [counts[row]?.[age] ?? 0, { [`${PREFIX}.state`]: state, [`${PREFIX}.age`]: label }] as const,
-        ),
+        AGES.map(({ label }, age) => [counts[row]?.[age] ?? 0, { state: state, age: label }] as const),
       );
     },
   };

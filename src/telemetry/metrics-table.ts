@@ -21,7 +21,7 @@ export interface MetricFacts {
   readonly alert?: string;
 }
 
-/** Prefix of every metric and attribute that no convention defines. */
+/** Prefix of every metric and of every attribute of spans that no convention defines. Labels go without. */
 export const PREFIX = 'responses_gateway';
 
 // The conventions end at 81.92 s; long reasoning turns need the two above.
@@ -135,7 +135,7 @@ export const METRICS = {
     kind: 'counter',
     unit: '{resume}',
     description: 'Clients that came back to a session: RESUMED without loss, PARTIAL, or GONE.',
-    labels: ['responses_gateway.outcome'],
+    labels: ['outcome'],
     alert: 'A share of PARTIAL and GONE over 5 %: raise the grace time or the resume buffer.',
   },
   'responses_gateway.lanes.active': {
@@ -154,14 +154,14 @@ export const METRICS = {
     kind: 'counter',
     unit: '{turn}',
     description: 'Turns by outcome.',
-    labels: [...TURN_LABELS, 'responses_gateway.outcome', 'responses_gateway.tenant'],
+    labels: [...TURN_LABELS, 'outcome', 'tenant'],
     alert: 'A share of FAILED over 2 % for 5 minutes; turn.failures says why.',
   },
   'responses_gateway.turn.failures': {
     kind: 'counter',
     unit: '{turn}',
     description: 'Turns without a good end, by reason, by who is at fault, by phase and by replay verdict.',
-    labels: ['error.type', 'responses_gateway.fault', 'responses_gateway.phase', 'responses_gateway.replay'],
+    labels: ['error.type', 'fault', 'phase', 'replay'],
     alert: 'Any with fault "gateway" for 5 minutes: page. Fault "upstream" over 2 % of turns: warn.',
   },
   'responses_gateway.turn.queue.duration': {
@@ -191,7 +191,7 @@ export const METRICS = {
     unit: '{token}',
     description:
       'Tokens by type; cached_input and cache_write are parts of input, reasoning is a part of output.',
-    labels: [...TURN_LABELS, 'gen_ai.token.type', 'responses_gateway.tenant'],
+    labels: [...TURN_LABELS, 'gen_ai.token.type', 'tenant'],
     alert: 'A falling cached_input share: something in the front of the prompt changes with every turn.',
   },
   'responses_gateway.tool_calls': {
@@ -204,33 +204,33 @@ export const METRICS = {
     kind: 'counter',
     unit: 'By',
     description: 'JSON of turns: up to the upstream and down from it.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.direction', 'responses_gateway.tenant'],
+    labels: ['gen_ai.provider.name', 'direction', 'tenant'],
   },
   'responses_gateway.context.bytes': {
     kind: 'counter',
     unit: 'By',
     description: 'What the same turns had sent up with their whole context as input every time.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.tenant'],
+    labels: ['gen_ai.provider.name', 'tenant'],
   },
   'responses_gateway.context.saved.bytes': {
     kind: 'counter',
     unit: 'By',
     description: 'Bytes saved against sending the full context; never less than zero for a turn.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.tenant'],
+    labels: ['gen_ai.provider.name', 'tenant'],
   },
 
   'responses_gateway.links': {
     kind: 'observedUpDown',
     unit: '{link}',
     description: 'Upstream connections of sessions by state (connecting, open) and by age.',
-    labels: ['responses_gateway.state', 'responses_gateway.age'],
+    labels: ['state', 'age'],
     alert: 'Links of age ge_55m: rotation does not happen, the upstream will cut them at 60 minutes.',
   },
   'responses_gateway.link.connect.duration': {
     kind: 'histogram',
     unit: 's',
     description: 'Dials, by purpose and by how they ended.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.purpose', 'error.type'],
+    labels: ['gen_ai.provider.name', 'purpose', 'error.type'],
     boundaries: SHORT_SECONDS,
     alert: 'A share with error.type over 5 % for 5 minutes: the upstream or the way to it is down.',
   },
@@ -238,14 +238,14 @@ export const METRICS = {
     kind: 'histogram',
     unit: 's',
     description: 'Age of links at their end, by the reason of the end.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.reason'],
+    labels: ['gen_ai.provider.name', 'reason'],
     boundaries: LIFETIME_SECONDS,
   },
   'responses_gateway.pool.checkouts': {
     kind: 'counter',
     unit: '{link}',
     description: 'Links that came up: hit when ready from the pool, miss when dialled.',
-    labels: ['gen_ai.provider.name', 'responses_gateway.result'],
+    labels: ['gen_ai.provider.name', 'result'],
   },
   'responses_gateway.pool.idle.links': {
     kind: 'observedUpDown',
@@ -257,40 +257,40 @@ export const METRICS = {
     kind: 'counter',
     unit: '{recovery}',
     description: 'Lanes rebuilt on a new link, by why.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
     alert: 'Over three times the usual rate: links break.',
   },
   'responses_gateway.recovery.duration': {
     kind: 'histogram',
     unit: 's',
     description: 'From the loss of the link to the lane that works again.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
     boundaries: SHORT_SECONDS,
   },
   'responses_gateway.rotations': {
     kind: 'counter',
     unit: '{rotation}',
     description: 'Healthy links replaced before their age limit, by why.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
   },
   'responses_gateway.rotation.duration': {
     kind: 'histogram',
     unit: 's',
     description: 'From the decision to rotate to the lanes on their new link.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
     boundaries: SHORT_SECONDS,
   },
   'responses_gateway.replays': {
     kind: 'counter',
     unit: '{replay}',
     description: 'Transcripts sent again because the upstream had forgotten, by why.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
   },
   'responses_gateway.replay.bytes': {
     kind: 'counter',
     unit: 'By',
     description: 'Bytes of transcripts sent again.',
-    labels: ['responses_gateway.reason'],
+    labels: ['reason'],
   },
 
   'responses_gateway.events': {
@@ -303,7 +303,7 @@ export const METRICS = {
     kind: 'observedCounter',
     unit: '{batch}',
     description: 'Messages written to clients, by how many events they carried.',
-    labels: ['responses_gateway.size'],
+    labels: ['size'],
   },
   'responses_gateway.client.bytes': {
     kind: 'observedCounter',
@@ -357,7 +357,7 @@ export const METRICS = {
     kind: 'counter',
     unit: '{export}',
     description: 'Exports to the collector.',
-    labels: ['responses_gateway.signal', 'responses_gateway.result'],
+    labels: ['signal', 'result'],
     alert: 'Failures for 10 minutes: the collector is away; turns are not affected.',
   },
   'responses_gateway.logs.suppressed': {
@@ -370,14 +370,14 @@ export const METRICS = {
   'nodejs.eventloop.delay.mean': {
     kind: 'observedGauge',
     unit: 's',
-    description: 'Mean delay of the event loop since the last collection.',
+    description: 'Mean delay of the event loop over the last seconds.',
     labels: [],
     merge: 'max',
   },
   'nodejs.eventloop.delay.p99': {
     kind: 'observedGauge',
     unit: 's',
-    description: '99th percentile of the delay of the event loop since the last collection.',
+    description: '99th percentile of the delay of the event loop over the last seconds.',
     labels: [],
     merge: 'max',
     alert: 'Over 0.1 s for 5 minutes: the process has more than it can do; add workers or replicas.',
@@ -385,14 +385,14 @@ export const METRICS = {
   'nodejs.eventloop.delay.max': {
     kind: 'observedGauge',
     unit: 's',
-    description: 'Longest delay of the event loop since the last collection.',
+    description: 'Longest delay of the event loop over the last seconds.',
     labels: [],
     merge: 'max',
   },
   'nodejs.eventloop.utilization': {
     kind: 'observedGauge',
     unit: '1',
-    description: 'Share of the time since the last collection in which the event loop was busy.',
+    description: 'Share of the last seconds in which the event loop was busy.',
     labels: [],
     merge: 'max',
     alert: 'Over 0.8 for 5 minutes: add workers or replicas.',

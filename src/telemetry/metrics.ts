@@ -88,8 +88,8 @@ function countExports(exporter: PushMetricExporter, instruments: Instruments): v
   exporter.export = (batch, done) =>
     send(batch, (result) => {
       instruments.add('responses_gateway.telemetry.exports', 1, {
-        'responses_gateway.signal': 'metrics',
-        'responses_gateway.result': exportResult(result),
+        signal: 'metrics',
+        result: exportResult(result),
       });
       done(result);
     });

@@ -5,7 +5,6 @@ import { ATTR, METRIC, METRIC_NEXT, OPERATION_CHAT, providerName } from './genai
 import { errorType, type LabelValues, OTHER } from './labels.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
-import { PREFIX } from './metrics-table.ts';
 import type { TurnSplit } from './turn-split.ts';
 
 /** What all sessions of the process share. */
@@ -49,8 +48,7 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
   let pausedAtMs: number | undefined;
 
   share.tenants?.learn(tenantId);
-  const tenant: Attributes =
-    share.tenants === undefined ? {} : { [`${PREFIX}.tenant`]: share.tenants.of(tenantId) };
+  const tenant: Attributes = share.tenants === undefined ? {} : { tenant: share.tenants.of(tenantId) };
   instruments.move('responses_gateway.sessions.active', 1);
 
   function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
@@ -65,13 +63,13 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     const provider = { [ATTR.provider]: providerName(route.provider) };
     instruments.add('responses_gateway.pool.checkouts', 1, {
       ...provider,
-      [`${PREFIX}.result`]: route.pooled ? 'hit' : 'miss',
+      result: route.pooled ? 'hit' : 'miss',
     });
     if (dialed?.dialedAtMs !== undefined && !route.pooled) {
       instruments.record(
         'responses_gateway.link.connect.duration',
         Math.max(0, atMs - dialed.dialedAtMs) / 1_000,
-        { ...provider, [`${PREFIX}.purpose`]: dialed.purpose },
+        { ...provider, purpose: dialed.purpose },
       );
     }
   }
@@ -84,19 +82,19 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     if (link?.up !== undefined) {
       instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.up.atMs) / 1_000, {
         [ATTR.provider]: providerName(link.up.route.provider),
-        [`${PREFIX}.reason`]: reason,
+        reason: reason,
       });
     } else if (link?.dialedAtMs !== undefined) {
       instruments.record(
         'responses_gateway.link.connect.duration',
         Math.max(0, fact.atMs - link.dialedAtMs) / 1_000,
-        { [`${PREFIX}.purpose`]: link.purpose, 'error.type': reason },
+        { purpose: link.purpose, 'error.type': reason },
       );
     }
   }
 
   function rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
-    const labels = { [`${PREFIX}.reason`]: share.reason(fact.reason) };
+    const labels = { reason: share.reason(fact.reason) };
     const seconds = Math.max(0, fact.endedAtMs - fact.startedAtMs) / 1_000;
     switch (fact.kind) {
       case 'recovered':
@@ -171,14 +169,14 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     instruments.add('responses_gateway.turns', 1, {
       ...turn,
       ...tenant,
-      [`${PREFIX}.outcome`]: record.outcome,
+      outcome: record.outcome,
     });
     if (failed !== undefined) {
       instruments.add('responses_gateway.turn.failures', 1, {
         ...error,
-        [`${PREFIX}.fault`]: failed.error.fault,
-        [`${PREFIX}.phase`]: failed.phase,
-        [`${PREFIX}.replay`]: failed.replay,
+        fault: failed.error.fault,
+        phase: failed.phase,
+        replay: failed.replay,
       });
     }
     instruments.record('responses_gateway.turn.queue.duration', split.queueSeconds, turn);
@@ -187,9 +185,8 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
     if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
     const bytes = { ...provider, ...tenant };
-    const direction = `${PREFIX}.direction`;
-    instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, [direction]: 'up' });
-    instruments.add('responses_gateway.upstream.bytes', record.bytesDown, { ...bytes, [direction]: 'down' });
+    instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, direction: 'up' });
+    instruments.add('responses_gateway.upstream.bytes', record.bytesDown, { ...bytes, direction: 'down' });
     instruments.add('responses_gateway.context.bytes', record.fullContextBytes, bytes);
     instruments.add(
       'responses_gateway.context.saved.bytes',
@@ -257,7 +254,7 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
       }
     },
     batch: (events, bytes) => share.batches.add(events, bytes),
-    resumed: (outcome) => instruments.add('responses_gateway.resumes', 1, { [`${PREFIX}.outcome`]: outcome }),
+    resumed: (outcome) => instruments.add('responses_gateway.resumes', 1, { outcome: outcome }),
     end(status) {
       for (; lanes > 0; lanes -= 1) instruments.move('responses_gateway.lanes.active', -1);
       for (; turns > 0; turns -= 1) instruments.move('responses_gateway.turns.active', -1);
@@ -307,6 +304,6 @@ export function createBatchCounts(): BatchCounts {
     get bytes() {
       return sums.bytes;
     },
-    bySize: () => counts.map((count, at) => [count, { [`${PREFIX}.size`]: SIZES[at] ?? OTHER }] as const),
+    bySize: () => counts.map((count, at) => [count, { size: SIZES[at] ?? OTHER }] as const),
   };
 }

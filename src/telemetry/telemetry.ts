@@ -50,8 +50,8 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
   const { instruments } = metrics;
   const tracing = await createTracing(settings, resource, (result) =>
     instruments.add('responses_gateway.telemetry.exports', 1, {
-      'responses_gateway.signal': 'traces',
-      'responses_gateway.result': result,
+      signal: 'traces',
+      result: result,
     }),
   );
   const meters: MeterShare = {
