@@ -58,7 +58,7 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
         throw new GatewayError('PERMISSION_DENIED', 'this tenant may not open sessions');
       const overloaded = guard.overload();
       if (overloaded !== undefined) throw overloaded;
-      const upstream = tenant.upstreamFor(request.upstream, undefined);
+      const upstream = tenant.upstreamFor(request.upstream);
       const credential = tenant.credentialFor(upstream, request.upstreamKey);
       return leaseSession(principal, {
         tenant,

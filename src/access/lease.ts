@@ -164,7 +164,7 @@ function checkFresh(principal: Principal, nowMs: number): void {
 }
 
 function checkPermissions(turn: TurnAdmission, { tenant, upstream, isForeign }: LeaseContext): void {
-  tenant.upstreamFor(turn.upstream ?? upstream, turn.model);
+  tenant.upstreamFor(turn.upstream ?? upstream);
   tenant.checkModel(turn.model);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
   tenant.checkOpaque('conversation', () => turn.conversation);

@@ -8,8 +8,8 @@ export interface AccessOptions {
   /** Names of the configured upstreams; tenants' globs are resolved against them. */
   readonly upstreamNames: readonly string[];
   /**
-   * The upstream that the routing rules pick when the caller names none. Needed when a tenant may not use every
-   * upstream; without an answer such a tenant has to name one.
+   * The upstream that the routing rules pick first (`Dialer.route`). Asked when a tenant that may use some of the
+   * upstreams, but more than one, opens a session without naming one; without an answer it has to name one.
    */
   readonly routeUpstream?: (model: string | undefined) => string | undefined;
   /** True when every gRPC listener is on a loopback address or a Unix socket; `none` needs it. */

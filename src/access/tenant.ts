@@ -13,7 +13,7 @@ import { OwnedIds } from './ownership.ts';
 
 export interface TenantContext {
   readonly upstreamNames: readonly string[];
-  readonly routeUpstream: (model: string | undefined) => string | undefined;
+  readonly routeUpstream: (model: undefined) => string | undefined;
   readonly maxOwnedIdBytes: number;
   readonly now: () => number;
   readonly warn: (warning: AccessWarning) => void;
@@ -32,7 +32,7 @@ export class Tenant {
   readonly #restricted: boolean;
   readonly #passThrough: 'forbidden' | 'allowed' | 'required';
   readonly #credentials: readonly { readonly fits: Glob; readonly read: CredentialReader }[];
-  readonly #routeUpstream: (model: string | undefined) => string | undefined;
+  readonly #routeUpstream: (model: undefined) => string | undefined;
 
   constructor(options: TenantOptions, path: string, context: TenantContext) {
     this.id = options.id;
@@ -63,17 +63,17 @@ export class Tenant {
   }
 
   /**
-   * The upstream to dial; undefined: the routing rules choose, and every choice is allowed. Throws
-   * UPSTREAM_NOT_ALLOWED, with the same text for one that does not exist.
+   * The upstream to dial; undefined: the routing rules choose, and every choice is allowed. A restricted tenant's
+   * session stays with one upstream, since failover would not ask. Throws UPSTREAM_NOT_ALLOWED, with the same text
+   * for one that does not exist.
    */
-  upstreamFor(named: string | undefined, model: string | undefined): string | undefined {
+  upstreamFor(named: string | undefined): string | undefined {
     if (named === undefined && !this.#restricted) return undefined;
     const only = this.#upstreams.length === 1 ? this.#upstreams[0] : undefined;
-    const chosen = named ?? only ?? this.#routeUpstream(model);
-    if (chosen === undefined || !this.#upstreams.includes(chosen)) {
-      throw new GatewayError('UPSTREAM_NOT_ALLOWED', 'this upstream is not allowed for this tenant');
-    }
-    return named ?? only;
+    const chosen = named ?? only ?? this.#routeUpstream(undefined);
+    if (chosen !== undefined && this.#upstreams.includes(chosen)) return chosen;
+    const what = named === undefined ? 'an upstream has to be named' : 'this upstream is not allowed';
+    throw new GatewayError('UPSTREAM_NOT_ALLOWED', `${what} for this tenant`);
   }
 
   /** The key for a session. Throws when the caller may not, must, or has to choose. */

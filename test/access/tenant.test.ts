@@ -97,28 +97,34 @@ describe('models and upstreams', () => {
       { id: 'blue', upstreams: ['azure-*'] },
       { id: 'red' },
     ]);
-    const refused = ['openai', 'nowhere', undefined].map((upstream) =>
+    const refused = ['openai', 'nowhere', ''].map((upstream) =>
       refusal(() => access.admitSession(BLUE, { ...ANY, upstream })),
     );
     expect(new Set(refused.map(({ reason, message }) => `${reason} ${message}`)).size).toBe(1);
     expect(refused[0]?.reason).toBe('UPSTREAM_NOT_ALLOWED');
+    expect(refusal(() => access.admitSession(BLUE, ANY)).message).toContain('has to be named');
     expect(access.admitSession(BLUE, { ...ANY, upstream: 'azure-us' }).upstream).toBe('azure-us');
     expect(access.admitSession(RED, ANY).upstream).toBeUndefined();
   });
 
-  test('one allowed upstream is the one that is dialled; several are checked against the routing of each turn', () => {
-    const route = (model: string | undefined) => (model === 'gpt-6' ? 'openai' : 'azure-eu');
-    const { access } = open({ upstreamNames: ['openai', 'azure-eu', 'xai'], routeUpstream: route }, [
-      { id: 'blue', upstreams: ['azure-eu'] },
+  test('a restricted tenant stays with one upstream, also where routing would leave it', () => {
+    const upstreamNames = ['openai', 'azure-eu', 'xai'];
+    const { access } = open({ upstreamNames, routeUpstream: () => 'azure-eu' }, [
+      { id: 'blue', upstreams: ['xai'] },
       { id: 'red', upstreams: ['azure-eu', 'xai'] },
     ]);
-    expect(access.admitSession(BLUE, ANY).upstream).toBe('azure-eu');
+    expect(access.admitSession(BLUE, ANY).upstream).toBe('xai');
     const session = access.admitSession(RED, ANY);
-    session.admitTurn(turn({ model: 'mistral' }));
-    expect(refusal(() => session.admitTurn(turn({ model: 'gpt-6' }))).reason).toBe('UPSTREAM_NOT_ALLOWED');
+    expect(session.upstream).toBe('azure-eu');
+    session.admitTurn(turn());
     expect(refusal(() => session.admitTurn(turn({ upstream: 'openai' }))).reason).toBe(
       'UPSTREAM_NOT_ALLOWED',
     );
+    const { access: elsewhere } = open({ upstreamNames, routeUpstream: () => 'openai' }, [
+      { id: 'red', upstreams: ['azure-eu', 'xai'] },
+      { id: 'blue' },
+    ]);
+    expect(refusal(() => elsewhere.admitSession(RED, ANY)).reason).toBe('UPSTREAM_NOT_ALLOWED');
   });
 
   test('a tenant without a usable upstream is refused at start', () => {
