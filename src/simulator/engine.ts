@@ -416,7 +416,7 @@ function settingsOf(run: Run): string {
     top_logprobs: given('top_logprobs', 0),
     top_p: given('top_p', 1),
     truncation: given('truncation', 'disabled'),
-    user: given('user', null),
+    user: body.user ?? undefined,
   }).slice(1, -1);
 }
 

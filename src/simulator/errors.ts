@@ -5,8 +5,9 @@ export class ApiError extends Error {
   readonly status: number;
   readonly type: string;
   readonly code: string | null;
-  /** `undefined` leaves the key out of the frame, as some live errors do. */
-  readonly param: string | null | undefined;
+  readonly param: string | null;
+  /** Keys left out of the frame, as some live errors do. */
+  readonly omit: readonly ('code' | 'param')[];
   readonly headers: Record<string, string> | undefined;
 
   constructor(fields: {
@@ -15,13 +16,15 @@ export class ApiError extends Error {
     type?: string | undefined;
     code?: string | null | undefined;
     param?: string | null | undefined;
+    omit?: readonly ('code' | 'param')[] | undefined;
     headers?: Record<string, string> | undefined;
   }) {
     super(fields.message);
     this.status = fields.status;
     this.type = fields.type ?? defaultType(fields.status);
     this.code = fields.code ?? null;
-    this.param = fields.param;
+    this.param = fields.param ?? null;
+    this.omit = fields.omit ?? [];
     this.headers = fields.headers;
   }
 }
@@ -53,7 +56,7 @@ export function errorFrame(error: ApiError, style: ErrorFrameStyle): string {
       type: 'error',
       code: error.code,
       message: error.message,
-      param: error.param ?? null,
+      param: error.param,
       sequence_number: style.sequenceNumber ?? 0,
       ...stream,
     });
@@ -72,17 +75,15 @@ export function errorFrame(error: ApiError, style: ErrorFrameStyle): string {
 /** The HTTP form: `{"error": …}`, always with all four keys. */
 export function errorResponseBody(error: ApiError): JsonObject {
   return {
-    error: { message: error.message, type: error.type, param: error.param ?? null, code: error.code },
+    error: { message: error.message, type: error.type, param: error.param, code: error.code },
   };
 }
 
 function errorBody(error: ApiError): JsonObject {
-  return {
-    type: error.type,
-    code: error.code,
-    message: error.message,
-    ...(error.param === undefined ? {} : { param: error.param }),
-  };
+  const { type, code, message, param } = error;
+  const body: JsonObject = { type, code, message, param };
+  for (const key of error.omit) delete body[key];
+  return body;
 }
 
 function defaultType(status: number): string {
@@ -108,7 +109,7 @@ export function previousResponseNotFound(id: string): ApiError {
 
 /** The live variant without a code or param that follows connection rotations. */
 export function codelessPreviousResponseInvalid(): ApiError {
-  return new ApiError({ status: 400, message: 'Invalid `previous_response_id`.' });
+  return new ApiError({ status: 400, message: 'Invalid `previous_response_id`.', omit: ['code', 'param'] });
 }
 
 export function invalidStreamId(): ApiError {
@@ -132,6 +133,7 @@ export function connectionLimitReached(ageMs: number): ApiError {
   return new ApiError({
     status: 400,
     code: 'websocket_connection_limit_reached',
+    omit: ['param'],
     message: `Responses websocket connection limit reached (${Math.max(1, Math.round(ageMs / 60_000))} minutes). Create a new websocket connection to continue.`,
   });
 }
