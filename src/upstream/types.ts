@@ -6,6 +6,7 @@ import type {
   TraceContext,
   UpstreamFrame,
 } from '../core/types.ts';
+import type { Reason } from '../errors.ts';
 
 /** Provider key. Only the link's handshake calls `reveal`; every other rendering says "[redacted]". */
 export interface Credential {
@@ -34,7 +35,13 @@ export interface Link {
   /** Stops reading, but still answers pings by reading a chunk now and then. */
   pause(): void;
   resume(): void;
+  /** Nothing is reported after it, `onDown` neither. */
   close(code: number, reason: string): void;
+  /**
+   * Links over HTTP only: gives up the running request of one lane and frees its place. No frame of that request
+   * follows.
+   */
+  abort?(streamId: string | undefined): void;
 }
 
 export interface DialRequest {
@@ -42,6 +49,11 @@ export interface DialRequest {
   readonly attempt: number;
   /** Named upstream; undefined: the routing rules choose by model. */
   readonly upstream: string | undefined;
+  /**
+   * Where the session lives now (`LinkRoute.upstream` of its last link). Tried first; extra and successor links
+   * go nowhere else.
+   */
+  readonly current?: string | undefined;
   readonly model: string | undefined;
   /** Links are never shared over tenants: part of every pool key. */
   readonly tenantId: string;
@@ -55,5 +67,47 @@ export interface Dialer {
   dial(request: DialRequest, listener: LinkListener): Link;
   /** One HTTP call beside the links: `/responses/compact`. Rejects with GatewayError. */
   compact(request: DialRequest, body: string, signal: AbortSignal): Promise<Uint8Array>;
+  /** The name of the upstream that the routing rules pick first; undefined: none serves the model. */
+  route(model: string | undefined): string | undefined;
   close(): Promise<void>;
 }
+
+/** Codes of the `error` frames that a link over HTTP makes itself. All have the nested shape. */
+export const LOCAL_ERROR_CODES = {
+  /** Status 502. The request was written, its event stream broke off: it may have run. */
+  streamLost: 'upstream_stream_lost',
+  /** Status 503. No connection was made: the request certainly did not run. */
+  notReached: 'upstream_not_reached',
+  /** Status 502. The answer is not an event stream of JSON objects. */
+  protocol: 'upstream_protocol',
+  /** Status 400. Steering, warm-up and other WebSocket-only frames. Nothing was sent. */
+  unsupported: 'not_supported_over_http',
+} as const;
+
+/** What happens on the way to the upstreams, as plain data for metrics and logs. No ids, no secrets. */
+export type UpstreamEvent =
+  | { readonly kind: 'poolHit' | 'poolMiss'; readonly upstream: string }
+  | { readonly kind: 'poolSize'; readonly upstream: string; readonly idle: number }
+  | {
+      readonly kind: 'dial';
+      readonly upstream: string;
+      readonly transport: 'websocket' | 'sse';
+      readonly purpose: DialPurpose | 'pool';
+      readonly attempt: number;
+      readonly durationMs: number;
+      /** Undefined: the link came up. */
+      readonly failure: { readonly reason: Reason; readonly httpStatus: number | undefined } | undefined;
+    }
+  | { readonly kind: 'failover'; readonly from: string; readonly to: string }
+  /** The upgrade was refused; the upstream is spoken to over HTTP for `forMs`. */
+  | {
+      readonly kind: 'sseFallback';
+      readonly upstream: string;
+      readonly httpStatus: number;
+      readonly forMs: number;
+    }
+  | { readonly kind: 'breaker'; readonly upstream: string; readonly state: 'open' | 'halfOpen' | 'closed' }
+  | { readonly kind: 'rtt'; readonly upstream: string; readonly ms: number }
+  | { readonly kind: 'heartbeatLost'; readonly upstream: string };
+
+export type Observe = (event: UpstreamEvent) => void;

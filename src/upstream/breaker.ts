@@ -1,0 +1,101 @@
+import { GatewayError } from '../errors.ts';
+import { backoffMs } from './backoff.ts';
+
+export interface BreakerOptions {
+  /** Failed dials in a row that open the circuit. */
+  readonly failures: number;
+  /** Shortest and longest time that the circuit stays open; it doubles with every failed probe. */
+  readonly openMinMs: number;
+  readonly openMaxMs: number;
+  readonly now: () => number;
+  readonly random: () => number;
+  readonly onState?: (key: string, state: 'open' | 'halfOpen' | 'closed') => void;
+}
+
+/** One lost dial is weather; five in a row, each after its own time-out, is an outage. */
+export const DEFAULT_BREAKER_FAILURES = 5;
+/** About the time a load balancer needs to notice a dead backend. */
+export const DEFAULT_BREAKER_OPEN_MIN_MS = 5_000;
+/** Recovery is noticed within a minute. */
+export const DEFAULT_BREAKER_OPEN_MAX_MS = 60_000;
+
+/** Keys that callers bring themselves may be any number: the oldest circuit is forgotten above this. */
+const MAX_CIRCUITS = 4_096;
+
+type Circuit =
+  | { readonly t: 'counting'; readonly failures: number }
+  | { readonly t: 'open'; readonly untilMs: number; readonly opened: number }
+  | { readonly t: 'probing'; readonly sinceMs: number; readonly opened: number };
+
+/** Circuits by key (upstream and credential). A key without a circuit is closed. */
+export class Breaker {
+  readonly #options: BreakerOptions;
+  readonly #circuits = new Map<string, Circuit>();
+
+  constructor(options: BreakerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Whether a dial may be made now; if so, exactly one of `succeeded`, `failed` or `abandoned` has to follow.
+   * Returns UPSTREAM_CIRCUIT_OPEN with the time to wait otherwise.
+   */
+  admit(key: string): GatewayError | undefined {
+    const circuit = this.#circuits.get(key);
+    if (circuit === undefined || circuit.t === 'counting') return undefined;
+    const nowMs = this.#options.now();
+    if (circuit.t === 'open' && nowMs >= circuit.untilMs) {
+      this.#set(key, { t: 'probing', sinceMs: nowMs, opened: circuit.opened });
+      this.#options.onState?.(key, 'halfOpen');
+      return undefined;
+    }
+    const retryAfterMs =
+      circuit.t === 'open'
+        ? circuit.untilMs - nowMs
+        : Math.max(1, this.#options.openMinMs - (nowMs - circuit.sinceMs));
+    return new GatewayError(
+      'UPSTREAM_CIRCUIT_OPEN',
+      'the upstream failed repeatedly; waiting before the next try',
+      {
+        retryAfterMs,
+      },
+    );
+  }
+
+  succeeded(key: string): void {
+    const circuit = this.#circuits.get(key);
+    this.#circuits.delete(key);
+    if (circuit !== undefined && circuit.t !== 'counting') this.#options.onState?.(key, 'closed');
+  }
+
+  /** `retryAfterMs`: what the upstream asked for. */
+  failed(key: string, retryAfterMs: number | undefined): void {
+    const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0 };
+    if (circuit.t === 'counting' && circuit.failures + 1 < this.#options.failures) {
+      this.#set(key, { t: 'counting', failures: circuit.failures + 1 });
+      return;
+    }
+    // A dial that had begun before the circuit opened tells nothing new.
+    if (circuit.t === 'open') return;
+    const opened = circuit.t === 'probing' ? circuit.opened + 1 : 0;
+    const { openMinMs: minMs, openMaxMs: maxMs, random, now } = this.#options;
+    const openMs = Math.max(backoffMs(opened, { minMs, maxMs, random }), Math.min(retryAfterMs ?? 0, maxMs));
+    this.#set(key, { t: 'open', untilMs: now() + openMs, opened });
+    this.#options.onState?.(key, 'open');
+  }
+
+  /** The caller gave up before the dial was decided: a probe's place is free again. */
+  abandoned(key: string): void {
+    const circuit = this.#circuits.get(key);
+    if (circuit?.t === 'probing')
+      this.#set(key, { t: 'open', untilMs: this.#options.now(), opened: circuit.opened });
+  }
+
+  #set(key: string, circuit: Circuit): void {
+    this.#circuits.delete(key);
+    this.#circuits.set(key, circuit);
+    if (this.#circuits.size <= MAX_CIRCUITS) return;
+    const oldest = this.#circuits.keys().next();
+    if (!oldest.done) this.#circuits.delete(oldest.value);
+  }
+}

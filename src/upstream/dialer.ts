@@ -1,0 +1,354 @@
+import type { LinkDown } from '../core/types.ts';
+import { GatewayError, invalidField } from '../errors.ts';
+import {
+  Breaker,
+  DEFAULT_BREAKER_FAILURES,
+  DEFAULT_BREAKER_OPEN_MAX_MS,
+  DEFAULT_BREAKER_OPEN_MIN_MS,
+} from './breaker.ts';
+import { readAnswer } from './compact.ts';
+import { failedDial } from './connect-errors.ts';
+import { currentCredential } from './credential.ts';
+import { DialedLink } from './dialed-link.ts';
+import {
+  DEFAULT_MAX_IDLE_LINKS,
+  DEFAULT_MAX_IDLE_MS,
+  DEFAULT_POOL_SIZE,
+  LinkPool,
+  type PoolKey,
+} from './pool.ts';
+import { candidates } from './routing.ts';
+import type { Credential, Dialer, DialRequest, Link, LinkListener, Observe } from './types.ts';
+import { Upstream, type UpstreamOptions } from './upstream.ts';
+
+export interface DialerOptions {
+  /** At least one, names unique, in order of preference. */
+  readonly upstreams: readonly UpstreamOptions[];
+  readonly pool?: { readonly size?: number; readonly maxIdleLinks?: number; readonly maxIdleMs?: number };
+  readonly breaker?: { readonly failures?: number; readonly openMinMs?: number; readonly openMaxMs?: number };
+  /** How long a refused upgrade is remembered. Default `DEFAULT_REFUSED_UPGRADE_MS`. */
+  readonly refusedUpgradeMs?: number;
+  /** Failed dials before a live session is taken to a fallback. Default `DEFAULT_FAILOVER_AFTER`. */
+  readonly failoverAfter?: number;
+  readonly observe?: Observe;
+  /** Milliseconds that never go back. */
+  readonly now?: () => number;
+  /** In [0, 1). */
+  readonly random?: () => number;
+}
+
+/** Servers do not learn WebSocket often; a deploy that does is used ten minutes later. */
+export const DEFAULT_REFUSED_UPGRADE_MS = 10 * 60_000;
+/** A live session loses its upstream's memory when it moves: the first redial stays where the session was. */
+export const DEFAULT_FAILOVER_AFTER = 2;
+
+/** Throws RangeError naming the upstream and what is wrong with it. */
+export function createDialer(options: DialerOptions): Dialer {
+  return new UpstreamDialer(options);
+}
+
+class UpstreamDialer implements Dialer {
+  readonly #upstreams: readonly Upstream[];
+  readonly #pool: LinkPool;
+  readonly #breaker: Breaker;
+  readonly #observe: Observe;
+  readonly #now: () => number;
+  readonly #refusedUpgradeMs: number;
+  readonly #failoverAfter: number;
+  /** By upstream: until when its refusal of WebSocket is believed. */
+  readonly #httpUntilMs = new Map<string, number>();
+  readonly #links = new Set<DialedLink>();
+  #closed = false;
+
+  constructor(options: DialerOptions) {
+    const observe = options.observe ?? (() => {});
+    this.#observe = observe;
+    this.#upstreams = createUpstreams(options.upstreams, observe);
+    this.#now = options.now ?? (() => performance.now());
+    this.#refusedUpgradeMs = options.refusedUpgradeMs ?? DEFAULT_REFUSED_UPGRADE_MS;
+    this.#failoverAfter = options.failoverAfter ?? DEFAULT_FAILOVER_AFTER;
+    this.#pool = new LinkPool({
+      size: options.pool?.size ?? DEFAULT_POOL_SIZE,
+      maxIdleLinks: options.pool?.maxIdleLinks ?? DEFAULT_MAX_IDLE_LINKS,
+      maxIdleMs: options.pool?.maxIdleMs ?? DEFAULT_MAX_IDLE_MS,
+      observe,
+    });
+    this.#breaker = new Breaker({
+      failures: options.breaker?.failures ?? DEFAULT_BREAKER_FAILURES,
+      openMinMs: options.breaker?.openMinMs ?? DEFAULT_BREAKER_OPEN_MIN_MS,
+      openMaxMs: options.breaker?.openMaxMs ?? DEFAULT_BREAKER_OPEN_MAX_MS,
+      now: this.#now,
+      random: options.random ?? Math.random,
+      onState: (key, state) => observe({ kind: 'breaker', upstream: upstreamOf(key), state }),
+    });
+  }
+
+  dial(request: DialRequest, listener: LinkListener): Link {
+    const link = new DialedLink(request, listener, () => this.#links.delete(link));
+    this.#links.add(link);
+    const route = this.#candidates(request);
+    // Never before `dial` has returned.
+    queueMicrotask(() => {
+      if (this.#closed) link.down(closedDialer());
+      else if (route.length === 0) link.down(noRoute(request));
+      else void this.#try(link, route);
+    });
+    return link;
+  }
+
+  async compact(request: DialRequest, body: string, signal: AbortSignal): Promise<Uint8Array> {
+    const upstream = this.#candidates(request)[0];
+    if (this.#closed) throw closedDialer().error;
+    if (upstream === undefined) throw noRoute(request).error;
+    const credential = request.credential ?? (await currentCredential(upstream.credential));
+    const key = breakerKey(upstream, credential);
+    const refused = this.#breaker.admit(key);
+    if (refused !== undefined) throw refused;
+    try {
+      const call = upstream.postCompact(credential, request.traceContext, body);
+      const answer = await readAnswer(call, upstream.maxInboundBytes, signal);
+      this.#breaker.succeeded(key);
+      return answer;
+    } catch (error) {
+      const failure = GatewayError.from(error);
+      if (failure.reason === 'UPSTREAM_UNAVAILABLE') this.#breaker.failed(key, failure.retryAfterMs);
+      else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
+      else this.#breaker.succeeded(key);
+      throw failure;
+    }
+  }
+
+  route(model: string | undefined): string | undefined {
+    return candidates(this.#upstreams, {
+      upstream: undefined,
+      model,
+      current: undefined,
+      ownKey: false,
+      mayFailOver: false,
+    })[0]?.name;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#pool.close();
+    for (const link of this.#links) link.close(1001, 'going away');
+    for (const upstream of this.#upstreams) upstream.close();
+  }
+
+  /**
+   * A new session goes wherever something answers. A live one moves only after failed redials, and only to recover:
+   * an extra or successor link elsewhere would split the session's memory.
+   */
+  #candidates(request: DialRequest): readonly Upstream[] {
+    const { purpose, attempt } = request;
+    return candidates(this.#upstreams, {
+      upstream: request.upstream,
+      model: request.model,
+      current: request.current,
+      ownKey: request.credential !== undefined,
+      mayFailOver: purpose === 'session' || (purpose === 'recovery' && attempt >= this.#failoverAfter),
+    });
+  }
+
+  /** Tries the first of the route; what is left of it follows when that fails. */
+  async #try(link: DialedLink, route: readonly Upstream[]): Promise<void> {
+    const [upstream, ...rest] = route;
+    if (upstream === undefined) return link.failed();
+    let credential: Credential | undefined;
+    try {
+      credential = link.request.credential ?? (await currentCredential(upstream.credential));
+    } catch {
+      return this.#missed(link, upstream, rest, noCredential());
+    }
+    if (link.ended || this.#takeReady(link, upstream, credential)) return;
+    const key = breakerKey(upstream, credential);
+    const refused = this.#breaker.admit(key);
+    if (refused !== undefined) return this.#missed(link, upstream, rest, circuitOpen(refused));
+    link.abandon = () => this.#breaker.abandoned(key);
+    const step = { link, upstream, rest, credential, key };
+    try {
+      if (this.#speaksWebSocket(upstream)) this.#dialWebSocket(step);
+      else this.#dialSse(step, false);
+    } catch (error) {
+      this.#breaker.abandoned(key);
+      this.#missed(link, upstream, rest, failedDial(error));
+    }
+  }
+
+  #takeReady(link: DialedLink, upstream: Upstream, credential: Credential | undefined): boolean {
+    if (!this.#speaksWebSocket(upstream) || link.request.attempt > 0) return false;
+    const key = poolKey(upstream, link.request, credential);
+    const ready = this.#pool.take(key);
+    const capabilities = ready?.capabilities;
+    if (ready === undefined || capabilities === undefined) return false;
+    link.up(ready, capabilities, { ...ready.route, pooled: true });
+    this.#fill(upstream, key, credential);
+    return true;
+  }
+
+  #dialWebSocket(step: Step): void {
+    const { link, upstream, rest, credential, key } = step;
+    const report = this.#dialReport(upstream, 'websocket', link.request.purpose, link.request.attempt);
+    const dialed = upstream.openWebSocket(credential, link.request.traceContext, {
+      ...IGNORED,
+      onUp: (capabilities, route) => {
+        report(undefined);
+        this.#breaker.succeeded(key);
+        link.up(dialed, capabilities, route);
+        this.#fill(upstream, poolKey(upstream, link.request, credential), credential);
+      },
+      onDown: (down) => {
+        report(down);
+        if (this.#fallsToHttp(upstream, down)) return this.#dialSse(step, true);
+        this.#breaker.failed(key, down.retryAfterMs);
+        this.#missed(link, upstream, rest, down);
+      },
+    });
+    link.trying(dialed);
+  }
+
+  #dialSse({ link, upstream, rest, credential, key }: Step, reachable: boolean): void {
+    const report = this.#dialReport(upstream, 'sse', link.request.purpose, link.request.attempt);
+    const notReached = () => this.#breaker.failed(key, undefined);
+    const dialed = upstream.openSse(credential, reachable, notReached, {
+      onUp: (capabilities, route) => {
+        report(undefined);
+        this.#breaker.succeeded(key);
+        link.up(dialed, capabilities, route);
+      },
+      onFrame: (frame) => link.listener.onFrame(frame),
+      onBlocked: () => link.listener.onBlocked(),
+      onWritable: () => link.listener.onWritable(),
+      onDown: (down) => {
+        if (down.during === 'open') return link.down(down);
+        report(down);
+        this.#breaker.failed(key, down.retryAfterMs);
+        this.#missed(link, upstream, rest, down);
+      },
+    });
+    link.trying(dialed);
+  }
+
+  #missed(link: DialedLink, from: Upstream, rest: readonly Upstream[], down: LinkDown): void {
+    link.missed(down);
+    if (link.ended) return;
+    const to = rest[0];
+    if (to !== undefined) this.#observe({ kind: 'failover', from: from.name, to: to.name });
+    void this.#try(link, rest);
+  }
+
+  #fill(upstream: Upstream, key: PoolKey, credential: Credential | undefined): void {
+    if (this.#closed) return;
+    this.#pool.fill(key, (listener) => {
+      const report = this.#dialReport(upstream, 'websocket', 'pool', 0);
+      return upstream.openWebSocket(credential, undefined, {
+        ...listener,
+        onUp: (capabilities, route) => {
+          report(undefined);
+          listener.onUp(capabilities, route);
+        },
+        onDown: (down) => {
+          if (down.during === 'dial') report(down);
+          listener.onDown(down);
+        },
+      });
+    });
+  }
+
+  #fallsToHttp(upstream: Upstream, { httpStatus }: LinkDown): boolean {
+    if (upstream.transport !== 'auto' || httpStatus === undefined) return false;
+    if (!upstream.facts.noUpgradeStatuses.has(httpStatus)) return false;
+    this.#httpUntilMs.set(upstream.name, this.#now() + this.#refusedUpgradeMs);
+    this.#observe({
+      kind: 'sseFallback',
+      upstream: upstream.name,
+      httpStatus,
+      forMs: this.#refusedUpgradeMs,
+    });
+    return true;
+  }
+
+  #speaksWebSocket({ name, transport }: Upstream): boolean {
+    if (transport !== 'auto') return transport === 'websocket';
+    return (this.#httpUntilMs.get(name) ?? Number.NEGATIVE_INFINITY) <= this.#now();
+  }
+
+  #dialReport(
+    { name }: Upstream,
+    transport: 'websocket' | 'sse',
+    purpose: DialRequest['purpose'] | 'pool',
+    attempt: number,
+  ): (down: LinkDown | undefined) => void {
+    const startedAt = performance.now();
+    return (down) => {
+      const durationMs = performance.now() - startedAt;
+      const failure = down && { reason: down.error.reason, httpStatus: down.httpStatus };
+      this.#observe({ kind: 'dial', upstream: name, transport, purpose, attempt, durationMs, failure });
+    };
+  }
+}
+
+/** One upstream of a dial's route. */
+interface Step {
+  readonly link: DialedLink;
+  readonly upstream: Upstream;
+  readonly rest: readonly Upstream[];
+  readonly credential: Credential | undefined;
+  readonly key: string;
+}
+
+/** During a WebSocket dial nothing but its outcome can come. */
+const IGNORED = { onFrame: () => {}, onBlocked: () => {}, onWritable: () => {} };
+
+function createUpstreams(options: readonly UpstreamOptions[], observe: Observe): readonly Upstream[] {
+  const names = new Set(options.map(({ name }) => name));
+  if (options.length === 0) throw new RangeError('expected at least one upstream');
+  if (names.size < options.length) throw new RangeError('expected upstreams with different names');
+  return options.map((each) => {
+    const unknown = each.fallback?.find((name) => !names.has(name));
+    if (unknown !== undefined) throw new RangeError(`upstream ${each.name}: unknown fallback ${unknown}`);
+    try {
+      return new Upstream(each, observe);
+    } catch (error) {
+      throw new RangeError(`upstream ${each.name}: ${error instanceof Error ? error.message : 'invalid'}`);
+    }
+  });
+}
+
+function poolKey({ name }: Upstream, { tenantId }: DialRequest, credential: Credential | undefined): PoolKey {
+  return { upstream: name, tenantId, fingerprint: credential?.fingerprint };
+}
+
+function breakerKey({ name }: Upstream, credential: Credential | undefined): string {
+  return JSON.stringify([name, credential?.fingerprint ?? null]);
+}
+
+function upstreamOf(key: string): string {
+  return String((JSON.parse(key) as readonly unknown[])[0]);
+}
+
+function noRoute({ upstream }: DialRequest): LinkDown {
+  const error =
+    upstream === undefined
+      ? new GatewayError('MODEL_NOT_ALLOWED', 'no upstream serves this model')
+      : invalidField('upstream', JSON.stringify(upstream), 'the name of a configured upstream');
+  return { during: 'dial', error, permanent: true };
+}
+
+function noCredential(): LinkDown {
+  const error = new GatewayError('UPSTREAM_AUTH', 'the credential of this upstream could not be read');
+  return { during: 'dial', error, permanent: false };
+}
+
+function circuitOpen(error: GatewayError): LinkDown {
+  const { retryAfterMs } = error;
+  return { during: 'dial', error, permanent: false, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+}
+
+function closedDialer(): LinkDown {
+  return {
+    during: 'dial',
+    error: new GatewayError('DRAINING', 'the gateway is going down'),
+    permanent: true,
+  };
+}

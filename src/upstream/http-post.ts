@@ -1,0 +1,37 @@
+import { type ClientRequest, request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
+import type { ConnectOptions } from './network.ts';
+
+export interface PostOptions {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly connect: ConnectOptions;
+  readonly accept: 'application/json' | 'text/event-stream';
+  readonly body: string;
+}
+
+/** Starts a POST of JSON. Redirects are answers like any other: nothing follows them. */
+export function post({ url, headers, connect, accept, body }: PostOptions): ClientRequest {
+  const bytes = Buffer.from(body, 'utf8');
+  const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  const request = start(url, {
+    ...connect,
+    method: 'POST',
+    headers: {
+      ...headers,
+      Accept: accept,
+      'Content-Type': 'application/json',
+      'Content-Length': String(bytes.length),
+    },
+  });
+  request.end(bytes);
+  return request;
+}
+
+/** Calls back once a connection stands, encrypted if it has to be; only then can the request have been sent. */
+export function onConnected(request: ClientRequest, secure: boolean, connected: () => void): void {
+  request.once('socket', (socket) => {
+    if (!socket.connecting) connected();
+    else socket.once(secure ? 'secureConnect' : 'connect', connected);
+  });
+}

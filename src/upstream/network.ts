@@ -1,0 +1,104 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { SecureVersion } from 'node:tls';
+import { HttpsProxyAgent } from 'https-proxy-agent';
+import { type Endpoint, isLoopback } from './endpoint.ts';
+
+/** To the upstream. Certificates are always checked. */
+export interface UpstreamTls {
+  /** PEM; replaces the system's roots. (NODE_EXTRA_CA_CERTS adds to them.) */
+  readonly ca?: string | readonly string[] | undefined;
+  /** Default TLSv1.2. */
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3' | undefined;
+  /** Name in SNI and in the certificate, where it is not the URL's host. */
+  readonly servername?: string | undefined;
+}
+
+/** URLs of forward proxies and the hosts to reach without them, in the form of the usual variables. */
+export interface ProxySettings {
+  readonly httpsProxy?: string | undefined;
+  readonly httpProxy?: string | undefined;
+  readonly noProxy?: string | undefined;
+}
+
+/** What `http.request`, `https.request` and `ws` need to connect. */
+export interface ConnectOptions {
+  readonly agent: HttpAgent | HttpsAgent;
+  readonly ca?: string[];
+  readonly minVersion?: SecureVersion;
+  readonly servername?: string;
+}
+
+/** One upstream's way into the network. */
+export interface Network {
+  /** One connection each: a WebSocket takes it over. */
+  readonly webSocket: ConnectOptions;
+  /** Connections are kept for the next request. */
+  readonly http: ConnectOptions;
+  readonly proxied: boolean;
+  close(): void;
+}
+
+export function createNetwork(endpoint: Endpoint, tls: UpstreamTls, proxies: ProxySettings): Network {
+  const proxy = proxyFor(endpoint, proxies);
+  const secure = endpoint.secure ? tlsOptions(tls) : {};
+  const create = (keepAlive: boolean): HttpAgent | HttpsAgent => {
+    if (proxy !== undefined) return new HttpsProxyAgent(proxy, { keepAlive });
+    return endpoint.secure ? new HttpsAgent({ keepAlive }) : new HttpAgent({ keepAlive });
+  };
+  const webSocketAgent = create(false);
+  const httpAgent = create(true);
+  return {
+    webSocket: { ...secure, agent: webSocketAgent },
+    http: { ...secure, agent: httpAgent },
+    proxied: proxy !== undefined,
+    close: () => {
+      webSocketAgent.destroy();
+      httpAgent.destroy();
+    },
+  };
+}
+
+/** Reads HTTPS_PROXY, HTTP_PROXY and NO_PROXY, lower-case names first, as curl does. */
+export function proxiesFromEnvironment(env: Readonly<Record<string, string | undefined>>): ProxySettings {
+  return {
+    httpsProxy: env['https_proxy'] ?? env['HTTPS_PROXY'],
+    // HTTP_PROXY in capitals can be set by a request header in CGI; nothing here runs as CGI.
+    httpProxy: env['http_proxy'] ?? env['HTTP_PROXY'],
+    noProxy: env['no_proxy'] ?? env['NO_PROXY'],
+  };
+}
+
+/** The proxy for this upstream, if it is not exempt. Throws RangeError for what is no http(s) URL. */
+export function proxyFor({ secure, host, port }: Endpoint, proxies: ProxySettings): URL | undefined {
+  const text = (secure ? proxies.httpsProxy : proxies.httpProxy) ?? '';
+  if (text === '' || isLoopback(host) || isExempt(host, port, proxies.noProxy ?? '')) return undefined;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
+    throw new RangeError('expected an http or https URL as proxy');
+  }
+  return url;
+}
+
+/** `*`, a host with all below it (with or without leading dot), each optionally with a port. */
+function isExempt(host: string, port: number, noProxy: string): boolean {
+  const name = host.toLowerCase();
+  return noProxy
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .some((entry) => {
+      if (entry === '') return false;
+      if (entry === '*') return true;
+      const [, domain = '', onlyPort] = /^\*?\.?(.*?)(?::(\d+))?$/.exec(entry) ?? [];
+      if (onlyPort !== undefined && Number(onlyPort) !== port) return false;
+      return name === domain || name.endsWith(`.${domain}`);
+    });
+}
+
+function tlsOptions({ ca, minVersion, servername }: UpstreamTls): Omit<ConnectOptions, 'agent'> {
+  return {
+    minVersion: minVersion ?? 'TLSv1.2',
+    ...(ca === undefined ? {} : { ca: typeof ca === 'string' ? [ca] : [...ca] }),
+    ...(servername === undefined ? {} : { servername }),
+  };
+}

@@ -1,0 +1,95 @@
+import type { WebSocket } from 'ws';
+
+export interface SendQueueOptions {
+  /** Messages above it go out as fragments of this size. Infinity: never, for servers that take no fragments. */
+  readonly fragmentBytes: number;
+  readonly highWaterBytes: number;
+  readonly lowWaterBytes: number;
+  readonly onBlocked: () => void;
+  readonly onWritable: () => void;
+}
+
+/**
+ * Small enough that a pong waits for at most two of them, large enough that 16 MiB are 128 fragments, far below the
+ * limits of WebSocket servers.
+ */
+export const DEFAULT_FRAGMENT_BYTES = 128 * 1024;
+/** About ten ordinary creates. One frame may go over it; the core then waits. */
+export const DEFAULT_HIGH_WATER_BYTES = 1024 * 1024;
+export const DEFAULT_LOW_WATER_BYTES = 256 * 1024;
+
+interface Message {
+  readonly bytes: Buffer;
+  sent: number;
+}
+
+/**
+ * Feeds a WebSocket in pieces and never hands over more than two of them before the system has taken one: a pong
+ * that `ws` writes in between is then at most two fragments late, whatever the size of the message. Control frames
+ * may stand between fragments (RFC 6455, 5.4).
+ */
+export class SendQueue {
+  readonly #socket: WebSocket;
+  readonly #options: SendQueueOptions;
+  readonly #waiting: Message[] = [];
+  /** Bytes of messages not yet taken by the system: waiting here or in the socket. */
+  #queuedBytes = 0;
+  #handedOver = 0;
+  #writtenBytes = 0;
+  #blocked = false;
+
+  constructor(socket: WebSocket, options: SendQueueOptions) {
+    this.#socket = socket;
+    this.#options = options;
+  }
+
+  /** Total of bytes that the system has taken. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  send(text: string): void {
+    const bytes = Buffer.from(text, 'utf8');
+    this.#queuedBytes += bytes.length;
+    this.#waiting.push({ bytes, sent: 0 });
+    this.#pump();
+    if (!this.#blocked && this.#queuedBytes > this.#options.highWaterBytes) {
+      this.#blocked = true;
+      this.#options.onBlocked();
+    }
+  }
+
+  clear(): void {
+    this.#waiting.length = 0;
+  }
+
+  #pump(): void {
+    const windowBytes = 2 * this.#options.fragmentBytes;
+    while (this.#handedOver < windowBytes) {
+      const message = this.#waiting[0];
+      if (message === undefined) return;
+      const end = Math.min(message.sent + this.#options.fragmentBytes, message.bytes.length);
+      const piece = message.bytes.subarray(message.sent, end);
+      message.sent = end;
+      const fin = end === message.bytes.length;
+      if (fin) this.#waiting.shift();
+      this.#handedOver += piece.length;
+      this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));
+    }
+  }
+
+  #taken(length: number): void {
+    this.#handedOver -= length;
+    this.#queuedBytes -= length;
+    this.#writtenBytes += length;
+    this.#pump();
+    if (this.#blocked && this.#queuedBytes <= this.#options.lowWaterBytes) {
+      this.#blocked = false;
+      this.#options.onWritable();
+    }
+  }
+}

@@ -1,0 +1,113 @@
+import type { UpstreamFrame } from '../core/types.ts';
+import type { Refusal } from './refusal.ts';
+import { LOCAL_ERROR_CODES } from './types.ts';
+
+/** Events over HTTP do not name their lane: the link knows it. The bytes stay as they came. */
+export function laneFrame(frame: UpstreamFrame, streamId: string | undefined): UpstreamFrame {
+  return { type: frame.type, streamId, bytes: frame.bytes, json: () => frame.json() };
+}
+
+export function lostFrame(streamId: string | undefined): UpstreamFrame {
+  return errorFrame(streamId, 502, {
+    code: LOCAL_ERROR_CODES.streamLost,
+    message: 'the event stream broke off',
+  });
+}
+
+export function notReachedFrame(streamId: string | undefined): UpstreamFrame {
+  return errorFrame(streamId, 503, {
+    code: LOCAL_ERROR_CODES.notReached,
+    message: 'the upstream was not reached',
+  });
+}
+
+export function protocolFrame(streamId: string | undefined): UpstreamFrame {
+  return errorFrame(streamId, 502, {
+    code: LOCAL_ERROR_CODES.protocol,
+    message: 'the upstream did not answer with events',
+  });
+}
+
+export function unsupportedFrame(streamId: string | undefined, what: string): UpstreamFrame {
+  return errorFrame(streamId, 400, {
+    type: 'invalid_request_error',
+    code: LOCAL_ERROR_CODES.unsupported,
+    message: `${what} is not supported by this upstream over HTTP`,
+  });
+}
+
+/** An HTTP error as the `error` frame that a WebSocket would have brought (protocol.md 7.1, nested shape). */
+export function answerFrame(
+  refusal: Refusal,
+  streamId: string | undefined,
+  secret: string | undefined,
+): UpstreamFrame {
+  const { status, retryAfterMs } = refusal;
+  if (status < 400) return protocolFrame(streamId);
+  const headers = retryAfterMs === undefined ? undefined : { 'retry-after': String(retryAfterMs / 1_000) };
+  return errorFrame(streamId, status, readError(refusal, secret), headers);
+}
+
+interface ErrorBody {
+  readonly type?: string;
+  readonly code?: string;
+  readonly message: string;
+  readonly param?: string;
+}
+
+const DEFAULT_TYPE = 'upstream_error';
+
+function errorFrame(
+  streamId: string | undefined,
+  status: number,
+  { type = DEFAULT_TYPE, code, message, param }: ErrorBody,
+  headers?: Readonly<Record<string, string>>,
+): UpstreamFrame {
+  const json = {
+    type: 'error',
+    status,
+    error: { type, code: code ?? null, message, param: param ?? null },
+    ...(headers === undefined ? {} : { headers }),
+  };
+  return { type: 'error', streamId, bytes: Buffer.from(JSON.stringify(json), 'utf8'), json: () => json };
+}
+
+/** OpenAI's `{error:{…}}`, FastAPI's `{detail}`, vLLM's flat object; anything else has no text worth passing on. */
+function readError({ status, body }: Refusal, secret: string | undefined): ErrorBody {
+  const text = body.toString('utf8');
+  const plain = { message: `the upstream answered HTTP ${status}` };
+  const outer = parseObject(text);
+  const inner = outer === undefined ? undefined : (asObject(outer['error']) ?? outer);
+  if (inner === undefined) return plain;
+  const said = stringOf(inner['message']) ?? stringOf(inner['detail']);
+  // Providers quote parts of a bad key, and a hostile one all of it.
+  const unsafe = status === 401 || status === 403 || (secret !== undefined && text.includes(secret));
+  return {
+    ...optional('type', unsafe ? undefined : stringOf(inner['type'])),
+    ...optional('code', unsafe ? undefined : stringOf(inner['code'])),
+    ...optional('param', unsafe ? undefined : stringOf(inner['param'])),
+    message: unsafe || said === undefined ? plain.message : said,
+  };
+}
+
+function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return asObject(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+function asObject(value: unknown): Readonly<Record<string, unknown>> | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as Readonly<Record<string, unknown>>)
+    : undefined;
+}
+
+function stringOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+function optional<K extends string>(name: K, value: string | undefined): { readonly [P in K]?: string } {
+  return (value === undefined ? {} : { [name]: value }) as { readonly [P in K]?: string };
+}

@@ -1,0 +1,212 @@
+import { connect, type Socket } from 'node:net';
+import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import { failedDial, timedOutDial } from './connect-errors.ts';
+import { post } from './http-post.ts';
+import { type Member, membersOf } from './json-members.ts';
+import type { ConnectOptions } from './network.ts';
+import { unsupportedFrame } from './sse-frames.ts';
+import { SseRequest } from './sse-request.ts';
+import type { Link, LinkListener } from './types.ts';
+
+export interface SseLinkOptions {
+  readonly url: URL;
+  readonly host: string;
+  readonly port: number;
+  /** Asked for every request; the link keeps no copy. */
+  readonly headers: (traceContext: TraceContext | undefined) => Record<string, string>;
+  /** Text that must not come back in an error. */
+  readonly secret: () => string | undefined;
+  readonly connect: ConnectOptions;
+  readonly capabilities: LinkCapabilities;
+  readonly route: LinkRoute;
+  readonly limits: SseLinkLimits;
+  /** Whether to try a TCP connection first: without it a dead upstream is seen by the first request only. */
+  readonly probe: boolean;
+  readonly onNotReached: () => void;
+}
+
+export interface SseLinkLimits {
+  readonly handshakeTimeoutMs: number;
+  readonly maxInboundBytes: number;
+  readonly highWaterBytes: number;
+  readonly lowWaterBytes: number;
+}
+
+type State =
+  | { readonly t: 'dialing'; readonly abandon: () => void }
+  | { readonly t: 'open'; readonly running: Set<SseRequest> }
+  | { readonly t: 'ended' };
+
+/**
+ * A link over `POST /responses` with server-sent events. Every create is a request of its own; what happens to one
+ * is an `error` frame on its lane and leaves the others alone. It is down only when the upstream cannot be reached.
+ */
+export class SseLink implements Link {
+  readonly #options: SseLinkOptions;
+  readonly #listener: LinkListener;
+  #state: State;
+  #unwrittenBytes = 0;
+  #blocked = false;
+  #paused = false;
+
+  constructor(options: SseLinkOptions, listener: LinkListener) {
+    this.#options = options;
+    this.#listener = listener;
+    this.#state = { t: 'dialing', abandon: options.probe ? this.#probe() : this.#upSoon() };
+  }
+
+  send(text: string, traceContext: TraceContext | undefined): void {
+    if (this.#state.t !== 'open') return;
+    const create = readCreate(text);
+    if (create.t === 'unsupported') {
+      const frame = unsupportedFrame(create.streamId, create.what);
+      queueMicrotask(() => this.#frame(frame));
+      return;
+    }
+    this.#start(create, this.#state.running, traceContext);
+  }
+
+  pause(): void {
+    this.#paused = true;
+    if (this.#state.t === 'open') for (const request of this.#state.running) request.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if (this.#state.t === 'open') for (const request of this.#state.running) request.resume();
+  }
+
+  abort(streamId: string | undefined): void {
+    if (this.#state.t !== 'open') return;
+    for (const request of this.#state.running) {
+      if (request.streamId !== streamId) continue;
+      this.#state.running.delete(request);
+      request.abort();
+    }
+  }
+
+  close(_code: number, _reason: string): void {
+    const state = this.#state;
+    this.#state = { t: 'ended' };
+    if (state.t === 'dialing') state.abandon();
+    if (state.t === 'open') for (const request of state.running) request.abort();
+  }
+
+  #start(create: Create, running: Set<SseRequest>, traceContext: TraceContext | undefined): void {
+    const { url, headers, secret, connect, limits } = this.#options;
+    const length = Buffer.byteLength(create.body);
+    const request: SseRequest = new SseRequest({
+      request: post({
+        url,
+        headers: headers(traceContext),
+        connect,
+        accept: 'text/event-stream',
+        body: create.body,
+      }),
+      streamId: create.streamId,
+      secure: url.protocol === 'https:',
+      maxInboundBytes: limits.maxInboundBytes,
+      secret: secret(),
+      onFrame: (frame) => this.#frame(frame),
+      onWritten: () => this.#written(length),
+      onEnd: (reached) => {
+        running.delete(request);
+        if (!reached) this.#notReached(running);
+      },
+    });
+    running.add(request);
+    if (this.#paused) request.pause();
+    this.#unwrittenBytes += length;
+    if (this.#blocked || this.#unwrittenBytes <= limits.highWaterBytes) return;
+    this.#blocked = true;
+    this.#listener.onBlocked();
+  }
+
+  #written(length: number): void {
+    this.#unwrittenBytes -= length;
+    if (!this.#blocked || this.#unwrittenBytes > this.#options.limits.lowWaterBytes) return;
+    this.#blocked = false;
+    if (this.#state.t === 'open') this.#listener.onWritable();
+  }
+
+  #frame(frame: UpstreamFrame): void {
+    if (this.#state.t === 'open') this.#listener.onFrame(frame);
+  }
+
+  /** With nothing else running a new dial decides where to go on. */
+  #notReached(running: ReadonlySet<SseRequest>): void {
+    this.#options.onNotReached();
+    if (this.#state.t !== 'open' || running.size > 0) return;
+    this.#state = { t: 'ended' };
+    const error = new GatewayError('UPSTREAM_UNAVAILABLE', 'the upstream could not be reached');
+    this.#listener.onDown({ during: 'open', error, permanent: false });
+  }
+
+  #probe(): () => void {
+    const { host, port, limits } = this.#options;
+    const socket: Socket = connect({ host, port });
+    const failed = (down: LinkDown) => {
+      clearTimeout(timer);
+      socket.destroy();
+      if (this.#state.t !== 'dialing') return;
+      this.#state = { t: 'ended' };
+      this.#listener.onDown(down);
+    };
+    const timer = setTimeout(
+      () => failed(timedOutDial(limits.handshakeTimeoutMs)),
+      limits.handshakeTimeoutMs,
+    );
+    socket.once('error', (error) => failed(failedDial(error)));
+    socket.once('connect', () => {
+      clearTimeout(timer);
+      socket.destroy();
+      this.#up();
+    });
+    return () => {
+      clearTimeout(timer);
+      socket.destroy();
+    };
+  }
+
+  #upSoon(): () => void {
+    queueMicrotask(() => this.#up());
+    return () => {};
+  }
+
+  #up(): void {
+    if (this.#state.t !== 'dialing') return;
+    this.#state = { t: 'open', running: new Set() };
+    this.#listener.onUp(this.#options.capabilities, this.#options.route);
+  }
+}
+
+interface Create {
+  readonly t: 'create';
+  readonly streamId: string | undefined;
+  readonly body: string;
+}
+
+type Outgoing =
+  | Create
+  | { readonly t: 'unsupported'; readonly streamId: string | undefined; readonly what: string };
+
+/** Members that only WebSocket mode has (protocol.md 2.1), and `stream`, which is always on here. */
+const STRIPPED: ReadonlySet<string> = new Set(['type', 'stream_id', 'generate', 'stream']);
+
+/** A `response.create` frame as the body of a POST; what is kept is not re-encoded. */
+function readCreate(text: string): Outgoing {
+  const members = membersOf(text);
+  const value = (name: string): unknown => {
+    const member = members.find((each) => each.name === name);
+    return member === undefined ? undefined : JSON.parse(text.slice(member.valueStart, member.end));
+  };
+  const named = value('stream_id');
+  const streamId = typeof named === 'string' ? named : undefined;
+  if (value('type') !== 'response.create') return { t: 'unsupported', streamId, what: String(value('type')) };
+  if (value('generate') === false) return { t: 'unsupported', streamId, what: 'warm-up' };
+  const kept = members
+    .filter(({ name }) => !STRIPPED.has(name))
+    .map((member: Member) => text.slice(member.start, member.end));
+  return { t: 'create', streamId, body: `{${[...kept, '"stream":true'].join(',')}}` };
+}

@@ -1,0 +1,153 @@
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import { createParser } from 'eventsource-parser';
+import type { UpstreamFrame } from '../core/types.ts';
+import { frameFromBytes } from './frame.ts';
+import { onConnected } from './http-post.ts';
+import { readRefusal } from './refusal.ts';
+import { answerFrame, laneFrame, lostFrame, notReachedFrame, protocolFrame } from './sse-frames.ts';
+
+export interface SseRequestOptions {
+  readonly request: ClientRequest;
+  readonly streamId: string | undefined;
+  readonly secure: boolean;
+  readonly maxInboundBytes: number;
+  /** Text that must not come back in an error. */
+  readonly secret: string | undefined;
+  readonly onFrame: (frame: UpstreamFrame) => void;
+  /** The body is written, or will never be. Once. */
+  readonly onWritten: () => void;
+  /** The last frame was reported. Once, and not after `abort`. */
+  readonly onEnd: (reached: boolean) => void;
+}
+
+/** Frames after which a response over HTTP says no more. */
+const TERMINALS: ReadonlySet<string> = new Set([
+  'response.completed',
+  'response.incomplete',
+  'response.failed',
+  'error',
+]);
+
+/** What follows a terminal (`[DONE]`, the last chunk) is read so that the connection can serve again. */
+const DRAIN_TIMEOUT_MS = 2_000;
+
+/** One response over HTTP: a POST and its event stream. Exactly one terminal frame comes out, unless aborted. */
+export class SseRequest {
+  readonly streamId: string | undefined;
+  readonly #options: SseRequestOptions;
+  #response: IncomingMessage | undefined;
+  #state: 'running' | 'ended' = 'running';
+  #written = false;
+  #connected = false;
+  #paused = false;
+
+  constructor(options: SseRequestOptions) {
+    this.streamId = options.streamId;
+    this.#options = options;
+    const { request, secure } = options;
+    onConnected(request, secure, () => {
+      this.#connected = true;
+    });
+    request.once('finish', () => this.#bodyWritten());
+    request.once('close', () => this.#bodyWritten());
+    request.on('response', (response) => this.#answered(response));
+    request.on('error', () => this.#lost());
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#response?.pause();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#response?.resume();
+  }
+
+  abort(): void {
+    this.#state = 'ended';
+    this.#options.request.destroy();
+  }
+
+  #answered(response: IncomingMessage): void {
+    const status = response.statusCode ?? 0;
+    if (status !== 200) {
+      readRefusal(response, (refusal) =>
+        this.#finish(answerFrame(refusal, this.streamId, this.#options.secret)),
+      );
+      return;
+    }
+    this.#response = response;
+    response.on('error', () => this.#lost());
+    if (!(response.headers['content-type'] ?? '').startsWith('text/event-stream')) {
+      response.destroy();
+      this.#finish(protocolFrame(this.streamId));
+      return;
+    }
+    this.#read(response);
+  }
+
+  #read(response: IncomingMessage): void {
+    const decoder = new TextDecoder('utf-8');
+    const parser = createParser({
+      maxBufferSize: this.#options.maxInboundBytes,
+      onEvent: ({ data }) => this.#event(data),
+      onError: ({ type }) => {
+        if (type === 'max-buffer-size-exceeded') this.#broken();
+      },
+    });
+    response.on('data', (chunk: Buffer) => {
+      if (this.#state === 'running') parser.feed(decoder.decode(chunk, { stream: true }));
+    });
+    response.once('end', () => this.#lost());
+    response.once('close', () => this.#lost());
+    if (this.#paused) response.pause();
+  }
+
+  #event(data: string): void {
+    if (this.#state !== 'running' || data === '[DONE]') return;
+    let frame: UpstreamFrame;
+    try {
+      frame = frameFromBytes(Buffer.from(data, 'utf8'));
+    } catch {
+      return this.#broken();
+    }
+    if (TERMINALS.has(frame.type)) this.#finish(laneFrame(frame, this.streamId));
+    else this.#options.onFrame(laneFrame(frame, this.streamId));
+  }
+
+  #broken(): void {
+    if (this.#state !== 'running') return;
+    this.#options.request.destroy();
+    this.#finish(protocolFrame(this.streamId));
+  }
+
+  #lost(): void {
+    if (this.#state !== 'running') return;
+    this.#options.request.destroy();
+    if (this.#connected) this.#finish(lostFrame(this.streamId));
+    else this.#finish(notReachedFrame(this.streamId), false);
+  }
+
+  #finish(frame: UpstreamFrame, reached = true): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'ended';
+    this.#drain();
+    this.#options.onFrame(frame);
+    this.#options.onEnd(reached);
+  }
+
+  #drain(): void {
+    const response = this.#response;
+    if (response === undefined || response.readableEnded || response.destroyed) return;
+    const timer = setTimeout(() => response.destroy(), DRAIN_TIMEOUT_MS);
+    response.once('close', () => clearTimeout(timer));
+    response.resume();
+  }
+
+  #bodyWritten(): void {
+    if (this.#written) return;
+    this.#written = true;
+    this.#options.onWritten();
+  }
+}

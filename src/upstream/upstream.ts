@@ -1,0 +1,156 @@
+import type { LinkCapabilities, LinkRoute, TraceContext } from '../core/types.ts';
+import type { CredentialSource } from './credential.ts';
+import { type Endpoint, parseEndpoint } from './endpoint.ts';
+import { checkExtraHeaders, type Headers, requestHeaders } from './headers.ts';
+import { post } from './http-post.ts';
+import { createNetwork, type Network, type ProxySettings, type UpstreamTls } from './network.ts';
+import {
+  httpCapabilities,
+  PROVIDERS,
+  type ProviderFacts,
+  type ProviderName,
+  type Transport,
+  webSocketCapabilities,
+} from './providers.ts';
+import { SseLink } from './sse-link.ts';
+import type { Credential, LinkListener, Observe } from './types.ts';
+import { DEFAULT_WS_LIMITS, WsLink, type WsLinkLimits } from './ws-link.ts';
+
+/** One named upstream, as the configuration has it. */
+export interface UpstreamOptions {
+  readonly name: string;
+  readonly provider: ProviderName;
+  /** `wss`, `https`, `ws` or `http`; `/responses` is appended; without a path the provider's own is used. */
+  readonly url: string;
+  /** Default `auto`: WebSocket, and HTTP with server-sent events where the upgrade is refused. */
+  readonly transport?: Transport;
+  /** The upstream's own key. A request's credential goes before it. */
+  readonly credential?: CredentialSource;
+  /** Globs with `*`. Default: every model. */
+  readonly models?: readonly string[];
+  /** Names, in order. Default: the later upstreams that serve the model, for sessions that name none. */
+  readonly fallback?: readonly string[];
+  /** Sent with every handshake and request. */
+  readonly headers?: Headers;
+  /** Azure: the `api-version` query parameter. */
+  readonly apiVersion?: string;
+  /** Keys may go unencrypted beyond this machine. Default: only for `compatible`. */
+  readonly allowPlaintext?: boolean;
+  readonly tls?: UpstreamTls;
+  /** Default: none. `proxiesFromEnvironment` reads the usual variables. */
+  readonly proxies?: ProxySettings;
+  /** What this upstream can do, where it differs from its provider. */
+  readonly capabilities?: Partial<Omit<LinkCapabilities, 'transport'>>;
+  /** Default `DEFAULT_WS_LIMITS` and the provider's pong time-out. */
+  readonly limits?: Partial<WsLinkLimits>;
+  /** Default false: a provider has no use for a trace context. */
+  readonly forwardTraceContext?: boolean;
+}
+
+/** One upstream with everything parsed: opens links and makes calls. */
+export class Upstream {
+  readonly name: string;
+  readonly models: readonly string[] | undefined;
+  readonly fallback: readonly string[] | undefined;
+  readonly origin: string;
+  readonly transport: Transport;
+  readonly credential: CredentialSource;
+  readonly facts: ProviderFacts;
+  readonly #options: UpstreamOptions;
+  readonly #endpoint: Endpoint;
+  readonly #network: Network;
+  readonly #headers: Headers;
+  readonly #limits: WsLinkLimits;
+  readonly #observe: Observe;
+
+  /** Throws RangeError for what cannot work: URL, headers, proxy. */
+  constructor(options: UpstreamOptions, observe: Observe) {
+    this.#options = options;
+    this.#observe = observe;
+    this.name = options.name;
+    this.models = options.models;
+    this.fallback = options.fallback;
+    this.transport = options.transport ?? 'auto';
+    this.credential = options.credential;
+    this.facts = PROVIDERS[options.provider];
+    this.#endpoint = parseEndpoint(options, this.facts);
+    this.origin = this.#endpoint.httpUrl.origin;
+    this.#network = createNetwork(this.#endpoint, options.tls ?? {}, options.proxies ?? {});
+    this.#headers = checkExtraHeaders(options.headers ?? {});
+    this.#limits = { ...DEFAULT_WS_LIMITS, pongTimeoutMs: this.facts.pongTimeoutMs, ...options.limits };
+  }
+
+  openWebSocket(
+    credential: Credential | undefined,
+    traceContext: TraceContext | undefined,
+    listener: LinkListener,
+  ): WsLink {
+    const options = {
+      url: this.#endpoint.webSocketUrl,
+      headers: () => this.#requestHeaders(credential, traceContext),
+      connect: this.#network.webSocket,
+      capabilities: webSocketCapabilities(this.facts, this.#options.capabilities ?? {}),
+      route: this.#route,
+      limits: this.#limits,
+      onRtt: (ms: number) => this.#observe({ kind: 'rtt', upstream: this.name, ms }),
+      onHeartbeatLost: () => this.#observe({ kind: 'heartbeatLost', upstream: this.name }),
+    };
+    return new WsLink(options, listener);
+  }
+
+  /** `reachable`: the upstream has just answered, so it need not be tried first. */
+  openSse(
+    credential: Credential | undefined,
+    reachable: boolean,
+    onNotReached: () => void,
+    listener: LinkListener,
+  ): SseLink {
+    const { httpUrl, host, port } = this.#endpoint;
+    const options = {
+      url: httpUrl,
+      host,
+      port,
+      headers: (traceContext: TraceContext | undefined) => this.#requestHeaders(credential, traceContext),
+      secret: () => credential?.reveal(),
+      connect: this.#network.http,
+      capabilities: httpCapabilities(this.facts, this.#options.capabilities ?? {}),
+      route: this.#route,
+      limits: this.#limits,
+      // Through a proxy only the proxy would be tried.
+      probe: !reachable && !this.#network.proxied,
+      onNotReached,
+    };
+    return new SseLink(options, listener);
+  }
+
+  postCompact(credential: Credential | undefined, traceContext: TraceContext | undefined, body: string) {
+    const url = new URL(this.#endpoint.httpUrl);
+    url.pathname += '/compact';
+    const headers = this.#requestHeaders(credential, traceContext);
+    return post({ url, headers, connect: this.#network.http, accept: 'application/json', body });
+  }
+
+  get maxInboundBytes(): number {
+    return this.#limits.maxInboundBytes;
+  }
+
+  close(): void {
+    this.#network.close();
+  }
+
+  get #route(): LinkRoute {
+    const { host, port } = this.#endpoint;
+    return {
+      upstream: this.name,
+      provider: this.#options.provider,
+      serverAddress: host,
+      serverPort: port,
+      pooled: false,
+    };
+  }
+
+  #requestHeaders(credential: Credential | undefined, traceContext: TraceContext | undefined) {
+    const forwarded = this.#options.forwardTraceContext === true ? traceContext : undefined;
+    return requestHeaders(this.facts, this.#headers, credential, forwarded);
+  }
+}
