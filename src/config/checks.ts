@@ -50,6 +50,28 @@ function upstreamProblems(config: Partial<GatewayConfig>, environment: Environme
       problems.push({ path: ['upstreams', index, 'name'], expected: 'a name that no earlier upstream has' });
     }
   });
+  upstreams.forEach(({ fallback = [] }, index) => {
+    fallback.forEach((name, at) => {
+      if (upstreams.some((other) => other.name === name)) return;
+      const near = didYouMean(
+        name,
+        upstreams.map((other) => other.name),
+      );
+      const help = near === undefined ? {} : { help: `did you mean "${near}"?` };
+      problems.push({
+        path: ['upstreams', index, 'fallback', at],
+        expected: 'the name of an upstream',
+        ...help,
+      });
+    });
+  });
+  for (const { path, upstream } of placedUpstreams(config)) {
+    const plain = /^(?:ws|http):/.test(upstream.url) && !isLocal(upstream.url);
+    if (plain && !(upstream.allow_plaintext ?? upstream.provider === 'compatible')) {
+      const help = 'set allow_plaintext: true where the way there is safe';
+      problems.push({ path: [...path, 'url'], expected: 'wss:// or https:// beyond this machine', help });
+    }
+  }
   // Tenants may bring the keys; whether they do is only known when one asks.
   const fromTenants = config.tenants?.some(
     (each) => each.credentials.length > 0 || each.pass_through !== 'forbidden',

@@ -14,6 +14,8 @@ const DEFAULT_KEEPALIVE_TIMEOUT = '10s';
 const DEFAULT_MAX_STREAMS_PER_CONNECTION = 1_000;
 /** A stream that says nothing costs a socket only, yet must not stay for ever. */
 const DEFAULT_OPEN_TIMEOUT = '10s';
+/** As long as most turns take. */
+const DEFAULT_CONNECTION_AGE_GRACE = '5m';
 /** Certificates are replaced by rename or by Kubernetes' symlinks; looking is cheap. */
 const DEFAULT_CERTIFICATE_RELOAD = '60s';
 
@@ -40,8 +42,8 @@ export const grpcSchema = z.strictObject({
     .optional()
     .describe('Age at which a connection gets GoAway, so that clients spread out again. Unset: never.'),
   max_connection_age_grace: duration()
-    .optional()
-    .describe('Time that streams get to end after max_connection_age. Unset: as long as they need.'),
+    .prefault(DEFAULT_CONNECTION_AGE_GRACE)
+    .describe('Time that streams get to end after max_connection_age.'),
   reflection: z
     .boolean()
     .default(true)

@@ -1,11 +1,16 @@
 import * as z from 'zod';
-import { byteSize, duration } from './units.ts';
+import {
+  DEFAULT_BREAKER_FAILURES,
+  DEFAULT_BREAKER_OPEN_MAX_MS,
+  DEFAULT_BREAKER_OPEN_MIN_MS,
+} from '../upstream/breaker.ts';
+import { DEFAULT_FAILOVER_AFTER, DEFAULT_REFUSED_UPGRADE_MS } from '../upstream/dialer.ts';
+import { DEFAULT_MAX_IDLE_LINKS, DEFAULT_MAX_IDLE_MS, DEFAULT_POOL_SIZE } from '../upstream/pool.ts';
+import { DEFAULT_WS_LIMITS } from '../upstream/ws-link.ts';
+import { byteSize, duration, formatDuration } from './units.ts';
 
 export const DEFAULT_UPSTREAM_URL = 'wss://api.openai.com/v1';
 export const DEFAULT_API_KEY_ENV = 'OPENAI_API_KEY';
-/** A ready link saves TCP, TLS and upgrade on the first turn; two cover the arrival of sessions one by one. */
-const DEFAULT_POOL_SIZE = 2;
-const DEFAULT_HANDSHAKE_TIMEOUT = '10s';
 
 const URL_EXPECTED =
   'an absolute URL with wss://, ws://, https:// or http://, without user, query or fragment';
@@ -54,6 +59,14 @@ const upstreamFields = {
     .array(z.string())
     .default([])
     .describe('Models that are routed here; * matches any run of characters. Empty: all.'),
+  headers: z
+    .record(z.string(), z.string())
+    .default({})
+    .describe('Headers for every handshake and request, e.g. OpenAI-Project. No secrets: they are printed.'),
+  allow_plaintext: z
+    .boolean()
+    .optional()
+    .describe('ws and http beyond this machine, with the key in clear. Unset: only for compatible.'),
   ca_file: z
     .string()
     .optional()
@@ -63,15 +76,11 @@ const upstreamFields = {
     .refine(isProxyUrl, 'an http:// or https:// URL, "environment" (HTTPS_PROXY, NO_PROXY) or "none"')
     .default('environment')
     .describe('HTTP proxy for the connection: a URL, "environment" (HTTPS_PROXY, NO_PROXY) or "none".'),
-  pool_size: z
-    .int()
-    .min(0)
-    .max(1_000)
-    .default(DEFAULT_POOL_SIZE)
-    .describe('Links kept ready per credential. 0: dial when a session asks.'),
   handshake_timeout: duration({ min: '100ms' })
-    .prefault(DEFAULT_HANDSHAKE_TIMEOUT)
+    .prefault(formatDuration(DEFAULT_WS_LIMITS.handshakeTimeoutMs))
     .describe('Time for TCP, TLS and upgrade together.'),
+  tls_min_version: z.enum(['TLSv1.2', 'TLSv1.3']).default('TLSv1.2').describe('Oldest TLS version.'),
+  tls_server_name: z.string().optional().describe('Name in the certificate, where it is not the URL’s host.'),
   capabilities: capabilitiesSchema.optional().describe('What this upstream can do, where it differs.'),
 } as const;
 
@@ -85,12 +94,51 @@ export const upstreamListSchema = z
         .regex(/^[A-Za-z0-9_.-]{1,64}$/, '1 to 64 letters, digits, ".", "_" or "-"')
         .describe('What sessions, tenants and logs call it.'),
       ...upstreamFields,
+      fallback: z
+        .array(z.string())
+        .optional()
+        .describe(
+          'Upstreams to try when this one fails, in order. Unset: the later ones that serve the model.',
+        ),
     }),
   )
   .default([])
   .describe(
     'Several upstreams by name, in order of preference: later ones that serve a model are its fallback.',
   );
+
+/** How upstreams are dialled. The defaults, with their reasons, stand in upstream/. */
+export const dialSchema = z.strictObject({
+  pool_size: z
+    .int()
+    .min(0)
+    .max(1_000)
+    .default(DEFAULT_POOL_SIZE)
+    .describe('Links kept ready per upstream, tenant and credential. 0: dial when a session asks.'),
+  pool_max_links: z.int().min(0).default(DEFAULT_MAX_IDLE_LINKS).describe('Ready links in all.'),
+  pool_max_idle: duration({ min: '1s' })
+    .prefault(formatDuration(DEFAULT_MAX_IDLE_MS))
+    .describe('A link that waited longer is closed.'),
+  breaker_failures: z
+    .int()
+    .min(1)
+    .default(DEFAULT_BREAKER_FAILURES)
+    .describe('Failed dials in a row after which an upstream is not tried for a while.'),
+  breaker_open_min: duration({ min: '10ms' })
+    .prefault(formatDuration(DEFAULT_BREAKER_OPEN_MIN_MS))
+    .describe('First such while; doubles.'),
+  breaker_open_max: duration({ min: '10ms' })
+    .prefault(formatDuration(DEFAULT_BREAKER_OPEN_MAX_MS))
+    .describe('Longest such while.'),
+  refused_upgrade: duration()
+    .prefault(formatDuration(DEFAULT_REFUSED_UPGRADE_MS))
+    .describe('How long a refused WebSocket upgrade is remembered.'),
+  failover_after: z
+    .int()
+    .min(1)
+    .default(DEFAULT_FAILOVER_AFTER)
+    .describe('Failed dials before a live session moves to a fallback.'),
+});
 
 function isUpstreamUrl(text: string): boolean {
   const url = URL.canParse(text) ? new URL(text) : undefined;

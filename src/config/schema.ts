@@ -3,7 +3,7 @@ import { authSchema, limitsSchema, tenantsSchema } from './schema-access.ts';
 import { grpcSchema, sessionSchema, tlsSchema } from './schema-serving.ts';
 import { simulatorSchema } from './schema-simulator.ts';
 import { telemetrySchema } from './schema-telemetry.ts';
-import { upstreamListSchema, upstreamSchema } from './schema-upstream.ts';
+import { dialSchema, upstreamListSchema, upstreamSchema } from './schema-upstream.ts';
 import { duration, hostPort } from './units.ts';
 
 /** Loopback, so that a first try never opens a port to the network; containers set 0.0.0.0. */
@@ -50,6 +50,7 @@ export const configShape = {
   admin: adminSchema.prefault({}),
   upstream: upstreamSchema.optional().describe('The upstream, when there is only one.'),
   upstreams: upstreamListSchema,
+  dial: dialSchema.prefault({}),
   grpc: grpcSchema.prefault({}),
   tls: tlsSchema.optional().describe('Serve TLS. Without it the gRPC server is plain.'),
   session: sessionSchema.prefault({}),

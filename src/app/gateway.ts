@@ -1,0 +1,192 @@
+import { readFileSync } from 'node:fs';
+import { createAccessControl } from '../access/access.ts';
+import { type AdminServer, type AdminSources, startAdmin } from '../admin/server.ts';
+import type { GatewayConfig } from '../config/schema.ts';
+import { LOG_LEVELS } from '../config/schema-telemetry.ts';
+import { formatHostPort, type HostPort } from '../config/units.ts';
+import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
+import { type Simulator, startSimulator } from '../simulator/index.ts';
+import { createTelemetry } from '../telemetry/telemetry.ts';
+import type { GatewayTelemetry } from '../telemetry/types.ts';
+import { createDialer } from '../upstream/dialer.ts';
+import { accessOptions } from './access-options.ts';
+import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
+import { simulatorOptions } from './simulator.ts';
+import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
+
+export interface GatewaySurroundings {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+  /** Log lines go here instead of standard error. */
+  readonly logDestination?: { write(line: string): void };
+  /** False in a worker process: the primary answers for all of them. Default true. */
+  readonly admin?: boolean;
+}
+
+export interface RunningGateway {
+  readonly grpcPort: number;
+  /** Undefined without an admin server. */
+  readonly adminPort: number | undefined;
+  /** What the gateway speaks to; for the banner. Without secrets. */
+  readonly upstreams: UpstreamChoice;
+  /** The built-in simulator, where it is the upstream. */
+  readonly simulator: Simulator | undefined;
+  /** What the admin server shows. */
+  readonly sources: AdminSources;
+  readonly telemetry: GatewayTelemetry;
+  /** Not ready → GoAway → waits for running turns, as configured → closed. */
+  drain(): Promise<void>;
+  /** Ends everything now. */
+  close(): Promise<void>;
+}
+
+/** Which address could not be had, when a listener fails. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+  readonly address: HostPort;
+
+  constructor(address: HostPort, cause: unknown) {
+    super(`cannot listen on ${formatHostPort(address)}`, { cause });
+    this.address = address;
+  }
+}
+
+/**
+ * Puts the parts together and opens the ports, the admin port last: who sees it ready can connect. Rejects with
+ * ListenError, ConfigError or what a part throws; nothing is left running then.
+ */
+export async function startGateway(
+  config: GatewayConfig,
+  surroundings: GatewaySurroundings,
+): Promise<RunningGateway> {
+  const opened: (() => Promise<unknown>)[] = [];
+  const closeAll = async () => {
+    for (const close of opened.splice(0).reverse()) await close().catch(() => undefined);
+  };
+  try {
+    return await assemble(config, surroundings, opened, closeAll);
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+async function assemble(
+  config: GatewayConfig,
+  surroundings: GatewaySurroundings,
+  opened: (() => Promise<unknown>)[],
+  closeAll: () => Promise<void>,
+): Promise<RunningGateway> {
+  const { environment } = surroundings;
+  const telemetry = await createTelemetry(telemetryOptions(config, surroundings));
+  opened.push(() => telemetry.shutdown());
+  const { logger } = telemetry;
+
+  const choice = chooseUpstreams(config, environment);
+  const simulator =
+    choice.kind === 'simulator' ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
+  if (simulator !== undefined) opened.push(() => simulator.close());
+
+  const warn = ({ code, message }: { code: string; message: string }) => logger.warn({ code }, message);
+  const upstreams = upstreamOptions(choice, simulator?.url, environment, warn);
+  const dialer = createDialer({ upstreams, ...dialOptions(config) });
+  opened.push(() => dialer.close());
+
+  const access = createAccessControl(
+    accessOptions(config, {
+      environment,
+      upstreamNames: upstreams.map(({ name }) => name),
+      routeUpstream: (model) => dialer.route(model),
+      onWarning: warn,
+    }),
+  );
+  opened.push(() => access.close());
+
+  const server = await createGrpcServer({
+    ...grpcOptions(config, (error) => logger.error({ err: error }, 'a certificate could not be loaded')),
+    access,
+    dialer,
+    telemetry,
+    onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
+  });
+  opened.push(() => server.close());
+
+  let draining = false;
+  const sources = adminSources(server, telemetry, () => [
+    ...(draining ? ['draining'] : []),
+    ...(access.overload() === undefined ? [] : ['memory above the high mark']),
+  ]);
+  const unobserve = telemetry.observe('draining', () => Number(draining));
+  opened.push(async () => unobserve());
+
+  const grpcPort = await listening(config.listen, server.listen(formatHostPort(config.listen)));
+  const admin = surroundings.admin === false ? undefined : await openAdmin(config, sources);
+  if (admin !== undefined) opened.push(() => admin.close());
+
+  return {
+    grpcPort,
+    adminPort: admin?.port,
+    upstreams: choice,
+    simulator,
+    sources,
+    telemetry,
+    drain: async () => {
+      draining = true;
+      server.setServing(false);
+      await new Promise((resolve) => setTimeout(resolve, config.drain.delay));
+      await server.drain(config.drain.timeout);
+      await closeAll();
+    },
+    close: closeAll,
+  };
+}
+
+export async function openAdmin(config: GatewayConfig, sources: AdminSources): Promise<AdminServer> {
+  const { listen, allowed_hosts, token_file } = config.admin;
+  const admin = startAdmin({
+    listen,
+    allowedHosts: allowed_hosts,
+    // Read each time: the file may be rotated, and whoever asks does so rarely.
+    token: () => (token_file === undefined ? undefined : readFileSync(token_file, 'utf8').trim()),
+    sources,
+  });
+  return listening(listen, admin);
+}
+
+async function listening<T>(address: HostPort, opening: Promise<T>): Promise<T> {
+  try {
+    return await opening;
+  } catch (error) {
+    throw new ListenError(address, error);
+  }
+}
+
+function adminSources(
+  server: GrpcServer,
+  telemetry: GatewayTelemetry,
+  notReady: () => readonly string[],
+): AdminSources {
+  return {
+    notReady,
+    metrics: async () => ({
+      contentType: 'text/plain; version=0.0.4; charset=utf-8',
+      body: await telemetry.metricsText(),
+    }),
+    sessions: async () => server.registry.sessions().map(sessionView),
+    logLevel: {
+      levels: LOG_LEVELS,
+      get: () => telemetry.level(),
+      set: (level) => telemetry.setLevel(level),
+    },
+  };
+}
+
+type Session = ReturnType<GrpcServer['registry']['sessions']>[number];
+
+/** Numbers and names only: no turn ids, labels, content or tokens. */
+function sessionView({ id, principal, core }: Session): object {
+  const { turns, ...snapshot } = core.snapshot();
+  const byState: Record<string, number> = {};
+  for (const { state } of turns) byState[state] = (byState[state] ?? 0) + 1;
+  return { id, tenant: principal.tenantId, ...snapshot, turns: byState };
+}

@@ -1,0 +1,104 @@
+import type { GatewayConfig } from '../config/schema.ts';
+import type { SessionLimits } from '../core/types.ts';
+import type { GrpcServerOptions } from '../grpc/server.ts';
+import type { TelemetryOptions } from '../telemetry/options.ts';
+import type { DialerOptions } from '../upstream/dialer.ts';
+import type { GatewaySurroundings } from './gateway.ts';
+
+/** The serving part of the configuration in the gRPC server's own terms. */
+export function grpcOptions(
+  { grpc, session, tls }: GatewayConfig,
+  onReloadError: (error: unknown) => void,
+): Omit<GrpcServerOptions, 'access' | 'dialer' | 'telemetry'> {
+  return {
+    limits: sessionLimits(session),
+    transcriptBudgetBytes: session.transcript_budget,
+    maxMessageBytes: grpc.max_message,
+    maxStreamsPerConnection: grpc.max_streams_per_connection,
+    openTimeoutMs: grpc.open_timeout,
+    keepaliveTimeMs: grpc.keepalive_time,
+    keepaliveTimeoutMs: grpc.keepalive_timeout,
+    ...(grpc.max_connection_age === undefined ? {} : { maxConnectionAgeMs: grpc.max_connection_age }),
+    maxConnectionAgeGraceMs: grpc.max_connection_age_grace,
+    reflection: grpc.reflection,
+    channelz: grpc.channelz,
+    ...(tls === undefined
+      ? {}
+      : {
+          tls: {
+            certificateFile: tls.cert_file,
+            privateKeyFile: tls.key_file,
+            clientCaFile: tls.client_ca_file,
+            reloadIntervalMs: tls.reload_interval,
+            onReloadError,
+          },
+        }),
+  };
+}
+
+export function dialOptions({ dial }: GatewayConfig): Omit<DialerOptions, 'upstreams'> {
+  return {
+    pool: { size: dial.pool_size, maxIdleLinks: dial.pool_max_links, maxIdleMs: dial.pool_max_idle },
+    breaker: {
+      failures: dial.breaker_failures,
+      openMinMs: dial.breaker_open_min,
+      openMaxMs: dial.breaker_open_max,
+    },
+    refusedUpgradeMs: dial.refused_upgrade,
+    failoverAfter: dial.failover_after,
+  };
+}
+
+export function sessionLimits(session: GatewayConfig['session']): SessionLimits {
+  return {
+    maxBufferedBytes: session.max_buffered,
+    maxResumeBytes: session.max_resume,
+    maxTranscriptBytes: session.max_transcript,
+    maxQueuedTurnsPerLane: session.max_queued_turns_per_lane,
+    maxLanes: session.max_lanes,
+    maxLinks: session.max_links,
+    maxFrameBytes: session.max_frame,
+    resumeGraceMs: session.resume_grace,
+    slowClientTimeoutMs: session.slow_client_timeout,
+    steerSettleMs: session.steer_settle,
+    redialMinMs: session.redial_min,
+    redialMaxMs: session.redial_max,
+    maxDialAttempts: session.max_dial_attempts,
+    defaultTurnTimeoutMs: session.default_turn_timeout,
+  };
+}
+
+export function telemetryOptions(
+  { telemetry }: GatewayConfig,
+  surroundings: GatewaySurroundings,
+): TelemetryOptions {
+  const { traces, metrics, logs } = telemetry;
+  return {
+    serviceVersion: surroundings.version,
+    traces: {
+      exporter: traces.exporter,
+      endpoint: traces.endpoint,
+      sampleRatio: traces.sample_ratio,
+      trustCaller: traces.trust_caller,
+      propagate: traces.propagate,
+    },
+    metrics: {
+      prometheus: metrics.prometheus,
+      exporter: metrics.exporter,
+      endpoint: metrics.endpoint,
+      intervalMs: metrics.interval,
+      models: metrics.models,
+      maxModels: metrics.max_models,
+      maxTenants: metrics.max_tenants,
+    },
+    logs: {
+      level: logs.level,
+      pretty: logs.format === 'auto' ? undefined : logs.format === 'pretty',
+      destination: surroundings.logDestination,
+    },
+    genaiSemconv: telemetry.genai_semconv,
+    captureContent: telemetry.capture_content,
+    maxContentBytes: telemetry.max_content,
+    env: surroundings.environment,
+  };
+}

@@ -1,0 +1,124 @@
+import { readFileSync } from 'node:fs';
+import { openCredential } from '../access/credential.ts';
+import type { AccessWarning } from '../access/options.ts';
+import { maskUrl } from '../config/mask.ts';
+import type { GatewayConfig } from '../config/schema.ts';
+import { DEFAULT_API_KEY_ENV, DEFAULT_UPSTREAM_URL, upstreamSchema } from '../config/schema-upstream.ts';
+import { type CredentialSource, createCredential } from '../upstream/credential.ts';
+import { type ProxySettings, proxiesFromEnvironment } from '../upstream/network.ts';
+import type { UpstreamOptions } from '../upstream/upstream.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+type UpstreamConfig = GatewayConfig['upstreams'][number];
+
+/** Which upstreams the gateway uses, and why. */
+export type UpstreamChoice =
+  | { readonly kind: 'simulator' }
+  | {
+      readonly kind: 'configured' | 'default';
+      readonly upstreams: readonly (UpstreamConfig & {
+        readonly shownUrl: string;
+        readonly keySource: string;
+      })[];
+    };
+
+/** The name of the upstream in places that name one, where the configuration does not. */
+const DEFAULT_NAME = 'default';
+
+/** What is configured; else OpenAI where there is a key; else the built-in simulator. */
+export function chooseUpstreams(config: GatewayConfig, environment: Environment): UpstreamChoice {
+  if (config.upstreams.length > 0)
+    return { kind: 'configured', upstreams: config.upstreams.map((each) => shown(each, environment)) };
+  if (config.upstream !== undefined) {
+    return {
+      kind: 'configured',
+      upstreams: [shown({ ...config.upstream, name: DEFAULT_NAME }, environment)],
+    };
+  }
+  if (!environment[DEFAULT_API_KEY_ENV]) return { kind: 'simulator' };
+  const openai = { ...upstreamSchema.parse({ url: DEFAULT_UPSTREAM_URL }), name: DEFAULT_NAME };
+  return { kind: 'default', upstreams: [shown(openai, environment)] };
+}
+
+/** In the dialer's own terms. `simulatorUrl` is where the built-in one listens. Throws when a key file is unusable. */
+export function upstreamOptions(
+  choice: UpstreamChoice,
+  simulatorUrl: string | undefined,
+  environment: Environment,
+  warn: (warning: AccessWarning) => void,
+): readonly UpstreamOptions[] {
+  if (choice.kind === 'simulator') {
+    return [{ name: 'simulator', provider: 'openai', url: simulatorUrl ?? '' }];
+  }
+  return choice.upstreams.map((upstream) => ({
+    name: upstream.name,
+    provider: upstream.provider,
+    url: upstream.url,
+    transport: upstream.transport,
+    credential: credentialSource(upstream, environment, warn),
+    models: upstream.models,
+    ...(upstream.fallback === undefined ? {} : { fallback: upstream.fallback }),
+    headers: upstream.headers,
+    ...(upstream.api_version === undefined ? {} : { apiVersion: upstream.api_version }),
+    ...(upstream.allow_plaintext === undefined ? {} : { allowPlaintext: upstream.allow_plaintext }),
+    tls: {
+      ca: upstream.ca_file === undefined ? undefined : readFileSync(upstream.ca_file, 'utf8'),
+      minVersion: upstream.tls_min_version,
+      servername: upstream.tls_server_name,
+    },
+    proxies: proxies(upstream.proxy, environment),
+    capabilities: capabilities(upstream.capabilities ?? {}),
+    limits: { handshakeTimeoutMs: upstream.handshake_timeout },
+    // Telemetry decides what goes on to the upstream; without `propagate` that is nothing.
+    forwardTraceContext: true,
+  }));
+}
+
+function shown(upstream: UpstreamConfig, environment: Environment) {
+  const { api_key_file: file, api_key_env: name } = upstream;
+  const fromEnvironment = environment[name] ? `key from ${name}` : 'no key';
+  const keySource = file === undefined ? fromEnvironment : `key from ${file}`;
+  return { ...upstream, shownUrl: maskUrl(upstream.url), keySource };
+}
+
+function credentialSource(
+  { name, api_key_env, api_key_file }: UpstreamConfig,
+  environment: Environment,
+  warn: (warning: AccessWarning) => void,
+): CredentialSource {
+  if (api_key_file !== undefined) {
+    return openCredential(
+      { kind: 'file', path: api_key_file },
+      `upstream ${name}.api_key_file`,
+      performance.now.bind(performance),
+      warn,
+    );
+  }
+  const secret = environment[api_key_env]?.trim();
+  return secret ? createCredential(secret) : undefined;
+}
+
+function proxies(proxy: string, environment: Environment): ProxySettings {
+  if (proxy === 'none') return {};
+  return proxy === 'environment'
+    ? proxiesFromEnvironment(environment)
+    : { httpsProxy: proxy, httpProxy: proxy };
+}
+
+type CapabilitiesConfig = NonNullable<UpstreamConfig['capabilities']>;
+
+function capabilities(config: CapabilitiesConfig): NonNullable<UpstreamOptions['capabilities']> {
+  const all = {
+    multiplexed: config.multiplexed,
+    maxInFlight: config.max_in_flight,
+    maxNamedLanes: config.max_named_lanes,
+    keepsUnstored: config.keeps_unstored,
+    storesResponses: config.stores_responses,
+    steering: config.steering,
+    warmUp: config.warm_up,
+    maxAgeMs: config.max_age,
+    rotateAfterMs: config.rotate_after,
+    maxFrameBytes: config.max_frame,
+  };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
