@@ -5,6 +5,7 @@ export interface LinkCensus {
   dialing(linkId: number, owner: object): void;
   opened(linkId: number, owner: object): void;
   closed(linkId: number, owner: object): void;
+  forget(owner: object): void;
   count(): Iterable<readonly [number, Attributes]>;
 }
 
@@ -40,6 +41,7 @@ export function createLinkCensus(nowMs: () => number = () => performance.now()):
       links?.delete(linkId);
       if (links?.size === 0) owners.delete(owner);
     },
+    forget: (owner) => void owners.delete(owner),
     count() {
       const now = nowMs();
       // Every class is told every time, so that one which empties reads zero instead of its last number.

@@ -78,7 +78,6 @@ function observeOwn(instruments: Instruments, { links, batches, sums, suppressed
   instruments.observe('responses_gateway.client.buffer.bytes', () => sums.sum('client.buffer.bytes'));
   instruments.observe('responses_gateway.resume.buffer.bytes', () => sums.sum('resume.buffer.bytes'));
   instruments.observe('responses_gateway.transcript.bytes', () => sums.sum('transcript.bytes'));
-  instruments.observe('responses_gateway.pool.idle.links', () => sums.sum('pool.idle.links'));
   instruments.observe('responses_gateway.draining', () => Math.min(1, sums.sum('draining')));
   instruments.observe('responses_gateway.logs.suppressed', suppressedLogs);
 }

@@ -28,9 +28,8 @@ export interface SessionMeters {
 }
 
 interface OpenLink {
-  readonly dialedAtMs: number | undefined;
-  readonly purpose: string;
-  readonly up: { readonly atMs: number; readonly route: LinkRoute } | undefined;
+  readonly atMs: number;
+  readonly route: LinkRoute;
 }
 
 // Usage of a cancelled turn comes soon or never; more than a few are not waited for.
@@ -52,45 +51,19 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
   instruments.move('responses_gateway.sessions.active', 1);
 
   function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
-    const { route, atMs } = fact;
-    const dialed = links.get(fact.linkId);
-    links.set(fact.linkId, {
-      dialedAtMs: dialed?.dialedAtMs,
-      purpose: dialed?.purpose ?? 'session',
-      up: { atMs, route },
-    });
+    links.set(fact.linkId, { atMs: fact.atMs, route: fact.route });
     census.opened(fact.linkId, owner);
-    const provider = { [ATTR.provider]: providerName(route.provider) };
-    instruments.add('responses_gateway.pool.checkouts', 1, {
-      ...provider,
-      result: route.pooled ? 'hit' : 'miss',
-    });
-    if (dialed?.dialedAtMs !== undefined && !route.pooled) {
-      instruments.record(
-        'responses_gateway.link.connect.duration',
-        Math.max(0, atMs - dialed.dialedAtMs) / 1_000,
-        { ...provider, purpose: dialed.purpose },
-      );
-    }
   }
 
   function linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
     const link = links.get(fact.linkId);
     links.delete(fact.linkId);
     census.closed(fact.linkId, owner);
-    const reason = share.reason(fact.reason);
-    if (link?.up !== undefined) {
-      instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.up.atMs) / 1_000, {
-        [ATTR.provider]: providerName(link.up.route.provider),
-        reason: reason,
-      });
-    } else if (link?.dialedAtMs !== undefined) {
-      instruments.record(
-        'responses_gateway.link.connect.duration',
-        Math.max(0, fact.atMs - link.dialedAtMs) / 1_000,
-        { purpose: link.purpose, 'error.type': reason },
-      );
-    }
+    if (link === undefined) return;
+    instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.atMs) / 1_000, {
+      [ATTR.provider]: providerName(link.route.provider),
+      reason: share.reason(fact.reason),
+    });
   }
 
   function rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
@@ -227,7 +200,6 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
           instruments.move('responses_gateway.lanes.active', -1);
           return;
         case 'linkDialing':
-          links.set(fact.linkId, { dialedAtMs: fact.atMs, purpose: fact.purpose, up: undefined });
           census.dialing(fact.linkId, owner);
           return;
         case 'linkUp':
@@ -258,7 +230,7 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     end(status) {
       for (; lanes > 0; lanes -= 1) instruments.move('responses_gateway.lanes.active', -1);
       for (; turns > 0; turns -= 1) instruments.move('responses_gateway.turns.active', -1);
-      for (const linkId of links.keys()) census.closed(linkId, owner);
+      census.forget(owner);
       links.clear();
       if (pausedAtMs !== undefined) instruments.move('responses_gateway.sessions.paused', -1);
       pausedAtMs = undefined;

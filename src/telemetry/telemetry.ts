@@ -13,6 +13,7 @@ import { createSession, type ObservedSession } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
 import type { GatewayTelemetry } from './types.ts';
+import { createUpstreamMeters } from './upstream-meters.ts';
 
 // A collector that hangs must not hold a process back from ending.
 const SHUTDOWN_TIMEOUT_MS = 4_000;
@@ -93,6 +94,7 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
         ...(status !== 'OK' && { 'error.type': status }),
       });
     },
+    upstream: createUpstreamMeters(instruments),
     metricsHandler: (request, response) => respond(metrics, request, response),
     metricsText: () => metrics.text(),
     observe: (value, read) => sums.register(value, read),

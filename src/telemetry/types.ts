@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import type { Fact, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import type { UpstreamEvent } from '../upstream/types.ts';
 
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
 export interface SessionTelemetry {
@@ -47,12 +48,7 @@ export interface Telemetry {
 }
 
 /** Numbers that only their owner knows; read at every collection, summed over all who registered. */
-export type ObservedValue =
-  | 'client.buffer.bytes'
-  | 'resume.buffer.bytes'
-  | 'transcript.bytes'
-  | 'pool.idle.links'
-  | 'draining';
+export type ObservedValue = 'client.buffer.bytes' | 'resume.buffer.bytes' | 'transcript.bytes' | 'draining';
 
 /** The telemetry of the running process, as `createTelemetry` returns it. */
 export interface GatewayTelemetry extends Telemetry {
@@ -64,6 +60,8 @@ export interface GatewayTelemetry extends Telemetry {
   metricsHandler(request: IncomingMessage, response: ServerResponse): void;
   /** The same text, for a primary process that adds up its workers. */
   metricsText(): Promise<string>;
+  /** For the dialer: pool, breakers and dials over all sessions. */
+  upstream(event: UpstreamEvent): void;
   /** Registers a source of a gauge; the returned function removes it. */
   observe(value: ObservedValue, read: () => number): () => void;
   /** Exports what is waiting. Never rejects. */
