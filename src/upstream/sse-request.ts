@@ -1,7 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
 import type { UpstreamFrame } from '../core/types.ts';
-import { frameFromBytes } from './frame.ts';
+import { frameFromBytes } from '../translate/peek.ts';
 import { onConnected } from './http-post.ts';
 import { readRefusal } from './refusal.ts';
 import { answerFrame, laneFrame, lostFrame, notReachedFrame, protocolFrame } from './sse-frames.ts';

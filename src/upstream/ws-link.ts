@@ -2,9 +2,9 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { frameFromBytes } from '../translate/peek.ts';
 import { brokenLink, closedLink, silentLink } from './close-codes.ts';
 import { failedDial, timedOutDial } from './connect-errors.ts';
-import { frameFromBytes } from './frame.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import type { ConnectOptions } from './network.ts';
 import { readRefusal, refusedDial } from './refusal.ts';
@@ -154,6 +154,8 @@ export class WsLink implements Link {
       perMessageDeflate: limits.compression,
       maxPayload: limits.maxInboundBytes,
       closeTimeout: limits.closeTimeoutMs,
+      // `frameFromBytes` looks at every byte anyway.
+      skipUTF8Validation: true,
       // The configured URL is the only place that the key goes to.
       followRedirects: false,
     };
