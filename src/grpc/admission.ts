@@ -1,0 +1,125 @@
+import type { SessionLease, TurnLease } from '../access/types.ts';
+import type { CreateBody, Fact, StartTurn } from '../core/types.ts';
+
+/** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
+const MAX_LATE_TURNS = 256;
+
+type Held = { readonly lease: TurnLease; accepted: boolean };
+
+/** One session's dealings with access control: every turn is admitted before the core sees it, and settled once. */
+export class Admission {
+  readonly #lease: SessionLease;
+  readonly #upstream: string | undefined;
+  readonly #turns = new Map<string, Held>();
+  readonly #late = new Map<string, TurnLease>();
+  readonly #lanes = new Set<string>();
+
+  constructor(lease: SessionLease, upstream: string | undefined) {
+    this.#lease = lease;
+    this.#upstream = upstream;
+  }
+
+  /**
+   * Runs `feed`, which gives the turn to the core, if the turn is admitted; what the core then does not accept is
+   * given back. Throws GatewayError when it is not admitted.
+   */
+  around(turn: StartTurn, feed: () => void): void {
+    // Sent again after a resume: the core knows it, and it has its place already.
+    if (this.#turns.has(turn.turnId) || this.#late.has(turn.turnId)) return feed();
+    const newLane = !this.#lanes.has(turn.laneId);
+    if (newLane) this.#lease.admitLane();
+    try {
+      const lease = this.#lease.admitTurn({
+        model: turn.create.model,
+        upstream: this.#upstream,
+        inputBytes: bytesOf(turn.create),
+        maxOutputTokens: maxOutputTokensOf(turn.create),
+        responseIds: responseIdsOf(turn),
+        conversation: turn.create.usesConversation,
+        input: turn.create.input,
+      });
+      this.#turns.set(turn.turnId, { lease, accepted: false });
+      feed();
+    } finally {
+      this.#giveBack(turn.turnId);
+      if (newLane && !this.#lanes.has(turn.laneId)) this.#lease.laneClosed();
+    }
+  }
+
+  fact(fact: Fact): void {
+    switch (fact.kind) {
+      case 'turnAccepted': {
+        const held = this.#turns.get(fact.turnId);
+        if (held !== undefined) held.accepted = true;
+        return;
+      }
+      case 'responseCreated':
+        return this.#lease.ownResponse(fact.responseId);
+      case 'turnEnded': {
+        const held = this.#turns.get(fact.record.turnId);
+        if (held === undefined) return;
+        this.#turns.delete(fact.record.turnId);
+        held.lease.settle(fact.record);
+        if (fact.record.outcome === 'CANCELLED' || fact.record.outcome === 'DEADLINE_EXCEEDED') {
+          this.#remember(fact.record.turnId, held.lease);
+        }
+        return;
+      }
+      case 'lateUsage':
+        this.#late.get(fact.turnId)?.lateUsage(fact.usage);
+        this.#late.delete(fact.turnId);
+        return;
+      case 'laneOpened':
+        this.#lanes.add(fact.laneId);
+        return;
+      case 'laneClosed':
+        if (this.#lanes.delete(fact.laneId)) this.#lease.laneClosed();
+        return;
+      default:
+    }
+  }
+
+  /** The session is over. */
+  release(): void {
+    for (const { lease } of this.#turns.values()) lease.abandon();
+    for (let lanes = this.#lanes.size; lanes > 0; lanes--) this.#lease.laneClosed();
+    this.#turns.clear();
+    this.#late.clear();
+    this.#lanes.clear();
+    this.#lease.release();
+  }
+
+  #giveBack(turnId: string): void {
+    const held = this.#turns.get(turnId);
+    if (held === undefined || held.accepted) return;
+    this.#turns.delete(turnId);
+    held.lease.abandon();
+  }
+
+  #remember(turnId: string, lease: TurnLease): void {
+    this.#late.set(turnId, lease);
+    if (this.#late.size <= MAX_LATE_TURNS) return;
+    const oldest = this.#late.keys().next();
+    if (!oldest.done) this.#late.delete(oldest.value);
+  }
+}
+
+function bytesOf(create: CreateBody): number {
+  let bytes = 0;
+  for (const [name, json] of create.fields) bytes += name.length + Buffer.byteLength(json);
+  for (const item of create.input) bytes += Buffer.byteLength(item);
+  return bytes;
+}
+
+/** The translator has checked the field's type; a raw one may hold anything. */
+function maxOutputTokensOf(create: CreateBody): number | undefined {
+  const value = Number(create.fields.get('max_output_tokens') ?? Number.NaN);
+  return Number.isFinite(value) ? value : undefined;
+}
+
+function responseIdsOf({ chain, create }: StartTurn): readonly string[] {
+  const ids = new Set<string>();
+  if (chain.kind === 'from') ids.add(chain.responseId);
+  if (create.previousResponseId !== undefined) ids.add(create.previousResponseId);
+  return [...ids];
+}

@@ -1,0 +1,216 @@
+import { constants as http2 } from 'node:http2';
+import {
+  status as grpcStatus,
+  type Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+} from '@grpc/grpc-js';
+import { GatewayError, type StatusCode } from '../errors.ts';
+import { ByteLedger } from './flow.ts';
+import { toStatus } from './status.ts';
+
+/**
+ * Bytes of one stream that may be on their way to the client. Several times the bandwidth-delay product that
+ * HTTP/2's default window of 64 KiB allows, and small beside the core's own buffer, which is the real one.
+ */
+const MAX_IN_FLIGHT_BYTES = 1024 * 1024;
+
+/**
+ * How long an ended call may take to leave: a client that does not read never gets its status, and one that
+ * goes on sending never stops. Then the stream is reset.
+ */
+export const END_TIMEOUT_MS = 5_000;
+
+type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0];
+
+export type Received =
+  | { readonly kind: 'message'; readonly bytes: Uint8Array }
+  | { readonly kind: 'halfClose' }
+  | { readonly kind: 'gone' };
+
+/** What a call reports when it is over. */
+export type CallEnd = (status: StatusCode | 'OK') => void;
+
+/**
+ * One RPC, on grpc-js's own call instead of its Duplex: a Duplex takes in 16 messages that nobody asked for,
+ * loses the callbacks of pending writes on cancel, and tells a cancelled client from a finished one by three
+ * different events.
+ */
+export class RpcCall {
+  readonly method: string;
+  readonly metadata: Metadata;
+  /** Aborts when the call is over, whoever ended it. */
+  readonly signal: AbortSignal;
+  /** The client may be written to again. */
+  onRoom: () => void = () => {};
+
+  readonly #base: ServerInterceptingCallInterface;
+  readonly #over = new AbortController();
+  readonly #ledger = new ByteLedger(MAX_IN_FLIGHT_BYTES);
+  readonly #written = () => {
+    if (this.#ledger.left() && !this.#over.signal.aborted) this.onRoom();
+  };
+  #reader: ((received: Received) => void) | undefined;
+  #ended = false;
+
+  constructor(base: ServerInterceptingCallInterface, method: string, metadata: Metadata) {
+    this.#base = base;
+    this.method = method;
+    this.metadata = metadata;
+    this.signal = this.#over.signal;
+  }
+
+  get hasRoom(): boolean {
+    return this.#ledger.hasRoom;
+  }
+
+  get inFlightBytes(): number {
+    return this.#ledger.inFlightBytes;
+  }
+
+  get peer(): string {
+    return this.#base.getPeer();
+  }
+
+  get authority(): string {
+    return this.#base.getHost();
+  }
+
+  /** Verified client certificate in DER. */
+  get peerCertificate(): Uint8Array | undefined {
+    return this.#base.getAuthContext().sslPeerCertificate?.raw;
+  }
+
+  /** The next message. One at a time: the client is held back by HTTP/2 until it is asked for. */
+  read(): Promise<Received> {
+    if (this.#ended || this.#over.signal.aborted) return Promise.resolve({ kind: 'gone' });
+    return new Promise((resolve) => {
+      this.#reader = resolve;
+      this.#base.startRead();
+    });
+  }
+
+  /** Never blocks and never throws; look at `hasRoom` before. */
+  write(message: Uint8Array): void {
+    if (this.#ended || this.#over.signal.aborted) return;
+    this.#ledger.wrote(message.length);
+    this.#base.sendMessage(message, this.#written);
+  }
+
+  /** Ends the call after everything written. Repeated calls do nothing. */
+  end(error?: GatewayError): void {
+    if (this.#ended || this.#over.signal.aborted) return;
+    this.#ended = true;
+    this.#base.sendStatus(toStatus(error));
+    // Whatever the client still sends is nobody's any more.
+    this.received({ kind: 'gone' });
+  }
+
+  received(received: Received): void {
+    const reader = this.#reader;
+    this.#reader = undefined;
+    reader?.(received);
+  }
+
+  /** Called once with the final status, by whoever set it. */
+  onEnd: CallEnd = () => {};
+
+  gone(): void {
+    if (this.#over.signal.aborted) return;
+    this.#over.abort();
+    this.received({ kind: 'gone' });
+  }
+}
+
+/** Serves a method by an RpcCall; the handler registered with grpc-js is never reached. */
+export class TakenCall extends ServerInterceptingCall {
+  readonly #base: ServerInterceptingCallInterface;
+  readonly #method: string;
+  readonly #serve: (call: RpcCall) => void;
+
+  constructor(base: ServerInterceptingCallInterface, method: string, serve: (call: RpcCall) => void) {
+    super(base);
+    this.#base = base;
+    this.#method = method;
+    this.#serve = serve;
+  }
+
+  override start(): void {
+    let call: RpcCall | undefined;
+    this.#base.start({
+      onReceiveMetadata: (metadata) => {
+        call = new RpcCall(this.#base, this.#method, metadata);
+        this.#serve(call);
+      },
+      onReceiveMessage: (bytes: Uint8Array) => call?.received({ kind: 'message', bytes }),
+      onReceiveHalfClose: () => call?.received({ kind: 'halfClose' }),
+      onCancel: () => call?.gone(),
+    });
+  }
+}
+
+/**
+ * Watches how a call ends, whoever ends it: handler, client, deadline or grpc-js itself, which ends calls by
+ * `sendStatus` on its own object. Gives grpc-js's own refusals our error details, and resets streams that do
+ * not leave.
+ */
+export function watchEnd(
+  base: ServerInterceptingCallInterface,
+  maxMessageBytes: number,
+  onEnd: CallEnd,
+): void {
+  const stream = http2Stream(base);
+  const send = base.sendStatus.bind(base);
+  let told = false;
+  const tell = (status: StatusCode | 'OK') => {
+    if (told) return;
+    told = true;
+    onEnd(status);
+  };
+  base.sendStatus = (status) => {
+    const full = explained(status, maxMessageBytes);
+    send(full);
+    tell(statusName(full.code));
+    if (stream === undefined || stream.destroyed) return;
+    const timer = setTimeout(() => reset(base), END_TIMEOUT_MS);
+    stream.once('close', () => clearTimeout(timer));
+  };
+  stream?.once('close', () => tell('CANCELLED'));
+}
+
+/** Ends the stream at once and drops what it holds; the client sees RESOURCE_EXHAUSTED. */
+export function reset(base: ServerInterceptingCallInterface): void {
+  http2Stream(base)?.close(http2.NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+interface ClosableStream {
+  readonly destroyed: boolean;
+  close(code: number): void;
+  once(event: 'close', listener: () => void): unknown;
+}
+
+/** grpc-js has no public way to reset a stream from the server's side; a private field is the only handle. */
+function http2Stream(base: object): ClosableStream | undefined {
+  const stream = 'stream' in base ? base.stream : undefined;
+  return isClosable(stream) ? stream : undefined;
+}
+
+function isClosable(value: unknown): value is ClosableStream {
+  return (
+    typeof value === 'object' && value !== null && 'close' in value && 'once' in value && 'destroyed' in value
+  );
+}
+
+function explained(status: Status, maxMessageBytes: number): Status {
+  const tooLarge = /^Received message (larger than|that decompresses)/.test(String(status.details));
+  if (!tooLarge || status.code !== grpcStatus.RESOURCE_EXHAUSTED) return status;
+  return toStatus(
+    new GatewayError('MESSAGE_TOO_LARGE', `message over the limit of ${maxMessageBytes} bytes`, {
+      metadata: { limit: 'max_message_bytes', max_bytes: String(maxMessageBytes) },
+    }),
+  );
+}
+
+function statusName(code: number | null | undefined): StatusCode | 'OK' {
+  return (grpcStatus[code ?? grpcStatus.UNKNOWN] ?? 'UNKNOWN') as StatusCode | 'OK';
+}

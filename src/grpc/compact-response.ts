@@ -1,0 +1,144 @@
+import type { TurnLease } from '../access/types.ts';
+import type { TurnRecord, Usage } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import type { RpcCall } from './call.ts';
+import { callerFacts, traceContextOf } from './caller.ts';
+import { admit, explain } from './connect.ts';
+import { readRequest } from './create-response.ts';
+import type { CompactRequest } from './messages.ts';
+import type { Edge } from './sessions.ts';
+
+/** One HTTP call beside the links; limits, permissions and ownership as for a turn. */
+export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<void> {
+  try {
+    const principal = await admit(call, edge);
+    const bytes = await readRequest(call, edge);
+    if (bytes === undefined) return;
+    const request = edge.wire.readCompact(bytes);
+    const lease = edge.access.admitSession(principal, {
+      upstream: request.upstream,
+      upstreamKey: callerFacts(call).upstreamKey,
+    });
+    try {
+      const turn = lease.admitTurn({
+        model: request.model,
+        upstream: lease.upstream,
+        inputBytes: Buffer.byteLength(request.body),
+        maxOutputTokens: undefined,
+        responseIds: request.previousResponseId === undefined ? [] : [request.previousResponseId],
+        conversation: false,
+        input: request.input,
+      });
+      const startedAtMs = edge.clock();
+      const timeout = request.timeoutMs === undefined ? undefined : AbortSignal.timeout(request.timeoutMs);
+      const json = await settled(turn, request, edge, startedAtMs, () =>
+        edge.dialer.compact(
+          {
+            purpose: 'session',
+            attempt: 0,
+            upstream: lease.upstream,
+            model: request.model,
+            tenantId: principal.tenantId,
+            credential: lease.credential,
+            traceContext: request.traceContext ?? traceContextOf(call.metadata),
+          },
+          request.body,
+          timeout === undefined ? call.signal : AbortSignal.any([call.signal, timeout]),
+        ),
+      ).catch((error: unknown) => {
+        if (timeout?.aborted !== true) throw error;
+        throw new GatewayError('TURN_TIMEOUT', `not compacted within ${request.timeoutMs} ms`);
+      });
+      call.write(edge.wire.compactResponse(json, request.format));
+      call.end();
+    } finally {
+      lease.release();
+    }
+  } catch (error) {
+    call.end(explain(error, edge));
+  }
+}
+
+/** Accounts what the call used, or gives its place back. */
+async function settled(
+  lease: TurnLease,
+  request: CompactRequest,
+  edge: Edge,
+  startedAtMs: number,
+  work: () => Promise<Uint8Array>,
+): Promise<Uint8Array> {
+  let json: Uint8Array;
+  try {
+    json = await work();
+  } catch (error) {
+    lease.abandon();
+    throw error;
+  }
+  lease.settle(record(request, json, startedAtMs, edge.clock()));
+  return json;
+}
+
+function record(
+  request: CompactRequest,
+  json: Uint8Array,
+  startedAtMs: number,
+  endedAtMs: number,
+): TurnRecord {
+  const bytesUp = Buffer.byteLength(request.body);
+  return {
+    laneId: '',
+    turnId: '',
+    outcome: 'COMPLETED',
+    failed: undefined,
+    acceptedAtMs: startedAtMs,
+    sentAtMs: startedAtMs,
+    createdAtMs: undefined,
+    firstOutputAtMs: undefined,
+    lastOutputAtMs: undefined,
+    endedAtMs,
+    outputEvents: 0,
+    events: 0,
+    requestModel: request.model,
+    responseModel: undefined,
+    responseId: undefined,
+    serviceTier: undefined,
+    finishReason: undefined,
+    usage: usageOf(json),
+    bytesUp,
+    fullContextBytes: bytesUp,
+    bytesDown: json.length,
+    toolCalls: 0,
+    replays: 0,
+    sends: 1,
+    route: undefined,
+    warmUp: false,
+  };
+}
+
+function usageOf(json: Uint8Array): Usage | undefined {
+  let body: unknown;
+  try {
+    body = JSON.parse(new TextDecoder().decode(json));
+  } catch {
+    throw new GatewayError('UPSTREAM_PROTOCOL', 'the upstream answered with something that is not JSON');
+  }
+  const usage = member(body, 'usage');
+  if (usage === undefined) return undefined;
+  return {
+    inputTokens: count(member(usage, 'input_tokens')),
+    cachedInputTokens: count(member(member(usage, 'input_tokens_details'), 'cached_tokens')),
+    cacheWriteTokens: count(member(member(usage, 'input_tokens_details'), 'cache_write_tokens')),
+    outputTokens: count(member(usage, 'output_tokens')),
+    reasoningTokens: count(member(member(usage, 'output_tokens_details'), 'reasoning_tokens')),
+  };
+}
+
+function member(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
+    ? (value as Record<string, unknown>)[name]
+    : undefined;
+}
+
+function count(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) ? value : 0;
+}

@@ -1,0 +1,236 @@
+import type { Principal } from '../access/types.ts';
+import type { Session } from '../core/session.ts';
+import type { SessionEvent, StartTurn } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import type { RpcCall } from './call.ts';
+import { callerFacts, traceContextOf } from './caller.ts';
+import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest, ResumeOutcome } from './messages.ts';
+import type { ClientStream } from './session-driver.ts';
+import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
+
+/** Serves one Connect stream, from its first message to its status. */
+export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
+  try {
+    const principal = await admit(call, edge);
+    const open = await readOpen(call, edge);
+    if (open === undefined) return;
+    const { session, outcome } = enter(call, edge, principal, open);
+    await new ConnectStream(call, edge, session, open.format).run(outcome, open.resume?.lastSeq);
+  } catch (error) {
+    call.end(explain(error, edge));
+  }
+}
+
+/** Lets a call in: nothing is done for one that has not passed here. */
+export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
+  const overload = edge.access.overload();
+  if (overload !== undefined) throw overload;
+  return await edge.access.authenticate(callerFacts(call));
+}
+
+/** An error that is nobody's doing is a bug, and somebody should hear of it. */
+export function explain(error: unknown, edge: Edge): GatewayError {
+  if (!(error instanceof GatewayError)) edge.onBug(error);
+  return GatewayError.from(error);
+}
+
+/** Undefined: the client left, or the time ran out and the call is over. */
+async function readOpen(call: RpcCall, edge: Edge): Promise<OpenRequest | undefined> {
+  const timer = setTimeout(() => {
+    call.end(new GatewayError('OPEN_TIMEOUT', `no Open within ${edge.openTimeoutMs} ms`));
+  }, edge.openTimeoutMs);
+  try {
+    const received = await call.read();
+    if (received.kind === 'gone') return undefined;
+    const message = received.kind === 'message' ? edge.wire.readConnect(received.bytes) : undefined;
+    if (message?.kind === 'open') return message.open;
+    throw new GatewayError('OPEN_REQUIRED', 'the first message of a stream is Open');
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The session that the stream asked for; a new one when the old is gone, so that the client can go on. */
+function enter(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  open: OpenRequest,
+): { readonly session: EdgeSessionHandle; readonly outcome: 'NEW' | 'GONE' | 'found' } {
+  const found = open.resume === undefined ? undefined : edge.registry.claim(open.resume.token, principal);
+  if (found !== undefined) {
+    found.lease.renew(principal);
+    return { session: found, outcome: 'found' };
+  }
+  if (edge.drainDeadlineMs !== undefined) {
+    throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
+  }
+  const lease = edge.access.admitSession(principal, {
+    upstream: open.upstream,
+    upstreamKey: callerFacts(call).upstreamKey,
+  });
+  const session = createSession(edge, {
+    principal,
+    lease,
+    method: call.method,
+    authority: call.authority,
+    model: open.model,
+    recovery: open.recovery,
+    maxLanes: edge.limits.maxLanes,
+    traceContext: traceContextOf(call.metadata),
+    labels: open.labels,
+    clientName: open.clientName,
+    clientVersion: open.clientVersion,
+  });
+  return { session, outcome: open.resume === undefined ? 'NEW' : 'GONE' };
+}
+
+class ConnectStream implements ClientStream {
+  readonly #call: RpcCall;
+  readonly #edge: Edge;
+  readonly #session: EdgeSessionHandle;
+  readonly #format: EventFormat;
+  #lastSeq = 0;
+  #goneAway = false;
+  #ageTimer: NodeJS.Timeout | undefined;
+
+  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, format: EventFormat) {
+    this.#call = call;
+    this.#edge = edge;
+    this.#session = session;
+    this.#format = format;
+  }
+
+  async run(entry: 'NEW' | 'GONE' | 'found', lastSeq: number | undefined): Promise<void> {
+    const { id, driver } = this.#session;
+    const openedAtMs = this.#edge.clock();
+    this.#edge.telemetry.streamOpened(id);
+    this.#call.onEnd = (status) => {
+      this.#edge.telemetry.streamClosed(id, status, this.#edge.clock() - openedAtMs);
+    };
+    this.#call.onRoom = () => driver.room();
+    this.#call.signal.addEventListener('abort', () => this.#left(), { once: true });
+    try {
+      driver.attach(this, entry === 'found' ? (lastSeq ?? 0) : undefined);
+      this.#sayOpened(entry);
+      this.#limitAge();
+      await this.#readAll();
+    } catch (error) {
+      this.#call.end(explain(error, this.#edge));
+      this.#left();
+    }
+  }
+
+  get hasRoom(): boolean {
+    return this.#call.hasRoom;
+  }
+
+  deliver(events: readonly SessionEvent[]): void {
+    this.#lastSeq = events.at(-1)?.seq ?? this.#lastSeq;
+    const message = this.#edge.wire.events(events, this.#format);
+    this.#call.write(message);
+    this.#session.telemetry.batch(events.length, message.length);
+  }
+
+  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number): void {
+    this.#goneAway = true;
+    const token = this.#edge.registry.issueToken(this.#session.id, this.#lastSeq + 1);
+    this.#call.write(this.#edge.wire.goAway(reason, timeLeftMs, token));
+  }
+
+  end(error: GatewayError | undefined): void {
+    clearTimeout(this.#ageTimer);
+    // The client did what GoAway told it to: no reason to count an error.
+    const expected = this.#goneAway && error?.reason === 'SESSION_SUPERSEDED';
+    this.#call.end(expected ? undefined : error);
+  }
+
+  #left(): void {
+    clearTimeout(this.#ageTimer);
+    this.#session.driver.detach(this);
+  }
+
+  #sayOpened(entry: 'NEW' | 'GONE' | 'found'): void {
+    const { id, core, telemetry } = this.#session;
+    const point = entry === 'found' ? core.resumePoint : undefined;
+    const nextSeq = point?.oldestSeq ?? 1;
+    this.#lastSeq = nextSeq - 1;
+    const outcome: ResumeOutcome = entry === 'found' ? (point?.outcome ?? 'RESUMED') : entry;
+    if (outcome !== 'NEW') telemetry.resumed(outcome);
+    this.#call.write(
+      this.#edge.wire.opened({
+        sessionId: id,
+        resumeToken: this.#edge.registry.issueToken(id, nextSeq),
+        resumeOutcome: outcome,
+        oldestSeq: nextSeq,
+        nextSeq,
+        maxMessageBytes: this.#edge.maxMessageBytes,
+        maxTurnsInFlight: this.#edge.maxTurnsInFlight,
+        limits: this.#edge.limits,
+        activeTurns: entry === 'found' ? activeTurns(core) : [],
+      }),
+    );
+  }
+
+  /** A stream ends before its connection does, and the client is told in time. */
+  #limitAge(): void {
+    const { maxStreamAgeMs, streamAgeGraceMs } = this.#edge;
+    if (maxStreamAgeMs === undefined) return;
+    this.#ageTimer = setTimeout(() => {
+      this.goAway('maxAge', streamAgeGraceMs);
+      this.#ageTimer = setTimeout(() => {
+        this.#session.driver.detach(this);
+        this.end(undefined);
+      }, streamAgeGraceMs);
+    }, maxStreamAgeMs);
+  }
+
+  async #readAll(): Promise<void> {
+    const { driver } = this.#session;
+    for (;;) {
+      await driver.inputReady(this.#call.signal);
+      const received = await this.#call.read();
+      if (received.kind === 'gone') return;
+      if (received.kind === 'halfClose') return driver.feed({ kind: 'halfClose' });
+      this.#take(this.#edge.wire.readConnect(received.bytes));
+    }
+  }
+
+  #take(message: ClientMessage): void {
+    const { id, driver, defaultModel } = this.#session;
+    switch (message.kind) {
+      case 'open':
+        throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
+      case 'startTurn': {
+        const overload = this.#edge.access.overload();
+        const { laneId, turnId } = message.turn;
+        if (overload !== undefined) return driver.feed({ kind: 'refuse', laneId, turnId, error: overload });
+        return driver.startTurn(withModel(message.turn, defaultModel));
+      }
+      case 'refused':
+        return driver.feed({
+          kind: 'refuse',
+          laneId: message.laneId,
+          turnId: message.turnId,
+          error: message.error,
+        });
+      case 'input':
+        if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
+        return driver.feed(message.input);
+    }
+  }
+}
+
+function activeTurns(core: Session): readonly ActiveTurn[] {
+  return core.snapshot().turns.map(({ laneId, turnId, state }) => ({
+    laneId,
+    turnId,
+    phase: state === 'queued' ? 'NOT_SENT' : state === 'sent' ? 'SENT' : 'CREATED',
+  }));
+}
+
+function withModel(turn: StartTurn, model: string | undefined): StartTurn {
+  if (model === undefined || turn.create.model !== undefined) return turn;
+  const fields = new Map([['model', JSON.stringify(model)], ...turn.create.fields]);
+  return { ...turn, create: { ...turn.create, fields, model } };
+}

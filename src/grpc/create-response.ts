@@ -1,0 +1,110 @@
+import type { SessionEvent, TurnFailed } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import type { RpcCall } from './call.ts';
+import { callerFacts, traceContextOf } from './caller.ts';
+import { admit, explain } from './connect.ts';
+import type { CreateResponseRequest, EventFormat } from './messages.ts';
+import type { ClientStream } from './session-driver.ts';
+import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
+
+/** The only turn of its session needs no better name. */
+const TURN_ID = 'turn';
+
+/** One turn, no session for the client: a session of one lane that ends with its turn. */
+export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<void> {
+  try {
+    const principal = await admit(call, edge);
+    const bytes = await readRequest(call, edge);
+    if (bytes === undefined) return;
+    const request = edge.wire.readCreateResponse(bytes, TURN_ID);
+    const lease = edge.access.admitSession(principal, {
+      upstream: request.upstream,
+      upstreamKey: callerFacts(call).upstreamKey,
+    });
+    const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);
+    const session = createSession(edge, {
+      principal,
+      lease,
+      method: call.method,
+      authority: call.authority,
+      model: request.turn.create.model,
+      recovery: true,
+      maxLanes: 1,
+      traceContext,
+      labels: new Map(),
+      clientName: undefined,
+      clientVersion: undefined,
+    });
+    run(call, edge, session, request);
+  } catch (error) {
+    call.end(explain(error, edge));
+  }
+}
+
+/** The one request of a call that is not a session. Undefined: the call is over. */
+export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array | undefined> {
+  if (edge.drainDeadlineMs !== undefined) {
+    throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
+  }
+  const timer = setTimeout(() => {
+    call.end(new GatewayError('OPEN_TIMEOUT', `no request within ${edge.openTimeoutMs} ms`));
+  }, edge.openTimeoutMs);
+  try {
+    const received = await call.read();
+    if (received.kind === 'gone') return undefined;
+    if (received.kind === 'message') return received.bytes;
+    throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function run(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: CreateResponseRequest): void {
+  const { driver } = session;
+  const stream = new OneTurnStream(call, edge, session, request.format);
+  call.onRoom = () => driver.room();
+  call.signal.addEventListener(
+    'abort',
+    () => {
+      // Nobody can come back to this session: what still runs is given up.
+      driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
+    },
+    { once: true },
+  );
+  driver.attach(stream, undefined);
+  driver.startTurn(request.turn);
+  driver.feed({ kind: 'halfClose' });
+}
+
+class OneTurnStream implements ClientStream {
+  readonly #call: RpcCall;
+  readonly #edge: Edge;
+  readonly #session: EdgeSessionHandle;
+  readonly #format: EventFormat;
+  #failed: TurnFailed | undefined;
+
+  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, format: EventFormat) {
+    this.#call = call;
+    this.#edge = edge;
+    this.#session = session;
+    this.#format = format;
+  }
+
+  get hasRoom(): boolean {
+    return this.#call.hasRoom;
+  }
+
+  deliver(events: readonly SessionEvent[]): void {
+    const message = this.#edge.wire.createResponse(events, this.#format);
+    this.#call.write(message);
+    this.#session.telemetry.batch(events.length, message.length);
+    this.#failed = events.findLast((event) => event.turnFailed !== undefined)?.turnFailed ?? this.#failed;
+  }
+
+  goAway(): void {}
+
+  /** The turn's failure is told twice: as its last event, and as the status that a simple caller looks at. */
+  end(error: GatewayError | undefined): void {
+    this.#call.end(error ?? this.#failed?.error);
+  }
+}

@@ -1,0 +1,304 @@
+import {
+  type Metadata,
+  Server,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+  type ServerInterceptor,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation, protoPath as healthProtoPath } from 'grpc-health-check';
+import type { AccessControl } from '../access/types.ts';
+import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
+import type { ByteBudget, SessionLimits } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import type { Telemetry } from '../telemetry/types.ts';
+import type { Dialer } from '../upstream/types.ts';
+import { type RpcCall, TakenCall, watchEnd } from './call.ts';
+import { checkMetadata } from './caller.ts';
+import { steadyNow } from './clock.ts';
+import { serveCompactResponse } from './compact-response.ts';
+import { serveConnect } from './connect.ts';
+import { serveCreateResponse } from './create-response.ts';
+import { FlushQueue } from './flush.ts';
+import { SessionRegistry } from './registry.ts';
+import type { Edge } from './sessions.ts';
+import { toStatus } from './status.ts';
+import { serverCredentials, type TlsOptions } from './tls.ts';
+import { createWire, servicePackage } from './wire.ts';
+
+const SERVICE = 'responses.gateway.v1.ResponsesService';
+const MIB = 1024 * 1024;
+
+/** What `createGrpcServer` takes. Sizes are bytes, times milliseconds. */
+export interface GrpcServerOptions {
+  readonly access: AccessControl;
+  readonly dialer: Dialer;
+  readonly telemetry: Telemetry;
+  /** Default: `DEFAULT_SESSION_LIMITS`. */
+  readonly limits?: SessionLimits;
+  /** For the transcripts of all sessions together. Default 512 MiB. */
+  readonly transcriptBudgetBytes?: number;
+  readonly tls?: TlsOptions;
+  /** Default 20 MiB: see DEFAULT_MAX_MESSAGE_BYTES. */
+  readonly maxMessageBytes?: number;
+  /** Streams of one connection; one stream is one session. Default 1,000. */
+  readonly maxStreamsPerConnection?: number;
+  /** Default 10,000: a stream that says nothing costs little, but must not stay. */
+  readonly openTimeoutMs?: number;
+  /** Pause between pings to the client, default 30,000; balancers drop idle connections after 60 s or more. */
+  readonly keepaliveTimeMs?: number;
+  /** Default 10,000. */
+  readonly keepaliveTimeoutMs?: number;
+  /** Unset: connections and streams live as long as they like. Streams get GoAway at this age of their own. */
+  readonly maxConnectionAgeMs?: number;
+  /** What a stream gets between GoAway and its end. Default 300,000. */
+  readonly maxConnectionAgeGraceMs?: number;
+  /** grpc.reflection.v1 and v1alpha, for grpcurl. Default true; an operator turns it off at an open port. */
+  readonly reflection?: boolean;
+  /** Default false: it costs counters on every call. */
+  readonly channelz?: boolean;
+  /** A bug of ours. The error may hold content in its `cause`: log its stack, not its message. */
+  readonly onBug?: (error: unknown) => void;
+}
+
+/**
+ * The upstream takes 16 MiB in a frame. Above that a turn is refused precisely (FRAME_TOO_LARGE), which needs a
+ * message that still gets in; full histories, of which only the end goes up, need the room as well.
+ */
+export const DEFAULT_MAX_MESSAGE_BYTES = 20 * MIB;
+const DEFAULT_TRANSCRIPT_BUDGET_BYTES = 512 * MIB;
+const DEFAULT_MAX_STREAMS = 1_000;
+const DEFAULT_OPEN_TIMEOUT_MS = 10_000;
+const DEFAULT_KEEPALIVE_TIME_MS = 30_000;
+const DEFAULT_KEEPALIVE_TIMEOUT_MS = 10_000;
+/** As long as most turns take. */
+const DEFAULT_AGE_GRACE_MS = 300_000;
+/** What statuses and GoAway frames may take after the last stream has ended. */
+const SHUTDOWN_TIMEOUT_MS = 2_000;
+/** `Opened.limits` says what a multiplexed WebSocket upstream takes: 16 in flight on each link. */
+const TURNS_PER_LINK = 16;
+
+export interface GrpcServer {
+  /** Binds `host:port` or `unix:/path`; resolves with the port. May be called several times. */
+  listen(address: string): Promise<number>;
+  readonly registry: SessionRegistry;
+  /** What grpc.health.v1 answers for the server and the service. */
+  setServing(serving: boolean): void;
+  /**
+   * Announces the end to every session and waits until the running turns have ended, at most until `graceMs` is
+   * over; then everything is closed. A second call with a shorter time shortens the wait.
+   */
+  drain(graceMs: number): Promise<void>;
+  /** Ends everything now. */
+  close(): Promise<void>;
+}
+
+export async function createGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
+  const credentials = await serverCredentials(options.tls);
+  const edge = createEdge(options);
+  const server = new Server({
+    ...channelOptions(options, edge),
+    interceptors: [interceptor(edge)],
+  });
+  server.addService(serviceDefinition(), unreachable());
+  const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
+  health.addToServer(server);
+  if (options.reflection !== false) {
+    new ReflectionService({ ...servicePackage(), ...healthPackage() }).addToServer(server);
+  }
+  return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
+}
+
+class RunningServer implements GrpcServer {
+  readonly registry: SessionRegistry;
+  readonly listen: (address: string) => Promise<number>;
+  readonly #server: Server;
+  readonly #edge: Edge;
+  readonly #health: HealthImplementation;
+  #stopped: Promise<void> | undefined;
+
+  constructor(
+    server: Server,
+    edge: Edge,
+    health: HealthImplementation,
+    listen: (address: string) => Promise<number>,
+  ) {
+    this.#server = server;
+    this.#edge = edge;
+    this.#health = health;
+    this.registry = edge.registry;
+    this.listen = listen;
+  }
+
+  setServing(serving: boolean): void {
+    const status = serving ? 'SERVING' : 'NOT_SERVING';
+    this.#health.setStatus('', status);
+    this.#health.setStatus(SERVICE, status);
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    const { registry, clock } = this.#edge;
+    const deadlineMs = clock() + graceMs;
+    this.setServing(false);
+    this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
+    for (const { driver } of registry.sessions()) driver.feed({ kind: 'drain', deadlineMs });
+    await registry.whenEmpty(graceMs);
+    await this.close();
+  }
+
+  close(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.setServing(false);
+    this.#edge.drainDeadlineMs ??= this.#edge.clock();
+    const error = new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
+    for (const { driver } of this.#edge.registry.sessions()) driver.feed({ kind: 'terminate', error });
+    await new Promise<void>((resolve) => {
+      // Waits for every open stream, which a client may keep for ever.
+      const timer = setTimeout(() => this.#server.forceShutdown(), SHUTDOWN_TIMEOUT_MS);
+      this.#server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}
+
+function createEdge(options: GrpcServerOptions): Edge {
+  const limits = options.limits ?? DEFAULT_SESSION_LIMITS;
+  return {
+    access: options.access,
+    dialer: options.dialer,
+    telemetry: options.telemetry,
+    wire: createWire(),
+    registry: new SessionRegistry(),
+    flushQueue: new FlushQueue(),
+    limits,
+    transcriptBudget: byteBudget(options.transcriptBudgetBytes ?? DEFAULT_TRANSCRIPT_BUDGET_BYTES),
+    maxMessageBytes: options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
+    maxTurnsInFlight: limits.maxLinks * TURNS_PER_LINK,
+    openTimeoutMs: options.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
+    maxStreamAgeMs: options.maxConnectionAgeMs,
+    streamAgeGraceMs: options.maxConnectionAgeGraceMs ?? DEFAULT_AGE_GRACE_MS,
+    clock: steadyNow,
+    onBug: options.onBug ?? (() => {}),
+    drainDeadlineMs: undefined,
+  };
+}
+
+function channelOptions(options: GrpcServerOptions, edge: Edge): Record<string, number> {
+  const age = options.maxConnectionAgeMs;
+  return {
+    'grpc.max_receive_message_length': edge.maxMessageBytes,
+    'grpc.max_concurrent_streams': options.maxStreamsPerConnection ?? DEFAULT_MAX_STREAMS,
+    'grpc.keepalive_time_ms': options.keepaliveTimeMs ?? DEFAULT_KEEPALIVE_TIME_MS,
+    'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs ?? DEFAULT_KEEPALIVE_TIMEOUT_MS,
+    'grpc.enable_channelz': options.channelz === true ? 1 : 0,
+    ...(age === undefined
+      ? {}
+      : {
+          'grpc.max_connection_age_ms': age,
+          // A stream that began just before its connection grew old still gets its own age, GoAway and grace.
+          'grpc.max_connection_age_grace_ms': age + edge.streamAgeGraceMs,
+        }),
+  };
+}
+
+/** Every call passes here, health and reflection too. */
+function interceptor(edge: Edge): ServerInterceptor {
+  const serve: Readonly<Record<string, (call: RpcCall, edge: Edge) => Promise<void>>> = {
+    [`/${SERVICE}/Connect`]: serveConnect,
+    [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
+    [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
+  };
+  return (definition, base: ServerInterceptingCallInterface) => {
+    const startedAtMs = edge.clock();
+    const method = definition.path.slice(1);
+    let call: RpcCall | undefined;
+    watchEnd(base, edge.maxMessageBytes, (status) => {
+      edge.telemetry.rpcEnded(method, status, edge.clock() - startedAtMs);
+      call?.onEnd(status);
+    });
+    const handler = serve[definition.path];
+    if (handler === undefined) return checked(base);
+    return new TakenCall(base, method, (taken) => {
+      call = taken;
+      if (!refuseMetadata(base, taken.metadata)) void handler(taken, edge);
+    });
+  };
+}
+
+function checked(base: ServerInterceptingCallInterface): ServerInterceptingCall {
+  return new ServerInterceptingCall(base, {
+    start: (next) =>
+      next({
+        onReceiveMetadata: (metadata, pass) => {
+          if (!refuseMetadata(base, metadata)) pass(metadata);
+        },
+      }),
+  });
+}
+
+function refuseMetadata(base: ServerInterceptingCallInterface, metadata: Metadata): boolean {
+  try {
+    checkMetadata(metadata);
+    return false;
+  } catch (error) {
+    base.sendStatus(toStatus(GatewayError.from(error)));
+    return true;
+  }
+}
+
+function bind(
+  server: Server,
+  address: string,
+  credentials: Awaited<ReturnType<typeof serverCredentials>>,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, credentials, (error, port) => (error ? reject(error) : resolve(port)));
+  });
+}
+
+/** Bytes in, bytes out: decoding is ours, so that a malformed message gets a reason and a code of its own. */
+function serviceDefinition(): ServiceDefinition<UntypedServiceImplementation> {
+  const service = servicePackage()[SERVICE] as ServiceDefinition<UntypedServiceImplementation>;
+  const raw = (bytes: Buffer) => bytes;
+  return Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [
+      name,
+      { ...method, requestDeserialize: raw, responseSerialize: raw },
+    ]),
+  );
+}
+
+/** The interceptor takes every call of the service before grpc-js gets to its handler. */
+function unreachable(): Record<string, () => never> {
+  const handler = (): never => {
+    throw new Error('unreachable');
+  };
+  return { Connect: handler, CreateResponse: handler, CompactResponse: handler };
+}
+
+function healthPackage(): PackageDefinition {
+  return loadSync(healthProtoPath);
+}
+
+function byteBudget(bytes: number): ByteBudget {
+  let left = bytes;
+  return {
+    tryTake(wanted) {
+      if (wanted > left) return false;
+      left -= wanted;
+      return true;
+    },
+    give(returned) {
+      left += returned;
+    },
+  };
+}

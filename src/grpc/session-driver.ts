@@ -1,0 +1,371 @@
+import type { Input, LinkRoute, Output, SessionEvent, StartTurn } from '../core/types.ts';
+import { GatewayError, type StatusCode } from '../errors.ts';
+import type { SessionTelemetry } from '../telemetry/types.ts';
+import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
+import type { Admission } from './admission.ts';
+import type { Flushable, FlushQueue } from './flush.ts';
+
+/** Events of one message to the client. A batch has no meaning; these keep a message and its encoding short. */
+const MAX_BATCH_EVENTS = 256;
+const MAX_BATCH_BYTES = 256 * 1024;
+
+/** What an ended session may still take to hand its last events to a client that reads slowly. */
+const LAST_EVENTS_TIMEOUT_MS = 10_000;
+
+/**
+ * Bytes of turns waiting to go upstream above which the client is not read any further: two frames of the
+ * upstream's largest size, so that one can be written while the next arrives.
+ */
+const MAX_QUEUED_INPUT_BYTES = 32 * 1024 * 1024;
+
+/** Longest delay that Node's timers take; a later deadline is armed again when this one fires. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** The part of the core's session that a driver uses. */
+export interface SessionCore {
+  handle(input: Input, nowMs: number): void;
+  takeOutputs(): readonly Output[];
+  takeEvents(maxEvents: number, maxBytes: number): readonly SessionEvent[];
+  readonly pendingEvents: number;
+  /** Bytes of turns taken from the client that have not gone upstream. */
+  readonly queuedInputBytes: number;
+  nextDeadline(): number | undefined;
+}
+
+/** Where a session's events go: one client stream. */
+export interface ClientStream {
+  readonly hasRoom: boolean;
+  deliver(events: readonly SessionEvent[]): void;
+  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number): void;
+  /** Not called again after this. */
+  end(error: GatewayError | undefined): void;
+}
+
+export interface SessionDriverOptions {
+  readonly core: SessionCore;
+  readonly dialer: Dialer;
+  readonly dial: Pick<DialRequest, 'upstream' | 'tenantId' | 'credential'>;
+  readonly model: string | undefined;
+  readonly admission: Admission;
+  readonly telemetry: SessionTelemetry;
+  readonly flushQueue: FlushQueue;
+  readonly clock: () => number;
+  /** A bug of ours, for the log; the session that it struck is over. */
+  readonly onBug: (error: unknown) => void;
+  /** Once, when nothing more will come. */
+  readonly onClosed: (status: StatusCode | 'OK') => void;
+}
+
+type Ending = { readonly stream: ClientStream; readonly error: GatewayError | undefined };
+
+/**
+ * Moves things between one core session and the world: inputs in, outputs out, events to the client, one timer.
+ * All decisions are the core's.
+ */
+export class SessionDriver implements Flushable {
+  readonly #options: SessionDriverOptions;
+  readonly #core: SessionCore;
+  readonly #links = new Map<number, Link>();
+  readonly #blockedLinks = new Set<number>();
+  #stream: ClientStream | undefined;
+  /** The core has let go of the stream; it still gets what was said before. */
+  #ending: Ending | undefined;
+  #endingTimer: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAtMs = Number.POSITIVE_INFINITY;
+  #model: string | undefined;
+  #route: LinkRoute | undefined;
+  #waitingToFlush = false;
+  #drainingOutputs = false;
+  #closed = false;
+  #status: StatusCode | 'OK' = 'OK';
+  #inputWaiters: (() => void)[] = [];
+
+  constructor(options: SessionDriverOptions) {
+    this.#options = options;
+    this.#core = options.core;
+    this.#model = options.model;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  get attached(): boolean {
+    return this.#stream !== undefined;
+  }
+
+  /** Gives the core an input and does what it asks for at once; events follow at the end of the tick. */
+  feed(input: Input): void {
+    if (this.#closed) return;
+    this.#guard(() => {
+      this.#core.handle(input, this.#options.clock());
+      this.#drainOutputs();
+    });
+    this.#scheduleFlush();
+  }
+
+  /** A turn of the client. One that may not run becomes a failure of that turn alone. */
+  startTurn(turn: StartTurn): void {
+    if (this.#closed) return;
+    this.#model = turn.create.model ?? this.#model;
+    try {
+      this.#options.admission.around(turn, () => this.feed(turn));
+    } catch (cause) {
+      const error = GatewayError.from(cause);
+      this.feed({ kind: 'refuse', laneId: turn.laneId, turnId: turn.turnId, error });
+    }
+  }
+
+  /** The stream gets everything after `lastSeq`. An earlier stream ends: there is one listener at a time. */
+  attach(stream: ClientStream, lastSeq: number | undefined): void {
+    this.#supersede();
+    this.#stream = stream;
+    this.feed({ kind: 'attach', lastSeq });
+  }
+
+  /** The stream is gone. Does nothing when another has taken its place. */
+  detach(stream: ClientStream): void {
+    if (this.#ending?.stream === stream) this.#dropEnding();
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    this.feed({ kind: 'detach' });
+  }
+
+  /** The stream can be written to again. */
+  room(): void {
+    this.#scheduleFlush();
+  }
+
+  /** Whether the client should not be read for now. */
+  get inputBlocked(): boolean {
+    return this.#blockedLinks.size > 0 || this.#core.queuedInputBytes > MAX_QUEUED_INPUT_BYTES;
+  }
+
+  /** Resolves when the client may be read. */
+  inputReady(signal: AbortSignal): Promise<void> {
+    if (!this.inputBlocked || this.#closed || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = () => {
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      signal.addEventListener('abort', done, { once: true });
+      this.#inputWaiters.push(done);
+    });
+  }
+
+  flush(): void {
+    this.#waitingToFlush = false;
+    this.#guard(() => {
+      this.#drainOutputs();
+      this.#deliver();
+      this.#drainOutputs();
+    });
+    this.#finishEnding();
+    this.#wakeInput();
+    this.#arm();
+  }
+
+  #scheduleFlush(): void {
+    if (this.#waitingToFlush) return;
+    this.#waitingToFlush = true;
+    this.#options.flushQueue.add(this);
+  }
+
+  #deliver(): void {
+    const stream = this.#ending?.stream ?? this.#stream;
+    if (stream === undefined) return;
+    while (stream.hasRoom && this.#core.pendingEvents > 0) {
+      const events = this.#core.takeEvents(MAX_BATCH_EVENTS, MAX_BATCH_BYTES);
+      if (events.length === 0) return;
+      stream.deliver(events);
+    }
+  }
+
+  #drainOutputs(): void {
+    // A link may report `blocked` from within `send`: its outputs are taken by the loop that runs already.
+    if (this.#drainingOutputs) return;
+    this.#drainingOutputs = true;
+    try {
+      for (let outputs = this.#core.takeOutputs(); outputs.length > 0; outputs = this.#core.takeOutputs()) {
+        for (const output of outputs) this.#perform(output);
+      }
+    } finally {
+      this.#drainingOutputs = false;
+    }
+  }
+
+  #perform(output: Output): void {
+    switch (output.kind) {
+      case 'dial':
+        return this.#dial(output);
+      case 'send':
+        return this.#links
+          .get(output.linkId)
+          ?.send(output.text, this.#options.telemetry.outgoing(output.turnId));
+      case 'abort':
+        return this.#links.get(output.linkId)?.abort?.(output.streamId);
+      case 'closeLink':
+        this.#links.get(output.linkId)?.close(output.code, output.reason);
+        return this.#forget(output.linkId);
+      case 'pauseLink':
+        return this.#links.get(output.linkId)?.pause();
+      case 'resumeLink':
+        return this.#links.get(output.linkId)?.resume();
+      case 'goAway':
+        return this.#stream?.goAway(output.reason, output.timeLeftMs);
+      case 'endStream':
+        return this.#beginEnding(output.error, output.resumable);
+      case 'closed':
+        return this.#close();
+      case 'fact':
+        this.#options.admission.fact(output.fact);
+        return this.#options.telemetry.fact(output.fact);
+    }
+  }
+
+  #dial({ linkId, purpose, attempt }: Extract<Output, { kind: 'dial' }>): void {
+    const request: DialRequest = {
+      ...this.#options.dial,
+      purpose,
+      attempt,
+      current: this.#route?.upstream,
+      model: this.#model,
+      traceContext: this.#options.telemetry.outgoing(undefined),
+    };
+    this.#links.set(linkId, this.#options.dialer.dial(request, this.#listen(linkId)));
+  }
+
+  #listen(linkId: number): LinkListener {
+    return {
+      onUp: (capabilities, route) => {
+        this.#route = route;
+        this.#report(linkId, { kind: 'linkUp', linkId, capabilities, route });
+      },
+      onFrame: (frame) => {
+        if (this.#closed || !this.#links.has(linkId)) return;
+        // The hot path: nothing but this and the flush that is due anyway.
+        try {
+          this.#core.handle({ kind: 'frame', linkId, frame }, this.#options.clock());
+        } catch (error) {
+          this.#crash(error);
+        }
+        this.#scheduleFlush();
+      },
+      onBlocked: () => {
+        this.#blockedLinks.add(linkId);
+        this.#report(linkId, { kind: 'linkBlocked', linkId });
+      },
+      onWritable: () => {
+        this.#blockedLinks.delete(linkId);
+        this.#report(linkId, { kind: 'linkWritable', linkId });
+      },
+      onDown: (down) => {
+        this.#report(linkId, { kind: 'linkDown', linkId, down });
+        this.#forget(linkId);
+      },
+    };
+  }
+
+  /** What a link that was given up still says is of no interest. */
+  #report(linkId: number, input: Input): void {
+    if (this.#links.has(linkId)) this.feed(input);
+  }
+
+  #forget(linkId: number): void {
+    this.#links.delete(linkId);
+    this.#blockedLinks.delete(linkId);
+    this.#scheduleFlush();
+  }
+
+  #supersede(): void {
+    this.#dropEnding();
+    const stream = this.#stream;
+    this.#stream = undefined;
+    stream?.end(new GatewayError('SESSION_SUPERSEDED', 'another stream has resumed this session'));
+  }
+
+  #beginEnding(error: GatewayError | undefined, resumable: boolean): void {
+    this.#status = error?.code ?? 'OK';
+    if (error?.reason === 'INTERNAL') this.#options.onBug(error.cause ?? error);
+    const stream = this.#stream;
+    this.#stream = undefined;
+    if (stream === undefined) return;
+    if (resumable) {
+      // The session keeps its events for the resume; the client that was too slow gets none of them now.
+      stream.end(error);
+      return this.feed({ kind: 'detach' });
+    }
+    this.#ending = { stream, error };
+    this.#endingTimer = setTimeout(() => this.#endNow(), LAST_EVENTS_TIMEOUT_MS);
+  }
+
+  #finishEnding(): void {
+    if (this.#ending !== undefined && this.#core.pendingEvents === 0) this.#endNow();
+  }
+
+  #endNow(): void {
+    const ending = this.#ending;
+    this.#dropEnding();
+    ending?.stream.end(ending.error);
+  }
+
+  #dropEnding(): void {
+    clearTimeout(this.#endingTimer);
+    this.#ending = undefined;
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#timerAtMs = Number.POSITIVE_INFINITY;
+    for (const link of this.#links.values()) link.close(1000, 'session closed');
+    this.#links.clear();
+    this.#blockedLinks.clear();
+    this.#options.admission.release();
+    this.#options.onClosed(this.#status);
+  }
+
+  /** A bug of ours ends this session and no other. */
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#crash(error);
+    }
+  }
+
+  #crash(cause: unknown): void {
+    this.#options.onBug(cause);
+    const error = GatewayError.from(cause);
+    this.#status = error.code;
+    const stream = this.#ending?.stream ?? this.#stream;
+    this.#dropEnding();
+    this.#stream = undefined;
+    stream?.end(error);
+    this.#close();
+  }
+
+  #wakeInput(): void {
+    if (this.#inputWaiters.length === 0 || (this.inputBlocked && !this.#closed)) return;
+    const waiters = this.#inputWaiters;
+    this.#inputWaiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  #arm(): void {
+    if (this.#closed) return;
+    const atMs = this.#core.nextDeadline();
+    // A timer that fires too early costs one look; moving it at every event would cost more.
+    if (atMs === undefined || atMs >= this.#timerAtMs) return;
+    clearTimeout(this.#timer);
+    this.#timerAtMs = atMs;
+    const delayMs = Math.ceil(Math.min(Math.max(atMs - this.#options.clock(), 0), MAX_TIMER_MS));
+    this.#timer = setTimeout(() => {
+      this.#timerAtMs = Number.POSITIVE_INFINITY;
+      this.feed({ kind: 'time' });
+    }, delayMs);
+  }
+}

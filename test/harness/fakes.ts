@@ -1,0 +1,118 @@
+import type {
+  AccessControl,
+  CallerFacts,
+  Principal,
+  SessionLease,
+  TurnAdmission,
+} from '../../src/access/types.ts';
+import type { Fact, TurnRecord, Usage } from '../../src/core/types.ts';
+import { GatewayError, type StatusCode } from '../../src/errors.ts';
+import type { SessionStart, SessionTelemetry, Telemetry } from '../../src/telemetry/types.ts';
+
+/** Lets everybody in as one tenant, and remembers what it was asked. Override a method to refuse. */
+export class OpenAccess implements AccessControl {
+  readonly callers: CallerFacts[] = [];
+  readonly admitted: TurnAdmission[] = [];
+  readonly settled: TurnRecord[] = [];
+  readonly late: Usage[] = [];
+  readonly owned: string[] = [];
+  abandoned = 0;
+  openSessions = 0;
+  openLanes = 0;
+  overloadError: GatewayError | undefined;
+  /** Throws to refuse. */
+  onTurn: (turn: TurnAdmission) => void = () => {};
+  onSession: () => void = () => {};
+
+  /** The tenant is whatever the bearer token says, so that tests can be two callers. */
+  async authenticate(caller: CallerFacts): Promise<Principal> {
+    this.callers.push(caller);
+    const name = caller.authorization?.replace(/^Bearer /, '') ?? 'anonymous';
+    if (name === 'wrong') throw new GatewayError('UNAUTHENTICATED', 'unknown credentials');
+    return { tenantId: name, subject: name };
+  }
+
+  admitSession(principal: Principal, request: { readonly upstream: string | undefined }): SessionLease {
+    this.onSession();
+    this.openSessions += 1;
+    let released = false;
+    return {
+      principal,
+      credential: undefined,
+      upstream: request.upstream,
+      renew: () => {},
+      captureContent: false,
+      admitTurn: (turn) => {
+        this.onTurn(turn);
+        this.admitted.push(turn);
+        return {
+          settle: (record) => void this.settled.push(record),
+          abandon: () => {
+            this.abandoned += 1;
+          },
+          lateUsage: (usage) => this.late.push(usage),
+        };
+      },
+      admitLane: () => {
+        this.openLanes += 1;
+      },
+      laneClosed: () => {
+        this.openLanes -= 1;
+      },
+      ownResponse: (id) => this.owned.push(id),
+      release: () => {
+        if (released) return;
+        released = true;
+        this.openSessions -= 1;
+      },
+    };
+  }
+
+  overload(): GatewayError | undefined {
+    return this.overloadError;
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** Remembers everything. */
+export class RecordedTelemetry implements Telemetry {
+  readonly sessions: { start: SessionStart; facts: Fact[]; end: StatusCode | 'OK' | undefined }[] = [];
+  readonly rpcs: { method: string; status: StatusCode | 'OK' }[] = [];
+  readonly streams: { sessionId: string; status: StatusCode | 'OK' | undefined }[] = [];
+  readonly resumes: string[] = [];
+  batches = 0;
+  events = 0;
+
+  session(start: SessionStart): SessionTelemetry {
+    const record: (typeof this.sessions)[number] = { start, facts: [], end: undefined };
+    this.sessions.push(record);
+    return {
+      fact: (fact) => record.facts.push(fact),
+      outgoing: () => undefined,
+      batch: (events) => {
+        this.batches += 1;
+        this.events += events;
+      },
+      resumed: (outcome) => this.resumes.push(outcome),
+      end: (status) => {
+        record.end = status;
+      },
+    };
+  }
+
+  streamOpened(sessionId: string): void {
+    this.streams.push({ sessionId, status: undefined });
+  }
+
+  streamClosed(sessionId: string, status: StatusCode | 'OK'): void {
+    const stream = this.streams.find((one) => one.sessionId === sessionId && one.status === undefined);
+    if (stream !== undefined) stream.status = status;
+  }
+
+  rpcEnded(method: string, status: StatusCode | 'OK'): void {
+    this.rpcs.push({ method, status });
+  }
+
+  async shutdown(): Promise<void> {}
+}
