@@ -1,0 +1,21 @@
+import { invalidField } from '../errors.ts';
+
+interface Duration {
+  readonly seconds: number;
+  readonly nanos: number;
+}
+
+/** google.protobuf.Duration from milliseconds, never negative. */
+export function durationOf(ms: number): Duration {
+  const seconds = Math.floor(Math.max(0, ms) / 1000);
+  return { seconds, nanos: Math.round(Math.max(0, ms) - seconds * 1000) * 1_000_000 };
+}
+
+/** Milliseconds of a decoded time limit; undefined if it is not set. */
+export function timeLimitMs(value: unknown, path: string): number | undefined {
+  if (value === undefined || value === null) return undefined;
+  const { seconds = 0, nanos = 0 } = value as { readonly seconds?: unknown; readonly nanos?: unknown };
+  const ms = Number(seconds) * 1000 + Number(nanos) / 1e6;
+  if (Number.isSafeInteger(Math.ceil(ms)) && ms > 0) return ms;
+  throw invalidField(path, `${ms} ms`, 'more than nothing');
+}

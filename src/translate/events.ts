@@ -1,0 +1,221 @@
+/** Session events → bytes of the API, straight from the upstream's bytes. */
+import type { SessionEvent, TurnFailed, UpstreamFrame } from '../core/types.ts';
+import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
+import { type Api, loadApi } from './api.ts';
+import { durationOf } from './duration.ts';
+import type { EventFormat } from './messages.ts';
+import { Output } from './output.ts';
+import { Reader } from './reader.ts';
+import type { Plan } from './schema.ts';
+
+/** Field numbers of the envelope, which never change. */
+const SEQ_TAG = 1 << 3;
+const LANE_TAG = (2 << 3) | 2;
+const TURN_TAG = (3 << 3) | 2;
+const OUTCOME_TAG = 5 << 3;
+const JSON_TAG = (6 << 3) | 2;
+const EVENT_TAG = (1 << 3) | 2;
+const EVENTS_TAG = (2 << 3) | 2;
+const RESPONSE_TAG = (1 << 3) | 2;
+const COMPACT_JSON_TAG = (2 << 3) | 2;
+
+const OUTCOME = { COMPLETED: 1, INCOMPLETE: 2, FAILED: 3, CANCELLED: 4, DEADLINE_EXCEEDED: 5 } as const;
+const VERDICT = { SAFE: 1, UNSAFE: 2, UNKNOWN: 3 } as const;
+export const PHASE = { NOT_SENT: 1, SENT: 2, CREATED: 3, OUTPUT_STARTED: 4 } as const;
+
+/** Event.type and Event.lane_id say these; a payload does not repeat them. */
+const CARRIED = ['type', 'stream_id'];
+
+interface Arm {
+  readonly plan: Plan;
+  readonly since: number;
+  /** The payload field's tag. */
+  readonly tag: number;
+  /** Event.type, tag and length included. */
+  readonly typeField: Uint8Array;
+}
+
+export class EventEncoder {
+  readonly #api: Api;
+  readonly #arms = new Map<string, Arm>();
+  readonly #failedTag: number;
+  readonly #noticeTag: number;
+  readonly #out = new Output();
+  readonly #reader = new Reader(this.#out);
+
+  constructor(api: Api = loadApi()) {
+    this.#api = api;
+    const event = api.type('Event');
+    for (const slot of api.plan('Event').slots) {
+      for (const field of slot.fields) {
+        for (const kind of field.kinds) {
+          const { resolvedType } = event.fields[field.name]?.resolve() ?? {};
+          const plan = api.plan(resolvedType?.name ?? '', CARRIED);
+          this.#arms.set(kind, { plan, since: field.since, tag: field.tag, typeField: typeFieldOf(kind) });
+        }
+      }
+    }
+    this.#failedTag = ((event.fields['turn_failed']?.id ?? 0) << 3) | 2;
+    this.#noticeTag = ((event.fields['notice']?.id ?? 0) << 3) | 2;
+  }
+
+  /** One `Event`. Never throws: what cannot be typed goes as the upstream's exact JSON. */
+  event(event: SessionEvent, format: EventFormat): Uint8Array {
+    const from = this.#out.at;
+    this.#event(event, format);
+    return this.#out.take(from);
+  }
+
+  /** A `ConnectResponse` with the batch. */
+  connectResponse(events: readonly SessionEvent[], format: EventFormat): Uint8Array {
+    const out = this.#out;
+    const from = out.at;
+    const guess = sizeOf(events);
+    out.reserve(5);
+    out.varint(EVENTS_TAG);
+    const mark = out.open(guess);
+    this.#events(events, format);
+    out.close(mark, guess);
+    return out.take(from);
+  }
+
+  /** A `CreateResponseResponse` with the batch. */
+  createResponseResponse(events: readonly SessionEvent[], format: EventFormat): Uint8Array {
+    const from = this.#out.at;
+    this.#events(events, format);
+    return this.#out.take(from);
+  }
+
+  /** A `CompactResponseResponse` from the upstream's JSON. */
+  compactResponseResponse(json: Uint8Array, format: EventFormat): Uint8Array {
+    const out = this.#out;
+    const from = out.at;
+    const typed =
+      format.payload !== 'json' &&
+      this.#typed(RESPONSE_TAG, this.#api.plan('CompactedResponse'), json, format);
+    if (!typed || format.payload === 'both') this.#json(COMPACT_JSON_TAG, json);
+    return out.take(from);
+  }
+
+  #events(events: readonly SessionEvent[], format: EventFormat): void {
+    const out = this.#out;
+    for (const event of events) {
+      out.reserve(5);
+      out.varint(EVENT_TAG);
+      const mark = out.open(event.byteLength);
+      this.#event(event, format);
+      out.close(mark, event.byteLength);
+    }
+  }
+
+  #event(event: SessionEvent, format: EventFormat): void {
+    const out = this.#out;
+    const arm = this.#arms.get(event.type);
+    out.reserve(16);
+    out.varint(SEQ_TAG);
+    out.varint64(event.seq);
+    this.#text(LANE_TAG, event.laneId);
+    this.#text(TURN_TAG, event.turnId);
+    const typeField = arm?.typeField ?? typeFieldOf(event.type);
+    out.raw(typeField, 0, typeField.length);
+    if (event.outcome !== undefined) {
+      out.reserve(2);
+      out.varint(OUTCOME_TAG);
+      out.varint(OUTCOME[event.outcome]);
+    }
+    if (event.turnFailed !== undefined)
+      this.#message(this.#failedTag, 'TurnFailed', failedOf(event.turnFailed));
+    else if (event.notice !== undefined) this.#message(this.#noticeTag, 'Notice', noticeOf(event.notice));
+    if (event.frame !== undefined)
+      this.#frame(event.frame, event.turnFailed === undefined ? arm : undefined, format);
+  }
+
+  #frame(frame: UpstreamFrame, arm: Arm | undefined, format: EventFormat): void {
+    const known = arm !== undefined && format.payload !== 'json' && arm.since <= this.#revision(format);
+    const lossless = known && this.#typed(arm.tag, arm.plan, frame.bytes, format);
+    if (!lossless || format.payload === 'both') this.#json(JSON_TAG, frame.bytes);
+  }
+
+  /** Whether the message says all that the JSON says; if it cannot be trusted, nothing is written. */
+  #typed(tag: number, plan: Plan, json: Uint8Array, format: EventFormat): boolean {
+    const out = this.#out;
+    const before = out.at;
+    try {
+      out.reserve(5);
+      out.varint(tag);
+      const mark = out.open(json.length);
+      const read = this.#reader.read(plan, bufferOf(json), this.#revision(format));
+      out.close(mark, json.length);
+      if (read && !this.#reader.ambiguous) return this.#reader.lossless;
+    } catch {
+      // Malformed JSON, from whoever made the frame: it is passed on as it came.
+    }
+    out.at = before;
+    return false;
+  }
+
+  #revision(format: EventFormat): number {
+    return format.schemaRevision === 0 ? this.#api.schemaRevision : format.schemaRevision;
+  }
+
+  #text(tag: number, text: string): void {
+    if (text === '') return;
+    this.#out.reserve(5);
+    this.#out.varint(tag);
+    this.#out.text(text);
+  }
+
+  #json(tag: number, bytes: Uint8Array): void {
+    this.#out.reserve(5);
+    this.#out.varint(tag);
+    this.#out.chunk(bytes, 0, bytes.length);
+  }
+
+  #message(tag: number, name: string, value: Readonly<Record<string, unknown>>): void {
+    this.#json(tag, this.#api.type(name).encode(value).finish());
+  }
+}
+
+function sizeOf(events: readonly SessionEvent[]): number {
+  let size = 0;
+  for (const event of events) size += event.byteLength;
+  return size;
+}
+
+function typeFieldOf(type: string): Uint8Array {
+  const out = new Output();
+  out.varint((4 << 3) | 2);
+  out.text(type);
+  return out.take(0);
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function failedOf(failed: TurnFailed): Readonly<Record<string, unknown>> {
+  const { error } = failed;
+  return {
+    code: STATUS_NUMBER[error.code],
+    reason: error.reason,
+    message: error.message,
+    replay: VERDICT[failed.replay],
+    phase: PHASE[failed.phase],
+    retry_after: error.retryAfterMs === undefined ? undefined : durationOf(error.retryAfterMs),
+    upstream_error: upstreamOf(error),
+    metadata: error.metadata,
+  };
+}
+
+function upstreamOf({ upstream }: GatewayError): Readonly<Record<string, unknown>> | undefined {
+  return upstream && { ...upstream };
+}
+
+function noticeOf(notice: NonNullable<SessionEvent['notice']>): Readonly<Record<string, unknown>> {
+  return {
+    kind: notice.kind,
+    reason: notice.reason,
+    replayed_bytes: notice.replayedBytes,
+    elapsed: durationOf(notice.elapsedMs),
+  };
+}

@@ -1,0 +1,13 @@
+export { type Api, loadApi } from './api.ts';
+export { createBodyToUpstream } from './create.ts';
+export type {
+  ActiveTurn,
+  ClientMessage,
+  CompactRequest,
+  CreateResponseRequest,
+  EventFormat,
+  OpenedFacts,
+  OpenRequest,
+} from './messages.ts';
+export { frameFromBytes, type Peek, peekFrame } from './peek.ts';
+export { createWire, type Wire } from './wire.ts';

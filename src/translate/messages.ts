@@ -1,0 +1,68 @@
+/** What the API's messages are to the rest of the gateway. Empty strings of the wire are undefined here. */
+import type { Input, SessionLimits, StartTurn, TurnPhase } from '../core/types.ts';
+import type { GatewayError } from '../errors.ts';
+
+/** In which form a client wants its events. */
+export interface EventFormat {
+  readonly payload: 'typed' | 'json' | 'both';
+  /** What the client was built with; 0 is the gateway's own. */
+  readonly schemaRevision: number;
+}
+
+export interface OpenRequest {
+  readonly format: EventFormat;
+  readonly resume: { readonly token: string; readonly lastSeq: number } | undefined;
+  readonly upstream: string | undefined;
+  /** For turns that name none. */
+  readonly model: string | undefined;
+  readonly recovery: boolean;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly clientName: string | undefined;
+  readonly clientVersion: string | undefined;
+}
+
+/** One message of the client. `refused`: the request is wrong, the session is not. */
+export type ClientMessage =
+  | { readonly kind: 'open'; readonly open: OpenRequest }
+  | { readonly kind: 'startTurn'; readonly turn: StartTurn }
+  | { readonly kind: 'input'; readonly input: Input }
+  | {
+      readonly kind: 'refused';
+      readonly laneId: string;
+      readonly turnId: string;
+      readonly error: GatewayError;
+    };
+
+export interface OpenedFacts {
+  readonly sessionId: string;
+  readonly resumeToken: string;
+  readonly resumeOutcome: 'NEW' | 'RESUMED' | 'PARTIAL' | 'GONE';
+  readonly oldestSeq: number;
+  readonly nextSeq: number;
+  readonly maxMessageBytes: number;
+  readonly maxTurnsInFlight: number;
+  readonly limits: SessionLimits;
+  readonly activeTurns: readonly ActiveTurn[];
+}
+
+export interface ActiveTurn {
+  readonly laneId: string;
+  readonly turnId: string;
+  readonly phase: TurnPhase;
+}
+
+export interface CreateResponseRequest {
+  readonly format: EventFormat;
+  readonly upstream: string | undefined;
+  readonly turn: StartTurn;
+}
+
+export interface CompactRequest {
+  readonly format: EventFormat;
+  readonly upstream: string | undefined;
+  readonly model: string | undefined;
+  /** What goes to `/responses/compact`. */
+  readonly body: string;
+  readonly previousResponseId: string | undefined;
+  readonly timeoutMs: number | undefined;
+}

@@ -1,0 +1,113 @@
+/** A growing buffer of protobuf bytes. Nested lengths are reserved by guess and shifted into place. */
+const FIRST_BYTES = 64 * 1024;
+
+export class Output {
+  bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES);
+  at = 0;
+
+  reserve(count: number): void {
+    if (this.at + count > this.bytes.length) this.#grow(count);
+  }
+
+  #grow(count: number): void {
+    const larger = Buffer.allocUnsafe(Math.max(this.bytes.length * 2, this.at + count));
+    this.bytes.copy(larger, 0, 0, this.at);
+    this.bytes = larger;
+  }
+
+  /** A varint of at most 32 bits. Reserve before. */
+  varint(value: number): void {
+    let rest = value >>> 0;
+    while (rest > 0x7f) {
+      this.bytes[this.at++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
+    }
+    this.bytes[this.at++] = rest;
+  }
+
+  /** A safe integer as a 64-bit varint; negative ones take ten bytes. Reserve before. */
+  varint64(value: number): void {
+    if (value >= 0 && value <= 0xffffffff) this.varint(value);
+    else this.varintBig(BigInt(value));
+  }
+
+  varintBig(value: bigint): void {
+    let rest = BigInt.asUintN(64, value);
+    while (rest > 0x7fn) {
+      this.bytes[this.at++] = Number(rest & 0x7fn) | 0x80;
+      rest >>= 7n;
+    }
+    this.bytes[this.at++] = Number(rest);
+  }
+
+  double(value: number): void {
+    this.reserve(8);
+    this.bytes.writeDoubleLE(value, this.at);
+    this.at += 8;
+  }
+
+  /** Copies src[start, end) behind its length. */
+  chunk(src: Uint8Array, start: number, end: number): void {
+    this.reserve(end - start + 5);
+    this.varint(end - start);
+    this.raw(src, start, end);
+  }
+
+  raw(src: Uint8Array, start: number, end: number): void {
+    this.reserve(end - start);
+    if (end - start > 32) this.bytes.set(src.subarray(start, end), this.at);
+    else for (let i = start, to = this.at; i < end; ) this.bytes[to++] = src[i++] as number;
+    this.at += end - start;
+  }
+
+  /** A string of the gateway's own, behind its length. */
+  text(value: string): void {
+    const length = value.length;
+    this.reserve(length * 3 + 5);
+    const mark = this.open(length);
+    for (let i = 0; i < length; i++) {
+      const c = value.charCodeAt(i);
+      if (c > 0x7f) {
+        this.at = mark + this.bytes.write(value, mark);
+        break;
+      }
+      this.bytes[this.at++] = c;
+    }
+    this.close(mark, length);
+  }
+
+  /** Leaves room for a length of about `guess`; what follows is measured by `close` with the same guess. */
+  open(guess: number): number {
+    this.reserve(5);
+    this.at += sizeOfVarint(guess);
+    return this.at;
+  }
+
+  close(mark: number, guess: number): void {
+    const length = this.at - mark;
+    const reserved = sizeOfVarint(guess);
+    const needed = sizeOfVarint(length);
+    if (needed !== reserved) {
+      this.reserve(5);
+      this.bytes.copyWithin(mark - reserved + needed, mark, this.at);
+    }
+    this.at = mark - reserved;
+    this.varint(length);
+    this.at += length;
+  }
+
+  /** What was written since `from`, as bytes of their own; the output is then empty from there on. */
+  take(from: number): Uint8Array {
+    const taken = this.bytes.subarray(from, this.at);
+    this.at = from;
+    if (this.bytes.length <= FIRST_BYTES) return new Uint8Array(taken);
+    // One large event must not keep the buffer large.
+    this.bytes = Buffer.allocUnsafe(FIRST_BYTES);
+    this.at = 0;
+    return taken;
+  }
+}
+
+export function sizeOfVarint(value: number): number {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : value < 0x10000000 ? 4 : 5;
+}

@@ -1,0 +1,93 @@
+/** A first look at an upstream frame: is it JSON, which event, which lane. Nothing is built but two strings. */
+import { isUtf8 } from 'node:buffer';
+import type { UpstreamFrame } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+import { BACKSLASH, isJson, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
+
+/** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
+export interface Peek {
+  readonly type: string | undefined;
+  readonly streamId: string | undefined;
+}
+
+/** Far above any real frame; keeps a hostile one from costing memory out of proportion. */
+const MAX_FRAME_DEPTH = 100_000;
+
+/** Undefined unless the frame is one JSON object in UTF-8. */
+export function peekFrame(bytes: Buffer): Peek | undefined {
+  if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE || !isUtf8(bytes)) return undefined;
+  let type: string | undefined;
+  let streamId: string | undefined;
+  let sure = true;
+  const ok = isJson(bytes, MAX_FRAME_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
+    if (isKey(TYPE, bytes, keyStart, keyEnd)) type = TYPES.read(bytes, valueStart, valueEnd);
+    else if (isKey(STREAM_ID, bytes, keyStart, keyEnd)) streamId = LANES.read(bytes, valueStart, valueEnd);
+    else if (sure && bytes.subarray(keyStart, keyEnd).includes(BACKSLASH)) sure = false;
+  });
+  if (!ok) return undefined;
+  return sure ? { type, streamId } : peekSlowly(bytes);
+}
+
+/** The frame of a link. Throws UPSTREAM_PROTOCOL on anything but a JSON object with a string `type`. */
+export function frameFromBytes(bytes: Buffer): UpstreamFrame {
+  const peek = peekFrame(bytes);
+  if (peek?.type === undefined) {
+    const found = peek === undefined ? 'no JSON object' : 'no type';
+    throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
+  }
+  return new Frame(peek.type, peek.streamId, bytes);
+}
+
+class Frame implements UpstreamFrame {
+  readonly type: string;
+  readonly streamId: string | undefined;
+  readonly bytes: Buffer;
+  #json: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(type: string, streamId: string | undefined, bytes: Buffer) {
+    this.type = type;
+    this.streamId = streamId;
+    this.bytes = bytes;
+  }
+
+  json(): Readonly<Record<string, unknown>> {
+    this.#json ??= JSON.parse(this.bytes.toString('utf8')) as Readonly<Record<string, unknown>>;
+    return this.#json;
+  }
+}
+
+/** Frames in a row mostly repeat these strings; then they cost a comparison and no allocation. */
+class LastString {
+  #bytes: Uint8Array = new Uint8Array(0);
+  #text = '';
+
+  /** Undefined if the value is no string. */
+  read(src: Buffer, start: number, end: number): string | undefined {
+    if (src[start] !== QUOTE) return undefined;
+    if (isKey(this.#bytes, src, start, end)) return this.#text;
+    this.#bytes = new Uint8Array(src.subarray(start, end));
+    this.#text = JSON.parse(src.toString('utf8', start, end)) as string;
+    return this.#text;
+  }
+}
+
+const TYPE = Buffer.from('type');
+const STREAM_ID = Buffer.from('stream_id');
+const TYPES = new LastString();
+const LANES = new LastString();
+
+function isKey(key: Uint8Array, src: Uint8Array, start: number, end: number): boolean {
+  if (key.length !== end - start) return false;
+  for (let i = 0; i < key.length; i++) if (key[i] !== src[start + i]) return false;
+  return true;
+}
+
+/** For keys with escapes, which may spell `type` in other letters. */
+function peekSlowly(bytes: Buffer): Peek {
+  const value = JSON.parse(bytes.toString('utf8')) as Readonly<Record<string, unknown>>;
+  const own = (key: string) => {
+    const found = Object.hasOwn(value, key) ? value[key] : undefined;
+    return typeof found === 'string' ? found : undefined;
+  };
+  return { type: own('type'), streamId: own('stream_id') };
+}

@@ -1,0 +1,208 @@
+/** Decoded messages → upstream JSON. What cannot be said upstream is refused, with the path of the field. */
+import { isUtf8 } from 'node:buffer';
+import { GatewayError, invalidField } from '../errors.ts';
+import { isJson, OPEN_BRACE, skipSpace } from './scan.ts';
+import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
+
+/** A message as protobufjs decodes it: its own properties are the fields that were on the wire. */
+export type Message = Readonly<Record<string, unknown>>;
+
+/** Deeper pass-through JSON is refused: no API needs it, and parsers behind us may not stand it. */
+const MAX_JSON_DEPTH = 256;
+
+export function objectOf(members: Iterable<readonly [string, string]>): string {
+  return `{${Array.from(members, ([key, json]) => `${JSON.stringify(key)}:${json}`).join(',')}}`;
+}
+
+export class Writer {
+  readonly #checksBounds: boolean;
+
+  /** `checksBounds`: hold values to what the upstream accepts; for what clients send. */
+  constructor(checksBounds: boolean) {
+    this.#checksBounds = checksBounds;
+  }
+
+  /** The members of the object that the message stands for, as raw JSON, in the order of the fields. */
+  members(plan: Plan, message: Message, path: string): [string, string][] {
+    const members: [string, string][] = [];
+    for (const slot of plan.slots) {
+      const json = this.#slot(slot, message, path);
+      if (json !== undefined) members.push([slot.key, json]);
+    }
+    return members;
+  }
+
+  /** The value of one field that is set. */
+  field(field: Field, value: unknown, path: string): string {
+    if (this.#checksBounds) checkBounds(field, value, path);
+    if (field.shape === 'list') return `[${this.list(field, value, path).join(',')}]`;
+    if (field.shape === 'map') {
+      const [entry] = field.element().fields;
+      if (entry === undefined) throw new Error(`${field.name} has no entries`);
+      const entries = Object.entries(value as Message);
+      return objectOf(entries.map(([key, item]) => [key, this.field(entry, item, `${path}["${key}"]`)]));
+    }
+    if (field.isMessage) return this.#message(field, value as Message, path);
+    if (field.raw) return rawJson(value, path);
+    if (field.scalar === 'string') return JSON.stringify(value);
+    if (field.scalar === 'double' && !Number.isFinite(value)) {
+      throw invalidField(path, String(value), 'a finite number');
+    }
+    return String(value);
+  }
+
+  /** The entries of a list field, as raw JSON each. */
+  list(field: Field, value: unknown, path: string): string[] {
+    const [entry] = field.element().fields;
+    if (entry === undefined) throw new Error(`${field.name} has no entries`);
+    return (value as readonly unknown[]).map((item, index) => this.field(entry, item, `${path}[${index}]`));
+  }
+
+  /** An arm of a union: the object, and which one it is. */
+  arm(field: Field, discriminator: string, message: Message, path: string): string {
+    const members = this.members(field.message(), message, path);
+    const [kind = ''] = field.kinds;
+    const own = members.find(([key]) => key === discriminator);
+    if (own === undefined) members.unshift([discriminator, JSON.stringify(kind)]);
+    else if (own[1] === '""') own[1] = JSON.stringify(kind);
+    else if (!field.kinds.some((known) => JSON.stringify(known) === own[1])) {
+      throw invalidField(`${path}.${discriminator}`, own[1], field.kinds.join(', '));
+    }
+    return objectOf(members);
+  }
+
+  #message(field: Field, message: Message, path: string): string {
+    const { inline } = field.message();
+    if (inline === undefined) return objectOf(this.members(field.message(), message, path));
+    const json = this.#slot(inline, message, path);
+    if (json !== undefined) return json;
+    throw invalidField(path, 'nothing set', `one of ${inline.fields.map((arm) => arm.name).join(', ')}`);
+  }
+
+  /** Whichever field of the slot is set; undefined if none is and that can be said. */
+  #slot(slot: Slot, message: Message, path: string): string | undefined {
+    const [field, second] = slot.fields.filter((candidate) => isSet(candidate, slot, message));
+    if (field === undefined) {
+      const implicit = slot.fields.find((candidate) => !maySayAbsent(candidate));
+      return implicit && this.field(implicit, zeroOf(implicit), `${path}.${implicit.name}`);
+    }
+    if (second !== undefined)
+      throw invalidField(path, `both ${field.name} and ${second.name}`, 'one of them');
+    const value = message[field.name];
+    const at = `${path}.${field.name}`;
+    if (slot.discriminator === '') return this.field(field, value, at);
+    if (field.kinds.length > 0) return this.arm(field, slot.discriminator, value as Message, at);
+    const json = this.field(field, value, at);
+    if (field.raw && slot.scalars === 0 && !isObject(json)) {
+      throw invalidJson(at, 'a JSON value that is no object', 'one JSON object');
+    }
+    return json;
+  }
+}
+
+function isSet(field: Field, slot: Slot, message: Message): boolean {
+  if (!Object.hasOwn(message, field.name)) return false;
+  const value = message[field.name];
+  if (value === null || value === undefined) return false;
+  if (field.shape === 'list') return (value as readonly unknown[]).length > 0;
+  if (field.shape === 'map') return Object.keys(value).length > 0;
+  return !field.raw || slot.discriminator !== '' || (value as Uint8Array).length > 0;
+}
+
+function zeroOf(field: Field): unknown {
+  if (field.shape === 'list') return [];
+  if (field.shape === 'map') return {};
+  return field.scalar === 'string' ? '' : field.scalar === 'bool' ? false : 0;
+}
+
+function isObject(json: string): boolean {
+  return json.trimStart().startsWith('{');
+}
+
+/** Pass-through JSON, untouched. */
+function rawJson(value: unknown, path: string): string {
+  const bytes = value as Uint8Array;
+  if (!isUtf8(bytes)) throw invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
+  if (!isJson(bytes, MAX_JSON_DEPTH)) {
+    throw invalidJson(path, 'malformed JSON', `one JSON value, nested at most ${MAX_JSON_DEPTH} deep`);
+  }
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+}
+
+/** The members of one JSON object, untouched; a key that comes twice is refused. */
+export function rawMembers(value: Uint8Array, path: string): Map<string, string> {
+  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  rawJson(bytes, path);
+  if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
+  const members = new Map<string, string>();
+  isJson(bytes, MAX_JSON_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
+    const key = JSON.parse(bytes.toString('utf8', keyStart - 1, keyEnd + 1)) as string;
+    if (members.has(key)) throw invalidJson(`${path}.${key}`, 'the key twice', 'each key once');
+    members.set(key, bytes.toString('utf8', valueStart, valueEnd));
+  });
+  return members;
+}
+
+export function invalidJson(field: string, found: string, allowed: string): GatewayError {
+  return new GatewayError('INVALID_JSON', `${field}: found ${found}; allowed: ${allowed}`, {
+    metadata: { field },
+  });
+}
+
+function checkBounds(field: Field, value: unknown, path: string): void {
+  if (field.base64 && !isBase64(value as string))
+    throw invalidField(path, 'no base64', 'base64, or a data: URL of it');
+  const { bounds } = field;
+  if (bounds === undefined) return;
+  const [size, unit] = sizeOf(field, value);
+  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = bounds;
+  if (!(size >= min && size <= max)) throw invalidField(path, `${size}${unit}`, `${range(min, max)}${unit}`);
+  if (field.shape !== 'map') return;
+  for (const [key, item] of Object.entries(value as Message)) {
+    const {
+      max_key_length: keyMax = Number.POSITIVE_INFINITY,
+      max_value_length: valueMax = Number.POSITIVE_INFINITY,
+    } = bounds;
+    if (lengthOf(key) > keyMax)
+      throw invalidField(path, `a key of ${lengthOf(key)} characters`, `at most ${keyMax}`);
+    if (typeof item === 'string' && lengthOf(item) > valueMax) {
+      throw invalidField(`${path}["${key}"]`, `${lengthOf(item)} characters`, `at most ${valueMax}`);
+    }
+  }
+}
+
+/** Alone or as a data: URL. A loop, because a regular expression runs out of stack on tens of megabytes. */
+function isBase64(text: string): boolean {
+  const start = text.startsWith('data:') ? text.indexOf(',') + 1 : 0;
+  if (start > 0 && !text.slice(0, start).endsWith(';base64,')) return false;
+  let end = text.length;
+  while (end > start && end > text.length - 2 && text.charCodeAt(end - 1) === 0x3d) end--;
+  if ((text.length - start) % 4 !== 0) return false;
+  for (let i = start; i < end; i++) {
+    const c = text.charCodeAt(i);
+    const letter = (c | 0x20) >= 0x61 && (c | 0x20) <= 0x7a;
+    if (!letter && !(c >= 0x2f && c <= 0x39) && c !== 0x2b) return false;
+  }
+  return true;
+}
+
+function sizeOf(field: Field, value: unknown): readonly [number, string] {
+  if (field.shape === 'list') return [(value as readonly unknown[]).length, ' entries'];
+  if (field.shape === 'map') return [Object.keys(value as Message).length, ' entries'];
+  if (field.scalar === 'string') return [lengthOf(value as string), ' characters'];
+  return [Number(value), ''];
+}
+
+/** Characters as JSON Schema counts them: code points. */
+function lengthOf(text: string): number {
+  let length = text.length;
+  for (let i = 1; i < text.length; i++) {
+    if ((text.charCodeAt(i) & 0xfc00) === 0xdc00 && (text.charCodeAt(i - 1) & 0xfc00) === 0xd800) length--;
+  }
+  return length;
+}
+
+function range(min: number, max: number): string {
+  if (min === Number.NEGATIVE_INFINITY) return `at most ${max}`;
+  return max === Number.POSITIVE_INFINITY ? `at least ${min}` : `${min} to ${max}`;
+}
