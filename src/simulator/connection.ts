@@ -7,17 +7,16 @@ import {
   connectionLimitReached,
   errorFrame,
   invalidRequest,
-  invalidStreamId,
   previousResponseNotFound,
-  streamLimitReached,
   toApiError,
 } from './errors.ts';
-import type { EventFault, FaultSite } from './faults.ts';
+import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
+import { type Lane, LaneTable, laneNameOf } from './lanes.ts';
 import { Liveness } from './liveness.ts';
 import { Pump } from './pump.ts';
-import { parseCreate, unsupportedParameter } from './request.ts';
+import { parseCreate } from './request.ts';
 import {
   type EndedResponse,
   judgeSteer,
@@ -37,15 +36,6 @@ import {
   type TurnStart,
   type World,
 } from './turn.ts';
-
-/** A lane: at most one response running, and the most recent one remembered. Its name is never freed. */
-interface Lane {
-  readonly name: string;
-  run: Run | null;
-  cached: ResponseRecord | null;
-  /** Accepted steers whose target waits for tool outputs from the client. */
-  waiting: { targetId: string; ended: EndedResponse; steers: readonly Steer[] } | null;
-}
 
 /** A create that waits for its lane or for one of the 16 places; nothing is told to the client meanwhile. */
 interface Waiting {
@@ -68,10 +58,9 @@ export class Connection {
   readonly #onClosed: () => void;
   readonly #pump: Pump;
   readonly #liveness: Liveness;
-  readonly #lanes = new Map<string, Lane>();
+  readonly #lanes = new LaneTable();
   readonly #active = new Map<string, Run>();
   readonly #ended = new Map<string, EndedResponse>();
-  readonly #prefixes = new Map<string, number>();
   #queue: Waiting[] = [];
   #requests = 0;
   #state: 'open' | 'draining' | 'closing' | 'closed' = 'open';
@@ -101,9 +90,16 @@ export class Connection {
         settings: () => this.#world.settings,
         strike: (run, fault) => this.#strike(run, fault),
         ended: (run) => this.#finish(run),
+        crashed: (run, error) => {
+          const lane = this.#lanes.get(run.lane);
+          if (lane !== undefined) this.#failRun(lane, run, toApiError(error), attribution('own', run.lane));
+        },
       },
     );
-    this.#liveness = new Liveness(fields.socket, fields.world.settings.switches, () => this.#reachAgeLimit());
+    this.#liveness = new Liveness(fields.socket, fields.world.settings.switches, {
+      aged: () => this.#reachAgeLimit(),
+      expired: (code, reason) => this.close(code, reason),
+    });
     this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
     this.#socket.on('close', () => this.#close());
     // `ws` closes with the right code by itself (1009, 1007, 1002); an unheard 'error' would end the process.
@@ -177,26 +173,22 @@ export class Connection {
 
   #create(frame: JsonObject, bytes: number): void {
     const { switches } = this.#world.settings;
-    const name = this.#laneName(frame);
-    if (name === null) return;
-    const known = this.#lanes.get(name);
-    if (known === undefined && name !== '') {
-      const named = this.#lanes.size - (this.#lanes.has('') ? 1 : 0);
-      if (named >= switches.maxLanes) {
-        this.#refuse(streamLimitReached(switches.maxLanes), name);
+    const name = laneNameOf(frame.stream_id, switches);
+    if (typeof name !== 'string') throw name;
+    const limit = this.#lanes.limitError(name, switches.maxLanes);
+    if (limit !== null) {
+      this.#refuse(limit, name);
+      return;
+    }
+    if (this.#lanes.get(name) === undefined && !switches.rejectedCreateUsesLaneName) {
+      try {
+        parseCreate(frame, { transport: 'ws', unknownFields: switches.unknownFields });
+      } catch (error) {
+        this.#refuse(toApiError(error), name);
         return;
       }
-      if (!switches.rejectedCreateUsesLaneName) {
-        try {
-          parseCreate(frame, { transport: 'ws', unknownFields: switches.unknownFields });
-        } catch (error) {
-          this.#refuse(toApiError(error), name);
-          return;
-        }
-      }
     }
-    const lane = known ?? { name, run: null, cached: null, waiting: null };
-    this.#lanes.set(name, lane);
+    const lane = this.#lanes.open(name);
     if (this.#queue.length >= switches.maxQueued && !this.#canStart(lane)) {
       const error = new ApiError({
         status: 429,
@@ -219,20 +211,6 @@ export class Connection {
     const site = this.#site(name);
     this.#queue.push({ lane, frame, entry, site });
     this.#startWaiting();
-  }
-
-  /** The lane of a create, or null when an error has been sent. */
-  #laneName(frame: JsonObject): string | null {
-    const { switches } = this.#world.settings;
-    const given = frame.stream_id;
-    if (given === undefined || (given === null && switches.nullStreamId === 'default-lane')) return '';
-    if (!switches.lanes) {
-      this.#refuse(unsupportedParameter('stream_id'), undefined);
-      return null;
-    }
-    if (typeof given === 'string' && LANE_NAME.test(given)) return given;
-    this.#refuse(invalidStreamId(), undefined);
-    return null;
   }
 
   #canStart(lane: Lane): boolean {
@@ -292,8 +270,8 @@ export class Connection {
     const run = startTurn(this.#world, {
       ...fields,
       lane: lane.name,
-      parentIsCached: fields.parent !== null && this.#isCached(fields.parent.id),
-      prefixes: this.#prefixes,
+      parentIsCached: fields.parent !== null && this.#lanes.cached(fields.parent.id) !== undefined,
+      prefixes: this.#lanes.prefixes,
       keyTag: this.#keyTag,
     });
     lane.run = run;
@@ -310,24 +288,15 @@ export class Connection {
       this.#world.journal.counters.faultsApplied += 1;
       throw fault.codeless ? codelessPreviousResponseInvalid() : previousResponseNotFound(id);
     }
-    for (const lane of this.#lanes.values()) if (lane.cached?.id === id) return lane.cached;
+    const cached = this.#lanes.cached(id);
+    if (cached !== undefined) return cached;
     const stored = this.#world.settings.switches.hydrateStored ? this.#world.store.get(id) : undefined;
     if (stored === undefined || !stored.isUsable) throw previousResponseNotFound(id);
     return stored;
   }
 
-  #isCached(id: string): boolean {
-    for (const lane of this.#lanes.values()) if (lane.cached?.id === id) return true;
-    return false;
-  }
-
-  /** A failed same-lane continuation drops its parent from the cache; a failed fork keeps it. */
   #evict(lane: Lane, parentId: string | null): void {
-    const { evictOnError } = this.#world.settings.switches;
-    if (parentId === null || evictOnError === 'never') return;
-    for (const holder of evictOnError === 'any-lane' ? this.#lanes.values() : [lane]) {
-      if (holder.cached?.id === parentId) holder.cached = null;
-    }
+    this.#lanes.evict(lane, parentId, this.#world.settings.switches.evictOnError);
   }
 
   #finish(run: Run): void {
@@ -336,8 +305,7 @@ export class Connection {
     const record = finishTurn(this.#world, run);
     const ended = this.#release(lane, run, run.outcome.status === 'completed');
     if (record.isUsable) {
-      lane.cached = record;
-      this.#rememberPrefix(record);
+      this.#lanes.remember(lane, record);
     } else if (this.#world.settings.switches.failedResponseEvicts) {
       this.#evict(lane, run.parentId);
     }
@@ -359,12 +327,6 @@ export class Connection {
   #afterRelease(): void {
     if (this.#state === 'draining' && this.#active.size === 0) this.#endOfAge();
     else this.#startWaiting();
-  }
-
-  #rememberPrefix(record: ResponseRecord): void {
-    this.#prefixes.set(record.context.hash, record.context.tokens);
-    const oldest = this.#prefixes.keys().next().value;
-    if (this.#prefixes.size > MAX_PREFIXES && oldest !== undefined) this.#prefixes.delete(oldest);
   }
 
   #steer(frame: JsonObject): void {
@@ -463,7 +425,11 @@ export class Connection {
         this.close(fault.code, fault.reason);
         return false;
       case 'error':
-        this.#failRun(lane, run, fault);
+        this.#failRun(lane, run, new ApiError(fault), {
+          ...(fault.shape === undefined ? {} : { shape: fault.shape }),
+          ...attribution(fault.streamId, run.lane),
+        });
+        if (fault.thenClose !== undefined) this.close(fault.thenClose);
         return false;
       case 'failed':
         this.#send(
@@ -476,57 +442,29 @@ export class Connection {
         run.events += 1;
         this.#finish(run);
         return false;
-      case 'malformed':
-        this.#send('{"type":"response.output_text.delta","delta":"unfinis');
-        return true;
-      case 'binary':
-        this.#socket.send(Buffer.from('{"type":"response.output_text.delta"}'));
-        return true;
-      case 'unknown-event':
-        this.#send(
-          JSON.stringify({
-            ...fault.event,
-            ...(fault.streamId === 'own' && run.lane !== '' ? { stream_id: run.lane } : {}),
-          }),
-        );
-        return true;
-      case 'stray-lane':
-        this.#send(
-          `{"type":"response.output_text.delta","sequence_number":4,"stream_id":${JSON.stringify(fault.name)},"item_id":"msg_stray","output_index":0,"content_index":0,"delta":"stray","logprobs":[]}`,
-        );
-        return true;
-      case 'giant':
-        this.#send(
-          JSON.stringify({
-            type: 'response.giant',
-            ...(run.lane === '' ? {} : { stream_id: run.lane }),
-            padding: 'x'.repeat(fault.bytes),
-          }),
-        );
-        return true;
       case 'connection-limit':
         this.#endOfAge();
         return false;
       default:
+        if (fault.kind === 'binary') this.#socket.send(Buffer.from(oddFrame(fault, run.lane)));
+        else this.#send(oddFrame(fault, run.lane));
         return true;
     }
   }
 
   /** Ends a run by an error frame: a request-level failure, after which the lane goes on. */
-  #failRun(lane: Lane, run: Run, fault: Extract<EventFault, { kind: 'error' }>): void {
-    const error = new ApiError(fault);
+  #failRun(
+    lane: Lane,
+    run: Run,
+    error: ApiError,
+    style: { shape?: 'nested' | 'flat'; streamId?: string } = {},
+  ): void {
     const { switches } = this.#world.settings;
-    const streamId =
-      fault.streamId === 'own'
-        ? run.lane || undefined
-        : fault.streamId === 'none'
-          ? undefined
-          : fault.streamId.name;
     this.#send(
       errorFrame(error, {
-        shape: fault.shape ?? switches.errorShape,
+        shape: style.shape ?? switches.errorShape,
         headersPlace: switches.errorHeaders,
-        streamId,
+        streamId: style.streamId,
         sequenceNumber: run.events === 0 ? undefined : run.sequence++,
       }),
     );
@@ -534,8 +472,7 @@ export class Connection {
     const ended = this.#release(lane, run, false);
     this.#evict(lane, run.parentId);
     this.#failSteers(run.id, ended, run.steers, switches.failedTargetSteerCode);
-    if (fault.thenClose !== undefined) this.close(fault.thenClose);
-    else this.#afterRelease();
+    this.#afterRelease();
   }
 
   #refuse(error: ApiError, lane: string | undefined): void {
@@ -592,6 +529,11 @@ export class Connection {
   }
 }
 
+function attribution(streamId: 'own' | 'none' | { name: string }, lane: string): { streamId?: string } {
+  if (typeof streamId === 'object') return { streamId: streamId.name };
+  return streamId === 'none' || lane === '' ? {} : { streamId: lane };
+}
+
 function parseFrame(bytes: Buffer): JsonObject {
   let value: unknown;
   try {
@@ -603,10 +545,7 @@ function parseFrame(bytes: Buffer): JsonObject {
   throw invalidRequest('Each message must be a JSON object.', null, 'invalid_type');
 }
 
-const LANE_NAME = /^[A-Za-z0-9_.-]{1,256}$/;
 /** Late steers name recent responses; older ones are "not found", which is as true. */
 const MAX_ENDED = 256;
-/** A prompt cache that remembers everything would be a leak, and the real one forgets too. */
-const MAX_PREFIXES = 1024;
 /** For the text of a forced limit when no limit is set. */
 const DEFAULT_AGE_MS = 3_600_000;

@@ -2,6 +2,7 @@ import type { Item } from './context.ts';
 import { estimateTokens } from './context.ts';
 import type { JsonObject } from './json.ts';
 import type { Settings } from './options.ts';
+import { responseJson, usageJson } from './response-object.ts';
 import type { PlannedItem } from './script.ts';
 import { encryptReasoning, newId, type Outcome, type Run } from './turn.ts';
 
@@ -12,8 +13,7 @@ import { encryptReasoning, newId, type Outcome, type Run } from './turn.ts';
  */
 export function* responseEvents(run: Run, settings: () => Settings): Generator<string, void> {
   const { timing } = settings();
-  const settingsJson = settingsOf(run);
-  const head = (status: string): string => responseJson(run, settingsJson, status, '[]', null);
+  const head = (status: string): string => responseJson(run, status, '[]', null);
   yield event(run, 'response.created', `"response":${head('in_progress')}`);
   const uncached = Math.max(0, run.context.tokens - run.cachedTokens);
   const readMs = (uncached * timing.costPerInputTokenUs) / 1000;
@@ -29,22 +29,15 @@ export function* responseEvents(run: Run, settings: () => Settings): Generator<s
     yield '';
     return;
   }
-  yield terminal(run, settingsJson, outcome, settings());
+  yield terminalEvent(run, outcome, settings());
 }
 
 /** The terminal event for an outcome; also used when a fault ends a response early. */
 export function terminalEvent(run: Run, outcome: Outcome, settings: Settings): string {
-  return terminal(run, settingsOf(run), outcome, settings);
-}
-
-function terminal(run: Run, settingsJson: string, outcome: Outcome, settings: Settings): string {
-  const usage = usageOf(run, settings.switches.warmUpBilled);
-  const output = `[${run.outputJson.join(',')}]`;
-  run.finalJson = responseJson(run, settingsJson, outcome.status, output, outcome, usage);
+  const usage = usageJson(run, settings.switches.warmUpBilled);
+  run.finalJson = responseJson(run, outcome.status, `[${run.outputJson.join(',')}]`, outcome, usage);
   run.outcome = outcome;
-  const sent = run.sparse
-    ? responseJson(run, settingsJson, outcome.status, '[]', outcome, usage)
-    : run.finalJson;
+  const sent = run.sparse ? responseJson(run, outcome.status, '[]', outcome, usage) : run.finalJson;
   return event(run, `response.${outcome.status}`, `"response":${sent}`);
 }
 
@@ -358,69 +351,6 @@ function* generatedWords(count: number): Generator<string> {
 function words(text: string): string[] {
   return text.match(/\S+\s*|\s+/g) ?? [];
 }
-
-function usageOf(run: Run, warmUpBilled: boolean): string {
-  const input = run.request.generate || warmUpBilled ? run.context.tokens : 0;
-  const cached = Math.min(run.cachedTokens, input);
-  return JSON.stringify({
-    input_tokens: input,
-    input_tokens_details: { cached_tokens: cached, cache_write_tokens: 0 },
-    output_tokens: run.outputTokens,
-    output_tokens_details: { reasoning_tokens: run.reasoningTokens },
-    total_tokens: input + run.outputTokens,
-  });
-}
-
-function responseJson(
-  run: Run,
-  settingsJson: string,
-  status: string,
-  outputJson: string,
-  outcome: Outcome | null,
-  usage = 'null',
-): string {
-  const error = outcome?.status === 'failed' ? { code: outcome.code, message: outcome.message } : null;
-  const incomplete = outcome?.status === 'incomplete' ? { reason: outcome.reason } : null;
-  const completedAt = outcome?.status === 'completed' ? Math.floor(Date.now() / 1000) : null;
-  return (
-    `{"id":"${run.id}","object":"response","created_at":${run.createdAt},"status":"${status}",` +
-    `"completed_at":${completedAt},"error":${JSON.stringify(error)},"incomplete_details":${JSON.stringify(incomplete)},` +
-    `"output":${outputJson},"usage":${usage},${settingsJson}}`
-  );
-}
-
-/** The part of the Response object that echoes the request; the same in all events of a response. */
-function settingsOf(run: Run): string {
-  const { body } = run.request;
-  const given = (key: string, otherwise: unknown): unknown => body[key] ?? otherwise;
-  return JSON.stringify({
-    access_programs: given('access_programs', null),
-    background: false,
-    conversation: run.request.conversationId === null ? null : { id: run.request.conversationId },
-    instructions: given('instructions', null),
-    max_output_tokens: given('max_output_tokens', null),
-    max_tool_calls: given('max_tool_calls', null),
-    metadata: given('metadata', {}),
-    model: run.request.model,
-    parallel_tool_calls: given('parallel_tool_calls', true),
-    previous_response_id: run.parentId,
-    prompt_cache_key: given('prompt_cache_key', null),
-    reasoning: { effort: null, summary: null, ...Object(given('reasoning', {})) },
-    safety_identifier: given('safety_identifier', null),
-    service_tier: SERVICE_TIERS[String(given('service_tier', 'auto'))] ?? given('service_tier', 'default'),
-    store: run.request.store,
-    temperature: given('temperature', 1),
-    text: { format: { type: 'text' }, verbosity: 'medium', ...Object(given('text', {})) },
-    tool_choice: given('tool_choice', 'auto'),
-    tools: given('tools', []),
-    top_logprobs: given('top_logprobs', 0),
-    top_p: given('top_p', 1),
-    truncation: given('truncation', 'disabled'),
-    user: body.user ?? undefined,
-  }).slice(1, -1);
-}
-
-const SERVICE_TIERS: Readonly<Record<string, string>> = { auto: 'default', fast: 'priority' };
 
 /** Small enough that ordinary arguments come in several deltas. */
 const ARGUMENT_CHUNK = 24;

@@ -82,7 +82,12 @@ const eventFault = z.discriminatedUnion('kind', [
     name: z.string().default('no_such_lane'),
     ...scope,
   }),
-  z.strictObject({ kind: z.literal('giant'), atEvent: eventIndex.default(1), bytes: count, ...scope }),
+  z.strictObject({
+    kind: z.literal('giant'),
+    atEvent: eventIndex.default(1),
+    bytes: count.max(256 * 1024 * 1024),
+    ...scope,
+  }),
   z.strictObject({ kind: z.literal('hang'), atEvent: eventIndex.default(1), ...scope }),
   z.strictObject({ kind: z.literal('stall'), atEvent: eventIndex.default(1), ms: count, ...scope }),
   z.strictObject({
@@ -111,6 +116,35 @@ export type FaultInput = z.input<typeof FaultSchema>;
 export type HandshakeFault = z.output<typeof handshakeFault>;
 export type RequestFault = z.output<typeof requestFault>;
 export type EventFault = z.output<typeof eventFault>;
+
+/** What a fault slips in between two events; it is not part of any response. */
+export function oddFrame(fault: EventFault, lane: string): string {
+  const stream = lane === '' ? {} : { stream_id: lane };
+  const stray = {
+    type: 'response.output_text.delta',
+    sequence_number: 4,
+    item_id: 'msg_stray',
+    output_index: 0,
+  };
+  switch (fault.kind) {
+    case 'unknown-event':
+      return JSON.stringify({ ...fault.event, ...(fault.streamId === 'own' ? stream : {}) });
+    case 'stray-lane':
+      return JSON.stringify({
+        ...stray,
+        stream_id: fault.name,
+        content_index: 0,
+        delta: 'stray',
+        logprobs: [],
+      });
+    case 'giant':
+      return JSON.stringify({ type: 'response.giant', ...stream, padding: 'x'.repeat(fault.bytes) });
+    case 'binary':
+      return JSON.stringify({ ...stray, ...stream, content_index: 0, delta: 'binary', logprobs: [] });
+    default:
+      return '{"type":"response.output_text.delta","delta":"unfinis';
+  }
+}
 
 export interface FaultSite {
   transport: 'ws' | 'http';

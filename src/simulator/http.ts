@@ -12,7 +12,7 @@ import {
   responseNotFound,
   toApiError,
 } from './errors.ts';
-import type { EventFault, FaultSite } from './faults.ts';
+import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { Pump } from './pump.ts';
@@ -163,6 +163,7 @@ class HttpTurn {
         settings: () => world.settings,
         strike: (_run, fault) => this.#strike(fault),
         ended: () => this.#finish(),
+        crashed: (_run, error) => this.#fail(toApiError(error)),
       },
     );
   }
@@ -220,6 +221,20 @@ class HttpTurn {
     this.#pump.stop();
   }
 
+  #fail(error: ApiError): void {
+    this.#isOver = true;
+    abandonTurn(this.#world, this.#run, 'error', error.code);
+    if (this.#isStream) {
+      const { code, message, param } = error;
+      const json = { type: 'error', code, message, param, sequence_number: this.#run.sequence++ };
+      this.#writeEvent('error', JSON.stringify(json));
+      this.#flush();
+      this.#response.end();
+    } else {
+      sendError(this.#response, error);
+    }
+  }
+
   /** Faults as far as they mean something over HTTP; close codes do not. */
   #strike(fault: EventFault): boolean {
     this.#world.journal.counters.faultsApplied += 1;
@@ -232,17 +247,7 @@ class HttpTurn {
         this.#abort();
         return false;
       case 'error':
-        this.#isOver = true;
-        abandonTurn(this.#world, this.#run, 'error', fault.code);
-        if (this.#isStream) {
-          const { code, message, param = null } = fault;
-          const json = { type: 'error', code, message, param, sequence_number: this.#run.sequence++ };
-          this.#writeEvent('error', JSON.stringify(json));
-          this.#flush();
-          this.#response.end();
-        } else {
-          sendError(this.#response, new ApiError(fault));
-        }
+        this.#fail(new ApiError(fault));
         return false;
       case 'failed': {
         const outcome = { status: 'failed', code: fault.code, message: fault.message } as const;
@@ -251,18 +256,10 @@ class HttpTurn {
         return false;
       }
       case 'malformed':
-        if (this.#isStream)
-          this.#response.write('event: response.output_text.delta\ndata: {"type":"unfinis\n\n');
-        return true;
       case 'unknown-event':
-        if (this.#isStream)
-          this.#writeEvent(String(fault.event.type ?? 'message'), JSON.stringify(fault.event));
+      case 'giant':
+        if (this.#isStream) this.#writeEvent('response.odd', oddFrame(fault, ''));
         return true;
-      case 'giant': {
-        const json = JSON.stringify({ type: 'response.giant', padding: 'x'.repeat(fault.bytes) });
-        if (this.#isStream) this.#writeEvent('response.giant', json);
-        return true;
-      }
       default:
         return true;
     }

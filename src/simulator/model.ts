@@ -77,7 +77,9 @@ function answerItems(request: CreateRequest, context: Context, directives: Direc
   const bytes = numberOf(directives, 'bytes');
   if (deltas !== undefined) message.deltas = Math.max(1, deltas);
   else if (bytes !== undefined) message.bytes = bytes;
-  const copies = Math.max(1, numberOf(directives, 'messages') ?? 1);
+  // A single huge text is wanted at times; many of them would only be a way to use up the memory.
+  const most = bytes === undefined ? MAX_MESSAGES : 1;
+  const copies = Math.min(most, Math.max(1, numberOf(directives, 'messages') ?? 1));
   return Array.from({ length: copies }, () => message);
 }
 
@@ -116,7 +118,9 @@ function callsToMake(request: CreateRequest, context: Context, directives: Direc
   const tools = chosenTools(request);
   if (tools.length === 0) return 0;
   const total = numberOf(directives, 'tools');
-  const parallel = request.parallelToolCalls ? Math.max(1, numberOf(directives, 'parallel') ?? 1) : 1;
+  const parallel = request.parallelToolCalls
+    ? clamp(numberOf(directives, 'parallel') ?? 1, 1, MAX_PARALLEL)
+    : 1;
   if (request.toolChoice === 'forced') return parallel;
   const left = total === undefined ? tools.length - context.calls : total - context.callsSinceUser;
   return Math.max(0, Math.min(parallel, left));
@@ -226,7 +230,13 @@ function numberOf(directives: Directives, name: string): number | undefined {
   return Math.min(Number(raw), MAX_DIRECTIVE_NUMBER);
 }
 
+function clamp(value: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, value));
+}
+
 /** Recursive schemas must end somewhere. */
 const MAX_SCHEMA_DEPTH = 8;
 /** A directive comes from any client: 64 Mi bounds what one of them can make the simulator produce at once. */
 const MAX_DIRECTIVE_NUMBER = 64 * 1024 * 1024;
+const MAX_MESSAGES = 1000;
+const MAX_PARALLEL = 128;

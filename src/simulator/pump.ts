@@ -18,6 +18,8 @@ export interface PumpHost {
   strike(run: Run, fault: EventFault): boolean;
   /** The terminal event has been written. */
   ended(run: Run): void;
+  /** Generating failed, as it does when a text outgrows the longest string. */
+  crashed(run: Run, error: unknown): void;
 }
 
 /**
@@ -119,7 +121,8 @@ export class Pump {
       const act = run.faults.length === 0 ? 'send' : this.#faultBefore(slot);
       if (act === 'gone') return false;
       if (act === 'sleep') return this.#sleep(slot);
-      const next = slot.events.next();
+      const next = this.#next(slot);
+      if (next === null) return false;
       if (next.done === true) return this.#remove(slot);
       if (next.value !== '' && act !== 'drop') {
         this.#sink.write(run, next.value);
@@ -145,6 +148,16 @@ export class Pump {
       if (next.value.length > LARGE_EVENT) return true;
     }
     return true;
+  }
+
+  #next(slot: Slot): IteratorResult<string, void> | null {
+    try {
+      return slot.events.next();
+    } catch (error) {
+      this.#remove(slot);
+      this.#host.crashed(slot.run, error);
+      return null;
+    }
   }
 
   #faultBefore(slot: Slot): 'send' | 'drop' | 'repeat' | 'sleep' | 'gone' {

@@ -14,6 +14,7 @@ import { isObject } from './json.ts';
 import { type Plan, planResponse } from './model.ts';
 import type { Settings } from './options.ts';
 import type { CreateRequest } from './request.ts';
+import { settingsJson } from './response-object.ts';
 import { globMatches } from './script.ts';
 import type { ResponseRecord, ResponseStore } from './store.ts';
 
@@ -55,6 +56,7 @@ export interface Run {
   readonly createdAt: number;
   readonly entry: JournalEntry;
   readonly keyTag: string;
+  readonly settingsJson: string;
   readonly faults: EventFault[];
 
   sequence: number;
@@ -114,6 +116,7 @@ export function startTurn(world: World, start: TurnStart): Run {
   if (plan.end.status === 'error') {
     throw new ApiError({ status: plan.end.httpStatus, code: plan.end.code, message: plan.end.message });
   }
+  const echoed = settingsJson(request, parent?.id ?? null);
   const id = newId('resp');
   Object.assign(entry, {
     status: 'running',
@@ -139,6 +142,7 @@ export function startTurn(world: World, start: TurnStart): Run {
     createdAt: Math.floor(Date.now() / 1000),
     entry,
     keyTag: start.keyTag,
+    settingsJson: echoed,
     faults: start.faults,
     sequence: 0,
     events: 0,
