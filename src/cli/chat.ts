@@ -1,0 +1,208 @@
+import { readFileSync } from 'node:fs';
+import { createInterface, type Interface } from 'node:readline';
+import { stripVTControlCharacters } from 'node:util';
+import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
+import { EXIT } from './exit-codes.ts';
+import { type ClientEvent, type ClientSession, openSession } from './gateway-client.ts';
+
+const DEFAULT_MODEL = 'gpt-5.5';
+
+const HELP = `  /lane NAME   go to that lane; each lane is a conversation of its own, "/lane" alone is the default one
+  /steer TEXT  add to the turn that runs on this lane
+  /cancel      give up the turn that runs on this lane
+  /quit        end, after the running turns
+`;
+
+/** A conversation in the terminal. Also reads lines from a pipe: then each waits for the answer to the one before. */
+export async function chatCommand(
+  options: Readonly<Record<string, unknown>>,
+  environment: NodeJS.ProcessEnv,
+): Promise<number> {
+  const address = String(options.address);
+  const chat = new Chat({
+    model: typeof options.model === 'string' ? options.model : DEFAULT_MODEL,
+    instructions: typeof options.instructions === 'string' ? options.instructions : undefined,
+  });
+  let session: ClientSession;
+  try {
+    session = await openSession(
+      {
+        address,
+        credentials: channelCredentials(options),
+        token: environment[String(options.tokenEnv)],
+        open: {
+          client_name: 'responses-gateway chat',
+          ...(typeof options.upstream === 'string' ? { upstream: options.upstream } : {}),
+        },
+      },
+      {
+        onEvent: (event) => chat.event(event),
+        onGoAway: (reason) => chat.note(`the gateway is going away (${reason})`),
+        onEnd: (error) => chat.ended(error),
+      },
+    );
+  } catch (error) {
+    process.stderr.write(`error: no session at ${address}: ${(error as Error).message}\n`);
+    process.stderr.write('help: start a gateway with "npm start", or name one with --address HOST:PORT\n');
+    return EXIT.failure;
+  }
+  chat.note(`session ${session.sessionId} at ${address}; /help tells the commands`);
+  return chat.run(session, createInterface({ input: process.stdin, terminal: process.stdin.isTTY === true }));
+}
+
+interface ChatOptions {
+  readonly model: string;
+  readonly instructions: string | undefined;
+}
+
+class Chat {
+  readonly #create: Readonly<Record<string, unknown>>;
+  readonly #interactive = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  /** Running turn of each lane. */
+  readonly #running = new Map<string, string>();
+  /** Text of turns on lanes that are not shown at the moment. */
+  readonly #unseen = new Map<string, string>();
+  #idle = Promise.withResolvers<void>();
+  readonly #over = Promise.withResolvers<Error | undefined>();
+  #lane = '';
+  #turns = 0;
+  #lines: Interface | undefined;
+
+  constructor({ model, instructions }: ChatOptions) {
+    this.#create = { model, ...(instructions === undefined ? {} : { instructions }) };
+  }
+
+  async run(session: ClientSession, lines: Interface): Promise<number> {
+    this.#lines = lines;
+    // Ctrl-C gives up the turn, as /cancel does; with nothing running it ends the chat.
+    lines.on('SIGINT', () => (this.#running.has(this.#lane) ? this.#cancel(session) : lines.close()));
+    void this.#over.promise.then(() => lines.close());
+    this.#prompt();
+    for await (const line of lines) {
+      if (!(await this.#command(session, line.trim()))) break;
+      if (!this.#running.has(this.#lane)) this.#prompt();
+    }
+    lines.close();
+    session.end();
+    const error = await this.#over.promise;
+    if (error === undefined) return EXIT.ok;
+    process.stderr.write(`error: ${error.message}\n`);
+    return EXIT.failure;
+  }
+
+  event(event: ClientEvent): void {
+    const { laneId, type, json } = event;
+    if (type === 'response.output_text.delta') this.#text(laneId, String(json?.['delta'] ?? ''));
+    else if (type === 'response.refusal.delta') this.#text(laneId, String(json?.['delta'] ?? ''));
+    else if (type === 'response.steer.failed') this.note('the steer was not taken');
+    if (event.notice !== undefined) this.note(`${event.notice.kind}: ${event.notice.reason}`);
+    if (event.failure !== undefined) {
+      this.note(`${event.failure.reason}: ${event.failure.message} (replay ${event.failure.replay})`);
+    }
+    if (event.outcome !== undefined) this.#turnEnded(laneId, event.outcome);
+  }
+
+  note(text: string): void {
+    process.stderr.write(
+      `${this.#interactive ? '\x1b[2m' : ''}# ${safe(text)}${this.#interactive ? '\x1b[0m' : ''}\n`,
+    );
+  }
+
+  ended(error: Error | undefined): void {
+    this.#running.clear();
+    this.#idle.resolve();
+    this.#over.resolve(error);
+  }
+
+  /** False: the chat is over. */
+  async #command(session: ClientSession, line: string): Promise<boolean> {
+    const [, name = '', rest = ''] = /^\/(\w*)\s*(.*)$/s.exec(line) ?? [];
+    if (line === '') return true;
+    if (!line.startsWith('/')) {
+      await this.#turn();
+      this.#start(session, line);
+      return true;
+    }
+    switch (name) {
+      case 'steer':
+        session.steerTurn(this.#lane, [userMessage(rest)]);
+        return true;
+      case 'cancel':
+        this.#cancel(session);
+        return true;
+      case 'lane':
+        await this.#turn();
+        this.#goTo(rest);
+        return true;
+      case 'quit':
+        await this.#turn();
+        return false;
+      case 'help':
+        process.stdout.write(HELP);
+        return true;
+      default:
+        this.note(`there is no /${name}; /help tells the commands`);
+        return true;
+    }
+  }
+
+  #start(session: ClientSession, text: string): void {
+    this.#turns += 1;
+    const turnId = `chat-${this.#turns}`;
+    this.#running.set(this.#lane, turnId);
+    session.startTurn({ laneId: this.#lane, turnId, create: this.#create, input: [userMessage(text)] });
+  }
+
+  /** From a pipe, the lines of a lane wait for its turn; a person may type ahead, the gateway queues. */
+  async #turn(): Promise<void> {
+    while (!this.#interactive && this.#running.has(this.#lane)) await this.#idle.promise;
+  }
+
+  #cancel(session: ClientSession): void {
+    const turnId = this.#running.get(this.#lane);
+    if (turnId === undefined) this.note('no turn runs on this lane');
+    else session.cancelTurn(this.#lane, turnId);
+  }
+
+  #goTo(lane: string): void {
+    this.#lane = lane;
+    process.stdout.write(safe(this.#unseen.get(lane) ?? ''));
+    this.#unseen.delete(lane);
+  }
+
+  #text(laneId: string, delta: string): void {
+    if (laneId === this.#lane) process.stdout.write(safe(delta));
+    else this.#unseen.set(laneId, (this.#unseen.get(laneId) ?? '') + delta);
+  }
+
+  #turnEnded(laneId: string, outcome: string): void {
+    this.#text(laneId, '\n');
+    if (outcome !== 'COMPLETED') this.note(`turn ended: ${outcome.toLowerCase()}`);
+    this.#running.delete(laneId);
+    this.#idle.resolve();
+    this.#idle = Promise.withResolvers();
+    if (laneId === this.#lane) this.#prompt();
+    else this.note(`lane ${laneId || '(default)'} has an answer`);
+  }
+
+  #prompt(): void {
+    if (!this.#interactive) return;
+    this.#lines?.setPrompt(`${safe(this.#lane)}> `);
+    this.#lines?.prompt();
+  }
+}
+
+function userMessage(text: string): object {
+  return { type: 'message', role: 'user', content: text };
+}
+
+/** What a model says must not move the cursor or rename the window. */
+function safe(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is removed
+  return stripVTControlCharacters(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
+}
+
+function channelCredentials({ tls, caFile }: Readonly<Record<string, unknown>>): ChannelCredentials {
+  if (tls !== true && typeof caFile !== 'string') return credentials.createInsecure();
+  return credentials.createSsl(typeof caFile === 'string' ? readFileSync(caFile) : null);
+}
