@@ -1,11 +1,11 @@
 import type { TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
+import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import { admit, explain } from './connect.ts';
 import { readRequest } from './create-response.ts';
-import type { CompactRequest } from './messages.ts';
 import type { Edge } from './sessions.ts';
 
 /** One HTTP call beside the links; limits, permissions and ownership as for a turn. */

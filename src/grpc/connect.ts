@@ -1,10 +1,10 @@
 import type { Principal } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
-import { GatewayError } from '../errors.ts';
+import { GatewayError, invalidField } from '../errors.ts';
+import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
-import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest, ResumeOutcome } from './messages.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
 
@@ -43,11 +43,28 @@ async function readOpen(call: RpcCall, edge: Edge): Promise<OpenRequest | undefi
     const received = await call.read();
     if (received.kind === 'gone') return undefined;
     const message = received.kind === 'message' ? edge.wire.readConnect(received.bytes) : undefined;
-    if (message?.kind === 'open') return message.open;
+    if (message?.kind === 'open') return checked(message.open);
     throw new GatewayError('OPEN_REQUIRED', 'the first message of a stream is Open');
   } finally {
     clearTimeout(timer);
   }
+}
+
+// As the contract of Open says: labels end up in traces and logs.
+const MAX_LABELS = 16;
+const MAX_LABEL_KEY = 64;
+const MAX_LABEL_VALUE = 512;
+
+function checked(open: OpenRequest): OpenRequest {
+  const { labels } = open;
+  if (labels.size > MAX_LABELS)
+    throw invalidField('open.metadata', `${labels.size} entries`, `${MAX_LABELS}`);
+  for (const [key, value] of labels) {
+    if (key.length <= MAX_LABEL_KEY && value.length <= MAX_LABEL_VALUE) continue;
+    const found = `an entry of ${key.length} and ${value.length} characters`;
+    throw invalidField('open.metadata', found, `${MAX_LABEL_KEY} and ${MAX_LABEL_VALUE}`);
+  }
+  return open;
 }
 
 /** The session that the stream asked for; a new one when the old is gone, so that the client can go on. */
@@ -155,7 +172,7 @@ class ConnectStream implements ClientStream {
     const point = entry === 'found' ? core.resumePoint : undefined;
     const nextSeq = point?.oldestSeq ?? 1;
     this.#lastSeq = nextSeq - 1;
-    const outcome: ResumeOutcome = entry === 'found' ? (point?.outcome ?? 'RESUMED') : entry;
+    const outcome = entry === 'found' ? (point?.outcome ?? 'RESUMED') : entry;
     if (outcome !== 'NEW') telemetry.resumed(outcome);
     this.#call.write(
       this.#edge.wire.opened({

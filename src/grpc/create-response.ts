@@ -1,9 +1,9 @@
 import type { SessionEvent, TurnFailed } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
+import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import { admit, explain } from './connect.ts';
-import type { CreateResponseRequest, EventFormat } from './messages.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
 

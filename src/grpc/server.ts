@@ -15,6 +15,7 @@ import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { Telemetry } from '../telemetry/types.ts';
+import { createWire, loadApi } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
@@ -27,7 +28,6 @@ import { SessionRegistry } from './registry.ts';
 import type { Edge } from './sessions.ts';
 import { toStatus } from './status.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
-import { createWire, servicePackage } from './wire.ts';
 
 const SERVICE = 'responses.gateway.v1.ResponsesService';
 const MIB = 1024 * 1024;
@@ -107,7 +107,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
   if (options.reflection !== false) {
-    new ReflectionService({ ...servicePackage(), ...healthPackage() }).addToServer(server);
+    new ReflectionService({ ...loadApi().packageDefinition, ...healthPackage() }).addToServer(server);
   }
   return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
 }
@@ -267,12 +267,13 @@ function bind(
 
 /** Bytes in, bytes out: decoding is ours, so that a malformed message gets a reason and a code of its own. */
 function serviceDefinition(): ServiceDefinition<UntypedServiceImplementation> {
-  const service = servicePackage()[SERVICE] as ServiceDefinition<UntypedServiceImplementation>;
+  const service = loadApi().packageDefinition[SERVICE] as ServiceDefinition<UntypedServiceImplementation>;
   const raw = (bytes: Buffer) => bytes;
+  const view = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Object.fromEntries(
     Object.entries(service).map(([name, method]) => [
       name,
-      { ...method, requestDeserialize: raw, responseSerialize: raw },
+      { ...method, requestDeserialize: raw, responseSerialize: view },
     ]),
   );
 }

@@ -3,10 +3,10 @@ import { Session } from '../core/session.ts';
 import type { ByteBudget, SessionLimits, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import type { SessionTelemetry, Telemetry } from '../telemetry/types.ts';
+import type { Wire } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { Admission } from './admission.ts';
 import type { FlushQueue } from './flush.ts';
-import type { Wire } from './messages.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
 import { SessionDriver } from './session-driver.ts';
 
