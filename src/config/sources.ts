@@ -50,7 +50,14 @@ export function readYaml(file: string, text: string): ConfigFile | readonly Conf
       origin: position(error.pos[0]),
     }));
   }
-  const value: unknown = document.toJS() ?? {};
+  let value: unknown;
+  try {
+    value = document.toJS() ?? {};
+  } catch (error) {
+    // Aliases are resolved only here: one without its anchor, or so many that they would fill the memory.
+    const why = error instanceof Error ? error.message : String(error);
+    return [{ path: '', found: undefined, expected: `well-formed YAML: ${why}`, origin: position(0) }];
+  }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     const expected = 'a mapping of settings, such as "listen: 127.0.0.1:50051"';
     return [{ path: '', found: renderFound(value), expected, origin: position(0) }];
