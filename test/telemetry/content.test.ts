@@ -1,0 +1,85 @@
+import { describe, expect, it } from 'vitest';
+import { contentAttributes } from '../../src/telemetry/content.ts';
+import type { TelemetryOptions } from '../../src/telemetry/options.ts';
+import { createTelemetry } from '../../src/telemetry/telemetry.ts';
+import { startCollector } from './collector.ts';
+import { accepted, record, start } from './facts.ts';
+
+describe('captured content', () => {
+  it('has the shape of the conventions', () => {
+    const input = [
+      {
+        type: 'message',
+        role: 'user',
+        content: [{ type: 'input_text', text: 'hi' }, { type: 'input_image' }],
+      },
+      { role: 'developer', content: 'be brief' },
+      { type: 'function_call', call_id: 'c1', name: 'f', arguments: '{}' },
+      { type: 'function_call_output', call_id: 'c1', output: '42' },
+      { type: 'reasoning', summary: [{ type: 'summary_text', text: 'hm' }], encrypted_content: 'canary' },
+      { type: 'appeared_yesterday', secret: 'canary' },
+    ];
+    const attributes = contentAttributes('input', JSON.stringify(input), 10_000);
+    expect(JSON.parse(String(attributes['gen_ai.input.messages']))).toEqual([
+      { role: 'user', parts: [{ type: 'text', content: 'hi' }, { type: 'input_image' }] },
+      { role: 'developer', parts: [{ type: 'text', content: 'be brief' }] },
+      { role: 'assistant', parts: [{ type: 'tool_call', id: 'c1', name: 'f', arguments: '{}' }] },
+      { role: 'tool', parts: [{ type: 'tool_call_response', id: 'c1', response: '42' }] },
+      { role: 'assistant', parts: [{ type: 'reasoning', content: 'hm' }] },
+      { role: 'user', parts: [{ type: 'appeared_yesterday' }] },
+    ]);
+    expect(contentAttributes('instructions', '"be kind"', 100)).toEqual({
+      'gen_ai.system_instructions': '[{"type":"text","content":"be kind"}]',
+    });
+  });
+
+  it('loses its oldest messages over the limit, and stays JSON', () => {
+    const items = Array.from({ length: 100 }, (_, i) => ({ role: 'user', content: `message ${i} ü` }));
+    const attributes = contentAttributes('input', JSON.stringify(items), 1_000);
+    const text = String(attributes['gen_ai.input.messages']);
+    expect(Buffer.byteLength(text)).toBeLessThanOrEqual(1_000);
+    expect(JSON.parse(text).at(-1).parts[0].content).toBe('message 99 ü');
+    expect(attributes['responses_gateway.content.truncated']).toBe(true);
+  });
+
+  it('loses secrets', () => {
+    const attributes = contentAttributes(
+      'output',
+      '[{"role":"assistant","content":"sk-canarycanary"}]',
+      1_000,
+    );
+    expect(attributes['gen_ai.output.messages']).toContain('[redacted]');
+  });
+
+  it.each(['', '{"cut', 'undefined'])('is nothing when it is not JSON: %j', (json) => {
+    expect(contentAttributes('input', json, 1_000)).toEqual({});
+  });
+
+  it.each([
+    ['the gateway has it off', {}, true, false],
+    ['the tenant has it off', { captureContent: 'full' }, false, false],
+    ['both have it on', { captureContent: 'full' }, true, true],
+    [
+      'the variable has it on',
+      { env: { OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT: 'true' } },
+      true,
+      true,
+    ],
+  ] as const)('reaches the span, when %s', async (_, options: TelemetryOptions, tenant, there) => {
+    await using collector = await startCollector();
+    const t = await createTelemetry({
+      env: {},
+      logs: { level: 'silent' },
+      ...options,
+      traces: { exporter: 'otlp-grpc', endpoint: collector.endpoint },
+    });
+    const session = t.session(start({ captureContent: tenant }));
+    session.fact(accepted({ turnId: 'one', atMs: Date.now() }));
+    session.content?.('one', 'input', '[{"role":"user","content":"canary"}]');
+    session.fact({ kind: 'turnEnded', record: record({ turnId: 'one', acceptedAtMs: Date.now() }) });
+    session.end('OK');
+    await t.shutdown();
+    expect(collector.spans).not.toHaveLength(0);
+    expect(collector.dump().includes('canary')).toBe(there);
+  });
+});

@@ -1,0 +1,343 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { GatewayError } from '../../src/errors.ts';
+import { isEmitted } from '../../src/telemetry/meters.ts';
+import { METRICS, type MetricFacts, prometheusName } from '../../src/telemetry/metrics-table.ts';
+import type { TelemetryOptions } from '../../src/telemetry/options.ts';
+import { createTelemetry } from '../../src/telemetry/telemetry.ts';
+import type { GatewayTelemetry } from '../../src/telemetry/types.ts';
+import { startCollector } from './collector.ts';
+import { accepted, METHOD, ROUTE, record, start } from './facts.ts';
+import { Page } from './prometheus.ts';
+
+const AT = 1_780_000_000_000;
+
+function telemetry(options: TelemetryOptions = {}): Promise<GatewayTelemetry> {
+  return createTelemetry({ logs: { level: 'silent' }, env: {}, ...options });
+}
+
+const page = async (t: GatewayTelemetry): Promise<Page> => new Page(await t.metricsText());
+
+/** Touches every metric there is. */
+function useEverything(t: GatewayTelemetry): void {
+  const session = t.session(start());
+  t.streamOpened('session-1');
+  session.fact({ kind: 'laneOpened', laneId: '' });
+  session.fact({ kind: 'linkDialing', linkId: 1, purpose: 'session', atMs: AT });
+  session.fact({ kind: 'linkUp', linkId: 1, route: ROUTE, atMs: AT + 50 });
+  session.fact(accepted({ turnId: 'a', atMs: AT }));
+  session.fact({ kind: 'paused', bufferedBytes: 1_000, atMs: AT });
+  session.fact({ kind: 'unpaused', bufferedBytes: 0, atMs: AT + 250 });
+  for (const kind of ['recovered', 'rotated', 'replayed'] as const) {
+    session.fact({
+      kind,
+      linkId: 1,
+      turnId: undefined,
+      reason: 'link_lost',
+      bytes: 7_000,
+      startedAtMs: AT,
+      endedAtMs: AT + 40,
+    });
+  }
+  session.fact({ kind: 'turnEnded', record: record({ turnId: 'a', acceptedAtMs: AT, toolCalls: 2 }) });
+  session.fact(accepted({ turnId: 'b', atMs: AT }));
+  session.fact({
+    kind: 'turnEnded',
+    record: record({
+      turnId: 'b',
+      acceptedAtMs: AT,
+      outcome: 'FAILED',
+      failed: { error: new GatewayError('CHAIN_LOST', 'lost'), replay: 'SAFE', phase: 'SENT' },
+    }),
+  });
+  session.fact({
+    kind: 'linkDown',
+    linkId: 1,
+    reason: 'UPSTREAM_LINK_LOST',
+    closeCode: 1006,
+    atMs: AT + 90_000,
+  });
+  session.batch(1, 100);
+  session.batch(30, 3_000);
+  session.resumed('RESUMED');
+  t.streamClosed('session-1', 'OK', 90_000);
+  t.rpcEnded(METHOD, 'OK', 90_000);
+  const upstream = 'primary';
+  t.upstream({ kind: 'poolMiss', upstream });
+  t.upstream({ kind: 'poolSize', upstream, idle: 3 });
+  t.upstream({
+    kind: 'dial',
+    upstream,
+    transport: 'websocket',
+    purpose: 'session',
+    attempt: 0,
+    durationMs: 80,
+    failure: undefined,
+  });
+  t.upstream({ kind: 'failover', from: 'primary', to: 'second' });
+  t.upstream({ kind: 'sseFallback', upstream, httpStatus: 426, forMs: 60_000 });
+  t.upstream({ kind: 'breaker', upstream, state: 'open' });
+  t.upstream({ kind: 'rtt', upstream, ms: 12 });
+  t.upstream({ kind: 'heartbeatLost', upstream });
+  session.end('OK');
+}
+
+describe('the Prometheus page', () => {
+  it('has every metric of the table that is not of other conventions, and no other', async () => {
+    await using collector = await startCollector();
+    const t = await telemetry({
+      genaiSemconv: 'both',
+      traces: { exporter: 'otlp-grpc', endpoint: collector.endpoint },
+    });
+    useEverything(t);
+    await t.flush();
+    const { types } = await page(t);
+    await t.shutdown();
+    const expected = Object.entries<MetricFacts>(METRICS).map(([name, { kind }]) =>
+      prometheusName(name, kind),
+    );
+    expect([...types.keys()].filter((name) => name !== 'target_info').toSorted()).toEqual(
+      expected.toSorted(),
+    );
+  });
+
+  it('carries only the labels of the table', async () => {
+    const t = await telemetry({ metrics: { maxTenants: 5 } });
+    useEverything(t);
+    const p = await page(t);
+    await t.shutdown();
+    for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
+      const family = prometheusName(name, facts.kind);
+      if (!p.types.has(family)) continue;
+      const allowed = facts.labels.map((label) => label.replaceAll('.', '_'));
+      expect(allowed, name).toEqual(expect.arrayContaining([...p.labelNames(family)]));
+    }
+  });
+
+  it.each(['1.41', 'next', 'both'] as const)('has the GenAI names of %s', async (genaiSemconv) => {
+    const t = await telemetry({ genaiSemconv });
+    useEverything(t);
+    const { types } = await page(t);
+    await t.shutdown();
+    for (const [name, { kind }] of Object.entries<MetricFacts>(METRICS)) {
+      if (!name.startsWith('gen_ai.')) continue;
+      expect(types.has(prometheusName(name, kind)), name).toBe(isEmitted(name, genaiSemconv));
+    }
+  });
+
+  it('counts what the turns said', async () => {
+    const t = await telemetry();
+    useEverything(t);
+    const p = await page(t);
+    await t.shutdown();
+
+    expect(p.sum('responses_gateway_turns_total', { outcome: 'COMPLETED' })).toBe(1);
+    expect(p.sum('responses_gateway_turns_total', { outcome: 'FAILED' })).toBe(1);
+    expect(
+      p.sum('responses_gateway_turn_failures_total', {
+        error_type: 'CHAIN_LOST',
+        fault: 'upstream',
+        phase: 'SENT',
+        replay: 'SAFE',
+      }),
+    ).toBe(1);
+    expect(p.sum('responses_gateway_context_saved_bytes_total')).toBe(2 * (50_000 - 2_000));
+    expect(p.sum('responses_gateway_upstream_bytes_total', { direction: 'up' })).toBe(4_000);
+    expect(p.sum('responses_gateway_upstream_bytes_total', { direction: 'down' })).toBe(18_000);
+    expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'cached_input' })).toBe(2_000);
+    expect(p.sum('responses_gateway_tool_calls_total')).toBe(2);
+    expect(p.sum('responses_gateway_events_total')).toBe(31);
+    expect(p.sum('responses_gateway_batches_total', { size: '17-64' })).toBe(1);
+    expect(p.sum('responses_gateway_replay_bytes_total')).toBe(7_000);
+    expect(p.sum('responses_gateway_upstream_breaker', { upstream: 'primary' })).toBe(2);
+    expect(p.sum('responses_gateway_pool_idle_links')).toBe(3);
+
+    expect(p.histogram('gen_ai_client_operation_duration', { error_type: 'CHAIN_LOST' })).toMatchObject({
+      count: 1,
+      sum: 0.9,
+    });
+    const first = p.histogram('gen_ai_client_operation_time_to_first_chunk');
+    expect(first).toMatchObject({ count: 2, sum: 0.8 });
+    expect(first.buckets).toMatchObject({ '0.32': 0, '0.64': 2, '327.68': 2, '+Inf': 2 });
+    expect(p.histogram('gen_ai_client_operation_time_per_output_chunk').sum).toBeCloseTo(2 * (0.4 / 40));
+    expect(p.histogram('gen_ai_client_token_usage', { gen_ai_token_type: 'output' })).toMatchObject({
+      count: 2,
+      sum: 160,
+    });
+    expect(p.histogram('responses_gateway_backpressure_duration').sum).toBe(0.25);
+    expect(p.histogram('responses_gateway_link_duration', { reason: 'UPSTREAM_LINK_LOST' }).sum).toBeCloseTo(
+      89.95,
+    );
+
+    // What is over is over.
+    for (const gauge of ['sessions_active', 'streams_active', 'lanes_active', 'turns_active', 'links']) {
+      expect(p.sum(`responses_gateway_${gauge}`), gauge).toBe(0);
+    }
+  });
+
+  it('counts running work, and forgets a session that ends in the middle of it', async () => {
+    const t = await telemetry();
+    const session = t.session(start());
+    session.fact({ kind: 'laneOpened', laneId: 'a' });
+    session.fact({ kind: 'laneOpened', laneId: 'b' });
+    session.fact({ kind: 'linkDialing', linkId: 1, purpose: 'session', atMs: AT });
+    session.fact({ kind: 'linkUp', linkId: 1, route: ROUTE, atMs: AT });
+    session.fact({ kind: 'linkDialing', linkId: 2, purpose: 'lanes', atMs: AT });
+    session.fact(accepted({ turnId: 'a', atMs: AT }));
+    session.fact({ kind: 'paused', bufferedBytes: 1, atMs: AT });
+
+    const running = await page(t);
+    expect(running.sum('responses_gateway_lanes_active')).toBe(2);
+    expect(running.sum('responses_gateway_turns_active')).toBe(1);
+    expect(running.sum('responses_gateway_sessions_paused')).toBe(1);
+    expect(running.sum('responses_gateway_links', { state: 'open', age: 'lt_1m' })).toBe(1);
+    expect(running.sum('responses_gateway_links', { state: 'connecting' })).toBe(1);
+
+    session.end('CANCELLED');
+    session.end('OK');
+    const after = await page(t);
+    await t.shutdown();
+    for (const gauge of ['lanes_active', 'turns_active', 'sessions_paused', 'links', 'sessions_active']) {
+      expect(after.sum(`responses_gateway_${gauge}`), gauge).toBe(0);
+    }
+    expect(after.histogram('responses_gateway_session_duration').count).toBe(1);
+  });
+
+  it('counts the usage that comes after a cancel, once', async () => {
+    const t = await telemetry();
+    const session = t.session(start());
+    const cancelled = record({
+      turnId: 'late',
+      acceptedAtMs: AT,
+      outcome: 'CANCELLED',
+      failed: { error: new GatewayError('TURN_CANCELLED', ''), replay: 'UNSAFE', phase: 'SENT' },
+      usage: undefined,
+    });
+    session.fact(accepted({ turnId: 'late', atMs: AT }));
+    session.fact({ kind: 'turnEnded', record: cancelled });
+    const usage = {
+      inputTokens: 10,
+      cachedInputTokens: 0,
+      cacheWriteTokens: 0,
+      outputTokens: 4,
+      reasoningTokens: 0,
+    };
+    session.fact({ kind: 'lateUsage', turnId: 'late', usage });
+    session.fact({ kind: 'lateUsage', turnId: 'late', usage });
+    const p = await page(t);
+    session.end('OK');
+    await t.shutdown();
+    expect(p.histogram('gen_ai_client_token_usage', { gen_ai_token_type: 'input' }).sum).toBe(10);
+    expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'output' })).toBe(4);
+  });
+
+  it('adds up what other parts report', async () => {
+    const t = await telemetry();
+    const read = (): number => 100;
+    const remove = t.observe('transcript.bytes', read);
+    t.observe('transcript.bytes', read);
+    t.observe('draining', () => 1);
+    expect((await page(t)).sum('responses_gateway_transcript_bytes')).toBe(200);
+    remove();
+    const p = await page(t);
+    await t.shutdown();
+    expect(p.sum('responses_gateway_transcript_bytes')).toBe(100);
+    expect(p.sum('responses_gateway_draining')).toBe(1);
+  });
+});
+
+describe('labels', () => {
+  function turnOf(t: GatewayTelemetry, model: string, overrides = {}, tenantId = 'acme'): void {
+    const session = t.session(start({ tenantId }));
+    session.fact(accepted({ turnId: 'x', atMs: AT, model }));
+    session.fact({
+      kind: 'turnEnded',
+      record: record({
+        turnId: 'x',
+        acceptedAtMs: AT,
+        requestModel: model,
+        responseModel: model,
+        ...overrides,
+      }),
+    });
+    session.end('OK');
+  }
+  const TURNS = 'responses_gateway_turns_total';
+
+  it('do not grow with the models that clients make up', async () => {
+    const t = await telemetry({ metrics: { maxModels: 3 } });
+    for (let i = 0; i < 100; i += 1) turnOf(t, `made-up-${i}`, { outcome: 'FAILED' });
+    for (let i = 0; i < 100; i += 1) turnOf(t, `real-${i}`);
+    const p = await page(t);
+    await t.shutdown();
+    expect(new Set(p.labelValues(TURNS, 'gen_ai_request_model'))).toEqual(
+      new Set(['real-0', 'real-1', 'real-2', '_OTHER']),
+    );
+  });
+
+  it('keep to the list of models when there is one', async () => {
+    const t = await telemetry({ metrics: { models: ['gpt-5.2'] } });
+    turnOf(t, 'gpt-5.2');
+    turnOf(t, 'gpt-6');
+    const p = await page(t);
+    await t.shutdown();
+    expect(p.labelValues(TURNS, 'gen_ai_request_model').toSorted()).toEqual(['_OTHER', 'gpt-5.2']);
+  });
+
+  it('tell tenants only when told to, and not more than told', async () => {
+    const off = await telemetry();
+    turnOf(off, 'gpt-5.2', {}, 'tenant-a');
+    expect((await page(off)).labelValues(TURNS, 'tenant')).toEqual(['']);
+    await off.shutdown();
+
+    const two = await telemetry({ metrics: { maxTenants: 2 } });
+    for (const tenant of ['tenant-a', 'tenant-b', 'tenant-c', 'tenant-d']) turnOf(two, 'gpt-5.2', {}, tenant);
+    const p = await page(two);
+    await two.shutdown();
+    expect(p.labelValues(TURNS, 'tenant').toSorted()).toEqual(['_OTHER', 'tenant-a', 'tenant-b']);
+  });
+
+  it('never hold an id or a text of the request', async () => {
+    const t = await telemetry({ metrics: { maxTenants: 5 } });
+    useEverything(t);
+    const text = await t.metricsText();
+    await t.shutdown();
+    expect(text).not.toMatch(/session-1|resp_|turn_id|lane_id/);
+  });
+});
+
+describe('where metrics go', () => {
+  it('is an HTTP handler', async () => {
+    const t = await telemetry();
+    useEverything(t);
+    const server = createServer((request, response) => t.metricsHandler(request, response));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+    const p = new Page(await response.text());
+    server.close();
+    await t.shutdown();
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toContain('text/plain');
+    expect(p.sum('responses_gateway_turns_total')).toBe(2);
+  });
+
+  it('is a collector too, with the same names', async () => {
+    await using collector = await startCollector();
+    const t = await telemetry({ metrics: { exporter: 'otlp-grpc', endpoint: collector.endpoint } });
+    useEverything(t);
+    await t.flush();
+    await t.shutdown();
+    const known = new Set<string>(Object.keys(METRICS));
+    expect(collector.metricNames.size).toBeGreaterThan(40);
+    expect([...collector.metricNames].filter((name) => !known.has(name))).toEqual([]);
+  });
+
+  it('is nowhere when they are off', async () => {
+    const t = await telemetry({ env: { OTEL_SDK_DISABLED: 'true' } });
+    useEverything(t);
+    expect(await t.metricsText()).toBe('');
+    await t.shutdown();
+  });
+});
