@@ -3,6 +3,7 @@ import { GatewayError } from '../errors.ts';
 
 /** A dial that never got an HTTP answer. Only the system's error code is kept: texts hold addresses. */
 export function failedDial(error: unknown): LinkDown {
+  if (error instanceof GatewayError) return { during: 'dial', error, permanent: true };
   const code = errorCode(error);
   const certificate = CERTIFICATE_CODES.test(code);
   const what = certificate

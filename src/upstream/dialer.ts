@@ -165,11 +165,16 @@ class UpstreamDialer implements Dialer {
     const refused = this.#breaker.admit(key);
     if (refused !== undefined) return this.#missed(link, upstream, rest, circuitOpen(refused));
     link.abandon = () => this.#breaker.abandoned(key);
-    const step = { link, upstream, rest, credential, key };
+    this.#dial({ link, upstream, rest, credential, key });
+  }
+
+  #dial(step: Step): void {
+    const { link, upstream, rest, key } = step;
     try {
       if (this.#speaksWebSocket(upstream)) this.#dialWebSocket(step);
       else this.#dialSse(step, false);
     } catch (error) {
+      // Nothing was tried: a key that no header can carry.
       this.#breaker.abandoned(key);
       this.#missed(link, upstream, rest, failedDial(error));
     }

@@ -1,4 +1,5 @@
 import type { TraceContext } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
 import type { ProviderFacts } from './providers.ts';
 import type { Credential } from './types.ts';
 
@@ -16,7 +17,7 @@ export function checkExtraHeaders(headers: Headers): Headers {
   return headers;
 }
 
-/** Holds the key in clear: build it for one request and let it go. */
+/** Holds the key in clear: build it for one request and let it go. Throws UPSTREAM_AUTH for an unusable key. */
 export function requestHeaders(
   facts: ProviderFacts,
   extra: Headers,
@@ -25,8 +26,15 @@ export function requestHeaders(
 ): Record<string, string> {
   const headers: Record<string, string> = { 'User-Agent': USER_AGENT, ...extra };
   if (credential !== undefined) {
-    if (facts.keyHeader === 'bearer') headers['Authorization'] = `Bearer ${credential.reveal()}`;
-    else headers[facts.keyHeader] = credential.reveal();
+    const key = credential.reveal();
+    if (!VALUE.test(key)) {
+      throw new GatewayError(
+        'UPSTREAM_AUTH',
+        'the provider credential holds characters that no header may carry',
+      );
+    }
+    if (facts.keyHeader === 'bearer') headers['Authorization'] = `Bearer ${key}`;
+    else headers[facts.keyHeader] = key;
   }
   for (const name of ['traceparent', 'tracestate', 'baggage'] as const) {
     const value = traceContext?.[name];

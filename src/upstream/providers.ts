@@ -43,7 +43,7 @@ const OPENAI: ProviderFacts = {
     steering: true,
     warmUp: true,
     maxAgeMs: 60 * MINUTE_MS,
-    // The core adds up to five minutes of jitter; a turn may then still run for five minutes.
+    // The core adds up to a tenth as jitter; a turn may then still run for five minutes.
     rotateAfterMs: 50 * MINUTE_MS,
     maxFrameBytes: MAX_FRAME_BYTES,
   },
@@ -70,8 +70,8 @@ export const PROVIDERS: Readonly<Record<ProviderName, ProviderFacts>> = {
       maxNamedLanes: 0,
       steering: false,
       maxAgeMs: 25 * MINUTE_MS,
-      // With the core's jitter at most 23 minutes: two remain for the turn that runs.
-      rotateAfterMs: 18 * MINUTE_MS,
+      // With the core's jitter at most 22 minutes: three remain for the turn that runs.
+      rotateAfterMs: 20 * MINUTE_MS,
     },
     // Pongs were seen up to 9.6 s late while it generates (protocol.md 11).
     pongTimeoutMs: 30_000,

@@ -53,6 +53,8 @@ export class SseLink implements Link {
   constructor(options: SseLinkOptions, listener: LinkListener) {
     this.#options = options;
     this.#listener = listener;
+    // An unusable key is found at the dial, not at the first request.
+    options.headers(undefined);
     this.#state = { t: 'dialing', abandon: options.probe ? this.#probe() : this.#upSoon() };
   }
 

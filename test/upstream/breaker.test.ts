@@ -1,0 +1,95 @@
+import { fc, test } from '@fast-check/vitest';
+import { describe, expect, it } from 'vitest';
+import { backoffMs } from '../../src/upstream/backoff.ts';
+import { Breaker } from '../../src/upstream/breaker.ts';
+
+function breakerAt(failures = 3) {
+  const clock = { nowMs: 0 };
+  const states: string[] = [];
+  const breaker = new Breaker({
+    failures,
+    openMinMs: 1_000,
+    openMaxMs: 10_000,
+    now: () => clock.nowMs,
+    random: () => 0,
+    onState: (key, state) => states.push(`${key} ${state}`),
+  });
+  return { breaker, clock, states };
+}
+
+describe('a circuit', () => {
+  it('opens with the last of the failures in a row', () => {
+    const { breaker, states } = breakerAt();
+    breaker.failed('a', undefined);
+    breaker.failed('a', undefined);
+    breaker.succeeded('a');
+    breaker.failed('a', undefined);
+    breaker.failed('a', undefined);
+    expect(breaker.admit('a')).toBeUndefined();
+    breaker.failed('a', undefined);
+    expect(breaker.admit('a')?.retryAfterMs).toBe(1_000);
+    expect(breaker.admit('b')).toBeUndefined();
+    expect(states).toEqual(['a open']);
+  });
+
+  it('stays open twice as long after every failed probe, up to the limit', () => {
+    const { breaker, clock } = breakerAt(1);
+    breaker.failed('a', undefined);
+    for (const openMs of [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]) {
+      clock.nowMs += openMs - 1;
+      expect(breaker.admit('a')?.retryAfterMs).toBe(1);
+      clock.nowMs += 1;
+      expect(breaker.admit('a')).toBeUndefined();
+      expect(breaker.admit('a')?.reason).toBe('UPSTREAM_CIRCUIT_OPEN');
+      breaker.failed('a', undefined);
+    }
+  });
+
+  it('waits as long as the upstream asks, within its limit', () => {
+    const { breaker } = breakerAt(1);
+    breaker.failed('a', 5_000);
+    expect(breaker.admit('a')?.retryAfterMs).toBe(5_000);
+    breaker.failed('b', 3_600_000);
+    expect(breaker.admit('b')?.retryAfterMs).toBe(10_000);
+  });
+
+  it('gives a probe that was given up to the next who asks', () => {
+    const { breaker, clock, states } = breakerAt(1);
+    breaker.failed('a', undefined);
+    clock.nowMs = 1_000;
+    expect(breaker.admit('a')).toBeUndefined();
+    breaker.abandoned('a');
+    expect(breaker.admit('a')).toBeUndefined();
+    breaker.succeeded('a');
+    expect(breaker.admit('a')).toBeUndefined();
+    expect(states).toEqual(['a open', 'a halfOpen', 'a halfOpen', 'a closed']);
+  });
+
+  it('is not moved by dials that began before it opened', () => {
+    const { breaker, clock } = breakerAt(1);
+    breaker.failed('a', undefined);
+    clock.nowMs = 900;
+    breaker.failed('a', undefined);
+    expect(breaker.admit('a')?.retryAfterMs).toBe(100);
+  });
+
+  it('forgets the oldest of very many keys', () => {
+    const { breaker } = breakerAt(1);
+    for (let key = 0; key < 5_000; key += 1) breaker.failed(String(key), undefined);
+    expect(breaker.admit('0')).toBeUndefined();
+    expect(breaker.admit('4999')?.reason).toBe('UPSTREAM_CIRCUIT_OPEN');
+  });
+});
+
+test.prop([
+  fc.nat(2_000),
+  fc.integer({ min: 1, max: 10_000 }),
+  fc.nat(100_000),
+  fc.double({ min: 0, max: 0.999, noNaN: true }),
+])('a backoff lies between half and all of its bounds', (attempt, minMs, extraMs, random) => {
+  const maxMs = minMs + extraMs;
+  const waitMs = backoffMs(attempt, { minMs, maxMs, random: () => random });
+  expect(waitMs).toBeGreaterThanOrEqual(Math.floor(minMs / 2));
+  expect(waitMs).toBeLessThanOrEqual(maxMs);
+  expect(backoffMs(attempt + 1, { minMs, maxMs, random: () => random })).toBeGreaterThanOrEqual(waitMs);
+});
