@@ -55,6 +55,11 @@ export function leaseSession(principal: Principal, context: LeaseContext): Sessi
       return lease;
     },
 
+    admitSteer(input) {
+      checkFresh(current, context.now());
+      tenant.checkOpaque('item_reference', () => input.some(isItemReference));
+    },
+
     admitLane() {
       if (released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
       takeFrom(ledgers, 'lanes');

@@ -46,6 +46,8 @@ export interface SessionLease {
   readonly upstream: string | undefined;
   /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
   admitTurn(turn: TurnAdmission): TurnLease;
+  /** Throws GatewayError: the proof of identity has run out, or the input names items that nobody may name. */
+  admitSteer(input: readonly string[]): void;
   admitLane(): void;
   laneClosed(): void;
   /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */

@@ -24,8 +24,9 @@ export class Admission {
    * given back. Throws GatewayError when it is not admitted.
    */
   around(turn: StartTurn, feed: () => void): void {
-    // Sent again after a resume: the core knows it, and it has its place already.
-    if (this.#turns.has(turn.turnId) || this.#late.has(turn.turnId)) return feed();
+    // Sent again after a resume: the core runs it, and it has its place already. One that has ended is no such
+    // case: the core forgets old ids, and would run what nobody admitted.
+    if (this.#turns.has(turn.turnId)) return feed();
     const newLane = !this.#lanes.has(turn.laneId);
     if (newLane) this.#lease.admitLane();
     try {
@@ -44,6 +45,11 @@ export class Admission {
       this.#giveBack(turn.turnId);
       if (newLane && !this.#lanes.has(turn.laneId)) this.#lease.laneClosed();
     }
+  }
+
+  /** Throws GatewayError when the input may not be sent. */
+  steer(input: readonly string[]): void {
+    this.#lease.admitSteer(input);
   }
 
   fact(fact: Fact): void {
@@ -81,7 +87,7 @@ export class Admission {
 
   /** The session is over. */
   release(): void {
-    for (const { lease } of this.#turns.values()) lease.abandon();
+    // Turns that the core did not end may have run: the lease keeps what they may have cost.
     for (let lanes = this.#lanes.size; lanes > 0; lanes--) this.#lease.laneClosed();
     this.#turns.clear();
     this.#late.clear();

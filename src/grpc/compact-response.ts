@@ -1,6 +1,6 @@
 import type { TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
-import { GatewayError } from '../errors.ts';
+import { GatewayError, type Reason } from '../errors.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
@@ -59,6 +59,14 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
   }
 }
 
+/** Failures after which the upstream may have done the work, and charged for it; the caller may even want that. */
+const MAY_HAVE_RUN: readonly Reason[] = [
+  'TURN_CANCELLED',
+  'UPSTREAM_LINK_LOST',
+  'UPSTREAM_PROTOCOL',
+  'INTERNAL',
+];
+
 /** Accounts what the call used, or gives its place back. */
 async function settled(
   lease: TurnLease,
@@ -70,9 +78,11 @@ async function settled(
   let json: Uint8Array;
   try {
     json = await work();
-  } catch (error) {
-    lease.abandon();
-    throw error;
+  } catch (cause) {
+    if (MAY_HAVE_RUN.includes(GatewayError.from(cause).reason)) {
+      lease.settle(record(request, undefined, startedAtMs, edge.clock()));
+    } else lease.abandon();
+    throw cause;
   }
   lease.settle(record(request, json, startedAtMs, edge.clock()));
   return json;
@@ -80,7 +90,7 @@ async function settled(
 
 function record(
   request: CompactRequest,
-  json: Uint8Array,
+  json: Uint8Array | undefined,
   startedAtMs: number,
   endedAtMs: number,
 ): TurnRecord {
@@ -88,7 +98,7 @@ function record(
   return {
     laneId: '',
     turnId: '',
-    outcome: 'COMPLETED',
+    outcome: json === undefined ? 'FAILED' : 'COMPLETED',
     failed: undefined,
     acceptedAtMs: startedAtMs,
     sentAtMs: startedAtMs,
@@ -103,10 +113,10 @@ function record(
     responseId: undefined,
     serviceTier: undefined,
     finishReason: undefined,
-    usage: usageOf(json),
+    usage: json === undefined ? undefined : usageOf(json),
     bytesUp,
     fullContextBytes: bytesUp,
-    bytesDown: json.length,
+    bytesDown: json?.length ?? 0,
     toolCalls: 0,
     replays: 0,
     sends: 1,

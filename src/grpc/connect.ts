@@ -233,6 +233,7 @@ class ConnectStream implements ClientStream {
         });
       case 'input':
         if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
+        if (message.input.kind === 'steerTurn') return driver.steerTurn(message.input);
         return driver.feed(message.input);
     }
   }

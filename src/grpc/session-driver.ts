@@ -1,4 +1,4 @@
-import type { Input, LinkRoute, Output, SessionEvent, StartTurn } from '../core/types.ts';
+import type { Input, LinkRoute, Output, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
@@ -115,6 +115,18 @@ export class SessionDriver implements Flushable {
       const error = GatewayError.from(cause);
       this.feed({ kind: 'refuse', laneId: turn.laneId, turnId: turn.turnId, error });
     }
+  }
+
+  /** Input for a running turn; refused, the turn goes on without it. */
+  steerTurn(steer: SteerTurn): void {
+    if (this.#closed) return;
+    try {
+      this.#options.admission.steer(steer.input);
+    } catch (cause) {
+      const { laneId, turnId = '' } = steer;
+      return this.feed({ kind: 'refuse', laneId, turnId, error: GatewayError.from(cause) });
+    }
+    this.feed(steer);
   }
 
   /** The stream gets everything after `lastSeq`. An earlier stream ends: there is one listener at a time. */

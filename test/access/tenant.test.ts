@@ -64,6 +64,12 @@ describe('response ids', () => {
     expect(error.reason).toBe('PERMISSION_DENIED');
   });
 
+  test('a steer cannot bring in what a turn cannot', () => {
+    const session = open().access.admitSession(BLUE, ANY);
+    session.admitSteer(['{"role":"user","content":"more"}']);
+    expect(refusal(() => session.admitSteer(['{"id":"msg_1"}'])).reason).toBe('PERMISSION_DENIED');
+  });
+
   test('items that carry ids of their own are no references', () => {
     const { access } = open();
     const input = [

@@ -53,6 +53,7 @@ export class OpenAccess implements AccessControl {
           lateUsage: (usage) => this.late.push(usage),
         };
       },
+      admitSteer: () => {},
       admitLane: () => {
         this.openLanes += 1;
       },
