@@ -11,6 +11,7 @@ import {
   toApiError,
 } from './errors.ts';
 import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
+import { FrameWriter } from './frames.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { type Lane, LaneTable, laneNameOf } from './lanes.ts';
@@ -56,6 +57,7 @@ export class Connection {
   readonly #stream: Duplex;
   readonly #keyTag: string;
   readonly #onClosed: () => void;
+  readonly #frames: FrameWriter;
   readonly #pump: Pump;
   readonly #liveness: Liveness;
   readonly #lanes = new LaneTable();
@@ -77,14 +79,15 @@ export class Connection {
     this.#world = fields.world;
     this.#socket = fields.socket;
     this.#stream = fields.stream;
+    this.#frames = new FrameWriter(fields.stream);
     this.#keyTag = fields.keyTag;
     this.#onClosed = fields.onClosed;
     this.#pump = new Pump(
       {
         write: (_run, json) => this.#send(json),
-        pendingBytes: () => this.#socket.bufferedAmount,
-        cork: () => this.#stream.cork(),
-        uncork: () => this.#stream.uncork(),
+        pendingBytes: () => this.#frames.pendingBytes(),
+        cork: () => this.#frames.cork(),
+        uncork: () => this.#frames.uncork(),
       },
       {
         settings: () => this.#world.settings,
@@ -117,6 +120,7 @@ export class Connection {
     if (this.#state === 'closed' || this.#state === 'closing') return;
     this.#state = 'closing';
     this.#pump.pause();
+    this.#frames.flush();
     this.#socket.close(code, reason);
   }
 
@@ -125,11 +129,11 @@ export class Connection {
   }
 
   #send(json: string): void {
-    if (this.#state === 'closed' || this.#state === 'closing') return;
+    // A peer that has begun to close reads nothing any more.
+    if (this.#state === 'closed' || this.#socket.readyState !== this.#socket.OPEN) return;
     const { counters } = this.#world.journal;
     counters.framesSent += 1;
-    counters.bytesSent += json.length;
-    this.#socket.send(json);
+    counters.bytesSent += this.#frames.write(json);
   }
 
   #receive(data: RawData, isBinary: boolean): void {
@@ -417,7 +421,7 @@ export class Connection {
     switch (fault.kind) {
       case 'cut':
         // What was written before must leave before the connection goes.
-        this.#stream.uncork();
+        this.#frames.flush();
         this.#stream.end(() => this.#stream.destroy());
         this.#close();
         return false;
@@ -446,8 +450,10 @@ export class Connection {
         this.#endOfAge();
         return false;
       default:
-        if (fault.kind === 'binary') this.#socket.send(Buffer.from(oddFrame(fault, run.lane)));
-        else this.#send(oddFrame(fault, run.lane));
+        if (fault.kind === 'binary') {
+          this.#frames.flush();
+          this.#socket.send(Buffer.from(oddFrame(fault, run.lane)));
+        } else this.#send(oddFrame(fault, run.lane));
         return true;
     }
   }

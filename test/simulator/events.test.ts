@@ -114,8 +114,8 @@ describe('events', () => {
     await client.type('response.output_text.delta');
     // At least 100 tokens at 1 ms each, and the time to first token.
     expect(performance.now() - start).toBeGreaterThanOrEqual(139);
-    const first = performance.now();
     await client.terminal();
-    expect(performance.now() - first).toBeGreaterThanOrEqual(80);
+    // 20 tokens at 5 ms; measured from the start, because the first may have arrived late.
+    expect(performance.now() - start).toBeGreaterThanOrEqual(139 + 94);
   });
 });

@@ -166,6 +166,47 @@ describe('transcripts of the protocol, driven by the official SDK over WebSocket
     expect((await lane.finalResponse()).output_text).toContain('sees 3 items');
   });
 
+  it('(f) lane names, the lane limit and the connection limit reach the SDK as its errors', async () => {
+    const running = await simulator({ switches: { maxLanes: 1 } });
+    const socket = await sdkSocket(running);
+    const session = new ResponsesWebSocketSession(socket, LIMITS);
+    const one = session.lane('agent_1');
+    one.create({ model: 'gpt-5.5', store: false, input: 'x' });
+    await one.finalResponse();
+    const two = session.lane('agent_2');
+    two.create({ model: 'gpt-5.5', store: false, input: 'x' });
+    await expect(two.finalResponse()).rejects.toMatchObject({
+      error: { stream_id: 'agent_2', error: { code: 'websocket_stream_limit_reached', param: 'stream_id' } },
+    });
+    const main = session.lane();
+    socket.send({ type: 'response.create', stream_id: 'not a name', input: 'x' });
+    await expect(main.finalResponse()).rejects.toMatchObject({
+      error: { error: { code: 'invalid_stream_id' } },
+    });
+    one.create({ model: 'gpt-5.5', store: false, input: 'still served' });
+    expect((await one.finalResponse()).status).toBe('completed');
+    running.configure({ faults: [{ kind: 'connection-limit', atEvent: 0 }] });
+    const messages: string[] = [];
+    socket.on('error', (error) => messages.push(error.message));
+    const closed = new Promise((resolve) => socket.socket.once('close', resolve));
+    one.create({ model: 'gpt-5.5', store: false, input: 'x' });
+    await closed;
+    expect(messages).toEqual([
+      'Responses websocket connection limit reached (60 minutes). Create a new websocket connection to continue.',
+    ]);
+  });
+
+  it('takes a flat error frame too', async () => {
+    const running = await simulator({
+      faults: [{ kind: 'error', atEvent: 7, shape: 'flat', code: 'server_error' }],
+    });
+    const lane = new ResponsesWebSocketSession(await sdkSocket(running), LIMITS).lane('agent_1');
+    lane.create({ model: 'gpt-5.5', store: false, input: 'x' });
+    await expect(lane.finalResponse()).rejects.toMatchObject({
+      error: { code: 'server_error', stream_id: 'agent_1', sequence_number: 7 },
+    });
+  });
+
   it('(g) a warm-up gives an id that the first turn continues', async () => {
     const running = await simulator();
     const lane = new ResponsesWebSocketSession(await sdkSocket(running), LIMITS).lane();
