@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { createAccessControl } from '../access/access.ts';
 import { type AdminServer, type AdminSources, startAdmin } from '../admin/server.ts';
 import type { GatewayConfig } from '../config/schema.ts';
@@ -81,6 +82,8 @@ async function assemble(
   const telemetry = await createTelemetry(telemetryOptions(config, surroundings));
   opened.push(() => telemetry.shutdown());
   const { logger } = telemetry;
+  // grpc-js writes lines of its own to standard error, which is our log; what it has to say comes as errors as well.
+  if (environment['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
 
   const choice = chooseUpstreams(config, environment);
   const simulator =

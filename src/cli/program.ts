@@ -10,7 +10,7 @@ RESPONSES_GATEWAY_ADMIN_LISTEN) and on the command line; flag > environment > fi
 Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 130, 143 second signal.
 
 Examples:
-  responses-gateway                                     simulator, or OpenAI if OPENAI_API_KEY is set
+  responses-gateway                      on the simulator, or on OpenAI if OPENAI_API_KEY is set
   responses-gateway --upstream-url http://localhost:8000/v1 --upstream-provider compatible
   responses-gateway check-config --config gateway.yaml
 `;

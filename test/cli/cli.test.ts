@@ -1,0 +1,200 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, expect, test, vi } from 'vitest';
+
+// Every test starts several processes.
+vi.setConfig({ testTimeout: 60_000 });
+
+const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), 'gateway-cli-'));
+const children: ChildProcess[] = [];
+
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Options {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly input?: string;
+}
+
+function start(args: readonly string[], { env = {}, input }: Options = {}) {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  children.push(child);
+  const output = { stdout: '', stderr: '' };
+  const seen = new Set<() => void>();
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].setEncoding('utf8');
+    child[name].on('data', (chunk: string) => {
+      output[name] += chunk;
+      for (const look of seen) look();
+    });
+  }
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...output }));
+  if (input !== undefined) child.stdin.end(input);
+  return {
+    child,
+    output,
+    ended,
+    /** Resolves with the match when it has appeared; rejects when the process ends before. */
+    until: (name: 'stdout' | 'stderr', pattern: RegExp) =>
+      new Promise<RegExpExecArray>((resolve, reject) => {
+        const look = () => {
+          const match = pattern.exec(output[name]);
+          if (match === null) return;
+          seen.delete(look);
+          resolve(match);
+        };
+        seen.add(look);
+        look();
+        void ended.then(({ code }) => reject(new Error(`exited with ${code}: ${output.stderr}`)));
+      }),
+  };
+}
+
+const run = (args: readonly string[], options: Options = {}) => start(args, { input: '', ...options }).ended;
+
+async function startGateway(...args: string[]) {
+  const gateway = start(['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', ...args]);
+  const [, grpc = ''] = await gateway.until('stdout', /gRPC\s+(\S+:\d+)/);
+  const [, admin = ''] = await gateway.until('stdout', /Admin\s+http:\/\/(\S+:\d+)/);
+  await gateway.until('stderr', /"ready"/);
+  return { ...gateway, grpc, admin };
+}
+
+test('help fits on a screen', async () => {
+  const { code, stdout } = await run(['--help']);
+  expect(code).toBe(0);
+  const lines = stdout.trimEnd().split('\n');
+  expect(lines.length).toBeLessThan(40);
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
+  for (const command of ['serve', 'simulate', 'chat', 'check-config', 'health', 'keys']) {
+    expect(stdout).toContain(`  ${command}`);
+  }
+});
+
+test.each([
+  [['--version'], 0, /^\d+\.\d+\.\d+\n$/, /^$/],
+  [['serve', '--help'], 0, /--upstream-api-key-env <NAME>/, /^$/],
+  [['--nonsense'], 2, /^$/, /unknown option '--nonsense'/],
+  [['simulat'], 2, /^$/, /unknown command|too many arguments/],
+  [['--listen'], 2, /^$/, /argument missing/],
+  [['--set', 'workers'], 2, /^$/, /PATH=VALUE/],
+  [['--listen', 'nowhere'], 2, /^$/, /listen\n\s+found\s+"nowhere"/],
+  [['--config', '/absent.yaml'], 2, /^$/, /ENOENT/],
+  [
+    ['check-config', '--set', 'session.max_lanes=7'],
+    0,
+    /session\.max_lanes = 7\s+# flag --set session\.max_lanes/,
+    /is valid/,
+  ],
+  [['keys', 'create', '--tenant', 'blue'], 0, /^rgk_[a-z2-7]{16}_[\w-]{43}\n$/, /tenant: blue/],
+  [['chat', '--address', '127.0.0.1:1'], 1, /^$/, /no session at 127\.0\.0\.1:1/],
+  [['health', '--admin-listen', '127.0.0.1:1'], 1, /^$/, /no answer from/],
+])('%j exits with %i', async (args, exitCode, stdout, stderr) => {
+  const ended = await run(args);
+  expect(ended.stderr).toMatch(stderr);
+  expect(ended.stdout).toMatch(stdout);
+  expect(ended.code).toBe(exitCode);
+});
+
+test('check-config reports all problems, shows no secrets, and starts nothing', async () => {
+  const file = join(folder, 'bad.yaml');
+  writeFileSync(
+    file,
+    'listn: 1\nsession:\n  resume_grace: 5\nupstream:\n  proxy: http://user:canary-secret@proxy:3128\n',
+  );
+  const bad = await run(['check-config', '--config', file], { env: { OPENAI_API_KEY: 'sk-canary' } });
+  expect(bad.code).toBe(2);
+  expect(bad.stderr).toContain('2 problems');
+  expect(bad.stderr).toContain(`${file}:3:17`);
+
+  writeFileSync(file, 'upstream:\n  proxy: http://user:canary-secret@proxy:3128\n');
+  const good = await run(['check-config', '--config', file, '--json'], {
+    env: { OPENAI_API_KEY: 'sk-canary' },
+  });
+  expect(good.code).toBe(0);
+  expect(JSON.parse(good.stdout)).toContainEqual({
+    path: 'upstream.proxy',
+    value: 'http://[redacted]@proxy:3128',
+    origin: `${file}:2:10`,
+  });
+  expect(bad.stderr + good.stdout + good.stderr).not.toContain('canary');
+});
+
+test('serve runs on the simulator, answers health and chat, and drains on SIGTERM', async () => {
+  const gateway = await startGateway();
+  expect(gateway.output.stdout).toContain('no OPENAI_API_KEY: using the built-in simulator');
+  expect(await run(['health', '--admin-listen', gateway.admin])).toMatchObject({
+    code: 0,
+    stdout: 'ready\n',
+  });
+
+  const input = 'Hello\n/lane other\nSecond\n/nope\n/lane\nThird\n';
+  const chat = await run(['chat', '--address', gateway.grpc], { input });
+  expect(chat.code).toBe(0);
+  expect(chat.stdout).toMatch(/"Hello".*turn 1.*\n.*"Second".*turn 1.*\n.*"Third".*turn 2/);
+  expect(chat.stderr).toContain('there is no /nope');
+
+  gateway.child.kill('SIGTERM');
+  expect((await gateway.ended).code).toBe(0);
+});
+
+test('a turn that runs at SIGTERM is finished; new sessions are refused', async () => {
+  const gateway = await startGateway('--set', 'drain.timeout=20s');
+  // Some 1.2 s of answer.
+  const chat = start(['chat', '--address', gateway.grpc], { input: 'Go #deltas=120 #tps=100\n' });
+  await chat.until('stdout', /gateway streams/);
+  gateway.child.kill('SIGTERM');
+  await chat.until('stderr', /going away/);
+  expect((await run(['chat', '--address', gateway.grpc], { input: 'Me too\n' })).code).toBe(1);
+  const ended = await chat.ended;
+  expect(ended.code).toBe(0);
+  expect(ended.stdout.trim().split(/\s+/).length).toBe(120);
+  expect((await gateway.ended).code).toBe(0);
+});
+
+test('a second signal ends the process at once', async () => {
+  const gateway = await startGateway('--set', 'drain.timeout=60s');
+  const chat = start(['chat', '--address', gateway.grpc], { input: 'Go #hang\n' });
+  await chat.until('stdout', /\w/);
+  gateway.child.kill('SIGTERM');
+  await chat.until('stderr', /going away/);
+  gateway.child.kill('SIGTERM');
+  expect((await gateway.ended).code).toBe(143);
+});
+
+test('a port in use is told in one line', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = `127.0.0.1:${(server.address() as { port: number }).port}`;
+  for (const flags of [
+    ['--listen', address, '--admin-listen', '127.0.0.1:0'],
+    ['--listen', '127.0.0.1:0', '--admin-listen', address],
+  ]) {
+    const { code, stderr } = await run(['serve', '--log-level', 'silent', ...flags]);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(`^error: ${address} is in use by another process.*\n$`),
+    ]);
+  }
+  server.close();
+});
+
+test('simulate serves alone and ends with the signal', async () => {
+  const simulator = start(['simulate', '--listen', '127.0.0.1:0']);
+  const [, url = ''] = await simulator.until('stdout', /--upstream-url (\S+)/);
+  const gateway = await startGateway('--upstream-url', url);
+  expect(gateway.output.stdout).toContain(url);
+  expect((await run(['chat', '--address', gateway.grpc], { input: 'Hi #say=pong\n' })).stdout).toBe('pong\n');
+  simulator.child.kill('SIGINT');
+  expect((await simulator.ended).code).toBe(0);
+});
