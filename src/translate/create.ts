@@ -39,7 +39,7 @@ export function compactBodyToUpstream(compact: Message, path: string, api: Api =
   const { fields, input } = bodyOf('CompactBody', compact, path, api);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
   if (input.length > 0) fields.set('input', `[${input.join(',')}]`);
-  return { body: objectOf(fields), model: stringOf(fields.get('model')), previousResponseId };
+  return { body: objectOf(fields), input, model: stringOf(fields.get('model')), previousResponseId };
 }
 
 /** The raw JSON of each item, for instance of a steer's messages. */

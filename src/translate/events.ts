@@ -12,6 +12,7 @@ import type { Plan } from './schema.ts';
 const SEQ_TAG = 1 << 3;
 const LANE_TAG = (2 << 3) | 2;
 const TURN_TAG = (3 << 3) | 2;
+const TYPE_TAG = (4 << 3) | 2;
 const OUTCOME_TAG = 5 << 3;
 const JSON_TAG = (6 << 3) | 2;
 const EVENT_TAG = (1 << 3) | 2;
@@ -116,8 +117,8 @@ export class EventEncoder {
     out.varint64(event.seq);
     this.#text(LANE_TAG, event.laneId);
     this.#text(TURN_TAG, event.turnId);
-    const typeField = arm?.typeField ?? typeFieldOf(event.type);
-    out.raw(typeField, 0, typeField.length);
+    if (arm === undefined) this.#text(TYPE_TAG, event.type);
+    else out.raw(arm.typeField, 0, arm.typeField.length);
     if (event.outcome !== undefined) {
       out.reserve(2);
       out.varint(OUTCOME_TAG);
@@ -143,9 +144,10 @@ export class EventEncoder {
     try {
       out.reserve(5);
       out.varint(tag);
-      const mark = out.open(json.length);
+      // Without keys and punctuation about half is left; a wrong guess costs a shift by a byte.
+      const mark = out.open(json.length >> 1);
       const read = this.#reader.read(plan, bufferOf(json), this.#revision(format));
-      out.close(mark, json.length);
+      out.close(mark, json.length >> 1);
       if (read && !this.#reader.ambiguous) return this.#reader.lossless;
     } catch {
       // Malformed JSON, from whoever made the frame: it is passed on as it came.
@@ -184,7 +186,7 @@ function sizeOf(events: readonly SessionEvent[]): number {
 
 function typeFieldOf(type: string): Uint8Array {
   const out = new Output();
-  out.varint((4 << 3) | 2);
+  out.varint(TYPE_TAG);
   out.text(type);
   return out.take(0);
 }

@@ -1,5 +1,5 @@
 /** What the API's messages are to the rest of the gateway. Empty strings of the wire are undefined here. */
-import type { Input, SessionLimits, StartTurn, TurnPhase } from '../core/types.ts';
+import type { Input, SessionLimits, StartTurn, TraceContext, TurnPhase } from '../core/types.ts';
 import type { GatewayError } from '../errors.ts';
 
 /** In which form a client wants its events. */
@@ -61,8 +61,11 @@ export interface CompactRequest {
   readonly format: EventFormat;
   readonly upstream: string | undefined;
   readonly model: string | undefined;
+  /** Raw JSON of each input item. */
+  readonly input: readonly string[];
   /** What goes to `/responses/compact`. */
   readonly body: string;
   readonly previousResponseId: string | undefined;
   readonly timeoutMs: number | undefined;
+  readonly traceContext: TraceContext | undefined;
 }

@@ -1,6 +1,9 @@
 /** A growing buffer of protobuf bytes. Nested lengths are reserved by guess and shifted into place. */
 const FIRST_BYTES = 64 * 1024;
 
+/** Up to so many bytes a loop is faster than a call into native code. */
+const LOOP_BYTES = 128;
+
 export class Output {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES);
   at = 0;
@@ -55,8 +58,10 @@ export class Output {
 
   raw(src: Uint8Array, start: number, end: number): void {
     this.reserve(end - start);
-    if (end - start > 32) this.bytes.set(src.subarray(start, end), this.at);
-    else for (let i = start, to = this.at; i < end; ) this.bytes[to++] = src[i++] as number;
+    const { bytes } = this;
+    let to = this.at;
+    if (end - start > LOOP_BYTES) bytes.set(src.subarray(start, end), to);
+    else for (let i = start; i < end; i++) bytes[to++] = src[i] as number;
     this.at += end - start;
   }
 
@@ -98,12 +103,17 @@ export class Output {
 
   /** What was written since `from`, as bytes of their own; the output is then empty from there on. */
   take(from: number): Uint8Array {
-    const taken = this.bytes.subarray(from, this.at);
+    const end = this.at;
+    const { bytes } = this;
     this.at = from;
-    if (this.bytes.length <= FIRST_BYTES) return new Uint8Array(taken);
-    // One large event must not keep the buffer large.
-    this.bytes = Buffer.allocUnsafe(FIRST_BYTES);
-    this.at = 0;
+    if (bytes.length > FIRST_BYTES) {
+      // One large event must not keep the buffer large.
+      this.bytes = Buffer.allocUnsafe(FIRST_BYTES);
+      this.at = 0;
+      return bytes.subarray(from, end);
+    }
+    const taken = Buffer.allocUnsafe(end - from);
+    bytes.copy(taken, 0, from, end);
     return taken;
   }
 }

@@ -22,7 +22,7 @@ export function peekFrame(bytes: Buffer): Peek | undefined {
   const ok = isJson(bytes, MAX_FRAME_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
     if (isKey(TYPE, bytes, keyStart, keyEnd)) type = TYPES.read(bytes, valueStart, valueEnd);
     else if (isKey(STREAM_ID, bytes, keyStart, keyEnd)) streamId = LANES.read(bytes, valueStart, valueEnd);
-    else if (sure && bytes.subarray(keyStart, keyEnd).includes(BACKSLASH)) sure = false;
+    else if (sure && hasEscape(bytes, keyStart, keyEnd)) sure = false;
   });
   if (!ok) return undefined;
   return sure ? { type, streamId } : peekSlowly(bytes);
@@ -80,6 +80,11 @@ function isKey(key: Uint8Array, src: Uint8Array, start: number, end: number): bo
   if (key.length !== end - start) return false;
   for (let i = 0; i < key.length; i++) if (key[i] !== src[start + i]) return false;
   return true;
+}
+
+function hasEscape(src: Uint8Array, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) if (src[i] === BACKSLASH) return true;
+  return false;
 }
 
 /** For keys with escapes, which may spell `type` in other letters. */

@@ -16,7 +16,7 @@ import {
   skipSpace,
   skipValue,
 } from './scan.ts';
-import { type ByteTable, equalsAt, type Field, type Plan, type Slot } from './schema.ts';
+import { type ByteTable, equalsAt, type Field, type Plan, type Slot, startsAt } from './schema.ts';
 
 /** protobuf parsers give up at 100 nested messages; Event and ConnectResponse are around ours. */
 const MAX_NESTING = 80;
@@ -59,11 +59,19 @@ export class Reader {
     let seenLow = 0;
     let seenHigh = 0;
     let pos = skipSpace(src, this.#pos + 1);
+    let guess = plan.first;
     while (src[pos] === QUOTE) {
-      const quote = closingQuote(src, pos + 1);
-      // A key with an escape in it is never one of ours, which are plain; it is passed over as unknown.
-      const slot = quote < 0 ? undefined : plan.byKey.get(src, pos + 1, quote);
-      this.#pos = skipSpace(src, skipSpace(src, (quote < 0 ? ~quote : quote) + 1) + 1);
+      let slot = guess.slot;
+      if (slot !== undefined && startsAt(slot.keyBytes, src, pos + 1)) pos += slot.keyBytes.length + 1;
+      else {
+        const quote = closingQuote(src, pos + 1);
+        // A key with an escape in it is never one of ours, which are plain; it is passed over as unknown.
+        slot = quote < 0 ? undefined : plan.byKey.get(src, pos + 1, quote);
+        pos = (quote < 0 ? ~quote : quote) + 1;
+        if (slot !== undefined) guess.slot = slot;
+      }
+      if (slot !== undefined) guess = slot.then;
+      this.#pos = skipSpace(src, skipSpace(src, pos) + 1);
       if (slot === undefined || slot.since > this.#revision) this.#pass();
       else {
         const bit = 1 << (slot.bit & 31);
@@ -132,7 +140,7 @@ export class Reader {
       this.#pass();
       return;
     }
-    const guess = this.#src.length - this.#pos;
+    const guess = (this.#src.length - this.#pos) >> 1;
     const plan = field.message();
     this.#out.reserve(5);
     this.#out.varint(field.tag);
@@ -178,7 +186,7 @@ export class Reader {
       this.#out.reserve(5);
       this.#out.varint(field.tag);
     }
-    const guess = src.length - pos;
+    const guess = (src.length - pos) >> 1;
     const mark = field.packed && src[pos] !== CLOSE_BRACKET ? this.#out.open(guess) : 0;
     while (src[pos] !== CLOSE_BRACKET) {
       this.#pos = pos;
@@ -198,7 +206,7 @@ export class Reader {
     let pos = skipSpace(src, this.#pos + 1);
     if (src[pos] === CLOSE_BRACE && !field.always) this.lossless = false;
     while (src[pos] === QUOTE) {
-      const guess = src.length - pos;
+      const guess = (src.length - pos) >> 1;
       out.reserve(5);
       out.varint(field.tag);
       const mark = out.open(guess);

@@ -42,6 +42,9 @@ export interface Field {
 /** What may stand at one place of a document: at most one field for each JSON type. */
 export interface Slot {
   readonly key: string;
+  readonly keyBytes: Uint8Array;
+  /** Upstreams repeat the order of their keys; see `Guess`. */
+  readonly then: Guess;
   /** The slot's bit in the set of keys seen; -1 for keys that the envelope carries. */
   readonly bit: number;
   readonly fields: readonly Field[];
@@ -65,12 +68,18 @@ export interface Slot {
   readonly since: number;
 }
 
+/** The slot whose key came next the last time. */
+export interface Guess {
+  slot: Slot | undefined;
+}
+
 export interface Plan {
   readonly type: protobuf.Type;
   /** Set if the message stands for one value instead of an object. */
   readonly inline: Slot | undefined;
   readonly slots: readonly Slot[];
   readonly byKey: ByteTable<Slot>;
+  readonly first: Guess;
   /** Bits of the slots whose absence the message cannot express. */
   readonly requiredLow: number;
   readonly requiredHigh: number;
@@ -104,6 +113,11 @@ function hashOf(src: Uint8Array, start: number, end: number): number {
   let hash = end - start;
   for (let i = start; i < end; i++) hash = (Math.imul(hash, 31) + (src[i] ?? 0)) | 0;
   return hash ^ (hash >>> 15);
+}
+
+export function startsAt(bytes: Uint8Array, src: Uint8Array, at: number): boolean {
+  for (let i = 0; i < bytes.length; i++) if (bytes[i] !== src[at + i]) return false;
+  return true;
 }
 
 export function equalsAt(bytes: Uint8Array, src: Uint8Array, start: number, end: number): boolean {
@@ -144,6 +158,7 @@ export class Plans {
       inline: inline && slots[0] !== undefined ? { ...slots[0], nullable: false } : undefined,
       slots,
       byKey: new ByteTable(table),
+      first: { slot: undefined },
       requiredLow: bitsOf(slots.filter((slot) => !slot.nullable && slot.bit < 32)),
       requiredHigh: bitsOf(slots.filter((slot) => !slot.nullable && slot.bit >= 32)),
     };
@@ -204,6 +219,8 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
     single.find((field) => !field.raw && types.includes(field.scalar ?? ''));
   return {
     key,
+    keyBytes: Buffer.from(`${key}"`),
+    then: { slot: undefined },
     bit,
     fields,
     string: scalar('string'),

@@ -176,6 +176,7 @@ function readCompact(request: Message, api: Api): CompactRequest {
     format: formatOf(request),
     upstream: textOf(request, 'upstream') || undefined,
     timeoutMs: timeLimitMs(request['timeout'], 'timeout'),
+    traceContext: traceOf(request),
   };
 }
 
