@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
-import { responseEvents, terminalEvent } from './engine.ts';
+import { responseEvents } from './engine.ts';
 import {
   ApiError,
   codelessPreviousResponseInvalid,
@@ -10,7 +10,7 @@ import {
   previousResponseNotFound,
   toApiError,
 } from './errors.ts';
-import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
+import type { EventFault, FaultSite } from './faults.ts';
 import { FrameWriter } from './frames.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
@@ -18,25 +18,11 @@ import { type Lane, LaneTable, laneNameOf } from './lanes.ts';
 import { Liveness } from './liveness.ts';
 import { Pump } from './pump.ts';
 import { parseCreate } from './request.ts';
-import {
-  type EndedResponse,
-  judgeSteer,
-  type SteerFailureCode,
-  steerAcceptedFrame,
-  steeredInput,
-  steerFailedFrame,
-  steerPendingFrame,
-} from './steering.ts';
+import { SteerFlow } from './steer-flow.ts';
+import { steeredInput } from './steering.ts';
 import type { ResponseRecord } from './store.ts';
-import {
-  abandonTurn,
-  finishTurn,
-  type Run,
-  type Steer,
-  startTurn,
-  type TurnStart,
-  type World,
-} from './turn.ts';
+import { attribution, type ErrorStyle, type StrikeTarget, strike } from './strikes.ts';
+import { abandonTurn, finishTurn, type Run, startTurn, type TurnStart, type World } from './turn.ts';
 
 /** A create that waits for its lane or for one of the 16 places; nothing is told to the client meanwhile. */
 interface Waiting {
@@ -60,9 +46,9 @@ export class Connection {
   readonly #frames: FrameWriter;
   readonly #pump: Pump;
   readonly #liveness: Liveness;
+  readonly #steers: SteerFlow;
   readonly #lanes = new LaneTable();
   readonly #active = new Map<string, Run>();
-  readonly #ended = new Map<string, EndedResponse>();
   #queue: Waiting[] = [];
   #requests = 0;
   #state: 'open' | 'draining' | 'closing' | 'closed' = 'open';
@@ -93,15 +79,19 @@ export class Connection {
         settings: () => this.#world.settings,
         strike: (run, fault) => this.#strike(run, fault),
         ended: (run) => this.#finish(run),
-        crashed: (run, error) => {
-          const lane = this.#lanes.get(run.lane);
-          if (lane !== undefined) this.#failRun(lane, run, toApiError(error), attribution('own', run.lane));
-        },
+        crashed: (run, error) => this.#failRun(run, toApiError(error), { streamId: attribution('own', run) }),
       },
     );
     this.#liveness = new Liveness(fields.socket, fields.world.settings.switches, {
       aged: () => this.#reachAgeLimit(),
       expired: (code, reason) => this.close(code, reason),
+    });
+    this.#steers = new SteerFlow({
+      send: (json) => this.#send(json),
+      switches: () => this.#world.settings.switches,
+      active: (id) => this.#active.get(id),
+      nextParent: (lane) => this.#queue.find((waiting) => waiting.lane === lane)?.frame.previous_response_id,
+      startSuccessor: (lane, target, parent) => this.#startSuccessor(lane, target, parent),
     });
     this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
     this.#socket.on('close', () => this.#close());
@@ -162,7 +152,8 @@ export class Connection {
         this.#create(frame, bytes);
         return;
       case 'response.steer':
-        this.#steer(frame);
+        this.#world.journal.counters.steers += 1;
+        this.#steers.submit(frame);
         return;
       case undefined:
         throw invalidRequest("Missing required parameter: 'type'.", 'type', 'missing_required_parameter');
@@ -263,11 +254,11 @@ export class Connection {
       entry.status = 'error';
       entry.errorCode = apiError.code ?? apiError.type;
       this.#world.journal.notify();
-      if (steered !== null && lane.cached?.id !== parentId) this.#failWaitingSteers(lane);
+      if (steered !== null && lane.cached?.id !== parentId) this.#steers.abandonWaiting(lane);
       return;
     }
     if (steered !== null) lane.waiting = null;
-    else this.#failWaitingSteers(lane);
+    else this.#steers.abandonWaiting(lane);
   }
 
   #start(lane: Lane, fields: Pick<TurnStart, 'request' | 'parent' | 'entry' | 'steered' | 'faults'>): void {
@@ -307,25 +298,17 @@ export class Connection {
     const lane = this.#lanes.get(run.lane);
     if (lane === undefined || run.outcome === null) return;
     const record = finishTurn(this.#world, run);
-    const ended = this.#release(lane, run, run.outcome.status === 'completed');
-    if (record.isUsable) {
-      this.#lanes.remember(lane, record);
-    } else if (this.#world.settings.switches.failedResponseEvicts) {
-      this.#evict(lane, run.parentId);
-    }
-    if (run.steers.length > 0) this.#resolveSteers(lane, run, record, ended);
+    this.#release(lane, run);
+    if (record.isUsable) this.#lanes.remember(lane, record);
+    else if (this.#world.settings.switches.failedResponseEvicts) this.#evict(lane, run.parentId);
+    this.#steers.targetEnded(lane, run, record);
     this.#afterRelease();
   }
 
   /** Frees the run's lane and place. */
-  #release(lane: Lane, run: Run, isCompleted: boolean): EndedResponse {
+  #release(lane: Lane, run: Run): void {
     lane.run = null;
     this.#active.delete(run.id);
-    const ended = { lane: run.lane, isCompleted, sequence: run.sequence };
-    this.#ended.set(run.id, ended);
-    const oldest = this.#ended.keys().next().value;
-    if (this.#ended.size > MAX_ENDED && oldest !== undefined) this.#ended.delete(oldest);
-    return ended;
   }
 
   #afterRelease(): void {
@@ -333,46 +316,12 @@ export class Connection {
     else this.#startWaiting();
   }
 
-  #steer(frame: JsonObject): void {
-    this.#world.journal.counters.steers += 1;
-    const targetId = frame.previous_response_id;
-    const id = String(targetId);
-    const verdict = judgeSteer(
-      frame,
-      this.#active.get(id),
-      this.#ended.get(id),
-      this.#world.settings.switches,
-    );
-    if (verdict.kind === 'failed') {
-      this.#send(steerFailedFrame({ ...verdict, targetId, input: frame.input }));
-      return;
-    }
-    this.#send(steerAcceptedFrame(verdict.steer, verdict.run, id));
-    verdict.run.steers.push(verdict.steer);
-  }
-
-  #resolveSteers(lane: Lane, run: Run, record: ResponseRecord, ended: EndedResponse): void {
-    if (!record.isUsable) {
-      const { failedTargetSteerCode } = this.#world.settings.switches;
-      this.#failSteers(run.id, ended, run.steers, failedTargetSteerCode);
-    } else if (record.context.openCalls.size > 0) {
-      lane.waiting = { targetId: run.id, ended, steers: run.steers };
-      const next = this.#queue.find((waiting) => waiting.lane === lane);
-      if (next?.frame.previous_response_id === run.id) return;
-      for (const steer of run.steers) {
-        this.#send(steerPendingFrame(steer, ended, run.id, record.context.openCalls.values()));
-      }
-    } else if (this.#state === 'open') {
-      this.#startSuccessor(lane, run, record, ended);
-    }
-  }
-
-  #startSuccessor(lane: Lane, target: Run, parent: ResponseRecord, ended: EndedResponse): void {
+  #startSuccessor(lane: Lane, target: Run, parent: ResponseRecord): boolean {
+    if (this.#state !== 'open') return false;
     const site = this.#site(lane.name);
     if (this.#world.faults.request(site, 'successor-fails') !== undefined) {
       this.#world.journal.counters.faultsApplied += 1;
-      this.#failSteers(target.id, ended, target.steers, 'successor_creation_failed');
-      return;
+      return false;
     }
     const entry = this.#world.journal.open({
       connection: this.number,
@@ -387,84 +336,19 @@ export class Connection {
       const request = { ...target.request, input: [], previousResponseId: target.id };
       const steered = steeredInput(target.steers);
       this.#start(lane, { request, parent, entry, steered, faults: this.#world.faults.events(site) });
+      return true;
     } catch (error) {
       entry.status = 'error';
       entry.errorCode = toApiError(error).code;
       this.#world.journal.notify();
-      this.#failSteers(target.id, ended, target.steers, 'successor_creation_failed');
-    }
-  }
-
-  #failWaitingSteers(lane: Lane): void {
-    if (lane.waiting === null) return;
-    const { targetId, ended, steers } = lane.waiting;
-    lane.waiting = null;
-    this.#failSteers(targetId, ended, steers, 'successor_creation_failed');
-  }
-
-  #failSteers(
-    targetId: string,
-    target: EndedResponse,
-    steers: readonly Steer[],
-    code: SteerFailureCode,
-  ): void {
-    for (const { id, rawInput } of steers) {
-      this.#send(steerFailedFrame({ target, targetId, input: rawInput, id, code }));
-    }
-  }
-
-  /** Applies a fault that concerns more than the order of events. Returns whether the run goes on. */
-  #strike(run: Run, fault: EventFault): boolean {
-    this.#world.journal.counters.faultsApplied += 1;
-    const lane = this.#lanes.get(run.lane);
-    if (lane === undefined) return false;
-    switch (fault.kind) {
-      case 'cut':
-        // What was written before must leave before the connection goes.
-        this.#frames.flush();
-        this.#stream.end(() => this.#stream.destroy());
-        this.#close();
-        return false;
-      case 'close':
-        this.close(fault.code, fault.reason);
-        return false;
-      case 'error':
-        this.#failRun(lane, run, new ApiError(fault), {
-          ...(fault.shape === undefined ? {} : { shape: fault.shape }),
-          ...attribution(fault.streamId, run.lane),
-        });
-        if (fault.thenClose !== undefined) this.close(fault.thenClose);
-        return false;
-      case 'failed':
-        this.#send(
-          terminalEvent(
-            run,
-            { status: 'failed', code: fault.code, message: fault.message },
-            this.#world.settings,
-          ),
-        );
-        run.events += 1;
-        this.#finish(run);
-        return false;
-      case 'connection-limit':
-        this.#endOfAge();
-        return false;
-      default:
-        if (fault.kind === 'binary') {
-          this.#frames.flush();
-          this.#socket.send(Buffer.from(oddFrame(fault, run.lane)));
-        } else this.#send(oddFrame(fault, run.lane));
-        return true;
+      return false;
     }
   }
 
   /** Ends a run by an error frame: a request-level failure, after which the lane goes on. */
-  #failRun(
-    lane: Lane,
-    run: Run,
-    error: ApiError,
-    style: { shape?: 'nested' | 'flat'; streamId?: string } = {},
-  ): void {
+  #failRun(run: Run, error: ApiError, style: ErrorStyle): void {
+    const lane = this.#lanes.get(run.lane);
+    if (lane === undefined) return;
     const { switches } = this.#world.settings;
     this.#send(
       errorFrame(error, {
@@ -475,10 +359,35 @@ export class Connection {
       }),
     );
     abandonTurn(this.#world, run, 'error', error.code);
-    const ended = this.#release(lane, run, false);
+    this.#release(lane, run);
     this.#evict(lane, run.parentId);
-    this.#failSteers(run.id, ended, run.steers, switches.failedTargetSteerCode);
-    this.#afterRelease();
+    this.#steers.targetEnded(lane, run, null);
+    if (style.thenClose === undefined) this.#afterRelease();
+    else this.close(style.thenClose);
+  }
+
+  #strike(run: Run, fault: EventFault): boolean {
+    this.#world.journal.counters.faultsApplied += 1;
+    const target: StrikeTarget = {
+      settings: () => this.#world.settings,
+      send: (json) => this.#send(json),
+      sendBinary: (bytes) => {
+        this.#frames.flush();
+        this.#socket.send(bytes);
+      },
+      hangUp: () => {
+        this.#frames.flush();
+        this.#stream.end(() => this.#stream.destroy());
+        // A peer that does not read must not keep the line up.
+        setTimeout(() => this.#stream.destroy(), HANG_UP_MS).unref();
+        this.#close();
+      },
+      close: (code, reason) => this.close(code, reason),
+      reachConnectionLimit: () => this.#endOfAge(),
+      failRun: (failed, error, style) => this.#failRun(failed, error, style),
+      finish: (finished) => this.#finish(finished),
+    };
+    return strike(target, run, fault);
   }
 
   #refuse(error: ApiError, lane: string | undefined): void {
@@ -535,11 +444,6 @@ export class Connection {
   }
 }
 
-function attribution(streamId: 'own' | 'none' | { name: string }, lane: string): { streamId?: string } {
-  if (typeof streamId === 'object') return { streamId: streamId.name };
-  return streamId === 'none' || lane === '' ? {} : { streamId: lane };
-}
-
 function parseFrame(bytes: Buffer): JsonObject {
   let value: unknown;
   try {
@@ -551,7 +455,7 @@ function parseFrame(bytes: Buffer): JsonObject {
   throw invalidRequest('Each message must be a JSON object.', null, 'invalid_type');
 }
 
-/** Late steers name recent responses; older ones are "not found", which is as true. */
-const MAX_ENDED = 256;
+/** Enough for what was written to leave on a loopback, short enough for a test. */
+const HANG_UP_MS = 1000;
 /** For the text of a forced limit when no limit is set. */
 const DEFAULT_AGE_MS = 3_600_000;
