@@ -44,7 +44,7 @@ export function renderMetricsDoc(): string {
 
 const INTRODUCTION = `# Metrics
 
-Generated from \`src/telemetry/metrics-table.ts\` by \`npm run docs:metrics\`; do not edit by hand.
+Generated from \`src/telemetry/metrics-table.ts\` by \`npm run generate:metrics\`; do not edit by hand.
 
 All metrics are at \`/metrics\` of the admin port as Prometheus text, and go to a collector by OTLP when one is
 configured. Prometheus names have underscores for dots, and counters end in \`_total\`. Durations are seconds, sizes

@@ -1,6 +1,6 @@
-/** Shapes of secrets: provider keys, bearer and basic credentials, JSON Web Tokens. */
+/** Shapes of secrets: provider keys, the gateway's own keys, bearer and basic credentials, JSON Web Tokens. */
 const SECRETS =
-  /\b(?:sk|xai|gsk|rg)-[A-Za-z0-9_-]{8,}|\b(?:Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{8,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/gi;
+  /\b(?:(?:sk|xai|gsk)-|rgk_)[A-Za-z0-9_-]{8,}|\b(?:Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{8,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/gi;
 
 const REDACTED = '[redacted]';
 

@@ -19,6 +19,8 @@ export function createSessionLog(
   sessionIds: TraceIds | undefined,
 ): SessionLog {
   const startedAt = performance.now();
+  const labels =
+    start.labels === undefined || start.labels.size === 0 ? {} : { labels: Object.fromEntries(start.labels) };
   let child: Logger | undefined;
   let turns = 0;
   let failures = 0;
@@ -43,6 +45,7 @@ export function createSessionLog(
           lane_id: record.laneId,
           turn_id: record.turnId,
           ...traceFields(ids),
+          ...labels,
           outcome: record.outcome,
           ...(failed !== undefined && {
             reason: failed.error.reason,
@@ -82,6 +85,9 @@ export function createSessionLog(
           tenant: start.tenantId,
           ...traceFields(sessionIds),
           method: start.method,
+          client: start.clientName,
+          client_version: start.clientVersion,
+          ...labels,
           status,
           duration_ms: Math.round(performance.now() - startedAt),
           turns,

@@ -71,6 +71,7 @@ export function createSessionSpans(
   const sessionIds = session === undefined ? caller : idsOf(session);
   const turns = new Map<string, RunningTurn>();
   const dials = new Map<number, Span>();
+  const labels = labelAttributes(start);
   let sessionEvents = 0;
   let lastRoute: LinkRoute | undefined;
 
@@ -100,6 +101,7 @@ export function createSessionSpans(
           [ATTR.apiType]: 'responses',
           // Samplers see what is known at the start; the route of the turn itself is set at its end.
           ...(lastRoute !== undefined && routeAttributes(lastRoute)),
+          ...labels,
           [ATTR.conversationId]: conversationId(start.sessionId, fact.laneId),
           [`${PREFIX}.lane.id`]: fact.laneId,
           [`${PREFIX}.turn.id`]: fact.turnId,
@@ -278,8 +280,18 @@ function sessionSpanOptions(start: SessionStart) {
       'server.address': host,
       'server.port': port,
       'session.id': start.sessionId,
+      [`${PREFIX}.client.name`]: start.clientName,
+      [`${PREFIX}.client.version`]: start.clientVersion,
+      ...labelAttributes(start),
     },
   };
+}
+
+/** The client's own labels, as its `Open` gave them: bounded there in number and length. */
+function labelAttributes(start: SessionStart): Attributes {
+  const attributes: Attributes = {};
+  for (const [name, value] of start.labels ?? []) attributes[`${PREFIX}.label.${name}`] = value;
+  return attributes;
 }
 
 /** `:authority` is host[:port], with an IPv6 host in brackets. */

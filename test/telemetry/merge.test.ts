@@ -68,9 +68,9 @@ describe('the page of several workers', () => {
           expected.set(label, (expected.get(label) ?? 0) + value);
       }
       if (expected.size === 0) {
-      expect(merged).toBe('');
-      return;
-    }
+        expect(merged).toBe('');
+        return;
+      }
       const found = new Page(merged).series('x_total').map(({ labels, value }) => [labels['l'], value]);
       expect(new Map(found as [string, number][])).toEqual(expected);
     },

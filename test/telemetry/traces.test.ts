@@ -225,6 +225,24 @@ describe('a conversation at the collector', () => {
     }
   });
 
+  it('carries the client and its labels on the spans of session and turns', async () => {
+    const t = await telemetry();
+    const labels = new Map([['job', 'nightly']]);
+    const session = t.session(start({ clientName: 'rg-go', clientVersion: '1.2.3', labels }));
+    session.fact(accepted({ turnId: 'one', atMs: Date.now() }));
+    session.fact({ kind: 'turnEnded', record: record({ turnId: 'one', acceptedAtMs: Date.now() }) });
+    session.end('OK');
+    await t.shutdown();
+    expect(collector.span(METHOD).attributes).toMatchObject({
+      'responses_gateway.client.name': 'rg-go',
+      'responses_gateway.client.version': '1.2.3',
+      'responses_gateway.label.job': 'nightly',
+    });
+    expect(collector.span('chat gpt-5.2').attributes).toMatchObject({
+      'responses_gateway.label.job': 'nightly',
+    });
+  });
+
   it('shows a session before it ends', async () => {
     const t = await telemetry();
     const session = t.session(start());

@@ -1,0 +1,49 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { REASONS } from '../../src/errors.ts';
+import { renderMetricsDoc } from '../../src/telemetry/metrics-doc.ts';
+import { METRICS } from '../../src/telemetry/metrics-table.ts';
+
+const read = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+
+describe('docs/metrics.md', () => {
+  it('is what the table says (npm run generate:metrics)', () => {
+    expect(read('metrics.md')).toBe(renderMetricsDoc());
+  });
+
+  it('has every metric, and no other', () => {
+    const headings = [...read('metrics.md').matchAll(/^### `(.+)`$/gm)].map((match) => match[1]);
+    expect(headings.toSorted()).toEqual(Object.keys(METRICS).toSorted());
+  });
+});
+
+describe('docs/operations.md', () => {
+  const rows = new Map(
+    [...read('operations.md').matchAll(/^\| `([A-Z_]+)` \| `([A-Z_]+)` \| (\w+) \| (.+) \| (.+) \|$/gm)].map(
+      ([, reason, code, fault, meaning, action]) => [reason, { code, fault, meaning, action }] as const,
+    ),
+  );
+
+  it.each(Object.entries(REASONS))('tells what %s means and what to do', (reason, { code, fault }) => {
+    expect(rows.get(reason)).toMatchObject({ code, fault });
+    expect(rows.get(reason)?.meaning?.length).toBeGreaterThan(15);
+    expect(rows.get(reason)?.action?.length).toBeGreaterThan(10);
+  });
+
+  it('tells of no reason that there is not', () => {
+    expect([...rows.keys()].filter((reason) => !Object.hasOwn(REASONS, reason ?? ''))).toEqual([]);
+  });
+
+  it('names only metrics that there are', () => {
+    const known = new Set(Object.keys(METRICS).map((name) => name.replaceAll('.', '_')));
+    const named = read('operations.md').matchAll(
+      /\b((?:responses_gateway|gen_ai|nodejs|v8js|process)_[a-z0-9_]+)/g,
+    );
+    const unknown = [...named]
+      .map((match) => match[1] ?? '')
+      .filter((name) => !known.has(name.replace(/_(?:total|bucket|sum|count)$/, '')) && !known.has(name));
+    expect(unknown.filter((name) => !LABELS.has(name))).toEqual([]);
+  });
+});
+
+const LABELS = new Set(['gen_ai_token_type', 'gen_ai_provider_name', 'gen_ai_request_model']);
