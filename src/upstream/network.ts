@@ -1,5 +1,6 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import type { Socket } from 'node:net';
 import type { SecureVersion } from 'node:tls';
 import { HttpsProxyAgent } from 'https-proxy-agent';
 import { type Endpoint, isLoopback } from './endpoint.ts';
@@ -43,7 +44,7 @@ export function createNetwork(endpoint: Endpoint, tls: UpstreamTls, proxies: Pro
   const proxy = proxyFor(endpoint, proxies);
   const secure = endpoint.secure ? tlsOptions(tls) : {};
   const create = (keepAlive: boolean): HttpAgent | HttpsAgent => {
-    if (proxy !== undefined) return new HttpsProxyAgent(proxy, { keepAlive });
+    if (proxy !== undefined) return new TunnelAgent(proxy, { keepAlive });
     return endpoint.secure ? new HttpsAgent({ keepAlive }) : new HttpAgent({ keepAlive });
   };
   const webSocketAgent = create(false);
@@ -78,6 +79,21 @@ export function proxyFor({ secure, host, port }: Endpoint, proxies: ProxySetting
     throw new RangeError('expected an http or https URL as proxy');
   }
   return url;
+}
+
+/** Without it a proxy's refusal would look like the upstream's own answer, a 403 like a bad key. */
+class TunnelAgent extends HttpsProxyAgent<string> {
+  override async connect(...args: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
+    const [request] = args;
+    let status = 200;
+    request.once('proxyConnect', (answer: { readonly statusCode: number }) => {
+      status = answer.statusCode;
+    });
+    const socket = await super.connect(...args);
+    if (status === 200) return socket;
+    socket.destroy();
+    throw Object.assign(new Error('the proxy refused the tunnel'), { code: 'PROXY_REFUSED' });
+  }
 }
 
 /** `*`, a host with all below it (with or without leading dot), each optionally with a port. */
