@@ -107,7 +107,8 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
   if (options.reflection !== false) {
-    new ReflectionService({ ...loadApi().packageDefinition, ...healthPackage() }).addToServer(server);
+    const files = [loadApi().packageDefinition, loadSync(healthProtoPath)].map(withFiles);
+    new ReflectionService(Object.assign({}, ...files)).addToServer(server);
   }
   return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
 }
@@ -286,8 +287,14 @@ function unreachable(): Record<string, () => never> {
   return { Connect: handler, CreateResponse: handler, CompactResponse: handler };
 }
 
-function healthPackage(): PackageDefinition {
-  return loadSync(healthProtoPath);
+/**
+ * One type of the package. Each carries the descriptors of all files, and reflection decodes those of each type it
+ * is given: 0.6 s at the start for the whole package, next to nothing for one type.
+ */
+function withFiles(definition: PackageDefinition): PackageDefinition {
+  const [name, type] =
+    Object.entries(definition).find(([, { fileDescriptorProtos }]) => fileDescriptorProtos) ?? [];
+  return name === undefined || type === undefined ? {} : { [name]: type };
 }
 
 function byteBudget(bytes: number): ByteBudget {

@@ -98,10 +98,10 @@ export class TestClient {
     ) as unknown as Api;
   }
 
-  /** Opens a stream; `open: undefined` sends nothing first. */
-  connect(open: Message | undefined = {}, metadata: Readonly<Record<string, string>> = {}): TestStream {
+  /** Opens a stream; `open: null` sends nothing first. */
+  connect(open: Message | null = {}, metadata: Readonly<Record<string, string>> = {}): TestStream {
     const stream = new TestStream(this.api.Connect(this.metadata(metadata)));
-    if (open !== undefined) stream.send({ open });
+    if (open !== null) stream.send({ open });
     return stream;
   }
 
