@@ -113,7 +113,9 @@ function addItem(context: Context, item: Item): Context {
   const canonical = canonicalItem(item);
   const tokens = context.tokens + estimateTokens(canonical);
   if (type === 'reasoning') return { ...context, tokens, reasoningItems: context.reasoningItems + 1 };
-  const next = { ...context, tokens, items: context.items + 1, hash: chain(context.hash, canonical) };
+  // A compaction stands for everything before it.
+  if (type === 'compaction') return { ...addCounted(context, canonical), tokens: estimateTokens(canonical) };
+  const next = { ...addCounted(context, canonical), tokens };
   const required = CALLS[type]?.(item);
   if (required !== undefined) {
     const id = String(required.call_id ?? required.approval_request_id);
@@ -134,6 +136,10 @@ function addItem(context: Context, item: Item): Context {
     return { ...next, turns: next.turns + 1, lastUserText: textOf(item), callsSinceUser: 0 };
   }
   return next;
+}
+
+function addCounted(context: Context, canonical: string): Context {
+  return { ...context, items: context.items + 1, hash: chain(context.hash, canonical) };
 }
 
 function chain(hash: string, canonical: string): string {

@@ -1,10 +1,11 @@
 import type { Item } from './context.ts';
 import { estimateTokens } from './context.ts';
 import type { JsonObject } from './json.ts';
+import type { Compaction } from './model.ts';
 import type { Settings } from './options.ts';
 import { responseJson, usageJson } from './response-object.ts';
 import type { PlannedItem } from './script.ts';
-import { encryptReasoning, newId, type Outcome, type Run } from './turn.ts';
+import { encryptedContent, newId, type Outcome, type Run } from './turn.ts';
 
 /**
  * The events of one response, in the order of protocol.md 3.5, each as ready JSON. The generator is pulled one event at
@@ -70,7 +71,7 @@ const STEERED: Outcome = { status: 'incomplete', reason: 'steered' };
 
 function* itemEvents(
   run: Run,
-  item: PlannedItem,
+  item: PlannedItem | Compaction,
   stopsHalfway: boolean,
   settings: () => Settings,
 ): Generator<string, Outcome | undefined> {
@@ -90,6 +91,9 @@ function* itemEvents(
       return undefined;
     case 'item':
       yield* plainItemEvents(run, item.item);
+      return undefined;
+    case 'compaction':
+      yield* compactionEvents(run);
       return undefined;
     case 'event': {
       const { type, ...rest } = item.event;
@@ -184,7 +188,7 @@ function* reasoningEvents(run: Run, item: Extract<PlannedItem, { type: 'reasonin
   const at = `"item_id":"${id}","output_index":${index}`;
   const done: Item = { id, type: 'reasoning', summary: [{ type: 'summary_text', text: item.summary }] };
   if (item.text !== undefined) done.content = [{ type: 'reasoning_text', text: item.text }];
-  if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptReasoning(run, id);
+  if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptedContent(run, id);
   const part = (text: string): string => `"part":{"type":"summary_text","text":${JSON.stringify(text)}}`;
   if (!run.sparse) {
     yield event(run, 'response.output_item.added', itemField(index, { id, type: 'reasoning', summary: [] }));
@@ -278,6 +282,17 @@ function* imageEvents(run: Run, item: Extract<PlannedItem, { type: 'image' }>): 
   run.outputTokens += estimateTokens(result) >> 4;
   if (!run.sparse) yield event(run, 'response.image_generation_call.completed', at);
   yield finishItem(run, made('completed', result));
+}
+
+function* compactionEvents(run: Run): Generator<string> {
+  const id = newId('cmp');
+  const index = run.output.length;
+  const done: Item = { id, type: 'compaction', encrypted_content: encryptedContent(run, id) };
+  if (!run.sparse) {
+    yield event(run, 'response.output_item.added', itemField(index, { ...done, encrypted_content: '' }));
+    yield event(run, 'response.compaction.compacting', `"item_id":"${id}","output_index":${index}`);
+  }
+  yield finishItem(run, done);
 }
 
 function* plainItemEvents(run: Run, given: JsonObject): Generator<string> {

@@ -50,6 +50,7 @@ export interface Counters {
   steers: number;
   framesReceived: number;
   framesSent: number;
+  /** Payload received, and bytes sent on the wire (frame headers included). */
   bytesReceived: number;
   bytesSent: number;
   faultsApplied: number;
@@ -73,6 +74,7 @@ export class Journal {
   readonly #maxEntries: number;
   readonly #maxBytes: number;
   readonly #entries: JournalEntry[] = [];
+  readonly #sizes = new WeakMap<JournalEntry, number>();
   #bytes = 0;
   #nextId = 1;
   readonly #waiters = new Set<{ test: (journal: Journal) => boolean; resolve: () => void }>();
@@ -111,20 +113,36 @@ export class Journal {
     if (fields.transport === 'ws') this.counters.requestsWs += 1;
     else this.counters.requestsHttp += 1;
     this.#entries.push(entry);
-    this.#bytes += entry.bytesReceived;
-    while (
-      this.#entries.length > 1 &&
-      (this.#entries.length > this.#maxEntries || this.#bytes > this.#maxBytes)
-    ) {
-      this.#bytes -= this.#entries.shift()?.bytesReceived ?? 0;
-    }
+    this.#measure(entry);
     this.notify();
     return entry;
   }
 
+  /** An entry has reached its final state; its text counts against the limit from now on. */
+  settle(entry: JournalEntry): void {
+    if (this.#sizes.has(entry)) this.#measure(entry);
+    this.notify();
+  }
+
   clear(): void {
+    for (const entry of this.#entries) this.#sizes.delete(entry);
     this.#entries.length = 0;
     this.#bytes = 0;
+  }
+
+  #measure(entry: JournalEntry): void {
+    const size = entry.bytesReceived + entry.finalText.length;
+    this.#bytes += size - (this.#sizes.get(entry) ?? 0);
+    this.#sizes.set(entry, size);
+    while (
+      this.#entries.length > 1 &&
+      (this.#entries.length > this.#maxEntries || this.#bytes > this.#maxBytes)
+    ) {
+      const oldest = this.#entries.shift();
+      if (oldest === undefined) return;
+      this.#bytes -= this.#sizes.get(oldest) ?? 0;
+      this.#sizes.delete(oldest);
+    }
   }
 
   /** Resolves when `test` holds; it is looked at after every change of an entry or of a connection. */

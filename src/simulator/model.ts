@@ -3,9 +3,14 @@ import { isObject, type JsonObject } from './json.ts';
 import type { CreateRequest, ToolSpec } from './request.ts';
 import { matchRule, type PlannedEnd, type PlannedItem, type Script } from './script.ts';
 
+/** The server's own compaction; no script asks for it. */
+export interface Compaction {
+  type: 'compaction';
+}
+
 /** What one response will consist of. */
 export interface Plan {
-  items: PlannedItem[];
+  items: (PlannedItem | Compaction)[];
   end: PlannedEnd;
   timeToFirstTokenMs?: number | undefined;
   tokensPerSecond?: number | undefined;
@@ -15,6 +20,13 @@ export interface Plan {
 
 /** Asks the script first, then the directives in the last user text, then the default behaviour. */
 export function planResponse(request: CreateRequest, context: Context, script: Script | undefined): Plan {
+  const plan = planAnswer(request, context, script);
+  const { compactThreshold } = request;
+  if (compactThreshold === null || context.tokens < compactThreshold) return plan;
+  return { ...plan, items: [{ type: 'compaction' }, ...plan.items] };
+}
+
+function planAnswer(request: CreateRequest, context: Context, script: Script | undefined): Plan {
   const rule = script === undefined ? undefined : matchRule(script, request.model, context);
   if (rule === undefined) return directedPlan(request, context);
   const timing = { timeToFirstTokenMs: rule.timeToFirstTokenMs, tokensPerSecond: rule.tokensPerSecond };

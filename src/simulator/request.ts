@@ -26,7 +26,8 @@ export interface CreateRequest {
   maxOutputTokens: number | null;
   includeEncryptedReasoning: boolean;
   obfuscate: boolean;
-  /** Automatic compaction excludes steering. */
+  /** Context size from which the server compacts by itself; null: never. Either way it excludes steering. */
+  compactThreshold: number | null;
   compacts: boolean;
 }
 
@@ -86,6 +87,7 @@ export function parseCreate(
     maxOutputTokens: typeof body.max_output_tokens === 'number' ? body.max_output_tokens : null,
     includeEncryptedReasoning: include.includes('reasoning.encrypted_content'),
     obfuscate: isObject(streamOptions) && streamOptions.include_obfuscation === true,
+    compactThreshold: compactThresholdOf(body.context_management),
     compacts: Array.isArray(body.context_management) && body.context_management.length > 0,
   };
 }
@@ -316,6 +318,13 @@ function requireStrings(value: JsonObject, param: string, ...keys: string[]): vo
 function conversationOf(value: unknown): string | null {
   if (typeof value === 'string') return value;
   return isObject(value) && typeof value.id === 'string' ? value.id : null;
+}
+
+function compactThresholdOf(management: unknown): number | null {
+  const rule = Array.isArray(management)
+    ? management.find((entry) => isObject(entry) && entry.type === 'compaction')
+    : undefined;
+  return typeof rule?.compact_threshold === 'number' ? rule.compact_threshold : null;
 }
 
 function clientTools(tools: unknown): ToolSpec[] {

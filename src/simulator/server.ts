@@ -231,6 +231,8 @@ class Endpoint implements Simulator {
     if (this.#acceptor?.maxPayload !== maxPayload) {
       const server = new WebSocketServer({
         noServer: true,
+        // None is documented for this API; `ws` would take the first one offered.
+        handleProtocols: () => false,
         clientTracking: false,
         perMessageDeflate: false,
         maxPayload,

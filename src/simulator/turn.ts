@@ -182,7 +182,7 @@ export function finishTurn(world: World, run: Run): ResponseRecord {
   entry.status = outcome.status;
   entry.errorCode = outcome.status === 'failed' ? outcome.code : null;
   entry.eventsSent = run.events;
-  world.journal.notify();
+  world.journal.settle(entry);
   return record;
 }
 
@@ -191,7 +191,7 @@ export function abandonTurn(world: World, run: Run, status: 'aborted' | 'error',
   run.entry.status = status;
   run.entry.errorCode = code;
   run.entry.eventsSent = run.events;
-  world.journal.notify();
+  world.journal.settle(run.entry);
 }
 
 export function newId(prefix: string): string {
@@ -206,7 +206,7 @@ export function keyTagOf(authorization: string | undefined): string {
     .slice(0, 12);
 }
 
-export function encryptReasoning(run: Run, itemId: string): string {
+export function encryptedContent(run: Run, itemId: string): string {
   return `${ENCRYPTED_PREFIX}${run.keyTag}${itemId}${run.context.hash}`;
 }
 

@@ -66,6 +66,18 @@ describe('events', () => {
     expect(client.frames.map((frame) => frame.sequence_number)).toEqual(client.frames.map((_, n) => n));
   });
 
+  it('tell of a compaction when the context outgrows its threshold, once', async () => {
+    const client = await RawClient.open(await simulator());
+    const context_management = [{ type: 'compaction', compact_threshold: 1000 }];
+    const long = await client.turn({ input: 'word '.repeat(1200), context_management });
+    expect(long.output.map((item) => item.type)).toEqual(['compaction', 'message']);
+    expect(client.frames.map((frame) => frame.type)).toContain('response.compaction.compacting');
+    expect(schemaProblems(client.frames)).toEqual([]);
+    const next = await client.turn({ input: 'on', previous_response_id: long.id, context_management });
+    expect(next.output.map((item) => item.type)).toEqual(['message']);
+    expect(next.usage.input_tokens).toBeLessThan(200);
+  });
+
   it('are few in sparse mode, and the terminal has no output', async () => {
     const client = await RawClient.open(await simulator({ switches: { sparse: true } }));
     const response = await client.turn({ input: '#say=x' });

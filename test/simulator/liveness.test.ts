@@ -1,13 +1,26 @@
 import { describe, expect, it } from 'vitest';
+import { WebSocket } from 'ws';
 import { errorOf, RawClient, simulator } from './support.ts';
 
 describe('the life of a connection', () => {
   it('pings, and closes with 1011 when no pong comes', async () => {
-    const running = await simulator({ switches: { pingIntervalMs: 20, pingTimeoutMs: 30 } });
+    const running = await simulator({ switches: { pingIntervalMs: 50, pingTimeoutMs: 250 } });
     const polite = await RawClient.open(running);
     const mute = await RawClient.open(running, { autoPong: false });
     expect(await mute.closed).toEqual({ code: 1011, reason: 'keepalive ping timeout' });
     await polite.turn({ input: 'still here' });
+  });
+
+  it('selects no subprotocol and no extension', async () => {
+    const running = await simulator();
+    const socket = new WebSocket(`${running.url}/responses?any=query`, ['openai-insecure-api-key.sk'], {});
+    const refused = await new Promise<string>((resolve) =>
+      socket.once('error', (error) => resolve(error.message)),
+    );
+    // Said by the client: it offered one, and a server that knows none must not choose.
+    expect(refused).toBe('Server sent no subprotocol');
+    const client = await RawClient.open(running, { perMessageDeflate: true });
+    expect(client.socket.extensions).toBe('');
   });
 
   it('answers pings of the client', async () => {
@@ -22,10 +35,10 @@ describe('the life of a connection', () => {
   it('ends at the age limit after the running responses, and starts no more', async () => {
     const running = await simulator({
       timing: { tokensPerSecond: 100 },
-      switches: { connectionAgeMs: 60, ageCloseCode: 1000 },
+      switches: { connectionAgeMs: 300, ageCloseCode: 1000 },
     });
     const client = await RawClient.open(running);
-    client.create({ stream_id: 'a', input: '#deltas=20' });
+    client.create({ stream_id: 'a', input: '#deltas=60' });
     client.create({ stream_id: 'a', input: 'never starts' });
     expect(await client.closed).toMatchObject({ code: 1000 });
     const types = client.frames.map((frame) => frame.type);
@@ -45,7 +58,7 @@ describe('the life of a connection', () => {
   });
 
   it('cuts running responses at the age limit, if told so', async () => {
-    const running = await simulator({ switches: { connectionAgeMs: 40, ageLimit: 'cut' } });
+    const running = await simulator({ switches: { connectionAgeMs: 250, ageLimit: 'cut' } });
     const client = await RawClient.open(running);
     client.create({ input: '#hang' });
     expect(await client.closed).toMatchObject({ code: 1001 });
@@ -60,7 +73,7 @@ describe('the life of a connection', () => {
   });
 
   it('closes idle connections, and refuses more than the limit of them', async () => {
-    const running = await simulator({ switches: { idleTimeoutMs: 40, maxConnections: 1 } });
+    const running = await simulator({ switches: { idleTimeoutMs: 300, maxConnections: 1 } });
     const client = await RawClient.open(running);
     await expect(RawClient.open(running)).rejects.toThrow('429');
     expect(await client.closed).toMatchObject({ code: 1001 });

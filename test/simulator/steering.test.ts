@@ -50,7 +50,7 @@ describe('steering', () => {
   });
 
   it('waits for tool outputs, says so once, and commits with the explicit create', async () => {
-    const sim = await simulator({ timing: { timeToFirstTokenMs: 30 } });
+    const sim = await simulator({ timing: { timeToFirstTokenMs: 150 } });
     const client = await RawClient.open(sim);
     const id = await running(client, { input: 'look it up', tools });
     client.steer(id, 'and be brief');
@@ -79,7 +79,7 @@ describe('steering', () => {
   });
 
   it('sends no pending when the explicit create is already there', async () => {
-    const sim = await simulator({ timing: { timeToFirstTokenMs: 30 }, script: { rules: [CALL_ONCE] } });
+    const sim = await simulator({ timing: { timeToFirstTokenMs: 150 }, script: { rules: [CALL_ONCE] } });
     const client = await RawClient.open(sim);
     const id = await running(client, { input: 'look', tools });
     client.steer(id, 'brief');
@@ -96,7 +96,7 @@ describe('steering', () => {
     ['the lane goes elsewhere', () => ({ input: 'new talk' })],
     ['the parent is lost', (id: string) => ({ input: 'no outputs', previous_response_id: id })],
   ])('hands back waiting steers when %s', async (_name, next) => {
-    const client = await RawClient.open(await simulator({ timing: { timeToFirstTokenMs: 20 } }));
+    const client = await RawClient.open(await simulator({ timing: { timeToFirstTokenMs: 150 } }));
     const id = await running(client, { input: 'look it up', tools });
     client.steer(id, 'brief');
     await client.type('response.steer.pending');
@@ -149,7 +149,7 @@ describe('steering', () => {
     const first = await running(client, { input: '#deltas=100' });
     client.steer(first, 'a');
     expect(failure(await client.type('response.steer.failed'))).toBe('successor_creation_failed');
-    sim.configure({ faults: [{ kind: 'failed', atEvent: 12 }], switches: { steerBoundary: 'item' } });
+    sim.configure({ faults: [{ kind: 'failed', atEvent: 80 }], switches: { steerBoundary: 'item' } });
     const second = await running(client, { input: '#deltas=100' });
     client.steer(second, 'b');
     const accepted = await client.type('response.steer.accepted');
@@ -160,12 +160,12 @@ describe('steering', () => {
 
   it('at item boundaries lets the message end and completes normally', async () => {
     const client = await RawClient.open(await simulator({ ...PACE, switches: { steerBoundary: 'item' } }));
-    const one = await running(client, { input: '#deltas=8' });
+    const one = await running(client, { input: '#deltas=60' });
     client.steer(one, 'more');
     await client.type('response.completed', 'main');
     await client.type('response.created', 'main');
     await client.type('response.completed', 'main');
-    const two = await running(client, { input: '#deltas=8 #messages=3' });
+    const two = await running(client, { input: '#deltas=60 #messages=3' });
     client.steer(two, 'stop');
     expect(responseOf(await client.type('response.incomplete', 'main')).output).toHaveLength(1);
   });
