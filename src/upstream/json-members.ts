@@ -62,14 +62,27 @@ function valueEnd(text: string, start: number): number {
 }
 
 function containerEnd(text: string, start: number): number {
-  const mark = /["{}[\]]/g;
-  mark.lastIndex = start;
   let depth = 0;
-  for (let found = mark.exec(text); found !== null; found = mark.exec(text)) {
-    const character = found[0];
-    if (character === '"') mark.lastIndex = stringEnd(text, found.index);
-    else depth += character === '{' || character === '[' ? 1 : -1;
-    if (depth === 0) return mark.lastIndex;
+  for (let at = start; at < text.length; at += 1) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        at = stringEnd(text, at) - 1;
+        break;
+      case OPEN_BRACE:
+      case OPEN_BRACKET:
+        depth += 1;
+        break;
+      case CLOSE_BRACE:
+      case CLOSE_BRACKET:
+        depth -= 1;
+        if (depth === 0) return at + 1;
+    }
   }
   throw new SyntaxError('unterminated value');
 }
+
+const QUOTE = 0x22;
+const OPEN_BRACE = 0x7b;
+const CLOSE_BRACE = 0x7d;
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
