@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type Server, type ServerDuplexStream, type ServiceDefinition, status } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
-import { protoPath as healthProtoPath } from 'grpc-health-check';
 import protobuf from 'protobufjs';
 import descriptor from 'protobufjs/ext/descriptor/index.js';
 
@@ -26,7 +25,10 @@ interface Request {
   readonly message_request?: string;
   readonly file_by_filename?: string;
   readonly file_containing_symbol?: string;
-  readonly file_containing_extension?: { readonly containing_type: string; readonly extension_number: number };
+  readonly file_containing_extension?: {
+    readonly containing_type: string;
+    readonly extension_number: number;
+  };
   readonly all_extension_numbers_of_type?: string;
 }
 
@@ -46,7 +48,8 @@ function answer(known: Descriptors, request: Request): object {
     case 'file_containing_symbol':
       return files(known, known.fileOfSymbol.get(request.file_containing_symbol ?? ''));
     case 'file_containing_extension': {
-      const { containing_type: type = '', extension_number: number = 0 } = request.file_containing_extension ?? {};
+      const { containing_type: type = '', extension_number: number = 0 } =
+        request.file_containing_extension ?? {};
       return files(known, known.extensions.get(type)?.get(number));
     }
     case 'all_extension_numbers_of_type': {
@@ -81,7 +84,10 @@ function notFound(): object {
 
 interface Descriptors {
   readonly services: readonly string[];
-  readonly files: ReadonlyMap<string, { readonly bytes: Uint8Array; readonly dependencies: readonly string[] }>;
+  readonly files: ReadonlyMap<
+    string,
+    { readonly bytes: Uint8Array; readonly dependencies: readonly string[] }
+  >;
   readonly fileOfSymbol: ReadonlyMap<string, string>;
   /** Extended type → field number → file. */
   readonly extensions: ReadonlyMap<string, ReadonlyMap<number, string>>;
@@ -91,13 +97,15 @@ let loaded: Descriptors | undefined;
 
 /** Most gateways are never asked, so nothing is read before. */
 function descriptors(): Descriptors {
-  loaded ??= index([...ownFiles(), ...healthFiles()]);
+  loaded ??= index(readDescriptors());
   return loaded;
 }
 
 /** `npm run generate:descriptors` writes them. */
-function ownFiles(): Uint8Array[] {
-  const reader = protobuf.Reader.create(readFileSync(new URL('../../proto/descriptors.binpb', import.meta.url)));
+function readDescriptors(): Uint8Array[] {
+  const reader = protobuf.Reader.create(
+    readFileSync(new URL('../../proto/descriptors.binpb', import.meta.url)),
+  );
   const parts: Uint8Array[] = [];
   while (reader.pos < reader.len) {
     // FileDescriptorSet has one field: repeated FileDescriptorProto file = 1.
@@ -105,11 +113,6 @@ function ownFiles(): Uint8Array[] {
     parts.push(reader.bytes());
   }
   return parts;
-}
-
-function healthFiles(): Uint8Array[] {
-  const health = loadSync(healthProtoPath)['grpc.health.v1.HealthCheckRequest'];
-  return health !== undefined && 'fileDescriptorProtos' in health ? health.fileDescriptorProtos : [];
 }
 
 function index(parts: readonly Uint8Array[]): Descriptors {

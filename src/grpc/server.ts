@@ -7,9 +7,7 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation, protoPath as healthProtoPath } from 'grpc-health-check';
+import { HealthImplementation } from 'grpc-health-check';
 import type { AccessControl } from '../access/types.ts';
 import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
@@ -24,6 +22,7 @@ import { serveCompactResponse } from './compact-response.ts';
 import { serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import { FlushQueue } from './flush.ts';
+import { addReflection } from './reflection.ts';
 import { SessionRegistry } from './registry.ts';
 import type { Edge } from './sessions.ts';
 import { toStatus } from './status.ts';
@@ -106,10 +105,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
-  if (options.reflection !== false) {
-    const files = [loadApi().packageDefinition, loadSync(healthProtoPath)].map(withFiles);
-    new ReflectionService(Object.assign({}, ...files)).addToServer(server);
-  }
+  if (options.reflection !== false) addReflection(server);
   return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
 }
 
@@ -285,16 +281,6 @@ function unreachable(): Record<string, () => never> {
     throw new Error('unreachable');
   };
   return { Connect: handler, CreateResponse: handler, CompactResponse: handler };
-}
-
-/**
- * One type of the package. Each carries the descriptors of all files, and reflection decodes those of each type it
- * is given: 0.6 s at the start for the whole package, next to nothing for one type.
- */
-function withFiles(definition: PackageDefinition): PackageDefinition {
-  const [name, type] =
-    Object.entries(definition).find(([, { fileDescriptorProtos }]) => fileDescriptorProtos) ?? [];
-  return name === undefined || type === undefined ? {} : { [name]: type };
 }
 
 function byteBudget(bytes: number): ByteBudget {
