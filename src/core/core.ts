@@ -55,6 +55,15 @@ export function tell(core: Core, fact: Fact): void {
   core.outputs.push({ kind: 'fact', fact });
 }
 
+/** Responses that lanes stand on, or are about to. */
+export function* headsOf(core: Core): Iterable<string> {
+  for (const { headId, active } of core.lanes.values()) {
+    if (headId !== undefined) yield headId;
+    if (active?.headId !== undefined) yield active.headId;
+    if (active?.plan?.parentId !== undefined) yield active.plan.parentId;
+  }
+}
+
 /** The hot path ends here: number the frame, keep it, and look whether the client is too far behind. */
 export function emitFrame(
   core: Core,

@@ -40,6 +40,8 @@ export interface LinkSlot {
   /** At most one turn of each lane, the discarded ones and warm-ups too. */
   readonly inFlight: Map<string, Turn>;
   readonly cache: Map<string, CachedResponse>;
+  /** Lanes that left while the upstream may still speak of them; they never come back here. */
+  readonly muted: Set<string>;
   /** The upstream refused a further name although we thought there was room. */
   namesExhausted: boolean;
   blocked: boolean;
@@ -69,6 +71,7 @@ export function takesTurns(link: LinkSlot): boolean {
 
 /** Whether the lane may be given this link, by the upstream's rules for names. */
 export function hasRoomFor(link: LinkSlot, laneId: string, capabilities: LinkCapabilities): boolean {
+  if (link.muted.has(laneId)) return false;
   if (link.lanes.has(laneId)) return true;
   if (!capabilities.multiplexed) return link.lanes.size === 0 && link.unnamed === undefined;
   if (laneId === '') return link.unnamed === undefined || link.unnamed === '';

@@ -57,6 +57,7 @@ export function dial(
     unnamed: undefined,
     inFlight: new Map(),
     cache: new Map(),
+    muted: new Set(),
     namesExhausted: false,
     blocked: false,
     paused: false,
@@ -92,6 +93,15 @@ export function unsettle(core: Core, lane: Lane, reason: string): void {
   link?.lanes.delete(lane.id);
   lane.linkId = undefined;
   lane.lostReason = reason;
+}
+
+/** Takes the lane off a link whose upstream may still send something for it. */
+export function muteLane(core: Core, lane: Lane, linkId: number, reason: string): void {
+  const link = core.links.get(linkId);
+  if (link === undefined) return;
+  link.muted.add(lane.id);
+  link.cache.delete(lane.id);
+  if (lane.linkId === linkId) unsettle(core, lane, reason);
 }
 
 /** Writes one of our own warm-ups for the lane on a link that it may move to. */

@@ -315,8 +315,7 @@ export class Session {
     const lane = core.lanes.get(turn.laneId) as Lane;
     if (unqueue(core, lane, turn))
       return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
-    const link =
-      turn.state.t === 'sent' || turn.state.t === 'running' ? core.links.get(turn.state.linkId) : undefined;
+    const link = 'linkId' in turn.state ? core.links.get(turn.state.linkId) : undefined;
     discardTurn(core, turn, outcome, error);
     if (link !== undefined) this.#giveUpUpstream(link, lane);
   }

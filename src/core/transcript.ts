@@ -65,10 +65,10 @@ export class Transcript {
   }
 
   /**
-   * @param heads ids that lanes stand on; they and their ancestors are dropped last.
+   * @param heads ids that lanes stand on; they and their ancestors are never dropped. Asked only when space is short.
    * @returns whether the node's items were kept.
    */
-  add(node: NewNode, heads: Iterable<string>): boolean {
+  add(node: NewNode, heads: () => Iterable<string>): boolean {
     const size = bytesOf(node.input) + bytesOf(node.output);
     const parent = node.parentId === undefined ? undefined : this.#nodes.get(node.parentId);
     const fits = !node.overflowed && this.#reserve(size + NODE_OVERHEAD_BYTES, node.parentId, heads);
@@ -85,7 +85,6 @@ export class Transcript {
       children: 0,
     });
     if (parent !== undefined) parent.children += 1;
-    if (!fits || node.compactionIndex !== undefined) this.#releaseAncestors(node.parentId, new Set(heads));
     return fits;
   }
 
@@ -125,6 +124,13 @@ export class Transcript {
     return true;
   }
 
+  /** The path behind a compaction or a gap is never replayed again: lets go of it, now that a lane stands on `id`. */
+  releaseBehind(id: string, heads: () => Iterable<string>): void {
+    const node = this.#nodes.get(id);
+    if (node === undefined || (node.items !== undefined && node.items.compactionIndex === undefined)) return;
+    this.#releaseAncestors(node.parentId, new Set(heads()));
+  }
+
   /** The upstream said that it does not know the id although it was stored. */
   forgetStored(id: string): void {
     const node = this.#nodes.get(id);
@@ -137,9 +143,9 @@ export class Transcript {
     this.#nodes.clear();
   }
 
-  #reserve(bytes: number, parentId: string | undefined, heads: Iterable<string>): boolean {
+  #reserve(bytes: number, parentId: string | undefined, heads: () => Iterable<string>): boolean {
     if (this.#tryTake(bytes)) return true;
-    const needed = this.#ancestry(heads);
+    const needed = this.#ancestry(heads());
     if (parentId !== undefined) for (const id of this.#ancestry([parentId])) needed.add(id);
     for (const node of [...this.#nodes.values()]) {
       if (needed.has(node.id)) continue;
@@ -168,7 +174,7 @@ export class Transcript {
     return seen;
   }
 
-  /** The path behind a compaction or a gap can never be replayed; it stays only where another branch needs it. */
+  /** Up to where another branch or another lane's head needs the path. */
   #releaseAncestors(id: string | undefined, heads: ReadonlySet<string>): void {
     let at = id === undefined ? undefined : this.#nodes.get(id);
     while (at !== undefined && at.children <= 1 && !heads.has(at.id)) {

@@ -1,5 +1,5 @@
 import type { GatewayError } from '../errors.ts';
-import { type Core, emitFrame, emitNotice, emitOwn, tell } from './core.ts';
+import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { moveTurn, phaseOf, type Turn } from './turn.ts';
 import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame } from './types.ts';
@@ -17,6 +17,11 @@ export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: Last
   moveTurn(turn, { t: 'ended' });
   const lane = laneOf(core, turn);
   if (lane.active === turn) lane.active = undefined;
+  // A turn that failed or was given up leaves no trace in the conversation.
+  if (turn.headId !== undefined && (outcome === 'COMPLETED' || outcome === 'INCOMPLETE')) {
+    lane.headId = turn.headId;
+    core.transcript.releaseBehind(turn.headId, () => headsOf(core));
+  }
   lane.lastUsedAtMs = core.nowMs;
 }
 
@@ -46,13 +51,11 @@ export function discardTurn(core: Core, turn: Turn, outcome: TurnOutcome, error:
     failed: { error, replay: phase === 'SENT' ? 'UNKNOWN' : 'UNSAFE', phase },
   });
   const lane = laneOf(core, turn);
-  if (running.t === 'settling') {
-    leaveLink(core, turn);
-    moveTurn(turn, { t: 'ended' });
-    lane.active = undefined;
-    return;
-  }
-  moveTurn(turn, { t: 'discarding', linkId: running.linkId, terminalSeen: false });
+  const settling = running.t === 'settling';
+  moveTurn(turn, { t: 'discarding', linkId: running.linkId, terminalSeen: settling });
+  // A successor may still be on its way; its frames must not be taken for the next turn's.
+  if (settling)
+    core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
   lane.active = undefined;
   lane.discarding = turn;
 }

@@ -86,6 +86,8 @@ export interface Turn {
   sends: number;
   usage: Usage | undefined;
   responseId: string | undefined;
+  /** The last response that finished: the lane's head, once the turn has ended well. */
+  headId: string | undefined;
   responseModel: string | undefined;
   serviceTier: string | undefined;
   finishReason: string | undefined;
@@ -123,6 +125,7 @@ export function newTurn(request: StartTurn, nowMs: number, warming?: Turn['warmi
     sends: 0,
     usage: undefined,
     responseId: undefined,
+    headId: undefined,
     responseModel: undefined,
     serviceTier: undefined,
     finishReason: undefined,
@@ -136,7 +139,7 @@ export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnStat
   queued: ['sent', 'ended'],
   sent: ['running', 'queued', 'discarding', 'ended'],
   running: ['running', 'settling', 'discarding', 'ended'],
-  settling: ['running', 'ended'],
+  settling: ['running', 'discarding', 'ended'],
   discarding: ['discarding', 'ended'],
   ended: [],
 };

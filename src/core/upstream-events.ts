@@ -1,7 +1,8 @@
-import { type Core, emitFrame, emitNotice, tell } from './core.ts';
+import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
 import { warmUpFailed } from './rotation.ts';
+import { muteLane } from './scheduler.ts';
 import {
   commitSteers,
   decideSteer,
@@ -21,8 +22,10 @@ import { handleErrorFrame } from './upstream-failures.ts';
  */
 export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): boolean {
   const laneId = laneOf(link, frame.streamId);
-  const turn = laneId === undefined ? undefined : link.inFlight.get(laneId);
   const handler = HANDLERS.get(frame.type);
+  const routed = laneId === undefined ? undefined : link.inFlight.get(laneId);
+  const turn =
+    handler === onSteer && frame.streamId === undefined ? (steeredTurn(link, frame) ?? routed) : routed;
   if (turn !== undefined && handler === undefined) {
     if (frame.streamId === undefined && !frame.type.startsWith('response.')) emitFrame(core, '', '', frame);
     else content(core, turn, frame);
@@ -30,6 +33,8 @@ export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): b
   }
   if (frame.type === 'error') {
     handleErrorFrame(core, link, frame, turn);
+  } else if (turn === undefined && laneId !== undefined && link.muted.has(laneId)) {
+    // The rest of a turn that nobody waits for; its lane has left this link.
   } else if (turn === undefined || handler === undefined) {
     // Nobody waits for it, but nothing is dropped: it belongs to the lane, or to the connection (protocol.md 3.3).
     const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);
@@ -87,7 +92,12 @@ function onProgress(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFram
 
 function onCreated(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
   const id = responseOf(frame)['id'];
-  if (typeof id !== 'string' || turn.state.t === 'discarding') return pass(core, turn, frame);
+  if (turn.state.t === 'discarding') {
+    // A successor that nobody waits for: its terminal frees the lane, however long it takes.
+    core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
+    return;
+  }
+  if (typeof id !== 'string') return pass(core, turn, frame);
   begin(core, turn, id);
   pass(core, turn, frame);
   sendHeldSteers(core, turn);
@@ -184,7 +194,7 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
     link.cache.set(lane.id, { responseId: response.id, nodeId: turn.warming?.nodeId ?? response.id });
   if (turn.warming !== undefined) return finishWarmUp(core, turn);
 
-  remember(core, lane, up, response, outputOf(response, json['output']));
+  remember(core, lane, turn, up, response, outputOf(response, json['output']));
   refuseHeldSteers(core, turn);
   const outcome: TurnOutcome = frame.type === 'response.incomplete' ? 'INCOMPLETE' : 'COMPLETED';
   if (settleLater(core, turn, frame, linkId, response.id, outcome)) return;
@@ -232,20 +242,39 @@ function onSteer(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): 
   endTurn(core, turn, turn.state.outcome, { frame });
 }
 
-/** The answer to the last undecided steer never came. */
+/** A failed steer names no lane when its target was not found (protocol.md 6.4). */
+function steeredTurn(link: LinkSlot, frame: UpstreamFrame): Turn | undefined {
+  const steer = frame.json()['steer'] as { previous_response_id?: unknown } | undefined;
+  for (const turn of link.inFlight.values()) {
+    if (turn.steers.some(({ targetId }) => targetId === steer?.previous_response_id)) return turn;
+  }
+  return undefined;
+}
+
+/** The answer to the last undecided steer never came; if it comes yet, no later turn may be mistaken for its owner. */
 export function steerSettleExpired(core: Core, turnId: string): void {
-  const turn = core.turns.get(turnId);
-  if (turn?.state.t === 'settling')
-    return endTurn(core, turn, turn.state.outcome, { noticeReason: 'no_answer' });
   for (const lane of core.lanes.values()) {
-    if (lane.discarding?.id === turnId) finishDiscarded(core, lane.discarding);
+    const turn =
+      lane.active?.id === turnId ? lane.active : lane.discarding?.id === turnId ? lane.discarding : undefined;
+    if (turn === undefined) continue;
+    const { state } = turn;
+    if (state.t === 'settling') endTurn(core, turn, state.outcome, { noticeReason: 'no_answer' });
+    else if (state.t === 'discarding') finishDiscarded(core, turn);
+    if (state.t === 'settling' || state.t === 'discarding') muteLane(core, lane, state.linkId, 'steer_lost');
+    return;
   }
 }
 
-function remember(core: Core, lane: Lane, up: Up, response: OpenResponse, output: readonly string[]): void {
+function remember(
+  core: Core,
+  lane: Lane,
+  turn: Turn,
+  up: Up,
+  response: OpenResponse,
+  output: readonly string[],
+): void {
   if (response.id === '') return;
-  lane.headId = response.id;
-  const heads = [...core.lanes.values()].flatMap(({ headId }) => (headId === undefined ? [] : [headId]));
+  turn.headId = response.id;
   const kept = core.transcript.add(
     {
       id: response.id,
@@ -257,7 +286,7 @@ function remember(core: Core, lane: Lane, up: Up, response: OpenResponse, output
       compactionIndex: response.compactionIndex,
       overflowed: response.outputBytes > core.limits.maxTranscriptBytes,
     },
-    heads,
+    () => headsOf(core),
   );
   if (kept || response.stored || lane.droppedTold) return;
   lane.droppedTold = true;

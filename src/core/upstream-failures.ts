@@ -3,7 +3,7 @@ import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, retire, upOf } from './link-slot.ts';
 import { rotationFailed, warmUpFailed } from './rotation.ts';
-import { backoffMs, dial, enqueue, removeLink, unqueue, unsettle } from './scheduler.ts';
+import { backoffMs, dial, enqueue, muteLane, removeLink, unqueue, unsettle } from './scheduler.ts';
 import { type NotRunProof, phaseOf, requeueTurn, type Turn } from './turn.ts';
 import { endTurn, failTurn, finishDiscarded, releaseHold } from './turn-end.ts';
 import type { LinkDown, UpstreamFrame } from './types.ts';
@@ -89,7 +89,10 @@ function connectionLimit(core: Core, link: LinkSlot): void {
   });
   for (const turn of [...link.inFlight.values()]) {
     if (turn.warming !== undefined) warmUpFailed(core, turn);
-    else if (turn.state.t === 'sent') resend(core, link, turn, 'connection_limit_reached', 'first');
+    else if (turn.state.t === 'discarding') {
+      finishDiscarded(core, turn);
+      muteLane(core, core.lanes.get(turn.laneId) as Lane, link.id, 'connection_limit');
+    } else if (turn.state.t === 'sent') resend(core, link, turn, 'connection_limit_reached', 'first');
   }
   if (![...core.links.values()].some(({ state }) => state.t !== 'retiring')) {
     dial(core, 'recovery', 0, 0, { reason: 'connection_limit', sinceMs: core.nowMs });

@@ -1,0 +1,239 @@
+import { DEFAULT_SESSION_LIMITS } from '../../src/core/limits.ts';
+import { Session } from '../../src/core/session.ts';
+import type {
+  Chain,
+  Input,
+  LinkCapabilities,
+  LinkDown,
+  Output,
+  SessionEvent,
+  SessionLimits,
+} from '../../src/core/types.ts';
+import { GatewayError } from '../../src/errors.ts';
+import { FakeUpstream, userItem } from './fake-upstream.ts';
+
+export const OPENAI: LinkCapabilities = {
+  transport: 'websocket',
+  multiplexed: true,
+  maxInFlight: 16,
+  maxNamedLanes: 32,
+  keepsUnstored: true,
+  storesResponses: true,
+  steering: true,
+  warmUp: true,
+  maxAgeMs: 3_600_000,
+  rotateAfterMs: 3_000_000,
+  maxFrameBytes: 16 * 1024 * 1024,
+};
+
+export const ROUTE = {
+  upstream: 'main',
+  provider: 'openai',
+  serverAddress: 'localhost',
+  serverPort: 1,
+  pooled: false,
+};
+
+export interface StartOptions {
+  readonly lane?: string;
+  readonly turn?: string;
+  readonly text?: string;
+  readonly input?: readonly string[];
+  readonly chain?: Chain;
+  readonly store?: boolean;
+  readonly generate?: boolean;
+  readonly timeoutMs?: number;
+  readonly wait?: boolean;
+  readonly mode?: 'incremental' | 'fullHistory';
+  readonly fields?: Readonly<Record<string, string>>;
+}
+
+/** A session between a scripted client and a fake upstream, on a clock that only moves when told. */
+export class World {
+  readonly upstream = new FakeUpstream();
+  readonly session: Session;
+  readonly outputs: Output[] = [];
+  /** What the client has received, in order of arrival; over reconnects too. */
+  readonly received: SessionEvent[] = [];
+  /** Links that were asked for and not answered. */
+  readonly dials: number[] = [];
+  readonly paused = new Set<number>();
+  now = 1_000_000;
+  attached = true;
+  ended = false;
+  nextFault: 'rate_limit' | 'server_error' | undefined;
+  capabilities: LinkCapabilities = OPENAI;
+  #turns = 0;
+
+  constructor(limits: Partial<SessionLimits> = {}, random: () => number = () => 0.5) {
+    this.session = new Session(
+      {
+        random,
+        transcriptBudget: { tryTake: () => true, give: () => undefined },
+        limits: { ...DEFAULT_SESSION_LIMITS, ...limits },
+      },
+      this.now,
+    );
+    this.#drain();
+  }
+
+  feed(input: Input): void {
+    this.session.handle(input, this.now);
+    this.#drain();
+  }
+
+  start(options: StartOptions = {}): string {
+    this.#turns += 1;
+    const turnId = options.turn ?? `t${this.#turns}`;
+    const store = options.store ?? false;
+    const fields = { model: '"m"', store: String(store), ...options.fields };
+    if (options.generate === false) Object.assign(fields, { generate: 'false' });
+    this.feed({
+      kind: 'startTurn',
+      laneId: options.lane ?? '',
+      turnId,
+      create: {
+        fields: new Map(Object.entries(fields)),
+        input: options.input ?? [userItem(options.text ?? turnId)],
+        previousResponseId: undefined,
+        model: 'm',
+        store,
+        generate: options.generate ?? true,
+        usesConversation: false,
+      },
+      chain: options.chain ?? { kind: 'automatic' },
+      inputMode: options.mode ?? 'incremental',
+      timeoutMs: options.timeoutMs,
+      waitOnRateLimit: options.wait ?? false,
+      traceContext: undefined,
+    });
+    return turnId;
+  }
+
+  steer(lane: string, text: string): void {
+    this.feed({ kind: 'steerTurn', laneId: lane, turnId: undefined, input: [userItem(text)] });
+  }
+
+  cancel(lane: string, turnId: string): void {
+    this.feed({ kind: 'cancelTurn', laneId: lane, turnId });
+  }
+
+  answerDial(linkId: number | undefined = this.dials[0]): void {
+    if (linkId === undefined) return;
+    this.dials.splice(this.dials.indexOf(linkId), 1);
+    this.upstream.open(linkId);
+    this.feed({ kind: 'linkUp', linkId, capabilities: this.capabilities, route: ROUTE });
+  }
+
+  failDial(linkId: number | undefined = this.dials[0], permanent = false): void {
+    if (linkId === undefined) return;
+    this.dials.splice(this.dials.indexOf(linkId), 1);
+    this.feed({ kind: 'linkDown', linkId, down: lost('dial', 'UPSTREAM_UNAVAILABLE', permanent) });
+  }
+
+  cut(linkId: number): void {
+    this.upstream.close(linkId);
+    this.feed({ kind: 'linkDown', linkId, down: lost('open', 'UPSTREAM_LINK_LOST', false) });
+  }
+
+  /** One frame of one lane of the link. */
+  deliver(linkId: number, pick = 0): void {
+    if (this.paused.has(linkId)) return;
+    const frame = this.upstream.deliver(linkId, pick);
+    if (frame !== undefined) this.feed({ kind: 'frame', linkId, frame });
+  }
+
+  /** Answers dials, delivers frames and lets the client read until nothing moves. */
+  settle(): void {
+    for (let round = 0; round < 100_000; round += 1) {
+      this.read();
+      const busy = this.upstream.openLinks.find((id) => this.upstream.pending(id) && !this.paused.has(id));
+      if (this.dials.length > 0) this.answerDial();
+      else if (busy !== undefined) this.deliver(busy, round);
+      else if (this.upstream.limited.size > 0) for (const id of [...this.upstream.limited]) this.cut(id);
+      else if (this.session.pendingEvents === 0) return;
+    }
+    throw new Error('the world does not settle');
+  }
+
+  read(maxEvents = 1_000): void {
+    if (!this.attached) return;
+    this.received.push(...this.session.takeEvents(maxEvents, 1 << 30));
+    this.#drain();
+  }
+
+  detach(): void {
+    this.attached = false;
+    this.feed({ kind: 'detach' });
+  }
+
+  attach(lastSeq = this.received.at(-1)?.seq ?? 0): void {
+    this.attached = true;
+    this.feed({ kind: 'attach', lastSeq });
+  }
+
+  advance(ms: number): void {
+    const until = this.now + ms;
+    for (
+      let next = this.session.nextDeadline();
+      next !== undefined && next <= until;
+      next = this.session.nextDeadline()
+    ) {
+      this.now = Math.max(this.now, next);
+      this.feed({ kind: 'time' });
+    }
+    this.now = until;
+  }
+
+  outcomes(turnId: string): readonly SessionEvent[] {
+    return this.received.filter((event) => event.turnId === turnId && event.outcome !== undefined);
+  }
+
+  notices(): readonly string[] {
+    return this.received.flatMap(({ notice }) =>
+      notice === undefined ? [] : [`${notice.kind}:${notice.reason}`],
+    );
+  }
+
+  #drain(): void {
+    const outputs = this.session.takeOutputs();
+    this.outputs.push(...outputs);
+    for (const output of outputs) {
+      switch (output.kind) {
+        case 'dial':
+          this.dials.push(output.linkId);
+          break;
+        case 'send': {
+          const fault = this.nextFault;
+          this.nextFault = undefined;
+          this.upstream.receive(output.linkId, output.text, fault);
+          break;
+        }
+        case 'closeLink':
+          if (this.dials.includes(output.linkId)) this.dials.splice(this.dials.indexOf(output.linkId), 1);
+          this.upstream.close(output.linkId);
+          break;
+        case 'pauseLink':
+          this.paused.add(output.linkId);
+          break;
+        case 'resumeLink':
+          this.paused.delete(output.linkId);
+          break;
+        case 'endStream':
+          if (output.resumable) this.detach();
+          else this.ended = true;
+          break;
+        default:
+          break;
+      }
+    }
+  }
+}
+
+export function lost(
+  during: 'dial' | 'open',
+  reason: 'UPSTREAM_UNAVAILABLE' | 'UPSTREAM_LINK_LOST' | 'UPSTREAM_PROTOCOL',
+  permanent: boolean,
+): LinkDown {
+  return { during, error: new GatewayError(reason, 'lost'), permanent };
+}
