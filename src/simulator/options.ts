@@ -168,8 +168,11 @@ export function parseOptions(options: unknown): ResolvedOptions {
  * given as `{certFile, keyFile}`. Throws `InvalidSimulatorInput` with one line per wrong field.
  */
 export function simulatorOptionsFromFile(value: unknown): SimulatorOptions {
-  const { tls, ...options } = parseWith(FileSchema, value ?? {}, 'simulator options');
-  if (tls === undefined) return options;
+  const given = value ?? {};
+  const { tls } = parseWith(FileSchema, given, 'simulator options');
+  // What was given, without defaults, so that a caller can put its own beneath.
+  const options = given as z.input<typeof FileSchema>;
+  if (tls === undefined) return { ...options, tls: undefined };
   return {
     ...options,
     tls: { cert: readFileSync(tls.certFile, 'utf8'), key: readFileSync(tls.keyFile, 'utf8') },

@@ -99,6 +99,8 @@ describe('options', () => {
       faults: [{ kind: 'cut', atEvent: 3 }],
       script: { rules: [] },
     });
+    // Only what the file says: defaults come later, beneath what a caller adds.
+    expect(options.timing).toEqual({ tokensPerSecond: 100 });
     const running = await startSimulator(options);
     expect(running.settings.timing).toEqual({
       handshakeMs: 0,
