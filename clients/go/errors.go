@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
+)
+
+// Replay says whether a failed turn may be sent again without running twice.
+type Replay string
+
+// The verdicts.
+const (
+	// ReplaySafe: it certainly did not run.
+	ReplaySafe Replay = "safe"
+	// ReplayUnsafe: it ran, wholly or in part.
+	ReplayUnsafe Replay = "unsafe"
+	// ReplayUnknown: it may have run.
+	ReplayUnknown Replay = "unknown"
+)
+
+// Reasons that the client finds itself (Error.Inferred is true). All others are the gateway's; see docs/errors.md.
+const (
+	// ReasonSessionClosed: Close was called.
+	ReasonSessionClosed = "SESSION_CLOSED"
+	// ReasonStreamLost: the stream broke and could not be resumed in time.
+	ReasonStreamLost = "STREAM_LOST"
+	// ReasonEventsLost: the session was resumed, but events of the turn are gone.
+	ReasonEventsLost = "EVENTS_LOST"
+	// ReasonSessionExpired: the gateway no longer has the session. Also said by the gateway itself.
+	ReasonSessionExpired = "SESSION_EXPIRED"
+	// ReasonMessageTooLarge: the request exceeds what the gateway takes. Also said by the gateway itself.
+	ReasonMessageTooLarge = "MESSAGE_TOO_LARGE"
+	// ReasonDraining: the gateway shuts down; open a new session. Also said by the gateway itself.
+	ReasonDraining = "DRAINING"
+	// ReasonProtocol: the gateway broke the protocol.
+	ReasonProtocol = "PROTOCOL"
+)
+
+// ErrTurnBusy is returned when a second reader reads a turn.
+var ErrTurnBusy = errors.New("gateway: the turn already has a reader")
+
+// ErrTurnLimit is returned by the tool loop when the model still calls tools after the last turn.
+var ErrTurnLimit = errors.New("gateway: tool loop reached its limit of turns")
+
+const errorDomain = "responses-gateway"
+
+// Error is trouble with a turn (TurnID is set) or with the whole session. Find it with errors.As.
+type Error struct {
+	// Code is the gRPC code.
+	Code codes.Code
+	// Reason is stable and meant for programs, for instance "UPSTREAM_RATE_LIMITED"; "" if nobody gave one.
+	Reason string
+	// Message is for people.
+	Message string
+	// Domain of Reason.
+	Domain string
+	// Metadata holds small facts, for instance field = "create.temperature".
+	Metadata map[string]string
+	// RetryAfter is the earliest time to try again, from now; nil when waiting is not known to help.
+	RetryAfter *time.Duration
+	// Replay is set for turns.
+	Replay Replay
+	// Phase is how far the turn had come: not_sent, sent, created, output_started; "" if unknown.
+	Phase string
+	// LaneID and TurnID are set for turns.
+	LaneID, TurnID string
+	// Upstream is what the upstream said, if anything.
+	Upstream *gatewayv1.UpstreamError
+	// Inferred: the client concluded it, the gateway did not say it.
+	Inferred bool
+
+	cause error
+}
+
+// Error implements error. It holds no content of the conversation beyond the upstream's own words.
+func (e *Error) Error() string {
+	what := "session"
+	if e.TurnID != "" {
+		what = "turn " + e.TurnID
+	}
+	name := e.Reason
+	if name == "" {
+		name = e.Code.String()
+	}
+	return fmt.Sprintf("gateway: %s: %s: %s", what, name, e.Message)
+}
+
+// Unwrap returns the transport's error, if that was the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// HasReason reports whether err is an Error with this reason.
+func HasReason(err error, reason string) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Reason == reason
+}
+
+func turnError(event *gatewayv1.Event, failed *gatewayv1.TurnFailed) *Error {
+	e := &Error{
+		Code:     codes.Code(failed.GetCode()),
+		Reason:   failed.GetReason(),
+		Message:  failed.GetMessage(),
+		Domain:   errorDomain,
+		Metadata: failed.GetMetadata(),
+		Replay:   replayOf(failed.GetReplay()),
+		Phase:    phaseOf(failed.GetPhase()),
+		LaneID:   event.GetLaneId(),
+		TurnID:   event.GetTurnId(),
+		Upstream: failed.GetUpstreamError(),
+	}
+	if failed.GetRetryAfter() != nil {
+		wait := failed.GetRetryAfter().AsDuration()
+		e.RetryAfter = &wait
+	}
+	return e
+}
+
+// streamError turns the end of a stream into an Error.
+func streamError(err error) *Error {
+	st := status.Convert(err)
+	e := &Error{Code: st.Code(), Message: st.Message(), Inferred: true, cause: err}
+	for _, detail := range st.Details() {
+		switch d := detail.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() == errorDomain {
+				e.Reason, e.Domain, e.Metadata, e.Inferred = d.GetReason(), d.GetDomain(), d.GetMetadata(), false
+			}
+		case *errdetails.RetryInfo:
+			wait := d.GetRetryDelay().AsDuration()
+			e.RetryAfter = &wait
+		}
+	}
+	return e
+}
+
+func inferred(code codes.Code, reason, message string) *Error {
+	return &Error{Code: code, Reason: reason, Message: message, Domain: errorDomain, Inferred: true}
+}
+
+// forTurn is the session's error as the end of one of its turns.
+func (e *Error) forTurn(t *Turn, replay Replay) *Error {
+	copied := *e
+	copied.LaneID, copied.TurnID, copied.Replay = t.lane.id, t.id, replay
+	copied.Inferred = true
+	return &copied
+}
+
+// resumable reports whether the session may still live behind a stream that ended so: the transport broke, or the
+// gateway cut a slow reader. Whatever else the gateway says is meant.
+func (e *Error) resumable() bool {
+	if !e.Inferred {
+		return e.Reason == "SLOW_CONSUMER" || e.Reason == "OVERLOADED"
+	}
+	switch e.Code {
+	case codes.OK, codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled, codes.DeadlineExceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+func replayOf(verdict gatewayv1.ReplayVerdict) Replay {
+	switch verdict {
+	case gatewayv1.ReplayVerdict_REPLAY_VERDICT_SAFE:
+		return ReplaySafe
+	case gatewayv1.ReplayVerdict_REPLAY_VERDICT_UNSAFE:
+		return ReplayUnsafe
+	default:
+		return ReplayUnknown
+	}
+}
+
+func phaseOf(phase gatewayv1.TurnPhase) string {
+	if phase == gatewayv1.TurnPhase_TURN_PHASE_UNSPECIFIED {
+		return ""
+	}
+	return strings.ToLower(strings.TrimPrefix(phase.String(), "TURN_PHASE_"))
+}

@@ -1,0 +1,328 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
+)
+
+// schemaRevision is the newest `since_revision` of the generated code: what is newer comes as raw JSON.
+const schemaRevision = 2
+
+// Session is one stream to the gateway with its own upstream connection. It outlives its stream: a lost one is
+// resumed by itself.
+type Session struct {
+	client *Client
+	opts   sessionOptions
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu        sync.Mutex
+	phase     sessionPhase
+	err       *Error
+	opened    *gatewayv1.Opened
+	token     string
+	lanes     map[string]*Lane
+	turns     map[string]*Turn
+	started   uint64
+	resumes   int
+	connected bool
+	drainedBy time.Time
+	outbox    outbox
+	lastSeq   uint64
+
+	// The reader's own.
+	unackedEvents int
+	unackedBytes  int64
+
+	buffered    atomic.Int64
+	maxBuffered atomic.Int64 // the highest that buffered has been
+	room        chan struct{}
+}
+
+type sessionPhase int
+
+const (
+	phaseOpen     sessionPhase = iota
+	phaseDraining              // the gateway goes down: running turns may finish
+	phaseClosing               // Close was called
+	phaseOver
+)
+
+// Limits are what the gateway granted. Sizes are bytes; 0 means no limit of the gateway's own.
+type Limits struct {
+	MaxMessageBytes, MaxFrameBytes, MaxBufferedBytes, MaxResumeBytes uint64
+	MaxLanes, MaxTurnsInFlight, MaxQueuedTurnsPerLane                int
+	// ResumeGrace is how long the gateway keeps the session after a lost stream.
+	ResumeGrace time.Duration
+}
+
+// Stats are numbers about a session, for logs and metrics.
+type Stats struct {
+	// Resumes counts how often a lost or old stream was replaced.
+	Resumes int
+	// BufferedBytes wait for their readers now; MaxBufferedBytes is the most that ever did.
+	BufferedBytes, MaxBufferedBytes int64
+	// QueuedBytes wait to be sent.
+	QueuedBytes int64
+	// RunningTurns have no outcome yet.
+	RunningTurns int
+	// LastSeq is the number of the newest event.
+	LastSeq uint64
+}
+
+// ID names the session in logs and traces. It is no secret.
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened.GetSessionId()
+}
+
+// Limits are what the gateway granted.
+func (s *Session) Limits() Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.opened.GetLimits()
+	return Limits{
+		MaxMessageBytes:       l.GetMaxMessageBytes(),
+		MaxFrameBytes:         l.GetMaxFrameBytes(),
+		MaxBufferedBytes:      l.GetMaxBufferedBytes(),
+		MaxResumeBytes:        l.GetMaxResumeBytes(),
+		MaxLanes:              int(l.GetMaxLanes()),
+		MaxTurnsInFlight:      int(l.GetMaxTurnsInFlight()),
+		MaxQueuedTurnsPerLane: int(l.GetMaxQueuedTurnsPerLane()),
+		ResumeGrace:           s.opened.GetResumeGrace().AsDuration(),
+	}
+}
+
+// Stats are numbers about the session.
+func (s *Session) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{
+		Resumes:          s.resumes,
+		BufferedBytes:    s.buffered.Load(),
+		MaxBufferedBytes: s.maxBuffered.Load(),
+		QueuedBytes:      s.outbox.bytes,
+		RunningTurns:     len(s.turns),
+		LastSeq:          s.lastSeq,
+	}
+}
+
+// Done is closed when the session is over.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err says why the session is over: nil while it lives and after Close.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return s.err
+}
+
+// Lane returns the lane of this name; "" is the default lane. Names are up to 256 of A-Z a-z 0-9 _ . -
+func (s *Session) Lane(id string) *Lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lane(id)
+}
+
+// Start starts a turn on the default lane. See [Lane.Start].
+func (s *Session) Start(ctx context.Context, request Request) (*Turn, error) {
+	return s.Lane("").Start(ctx, request)
+}
+
+// Close cancels what still runs, ends the stream and waits until nothing of the session is left: no goroutine,
+// and no reader of a turn that waits. It is safe to call it more than once.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	if s.phase == phaseOpen || s.phase == phaseDraining {
+		s.phase = phaseClosing
+		closed := inferred(codes.Canceled, ReasonSessionClosed, "the session was closed")
+		s.outbox.clear()
+		for _, turn := range s.turns {
+			if turn.sent {
+				s.outbox.add(cancelMessage(turn))
+			}
+			turn.fail(closed.forTurn(turn, turn.replay()))
+		}
+		clear(s.turns)
+		s.outbox.halfClose()
+		timer := time.AfterFunc(s.opts.closeTimeout, s.cancel)
+		defer timer.Stop()
+		if !s.connected {
+			s.cancel()
+		}
+	}
+	s.mu.Unlock()
+	s.signalRoom()
+	<-s.done
+	return nil
+}
+
+// lane is called with mu held.
+func (s *Session) lane(id string) *Lane {
+	lane := s.lanes[id]
+	if lane == nil {
+		lane = &Lane{session: s, id: id}
+		s.lanes[id] = lane
+	}
+	return lane
+}
+
+func (s *Session) start(ctx context.Context, lane *Lane, request Request) (*Turn, error) {
+	for {
+		turn, wait, err := s.tryStart(ctx, lane, request)
+		if wait == nil {
+			return turn, err
+		}
+		select {
+		case <-wait:
+		case <-s.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// tryStart returns a channel to wait for if too much is queued.
+func (s *Session) tryStart(ctx context.Context, lane *Lane, request Request) (*Turn, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	turn := &Turn{session: s, lane: lane, id: request.TurnID, order: s.started + 1, wake: make(chan struct{}, 1)}
+	if turn.id == "" {
+		turn.id = fmt.Sprintf("turn-%d", turn.order)
+	}
+	if err := s.usable(); err != nil {
+		return nil, nil, err.forTurn(turn, ReplaySafe)
+	}
+	if _, running := s.turns[turn.id]; running {
+		return nil, nil, inferred(codes.FailedPrecondition, "TURN_ID_REUSED", "a turn of this id is running").
+			forTurn(turn, ReplaySafe)
+	}
+	if request.From == "" && !request.NewConversation && lane.forkFrom != "" {
+		request.From = lane.forkFrom
+	}
+	turn.start = request.startTurn(ctx, lane.id, turn.id)
+	message := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_StartTurn{StartTurn: turn.start}}
+	if err := s.tooLarge(message); err != nil {
+		return nil, nil, err.forTurn(turn, ReplaySafe)
+	}
+	if wait := s.outbox.full(s.opts.maxQueued); wait != nil {
+		return nil, wait, nil
+	}
+	s.started++
+	lane.forkFrom = ""
+	s.turns[turn.id] = turn
+	s.outbox.add(outgoing{message: message, turn: turn})
+	return turn, nil, nil
+}
+
+func (s *Session) steer(_ context.Context, laneID, turnID string, input []*Item) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	message := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_SteerTurn{
+		SteerTurn: &gatewayv1.SteerTurn{LaneId: laneID, TurnId: turnID, Input: input},
+	}}
+	if err := s.tooLarge(message); err != nil {
+		return err
+	}
+	s.outbox.add(outgoing{message: message})
+	return nil
+}
+
+func (s *Session) cancelTurn(turn *Turn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.turns[turn.id] != turn || turn.cancelRequested {
+		return nil
+	}
+	turn.cancelRequested = true
+	s.outbox.add(cancelMessage(turn))
+	return nil
+}
+
+// usable says why nothing can be sent. Called with mu held.
+func (s *Session) usable() *Error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.phase == phaseDraining:
+		return inferred(codes.Unavailable, ReasonDraining, "the gateway shuts down; open a new session")
+	case s.phase != phaseOpen:
+		return inferred(codes.Canceled, ReasonSessionClosed, "the session was closed")
+	default:
+		return nil
+	}
+}
+
+func (s *Session) tooLarge(message *gatewayv1.ConnectRequest) *Error {
+	limit := s.opened.GetLimits().GetMaxMessageBytes()
+	if size := proto.Size(message); limit > 0 && uint64(size) > limit {
+		return inferred(codes.ResourceExhausted, ReasonMessageTooLarge,
+			fmt.Sprintf("a message of %d bytes; the gateway takes %d", size, limit))
+	}
+	return nil
+}
+
+// release gives back room for events.
+func (s *Session) release(bytes int64) {
+	if bytes != 0 && s.buffered.Add(-bytes) < s.opts.maxBuffered {
+		s.signalRoom()
+	}
+}
+
+func (s *Session) signalRoom() {
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// finish ends the session for good.
+func (s *Session) finish(err *Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != phaseClosing {
+		s.err = err
+	}
+	s.phase = phaseOver
+	for _, turn := range s.turns {
+		turn.fail(err.forTurn(turn, turn.replay()))
+	}
+	clear(s.turns)
+	s.outbox.clear()
+	s.cancel()
+	close(s.done)
+}
+
+// replay judges a turn whose end will never be heard. Called with mu held.
+func (t *Turn) replay() Replay {
+	switch {
+	case t.seen:
+		return ReplayUnsafe
+	case t.sent:
+		return ReplayUnknown
+	default:
+		return ReplaySafe
+	}
+}
+
+func cancelMessage(turn *Turn) outgoing {
+	return outgoing{message: &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_CancelTurn{
+		CancelTurn: &gatewayv1.CancelTurn{LaneId: turn.lane.id, TurnId: turn.id},
+	}}}
+}
