@@ -25,6 +25,8 @@ export interface RouteRequest {
  */
 export function candidates<U extends Routable>(upstreams: readonly U[], request: RouteRequest): readonly U[] {
   const { upstream, model, current, ownKey, mayFailOver } = request;
+  const here = upstreams.find(({ name }) => name === current);
+  if (here !== undefined && !mayFailOver) return [here];
   const first =
     upstream === undefined
       ? (upstreams.find((each) => serves(each, model)) ?? (model === undefined ? upstreams[0] : undefined))

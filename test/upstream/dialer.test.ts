@@ -173,6 +173,36 @@ describe('a refused dial', () => {
     }
   });
 
+  it('reads a bounded part of an endless refusal', async () => {
+    const server = cleanup.add(
+      await startServer({
+        upgrade: false,
+        onRequest: (_request, response) => {
+          response.writeHead(503);
+          response.on('error', () => {});
+          const more = () => {
+            while (!response.destroyed && response.write('x'.repeat(10_000)));
+          };
+          response.on('drain', more);
+          more();
+        },
+      }),
+    );
+    const down = await gatewayTo([openai(server.url)])
+      .dial()
+      .recorder.down();
+    expect([down.httpStatus, down.error.upstream]).toEqual([503, { status: 503 }]);
+    const headers: Record<string, string> = { 'x-pad': 'x'.repeat(100_000) };
+    const padded = await refusing(503, headers);
+    expect(
+      (
+        await gatewayTo([openai(padded.url)])
+          .dial()
+          .recorder.down()
+      ).error.reason,
+    ).toBe('UPSTREAM_UNAVAILABLE');
+  });
+
   it('can be given up', async () => {
     const server = cleanup.add(await startServer());
     const { dial } = gatewayTo([openai(server.url)]);

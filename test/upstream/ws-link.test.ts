@@ -309,4 +309,37 @@ describe('a WebSocket link', () => {
     link.close(1001, '');
     expect((await closed)[0]).toBe(1001);
   });
+
+  it('survives a flood of pings, or drops the flooder', async () => {
+    const { socket, recorder } = await connected();
+    for (let at = 0; at < 5_000; at += 1) socket.ping('x'.repeat(125));
+    socket.send(delta);
+    await recorder.until(() => recorder.frames.length + recorder.downs.length > 0);
+    expect(recorder.frames.length + recorder.downs.length).toBe(1);
+  });
+
+  it('reports frames in the order of the wire, however they are cut into packets', async () => {
+    const server = cleanup.add(await startServer());
+    const proxy = cleanup.add(
+      await startChaosProxy({
+        target: { host: '127.0.0.1', port: server.port },
+        down: { slice: { bytes: 3 } },
+      }),
+    );
+    const url = `ws://127.0.0.1:${proxy.port}/v1`;
+    const gateway = cleanup.add(
+      createDialer({ upstreams: [{ name: 'main', provider: 'openai', url }], pool: { size: 0 } }),
+    );
+    const recorder = new Recorder();
+    gateway.dial(dialRequest(), recorder);
+    await recorder.up();
+    const socket = await server.socket();
+    const texts = Array.from(
+      { length: 50 },
+      (_, at) => `{"type":"response.output_text.delta","delta":"é${at}"}`,
+    );
+    for (const text of texts) socket.send(text);
+    await recorder.frame(texts.length);
+    expect(recorder.frames.map(({ bytes }) => Buffer.from(bytes).toString('utf8'))).toEqual(texts);
+  });
 });
