@@ -92,7 +92,7 @@ async function assemble(
 
   const warn = ({ code, message }: { code: string; message: string }) => logger.warn({ code }, message);
   const upstreams = upstreamOptions(choice, simulator?.url, environment, warn);
-  const dialer = createDialer({ upstreams, ...dialOptions(config) });
+  const dialer = createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(config) });
   opened.push(() => dialer.close());
 
   const access = createAccessControl(
@@ -119,8 +119,13 @@ async function assemble(
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
   ]);
-  const unobserve = telemetry.observe('draining', () => Number(draining));
-  opened.push(async () => unobserve());
+  const unobserve = [
+    telemetry.observe('draining', () => Number(draining)),
+    ...observeBuffers(server, telemetry),
+  ];
+  opened.push(async () => {
+    for (const stop of unobserve) stop();
+  });
 
   const grpcPort = await listening(config.listen, server.listen(formatHostPort(config.listen)));
   const admin = surroundings.admin === false ? undefined : await openAdmin(config, sources);
@@ -184,7 +189,21 @@ function adminSources(
   };
 }
 
+function observeBuffers({ registry }: GrpcServer, telemetry: GatewayTelemetry): (() => void)[] {
+  const sum = (bytes: (snapshot: Snapshot) => number) => () =>
+    registry.sessions().reduce((total, { core }) => total + bytes(core.snapshot()), 0);
+  const client = sum(({ bufferedBytes }) => bufferedBytes);
+  const resume = sum(({ resumeBytes }) => resumeBytes);
+  const transcript = sum(({ transcriptBytes }) => transcriptBytes);
+  return [
+    telemetry.observe('client.buffer.bytes', client),
+    telemetry.observe('resume.buffer.bytes', resume),
+    telemetry.observe('transcript.bytes', transcript),
+  ];
+}
+
 type Session = ReturnType<GrpcServer['registry']['sessions']>[number];
+type Snapshot = ReturnType<Session['core']['snapshot']>;
 
 /** Numbers and names only: no turn ids, labels, content or tokens. */
 function sessionView({ id, principal, core }: Session): object {

@@ -23,13 +23,11 @@ import type { SessionStart } from './types.ts';
 export interface SessionSpans {
   /** Every fact but the end of a turn, which comes with its times worked out. */
   fact(fact: Fact): void;
-  turnEnded(record: TurnRecord, split: TurnSplit): void;
+  turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void;
   event(name: string, attributes?: Attributes): void;
   outgoing(turnId: string | undefined): TraceContext | undefined;
   /** Of a running turn, else of the session. */
   ids(turnId: string | undefined): TraceIds | undefined;
-  /** Attributes that go on the turn's span when it ends. */
-  annotate(turnId: string, attributes: Attributes): void;
   end(status: StatusCode | 'OK'): void;
 }
 
@@ -121,13 +119,14 @@ export function createSessionSpans(
     });
   }
 
-  function turnEnded(record: TurnRecord, split: TurnSplit): void {
+  function turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void {
     const turn = turns.get(record.turnId);
     turns.delete(record.turnId);
     const span = turn?.span;
     if (turn === undefined || span === undefined) return;
     if (span.isRecording()) {
       span.setAttributes(turnAttributes(record, split, settings.semconv));
+      if (content !== undefined) span.setAttributes(content);
       if (record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED') {
         // Codes only: the upstream's own text may quote the prompt.
         span.setStatus({
@@ -251,7 +250,6 @@ export function createSessionSpans(
       );
     },
     ids: (turnId) => (turnId === undefined ? undefined : turns.get(turnId)?.ids) ?? sessionIds,
-    annotate: (turnId, attributes) => void turns.get(turnId)?.span?.setAttributes(attributes),
     end(status) {
       // The core ends every turn and link before; what is left here is the trace of a defect, not to be leaked.
       for (const turn of turns.values()) turn.span?.setAttribute('error.type', 'INTERNAL').end();

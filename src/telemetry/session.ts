@@ -1,6 +1,6 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { Logger } from 'pino';
-import { contentAttributes } from './content.ts';
+import { createCapture } from './capture.ts';
 import type { TelemetrySettings } from './options.ts';
 import { createSessionLog } from './session-log.ts';
 import { createSessionMeters, type MeterShare } from './session-meters.ts';
@@ -33,6 +33,7 @@ export function createSession(share: SessionShare, start: SessionStart, ended: (
   const log = createSessionLog(share.logger, start, spans.ids(undefined));
   const rebuilds = createRebuildTimes();
   const captures = settings.captureContent === 'full' && start.captureContent && share.tracer !== undefined;
+  const capture = captures ? createCapture(settings.maxContentBytes) : undefined;
   let over = false;
 
   const telemetry: SessionTelemetry = {
@@ -42,7 +43,7 @@ export function createSession(share: SessionShare, start: SessionStart, ended: (
         const split = splitTurn(fact.record, rebuilds.take(fact.record.turnId));
         log.turnEnded(fact.record, split, spans.ids(fact.record.turnId));
         meters.turnEnded(fact.record, split);
-        spans.turnEnded(fact.record, split);
+        spans.turnEnded(fact.record, split, capture?.take(fact.record));
         return;
       }
       rebuilds.fact(fact);
@@ -63,10 +64,7 @@ export function createSession(share: SessionShare, start: SessionStart, ended: (
       spans.end(status);
       ended();
     },
-    content: captures
-      ? (turnId, part, json) =>
-          spans.annotate(turnId, contentAttributes(part, json, settings.maxContentBytes))
-      : undefined,
+    capture,
     get log() {
       return log.logger;
     },

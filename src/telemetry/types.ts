@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
-import type { Fact, TraceContext } from '../core/types.ts';
+import type { Fact, StartTurn, TraceContext, UpstreamFrame } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import type { UpstreamEvent } from '../upstream/types.ts';
 
@@ -13,15 +13,16 @@ export interface SessionTelemetry {
   batch(events: number, bytes: number): void;
   resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE'): void;
   end(status: StatusCode | 'OK'): void;
-  /**
-   * Content of a running turn, as raw JSON: the `instructions` string, the array of input items, the array of
-   * output items. There only when both the gateway and the tenant switched capture on: callers use `content?.()`.
-   */
-  readonly content?:
-    | ((turnId: string, part: 'instructions' | 'input' | 'output', json: string) => void)
-    | undefined;
+  /** There only when both the gateway and the tenant have content capture on. */
+  readonly capture?: ContentCapture | undefined;
   /** Adds session, trace and span id to every line. */
   readonly log?: Logger | undefined;
+}
+
+/** Sees what must not be seen otherwise: the input of turns and the frames of the upstream. */
+export interface ContentCapture {
+  turn(turn: StartTurn): void;
+  frame(frame: UpstreamFrame): void;
 }
 
 export interface SessionStart {

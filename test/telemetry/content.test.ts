@@ -1,9 +1,74 @@
 import { describe, expect, it } from 'vitest';
+import type { StartTurn, UpstreamFrame } from '../../src/core/types.ts';
+import { createCapture } from '../../src/telemetry/capture.ts';
 import { contentAttributes } from '../../src/telemetry/content.ts';
 import type { TelemetryOptions } from '../../src/telemetry/options.ts';
 import { createTelemetry } from '../../src/telemetry/telemetry.ts';
 import { startCollector } from './collector.ts';
 import { accepted, record, start } from './facts.ts';
+
+const turnWith = (turnId: string, input: readonly string[]): StartTurn => ({
+  kind: 'startTurn',
+  laneId: '',
+  turnId,
+  create: {
+    fields: new Map([['instructions', '"be kind"']]),
+    input,
+    previousResponseId: undefined,
+    model: 'gpt-5.2',
+    store: false,
+    generate: true,
+    usesConversation: false,
+  },
+  chain: { kind: 'automatic' },
+  inputMode: 'incremental',
+  timeoutMs: undefined,
+  waitOnRateLimit: false,
+  traceContext: undefined,
+});
+
+const frame = (type: string, json: Readonly<Record<string, unknown>>, streamId?: string): UpstreamFrame => ({
+  type,
+  streamId,
+  bytes: new Uint8Array(),
+  json: () => json,
+});
+
+const said = (text: string) => ({
+  type: 'message',
+  role: 'assistant',
+  content: [{ type: 'output_text', text }],
+});
+const saidMessages = (text: string) =>
+  JSON.stringify([{ role: 'assistant', parts: [{ type: 'text', content: text }] }]);
+
+describe('what passes a session', () => {
+  it('is kept until its turn ends, the output by the id of the response', () => {
+    const capture = createCapture(1_000);
+    capture.turn(turnWith('r1', ['{"role":"user","content":"hi"}']));
+    capture.frame(frame('response.output_text.delta', { delta: 'never parsed' }));
+    capture.frame(frame('response.completed', { response: { id: 'resp_r1', output: [said('hello')] } }));
+    expect(capture.take(record({ turnId: 'r1', acceptedAtMs: 1 }))).toEqual({
+      'gen_ai.system_instructions': '[{"type":"text","content":"be kind"}]',
+      'gen_ai.input.messages': '[{"role":"user","parts":[{"type":"text","content":"hi"}]}]',
+      'gen_ai.output.messages': saidMessages('hello'),
+    });
+    expect(capture.take(record({ turnId: 'r1', acceptedAtMs: 1 }))).toBeUndefined();
+  });
+
+  it('is put together from its items, lane by lane, when the last event has none', () => {
+    const capture = createCapture(1_000);
+    capture.frame(frame('response.output_item.done', { item: said('from a') }, 'a'));
+    capture.frame(frame('response.output_item.done', { item: said('from b') }, 'b'));
+    capture.frame(frame('response.completed', { response: { id: 'resp_b' } }, 'b'));
+    capture.frame(frame('response.incomplete', { response: { id: 'resp_a', output: [] } }, 'a'));
+    for (const lane of ['a', 'b']) {
+      expect(capture.take(record({ turnId: lane, acceptedAtMs: 1 }))).toEqual({
+        'gen_ai.output.messages': saidMessages(`from ${lane}`),
+      });
+    }
+  });
+});
 
 describe('captured content', () => {
   it('has the shape of the conventions', () => {
@@ -75,7 +140,7 @@ describe('captured content', () => {
     });
     const session = t.session(start({ captureContent: tenant }));
     session.fact(accepted({ turnId: 'one', atMs: Date.now() }));
-    session.content?.('one', 'input', '[{"role":"user","content":"canary"}]');
+    session.capture?.turn(turnWith('one', ['{"role":"user","content":"canary"}']));
     session.fact({ kind: 'turnEnded', record: record({ turnId: 'one', acceptedAtMs: Date.now() }) });
     session.end('OK');
     await t.shutdown();

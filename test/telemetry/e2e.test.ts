@@ -5,11 +5,12 @@ import { ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { SessionLease } from '../../src/access/types.ts';
 import { startSimulator } from '../../src/simulator/index.ts';
 import { createTelemetry } from '../../src/telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../../src/telemetry/types.ts';
 import { type Message, userMessage } from '../harness/client.ts';
-import type { OpenAccess } from '../harness/fakes.ts';
+import { OpenAccess } from '../harness/fakes.ts';
 import { startGateway, type TestGateway } from '../harness/gateway.ts';
 import { type Collector, type ReceivedSpan, startCollector } from './collector.ts';
 import { Page } from './prometheus.ts';
@@ -199,6 +200,39 @@ describe('a conversation through the whole gateway', () => {
     expect(turn('one').attributes['responses_gateway.outcome']).not.toBe('COMPLETED');
   });
 });
+
+describe('content capture', () => {
+  it('puts prompt and answer on the span of the turn, for a tenant that has it on', async () => {
+    await gateway.close();
+    await telemetry.shutdown();
+    telemetry = await createTelemetry({
+      env: {},
+      captureContent: 'full',
+      traces: { exporter: 'otlp-grpc', endpoint: collector.endpoint },
+      logs: { destination: { write: (line) => void logLines.push(line) } },
+    });
+    gateway = await startGateway({ telemetry, upstreamUrl: upstream.url, access: new CapturingAccess() });
+    const stream = gateway.client().connect();
+    stream.startTurn({ turn_id: 'one' }, 'canary-prompt #say=canary-output');
+    await stream.turn('one');
+    stream.halfClose();
+    await stream.ended();
+    await gateway.close();
+    await telemetry.shutdown();
+    expect(turn('one').attributes).toMatchObject({
+      'gen_ai.input.messages': expect.stringContaining('canary-prompt'),
+      'gen_ai.output.messages': expect.stringContaining('canary-output'),
+    });
+    expect(logLines[0]).toContain('content capture is on');
+    expect(logLines.join()).not.toContain('canary');
+  });
+});
+
+class CapturingAccess extends OpenAccess {
+  override admitSession(...request: Parameters<OpenAccess['admitSession']>): SessionLease {
+    return { ...super.admitSession(...request), captureContent: true };
+  }
+}
 
 describe('an upstream over HTTP', () => {
   it('gets the context of each turn', async () => {
