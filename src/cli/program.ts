@@ -37,9 +37,9 @@ export async function run(argv: readonly string[], environment: NodeJS.ProcessEn
   }
 }
 
-type Done = (exitCode: number) => void;
+export type Done = (exitCode: number) => void;
 
-function createProgram(environment: NodeJS.ProcessEnv, done: Done): Command {
+export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Command {
   const program = new Command('responses-gateway')
     .description('Typed gRPC sessions in front of OpenAI Responses. Without a command: serve.')
     .version(packageVersion(), '-V, --version', 'print the version')
