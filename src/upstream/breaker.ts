@@ -44,15 +44,15 @@ export class Breaker {
     const circuit = this.#circuits.get(key);
     if (circuit === undefined || circuit.t === 'counting') return undefined;
     const nowMs = this.#options.now();
-    if (circuit.t === 'open' && nowMs >= circuit.untilMs) {
+    // A probe that is never decided must not keep the circuit open for ever.
+    const retryAtMs = circuit.t === 'open' ? circuit.untilMs : circuit.sinceMs + this.#options.openMaxMs;
+    if (nowMs >= retryAtMs) {
       this.#set(key, { t: 'probing', sinceMs: nowMs, opened: circuit.opened });
       this.#options.onState?.(key, 'halfOpen');
       return undefined;
     }
-    const retryAfterMs =
-      circuit.t === 'open'
-        ? circuit.untilMs - nowMs
-        : Math.max(1, this.#options.openMinMs - (nowMs - circuit.sinceMs));
+    // Beside a probe the wait is that for its outcome, mostly much less than the longest.
+    const retryAfterMs = circuit.t === 'open' ? retryAtMs - nowMs : this.#options.openMinMs;
     return new GatewayError(
       'UPSTREAM_CIRCUIT_OPEN',
       'the upstream failed repeatedly; waiting before the next try',

@@ -41,8 +41,14 @@ export class Heartbeat {
   }
 
   #check(before: number): void {
-    if (this.#options.activity() === before) this.#options.onLost();
-    else this.#rest();
+    if (this.#options.activity() !== before) return this.#rest();
+    // After a stall of this process timers fire before sockets are read: the answer may be waiting.
+    const pingedAt = this.#pingedAt;
+    setImmediate(() => {
+      if (pingedAt === undefined || this.#pingedAt !== pingedAt) return;
+      if (this.#options.activity() === before) this.#options.onLost();
+      else this.#rest();
+    });
   }
 
   #rest(): void {

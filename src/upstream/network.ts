@@ -40,12 +40,19 @@ export interface Network {
   close(): void;
 }
 
+/**
+ * HTTP has no pings: TCP's own probes begin after this much silence and give up a dead peer ten seconds later (Node
+ * sets one second between them), while a model may think for minutes.
+ */
+const TCP_KEEPALIVE_MS = 15_000;
+
 export function createNetwork(endpoint: Endpoint, tls: UpstreamTls, proxies: ProxySettings): Network {
   const proxy = proxyFor(endpoint, proxies);
   const secure = endpoint.secure ? tlsOptions(tls) : {};
   const create = (keepAlive: boolean): HttpAgent | HttpsAgent => {
-    if (proxy !== undefined) return new TunnelAgent(proxy, { keepAlive });
-    return endpoint.secure ? new HttpsAgent({ keepAlive }) : new HttpAgent({ keepAlive });
+    const options = { keepAlive, keepAliveMsecs: TCP_KEEPALIVE_MS };
+    if (proxy !== undefined) return new TunnelAgent(proxy, options);
+    return endpoint.secure ? new HttpsAgent(options) : new HttpAgent(options);
   };
   const webSocketAgent = create(false);
   const httpAgent = create(true);

@@ -32,7 +32,10 @@ export interface Link {
    * refused before.
    */
   send(text: string, traceContext: TraceContext | undefined): void;
-  /** Stops reading, but still answers pings by reading a chunk now and then. */
+  /**
+   * Stops reading, but still answers pings by reading a chunk now and then. What is in a chunk of the socket
+   * (64 KiB) that was being read still arrives.
+   */
   pause(): void;
   resume(): void;
   /** Nothing is reported after it, `onDown` neither. */

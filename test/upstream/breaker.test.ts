@@ -65,6 +65,17 @@ describe('a circuit', () => {
     expect(states).toEqual(['a open', 'a halfOpen', 'a halfOpen', 'a closed']);
   });
 
+  it('lets another probe go when one is never decided', () => {
+    const { breaker, clock } = breakerAt(1);
+    breaker.failed('a', undefined);
+    clock.nowMs = 1_000;
+    expect(breaker.admit('a')).toBeUndefined();
+    clock.nowMs = 10_999;
+    expect(breaker.admit('a')?.retryAfterMs).toBe(1_000);
+    clock.nowMs = 11_000;
+    expect(breaker.admit('a')).toBeUndefined();
+  });
+
   it('is not moved by dials that began before it opened', () => {
     const { breaker, clock } = breakerAt(1);
     breaker.failed('a', undefined);

@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
+import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { WebSocket } from 'ws';
 import { createCredential } from '../../src/upstream/credential.ts';
@@ -277,6 +279,44 @@ describe('a WebSocket link', () => {
       1006,
     ]);
     expect(silent.observed.of('heartbeatLost').length).toBe(1);
+  });
+
+  it('does not take a stall of its own process for silence', async () => {
+    const program = `
+      const { WebSocketServer } = require('ws');
+      const server = new WebSocketServer({ port: 0, host: '127.0.0.1', autoPong: false }, () => {
+        require('node:worker_threads').parentPort.postMessage(server.address().port);
+      });
+      server.on('connection', (socket) => {
+        socket.on('ping', (data) => setTimeout(() => socket.pong(data), 20));
+      });`;
+    const worker = new Worker(program, { eval: true });
+    cleanup.add({ close: () => worker.terminate() });
+    const [port] = await once(worker, 'message');
+    const gateway = cleanup.add(
+      createDialer({
+        upstreams: [
+          {
+            name: 'main',
+            provider: 'openai',
+            url: `ws://127.0.0.1:${port}/v1`,
+            limits: { pingIntervalMs: 10, pongTimeoutMs: 100 },
+          },
+        ],
+        pool: { size: 0 },
+      }),
+    );
+    const recorder = new Recorder();
+    gateway.dial(dialRequest(), recorder);
+    await recorder.up();
+    for (let stalls = 0; stalls < 8; stalls += 1) {
+      // Most of the time a ping is out; its answer and its time-out both fall into the stall.
+      // In an IO callback: what follows then are the timers, and only after them the sockets.
+      await stat('.');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 150);
+      await new Promise((resolve) => setTimeout(resolve, 15 + stalls));
+    }
+    expect(recorder.downs).toEqual([]);
   });
 
   it('takes events for life signs', async () => {
