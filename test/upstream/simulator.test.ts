@@ -174,12 +174,12 @@ describe('an upstream that fails', () => {
 
   it('outlives its pings on a paused link', async () => {
     const { recorder, link, simulator } = await simulated(
-      { switches: { pingIntervalMs: 30, pingTimeoutMs: 300 } },
+      { switches: { pingIntervalMs: 50, pingTimeoutMs: 800 } },
       { limits: { pausedReadIntervalMs: 50, pingIntervalMs: 100, pongTimeoutMs: 1_000 } },
     );
     await recorder.up();
     link.pause();
-    await new Promise((resolve) => setTimeout(resolve, 900));
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     expect(simulator.connections()).toBe(1);
     expect(recorder.downs).toEqual([]);
     link.resume();
