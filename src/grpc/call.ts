@@ -143,6 +143,7 @@ export class TakenCall extends ServerInterceptingCall {
         this.#serve(call);
       },
       onReceiveMessage: (bytes: Uint8Array) => call?.received({ kind: 'message', bytes }),
+      // A reset ends the readable side as well, before the cancellation is told (grpc-node issue 2583).
       onReceiveHalfClose: () => call?.received({ kind: 'halfClose' }),
       onCancel: () => call?.gone(),
     });

@@ -1,3 +1,4 @@
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Principal } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
@@ -7,6 +8,9 @@ import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
+
+/** Messages of one stream taken before the other streams get their turn. */
+const MAX_MESSAGES_IN_A_ROW = 16;
 
 /** Serves one Connect stream, from its first message to its status. */
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
@@ -49,6 +53,9 @@ async function readOpen(call: RpcCall, edge: Edge): Promise<OpenRequest | undefi
     clearTimeout(timer);
   }
 }
+
+/** Both frames leave the client within a turn of its event loop; a busy one may need some time for that. */
+const HALF_CLOSE_SETTLE_MS = 250;
 
 // As the contract of Open says: labels end up in traces and logs.
 const MAX_LABELS = 16;
@@ -204,11 +211,16 @@ class ConnectStream implements ClientStream {
 
   async #readAll(): Promise<void> {
     const { driver } = this.#session;
-    for (;;) {
+    for (let taken = 1; ; taken += 1) {
+      // What has arrived is read without a pause in between: a flood on one stream would be all that happens.
+      if (taken % MAX_MESSAGES_IN_A_ROW === 0) await othersTurn();
       await driver.inputReady(this.#call.signal);
       const received = await this.#call.read();
       if (received.kind === 'gone') return;
-      if (received.kind === 'halfClose') return driver.feed({ kind: 'halfClose' });
+      if (received.kind === 'halfClose') {
+        await stillThere(this.#call.signal);
+        return driver.halfClose(this);
+      }
       this.#take(this.#edge.wire.readConnect(received.bytes));
     }
   }
@@ -237,6 +249,19 @@ class ConnectStream implements ClientStream {
         return driver.feed(message.input);
     }
   }
+}
+
+/** A cancelling grpc-js client ends its side first and resets the stream a moment later: that is no half-close. */
+function stillThere(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, HALF_CLOSE_SETTLE_MS);
+    signal.addEventListener('abort', done);
+  });
 }
 
 function activeTurns(core: Session): readonly ActiveTurn[] {

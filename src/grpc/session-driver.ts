@@ -109,6 +109,7 @@ export class SessionDriver implements Flushable {
   startTurn(turn: StartTurn): void {
     if (this.#closed) return;
     this.#model = turn.create.model ?? this.#model;
+    this.#options.telemetry.capture?.turn(turn);
     try {
       this.#options.admission.around(turn, () => this.feed(turn));
     } catch (cause) {
@@ -142,6 +143,11 @@ export class SessionDriver implements Flushable {
     if (this.#stream !== stream) return;
     this.#stream = undefined;
     this.feed({ kind: 'detach' });
+  }
+
+  /** The stream's client sends no more. */
+  halfClose(stream: ClientStream): void {
+    if (this.#stream === stream) this.feed({ kind: 'halfClose' });
   }
 
   /** The stream can be written to again. */
@@ -258,6 +264,7 @@ export class SessionDriver implements Flushable {
       onFrame: (frame) => {
         if (this.#closed || !this.#links.has(linkId)) return;
         // The hot path: nothing but this and the flush that is due anyway.
+        this.#options.telemetry.capture?.frame(frame);
         try {
           this.#core.handle({ kind: 'frame', linkId, frame }, this.#options.clock());
         } catch (error) {

@@ -1,0 +1,130 @@
+import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import { afterEach, describe, expect, it } from 'vitest';
+import { checkSeq, NO_OUTCOME, type TestEvent } from '../harness/client.ts';
+import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
+import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
+
+let gateway: TestGateway;
+
+const start = async (options: GatewayOptions<OpenAccess, RecordedTelemetry> = {}) => {
+  gateway = await startGateway(options);
+};
+
+afterEach(async () => {
+  await gateway.close();
+  expect(gateway.bugs).toEqual([]);
+  expect(gateway.access.openSessions).toBe(0);
+});
+
+/** grpc.health.v1 by hand: HealthCheckRequest { service = 1 }, HealthCheckResponse { status = 1 }. */
+function health(client: Client, service: string): Promise<string> {
+  const request = Buffer.concat([Buffer.from([0x0a, service.length]), Buffer.from(service)]);
+  const same = (bytes: Buffer) => bytes;
+  return new Promise((resolve, reject) => {
+    client.makeUnaryRequest(
+      '/grpc.health.v1.Health/Check',
+      same,
+      same,
+      request,
+      new Metadata(),
+      (error, reply) =>
+        error ? reject(error) : resolve(['UNKNOWN', 'SERVING', 'NOT_SERVING'][reply?.[1] ?? 0] ?? ''),
+    );
+  });
+}
+
+const outcomes = (events: readonly TestEvent[]) =>
+  events.map((event) => event.outcome).filter((outcome) => outcome !== NO_OUTCOME);
+
+describe('drain', () => {
+  it('tells every session, lets running turns finish and ends with OK', async () => {
+    await start();
+    const prober = new Client(gateway.address, credentials.createInsecure());
+    expect(await health(prober, '')).toBe('SERVING');
+    expect(await health(prober, 'responses.gateway.v1.ResponsesService')).toBe('SERVING');
+
+    const client = gateway.client();
+    const busy = client.connect();
+    const idle = client.connect();
+    const { resume_token: token } = await busy.opened();
+    await idle.opened();
+    busy.startTurn({ turn_id: 't1' }, 'at length #deltas=100 #tps=200');
+    await busy.event('response.output_text.delta');
+
+    const drained = gateway.server.drain(10_000);
+    await busy.until(() => busy.goAways.length > 0);
+    expect(busy.goAways[0]).toMatchObject({ reason: 'GO_AWAY_REASON_DRAINING' });
+    const goAway = busy.goAways[0] as { time_left: { seconds: number; nanos: number }; resume_token: string };
+    const leftMs = goAway.time_left.seconds * 1_000 + goAway.time_left.nanos / 1e6;
+    expect(leftMs).toBeGreaterThan(5_000);
+    expect(leftMs).toBeLessThanOrEqual(10_000);
+    expect(goAway.resume_token).toHaveLength(43);
+    expect(goAway.resume_token).not.toBe(token);
+    expect(await health(prober, '')).toBe('NOT_SERVING');
+
+    busy.startTurn({ turn_id: 't2' }, 'too late');
+    expect((await busy.turn('t2')).at(-1)?.turn_failed).toMatchObject({ code: 14, reason: 'DRAINING' });
+    expect(await client.connect().ended()).toMatchObject({ code: 14, reason: 'DRAINING' });
+    expect((await client.createResponse({}).result).ended).toMatchObject({ reason: 'DRAINING' });
+
+    expect(await idle.ended()).toMatchObject({ code: 0 });
+    expect(await busy.ended()).toMatchObject({ code: 0 });
+    expect(outcomes(busy.events.filter((event) => event.turn_id === 't1'))).toEqual([
+      'TURN_OUTCOME_COMPLETED',
+    ]);
+    checkSeq(busy.events);
+    prober.close();
+    client.close();
+    await drained;
+    expect(gateway.server.registry.size).toBe(0);
+  });
+
+  it('fails what still runs at the deadline, in words', async () => {
+    await start();
+    const stream = gateway.client().connect();
+    stream.startTurn({ turn_id: 't1' }, 'for ever #hang');
+    await stream.event('response.created');
+    const drained = gateway.server.drain(100);
+    const failed = (await stream.turn('t1')).at(-1);
+    expect(failed?.turn_failed).toMatchObject({ reason: 'DRAINING', replay: 'REPLAY_VERDICT_UNSAFE' });
+    expect(await stream.ended()).toMatchObject({
+      code: 14,
+      reason: 'DRAINING',
+      details: ['ErrorInfo', 'RetryInfo'],
+    });
+    await drained;
+  });
+
+  it('closes at once when asked to, with a client that does not leave', async () => {
+    await start();
+    const stream = gateway.client().connect();
+    stream.startTurn({ turn_id: 't1' }, 'for ever #hang');
+    await stream.event('response.created');
+    await gateway.server.close();
+    expect((await stream.turn('t1')).at(-1)?.turn_failed?.reason).toBe('DRAINING');
+    expect(await stream.ended()).toMatchObject({ code: 14, reason: 'DRAINING' });
+  });
+});
+
+describe('the age of a stream', () => {
+  it('is announced, ends with OK, and the session goes on elsewhere', async () => {
+    await start({ server: { maxConnectionAgeMs: 150, maxConnectionAgeGraceMs: 150 } });
+    const first = gateway.client().connect();
+    await first.opened();
+    first.startTurn({ turn_id: 't1' }, 'at length #deltas=100 #tps=100');
+    await first.until(() => first.goAways.length > 0);
+    expect(first.goAways[0]).toMatchObject({ reason: 'GO_AWAY_REASON_MAX_AGE' });
+    const token = first.goAways[0]?.resume_token;
+    expect(await first.ended()).toMatchObject({ code: 0 });
+    const second = gateway.client().connect({ resume: { token, last_seq: first.events.at(-1)?.seq ?? 0 } });
+    expect((await second.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+
+    // Who follows GoAway at once sees no error on the stream that was left behind.
+    await second.until(() => second.goAways.length > 0);
+    const third = gateway.client().connect({
+      resume: { token: second.goAways[0]?.resume_token, last_seq: second.events.at(-1)?.seq ?? 0 },
+    });
+    expect((await third.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+    expect(await second.ended()).toMatchObject({ code: 0 });
+  });
+});

@@ -1,0 +1,189 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { checkSeq, NO_OUTCOME, type TestEvent, type TestStream, textOf } from '../harness/client.ts';
+import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
+import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
+
+const MIB = 1024 * 1024;
+
+let gateway: TestGateway;
+
+const start = async (options: GatewayOptions<OpenAccess, RecordedTelemetry> = {}) => {
+  gateway = await startGateway(options);
+};
+
+afterEach(async () => {
+  await gateway.close();
+  expect(gateway.bugs).toEqual([]);
+  expect(gateway.access.openSessions).toBe(0);
+  expect(gateway.access.openLanes).toBe(0);
+});
+
+const tick = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+const deltaOf = (event: TestEvent) => (event.output_text_delta as { delta: string } | undefined)?.delta ?? '';
+
+/** What the gateway holds for its one session. */
+function held() {
+  const [session] = gateway.server.registry.sessions();
+  return session?.core.snapshot() ?? { bufferedBytes: 0, resumeBytes: 0, links: [] };
+}
+
+describe('many at once', () => {
+  it('runs 10 sessions of 40 lanes each', async () => {
+    await start({ simulator: { journal: { maxEntries: 2_000 } } });
+    const lanes = Array.from({ length: 40 }, (_, lane) => `lane-${lane}`);
+    const run = async (stream: TestStream, name: string) => {
+      await stream.opened();
+      for (const lane of lanes) {
+        for (const turn of [1, 2]) {
+          const text = `session ${name} ${lane} turn ${turn} #deltas=20`;
+          stream.startTurn({ lane_id: lane, turn_id: `${lane}/${turn}` }, text);
+        }
+      }
+      stream.halfClose();
+      expect(await stream.ended()).toMatchObject({ code: 0 });
+      checkSeq(stream.events);
+      for (const lane of lanes) {
+        const ends = stream.events.filter((e) => e.lane_id === lane && e.outcome !== NO_OUTCOME);
+        expect(ends.map((event) => [event.turn_id, event.outcome])).toEqual([
+          [`${lane}/1`, 'TURN_OUTCOME_COMPLETED'],
+          [`${lane}/2`, 'TURN_OUTCOME_COMPLETED'],
+        ]);
+      }
+    };
+    const names = Array.from({ length: 10 }, (_, index) => String(index));
+    const clients = [gateway.client(), gateway.client()];
+    await Promise.all(
+      names.map((name, index) => run((clients[index % 2] ?? gateway.client()).connect(), name)),
+    );
+
+    const { entries } = gateway.simulator.journal;
+    expect(entries).toHaveLength(800);
+    // No conversation saw anything of another: one item at first, then that, the answer and one more.
+    expect(entries.filter((entry) => entry.contextItems === 1)).toHaveLength(400);
+    expect(entries.filter((entry) => entry.contextItems === 3)).toHaveLength(400);
+    for (const connection of new Set(entries.map((entry) => entry.connection))) {
+      const onIt = entries.filter((entry) => entry.connection === connection);
+      expect(new Set(onIt.map((entry) => entry.lane)).size).toBeLessThanOrEqual(32);
+    }
+    expect(gateway.access.settled).toHaveLength(800);
+  }, 60_000);
+});
+
+describe('large events', () => {
+  it.each([
+    [1, MIB],
+    [20, 20 * MIB],
+  ])(
+    'passes %i MB in one delta',
+    async (_, bytes) => {
+      await start();
+      const stream = gateway.client().connect();
+      stream.startTurn({ turn_id: 't1' }, `much #bytes=${bytes}`);
+      const events = await stream.turn('t1');
+      expect(Math.max(...events.map((event) => deltaOf(event).length))).toBe(bytes);
+      expect(textOf(events) === gateway.simulator.journal.entries[0]?.finalText).toBe(true);
+      expect(events.at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+      stream.startTurn({ turn_id: 't2', new_conversation: {} }, 'and on');
+      await stream.turn('t2');
+      checkSeq(stream.events);
+    },
+    60_000,
+  );
+
+  it('takes creates of many megabytes, one after the other, with bounded memory', async () => {
+    await start();
+    const stream = gateway.client().connect();
+    await stream.opened();
+    for (let turn = 1; turn <= 8; turn++) {
+      stream.startTurn(
+        { turn_id: `t${turn}`, new_conversation: {} },
+        `${'x'.repeat(10 * MIB)} ${turn === 1 ? '#ttft=2000' : ''}`,
+      );
+    }
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, gateway.server.registry.sessions()[0]?.core.queuedInputBytes ?? 0);
+    }, 5);
+    await stream.turn('t8');
+    clearInterval(watch);
+    expect(most).toBeGreaterThan(0);
+    // The bound, and the message that was being read when it was passed.
+    expect(most).toBeLessThanOrEqual(32 * MIB + 20 * MIB);
+    expect(gateway.simulator.journal.counters.requestsWs).toBe(8);
+  }, 60_000);
+});
+
+describe('a client that reads slowly', () => {
+  const limits = { maxBufferedBytes: 256 * 1024, maxResumeBytes: 2 * MIB, slowClientTimeoutMs: 60_000 };
+
+  it('pauses its own upstream with bounded memory, disturbs nobody, and gets everything', async () => {
+    await start({ limits });
+    const slow = gateway.client().connect({ payload: 'PAYLOAD_FORMAT_JSON' });
+    await slow.opened();
+    slow.call.pause();
+    slow.startTurn({ turn_id: 't1' }, 'endless #deltas=60000');
+    let most = 0;
+    // Until nothing moves any more: the gateway has paused the link and waits.
+    while (gateway.telemetry.sessions[0]?.facts.every((fact) => fact.kind !== 'paused')) await tick();
+    for (let i = 0; i < 300; i++) {
+      most = Math.max(most, held().bufferedBytes);
+      await tick();
+    }
+    // One chunk of the socket may follow a pause.
+    expect(most).toBeLessThan(limits.maxBufferedBytes + 256 * 1024);
+    expect(held().resumeBytes).toBeLessThanOrEqual(limits.maxResumeBytes);
+
+    const other = gateway.client().connect();
+    other.startTurn({ turn_id: 'o1' }, 'quick #deltas=100');
+    expect((await other.turn('o1')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+
+    slow.call.resume();
+    const events = await slow.turn('t1');
+    checkSeq(slow.events);
+    const text = events
+      .filter((event) => event.type === 'response.output_text.delta')
+      .map((event) => JSON.parse(event.json.toString()).delta)
+      .join('');
+    expect(text === gateway.simulator.journal.entries[0]?.finalText).toBe(true);
+  }, 60_000);
+
+  it('is cut after a while, and can resume where it was', async () => {
+    await start({ limits: { ...limits, slowClientTimeoutMs: 100 } });
+    const client = gateway.client();
+    const slow = client.connect();
+    const { resume_token: token } = await slow.opened();
+    slow.call.pause();
+    slow.startTurn({ turn_id: 't1' }, 'endless #deltas=40000');
+    while (gateway.telemetry.streams[0]?.status === undefined) await tick();
+    expect(gateway.telemetry.streams[0]?.status).toBe('RESOURCE_EXHAUSTED');
+    slow.call.resume();
+    expect(await slow.ended()).toMatchObject({ code: 8, reason: 'SLOW_CONSUMER' });
+    checkSeq(slow.events);
+
+    // A busy machine may be too slow again: then again.
+    const all = [...slow.events];
+    for (let next = token; all.at(-1)?.outcome === NO_OUTCOME; ) {
+      const again = client.connect({ resume: { token: next, last_seq: all.at(-1)?.seq ?? 0 } });
+      const opened = await again.opened();
+      expect(opened.resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+      next = opened.resume_token;
+      const over = () => again.endedWith !== undefined || again.events.at(-1)?.outcome !== NO_OUTCOME;
+      await again.until(() => again.events.length > 0 && over());
+      all.push(...again.events);
+    }
+    checkSeq(all);
+    expect(textOf(all) === gateway.simulator.journal.entries[0]?.finalText).toBe(true);
+  }, 60_000);
+
+  it('is reset when it does not even take its status', async () => {
+    await start({ limits: { ...limits, slowClientTimeoutMs: 50 } });
+    const slow = gateway.client().connect();
+    await slow.opened();
+    slow.call.pause();
+    slow.startTurn({ turn_id: 't1' }, 'endless #deltas=40000');
+    // Nobody reads: the status would never leave, were the stream not reset after a while.
+    while (gateway.server.registry.sessions()[0]?.driver.attached !== false) await tick();
+    await slow.until(() => slow.endedWith !== undefined || slow.call.destroyed);
+  }, 60_000);
+});
