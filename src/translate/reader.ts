@@ -70,7 +70,7 @@ export class Reader {
         pos = (quote < 0 ? ~quote : quote) + 1;
         if (slot !== undefined) guess.slot = slot;
       }
-      if (slot !== undefined) guess = slot.then;
+      if (slot !== undefined) guess = slot.next;
       this.#pos = skipSpace(src, skipSpace(src, pos) + 1);
       if (slot === undefined || slot.since > this.#revision) this.#pass();
       else {
@@ -97,24 +97,20 @@ export class Reader {
   /** The value at hand, into the field that takes its JSON type. */
   #value(slot: Slot): void {
     const c = this.#src[this.#pos];
-    if (c === 0x6e && slot.nullable) this.#pos += 4;
+    if (c === QUOTE && slot.string !== undefined) this.#string(slot.string);
+    else if (c === 0x6e && slot.nullable) this.#pos += 4;
+    else if (c === OPEN_BRACKET && slot.list !== undefined) this.#list(slot.list);
     else if (slot.any !== undefined) this.#message(slot.any);
-    else if (c === QUOTE) {
-      if (slot.string !== undefined) this.#string(slot.string);
-      else if (slot.fields.length === 0) this.#pos = skipValue(this.#src, this.#pos);
-      else this.#other(slot);
-    } else if (c === OPEN_BRACE) {
+    else if (c === OPEN_BRACE) {
       if (slot.arms !== undefined) this.#union(slot, slot.arms);
       else if (slot.object !== undefined) this.#message(slot.object);
       else if (slot.map !== undefined) this.#map(slot.map);
       else this.#other(slot);
-    } else if (c === OPEN_BRACKET) {
-      if (slot.list !== undefined) this.#list(slot.list);
-      else this.#other(slot);
     } else if (c === 0x74 || c === 0x66) {
       if (slot.boolean !== undefined) this.#boolean(slot.boolean, c === 0x74);
       else this.#other(slot);
-    } else if (slot.number !== undefined && c !== 0x6e) this.#number(slot.number);
+    } else if (slot.number !== undefined && (c === 0x2d || isDigit(c))) this.#number(slot.number);
+    else if (slot.fields.length === 0 && c === QUOTE) this.#pos = skipValue(this.#src, this.#pos);
     else this.#other(slot);
   }
 

@@ -44,7 +44,7 @@ export interface Slot {
   readonly key: string;
   readonly keyBytes: Uint8Array;
   /** Upstreams repeat the order of their keys; see `Guess`. */
-  readonly then: Guess;
+  readonly next: Guess;
   /** The slot's bit in the set of keys seen; -1 for keys that the envelope carries. */
   readonly bit: number;
   readonly fields: readonly Field[];
@@ -220,7 +220,7 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
   return {
     key,
     keyBytes: Buffer.from(`${key}"`),
-    then: { slot: undefined },
+    next: { slot: undefined },
     bit,
     fields,
     string: scalar('string'),
