@@ -1,0 +1,91 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { AttackName } from './attacker-process.ts';
+import { describeFigures, type Figures, HostileWorld, P99_FLOOR_MS } from './world.ts';
+
+const MIB = 1024 * 1024;
+const MINUTE_MS = 60_000;
+
+let world: HostileWorld;
+
+beforeAll(async () => {
+  world = await HostileWorld.start({ limits: { slowClientTimeoutMs: 1_500, resumeGraceMs: 2_000 } });
+}, MINUTE_MS);
+afterAll(() => world.close());
+
+interface Expected {
+  readonly attack: AttackName;
+  /** Every answer has to be one of these. */
+  readonly answers: RegExp;
+  /** Half of the refusals came within this. */
+  readonly withinMs: number;
+  readonly peakMiB: number;
+}
+
+const MESSAGE_LIMIT = 'MESSAGE_TOO_LARGE';
+const EXPECTED: readonly Expected[] = [
+  { attack: 'oversized', answers: new RegExp(MESSAGE_LIMIT), withinMs: 3_000, peakMiB: 200 },
+  { attack: 'neverEnding', answers: /^(status 8|then reset \d+)$/, withinMs: 8_000, peakMiB: 100 },
+  { attack: 'slowSending', answers: /^status 4$/, withinMs: 4_000, peakMiB: 100 },
+  { attack: 'streams', answers: /^(status 4|reset (2|7|11))$/, withinMs: 30_000, peakMiB: 300 },
+  { attack: 'rapidReset', answers: /^connection closed$/, withinMs: 5_000, peakMiB: 200 },
+  { attack: 'slowReading', answers: /^(status 8|reset \d+)$/, withinMs: 20_000, peakMiB: 400 },
+  { attack: 'pings', answers: /^(answered|connection closed)$/, withinMs: 60_000, peakMiB: 100 },
+  { attack: 'headers', answers: /^(status 8|reset \d+)$/, withinMs: 1_000, peakMiB: 100 },
+  {
+    attack: 'headerInjection',
+    answers: /^(reset|goaway) [1-9]\d*$|^answered$/,
+    withinMs: 1_000,
+    peakMiB: 100,
+  },
+  {
+    attack: 'hugeJson',
+    answers: /^(INVALID_JSON|INVALID_FIELD|UPSTREAM_INVALID_REQUEST)$/,
+    withinMs: 5_000,
+    peakMiB: 300,
+  },
+  {
+    attack: 'prototypeKeys',
+    answers: /^(TURN_OUTCOME_COMPLETED|INVALID_JSON|INVALID_FIELD|UPSTREAM_\w+)$/,
+    withinMs: 3_000,
+    peakMiB: 100,
+  },
+  { attack: 'invalidUtf8', answers: /^(INVALID_JSON|status 7)$/, withinMs: 2_000, peakMiB: 100 },
+  { attack: 'garbage', answers: /^status 3$/, withinMs: 2_000, peakMiB: 100 },
+  {
+    attack: 'turnFlood',
+    answers: /^(TURN_OUTCOME_COMPLETED|TOO_MANY_QUEUED_TURNS|LIMIT_EXCEEDED)$/,
+    withinMs: 20_000,
+    peakMiB: 300,
+  },
+  { attack: 'tokenGuessing', answers: /^RESUME_OUTCOME_GONE$/, withinMs: 5_000, peakMiB: 200 },
+  { attack: 'tokenReplay', answers: /^(own|foreign): RESUME_OUTCOME_GONE$/, withinMs: 3_000, peakMiB: 100 },
+  { attack: 'badKeys', answers: /^UNAUTHENTICATED$/, withinMs: 5_000, peakMiB: 100 },
+  { attack: 'sessionFlood', answers: /^(opened|LIMIT_EXCEEDED)$/, withinMs: 10_000, peakMiB: 300 },
+  { attack: 'forgottenTurnId', answers: /^UNKNOWN_RESPONSE$/, withinMs: 3_000, peakMiB: 200 },
+];
+
+describe('a hostile client', () => {
+  test.each(EXPECTED)(
+    '$attack: is refused, in time, without memory, and its neighbour goes on',
+    async ({ attack, answers, withinMs, peakMiB }) => {
+      const figures = await world.under(attack);
+      console.log(describeFigures(figures));
+      const { outcomes } = figures.report;
+      expect(Object.keys(outcomes)).not.toEqual([]);
+      for (const [name, { p50Ms }] of Object.entries(outcomes)) {
+        expect(name).toMatch(answers);
+        expect(p50Ms).toBeLessThan(withinMs);
+      }
+      expect(figures.peakRssGrowthBytes).toBeLessThan(peakMiB * MIB);
+      expectUnharmed(figures);
+    },
+    MINUTE_MS,
+  );
+});
+
+function expectUnharmed({ before, during, facts, leftBytes }: Figures): void {
+  expect(facts.bugs).toEqual([]);
+  expect(facts.pollution).toEqual([]);
+  expect(leftBytes).toBeLessThan(64 * MIB);
+  expect(during.p99Ms).toBeLessThan(Math.max(2 * before.p99Ms, P99_FLOOR_MS));
+}
