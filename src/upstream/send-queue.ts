@@ -1,19 +1,19 @@
 import type { WebSocket } from 'ws';
+import { SendWindow } from './send-window.ts';
 
 export interface SendQueueOptions {
   /** Messages above it go out as fragments of this size. Infinity: never, for servers that take no fragments. */
   readonly fragmentBytes: number;
   readonly highWaterBytes: number;
   readonly lowWaterBytes: number;
+  /** How long a pong may take before the peer counts as one that answers no pings. */
+  readonly pongTimeoutMs: number;
   readonly onBlocked: () => void;
   readonly onWritable: () => void;
 }
 
-/**
- * Small enough that a pong waits for at most two of them, large enough that 16 MiB are 128 fragments, far below the
- * limits of WebSocket servers.
- */
-export const DEFAULT_FRAGMENT_BYTES = 128 * 1024;
+/** 16 MiB are 256 fragments, far below the limits of WebSocket servers; the smallest send window is one. */
+export const DEFAULT_FRAGMENT_BYTES = 64 * 1024;
 /** About ten ordinary creates. One frame may go over it; the core then waits. */
 export const DEFAULT_HIGH_WATER_BYTES = 1024 * 1024;
 export const DEFAULT_LOW_WATER_BYTES = 256 * 1024;
@@ -34,6 +34,7 @@ export class SendQueue {
   readonly #waiting: Message[] = [];
   /** Bytes of messages not yet taken by the system: waiting here or in the socket. */
   #queuedBytes = 0;
+  readonly #window: SendWindow;
   #handedOver = 0;
   #writtenBytes = 0;
   #blocked = false;
@@ -41,6 +42,11 @@ export class SendQueue {
   constructor(socket: WebSocket, options: SendQueueOptions) {
     this.#socket = socket;
     this.#options = options;
+    this.#window = new SendWindow({
+      ping: (payload) => socket.ping(payload),
+      onOpen: () => this.#pump(),
+      pongTimeoutMs: options.pongTimeoutMs,
+    });
   }
 
   /** Total of bytes that the system has taken. */
@@ -63,15 +69,26 @@ export class SendQueue {
     }
   }
 
+  pong(payload: string): void {
+    this.#window.pong(payload);
+  }
+
+  /** Pongs are not read while the link is paused. */
+  set readingPaused(paused: boolean) {
+    if (paused) this.#window.suspend();
+    else this.#window.resume();
+  }
+
   clear(): void {
     this.#waiting.length = 0;
+    this.#window.stop();
   }
 
   #pump(): void {
-    const windowBytes = 2 * this.#options.fragmentBytes;
-    while (this.#handedOver < windowBytes) {
+    const maxHandedOver = 2 * this.#options.fragmentBytes;
+    while (this.#handedOver < maxHandedOver) {
       const message = this.#waiting[0];
-      if (message === undefined) return;
+      if (message === undefined || !this.#window.isOpen()) return;
       const end = Math.min(message.sent + this.#options.fragmentBytes, message.bytes.length);
       const piece = message.bytes.subarray(message.sent, end);
       message.sent = end;
@@ -79,6 +96,7 @@ export class SendQueue {
       if (fin) this.#waiting.shift();
       this.#handedOver += piece.length;
       this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));
+      this.#window.sent(piece.length);
     }
   }
 

@@ -134,6 +134,7 @@ export class WsLink implements Link {
     if (state.t !== 'open' || state.pausedReads === undefined) return;
     clearInterval(state.pausedReads);
     state.pausedReads = undefined;
+    state.queue.readingPaused = false;
     this.#ws.resume();
   }
 
@@ -165,8 +166,10 @@ export class WsLink implements Link {
       readRefusal(response, (refusal) => this.#down(refusedDial(refusal)));
     });
     ws.on('message', (data, isBinary) => this.#received(data as Buffer, isBinary));
-    ws.on('pong', () => {
-      if (this.#state.t === 'open') this.#state.heartbeat.pong();
+    ws.on('pong', (payload) => {
+      if (this.#state.t !== 'open') return;
+      if (payload.length === 0) this.#state.heartbeat.pong();
+      else this.#state.queue.pong(payload.toString('latin1'));
     });
     ws.onConcluded = (code, reason) => this.#concluded(closedLink(code, reason));
     ws.on('error', (error) => this.#down(this.#failure(error)));

@@ -185,6 +185,29 @@ describe('a WebSocket link', () => {
     expect(recorder.flow).toEqual(['blocked', 'writable']);
   });
 
+  it('answers pings in time on a slow path, whose buffers would hold the whole frame', async () => {
+    const server = cleanup.add(await startServer());
+    const target = { host: '127.0.0.1', port: server.port };
+    const proxy = cleanup.add(await startChaosProxy({ target, up: { bytesPerSecond: 1_000_000 } }));
+    const url = `ws://127.0.0.1:${proxy.port}/v1`;
+    const gateway = cleanup.add(
+      createDialer({ upstreams: [{ name: 'main', provider: 'openai', url }], pool: { size: 0 } }),
+    );
+    const recorder = new Recorder();
+    const link = gateway.dial(dialRequest(), recorder);
+    await recorder.up();
+    const socket = await server.socket();
+    const waitsMs: number[] = [];
+    socket.on('pong', (sentAt) => waitsMs.push(performance.now() - Number(String(sentAt))));
+    link.send(`{"type":"response.create","input":"${'x'.repeat(4_000_000)}"}`, undefined);
+    const pings = setInterval(() => socket.ping(String(performance.now())), 100);
+    await once(socket, 'message');
+    clearInterval(pings);
+    expect(waitsMs.length).toBeGreaterThan(5);
+    // Half a megabyte is under way at most; without the window it would be all of the frame, four seconds.
+    expect(Math.max(...waitsMs)).toBeLessThan(2_000);
+  });
+
   it('keeps the order of large and small frames', async () => {
     const { socket, link } = await connected();
     const sent = [900_000, 10, 300_000, 0, 5].map(
