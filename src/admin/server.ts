@@ -7,7 +7,7 @@ import { bearerMatches, hostAllowed } from './guard.ts';
 /** What the admin server shows; it holds nothing itself. Nothing of it may contain content or secrets. */
 export interface AdminSources {
   /** Why the gateway takes no new sessions; empty when it does. */
-  notReady(): readonly string[];
+  notReady(): Promise<readonly string[]>;
   metrics(): Promise<{ readonly contentType: string; readonly body: string }>;
   /** One plain object per session. */
   sessions(): Promise<readonly object[]>;
@@ -93,7 +93,7 @@ interface Route {
 
 const ROUTES: Readonly<Record<string, Route>> = {
   '/healthz': { open: true, methods: { GET: async () => plain(200, 'ok') } },
-  '/readyz': { open: true, methods: { GET: async ({ sources }) => readiness(sources.notReady()) } },
+  '/readyz': { open: true, methods: { GET: async ({ sources }) => readiness(await sources.notReady()) } },
   '/metrics': {
     open: true,
     methods: { GET: async ({ sources }) => ({ status: 200, ...(await sources.metrics()) }) },

@@ -5,6 +5,7 @@ import { type AdminServer, type AdminSources, startAdmin } from '../admin/server
 import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
+import type { PeersOptions } from '../grpc/peers.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
 import { type Simulator, startSimulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
@@ -22,24 +23,35 @@ export interface GatewaySurroundings {
   readonly logDestination?: { write(line: string): void };
   /** False in a worker process: the primary answers for all of them. Default true. */
   readonly admin?: boolean;
+  /** Of a simulator that runs already, for a worker process. */
+  readonly simulatorUrl?: string | undefined;
+  /** The other processes behind the same port. */
+  readonly peers?: PeersOptions;
 }
 
-export interface RunningGateway {
+/** What serves on the ports: one process, or several behind a primary. */
+export interface Serving {
   readonly grpcPort: number;
   /** Undefined without an admin server. */
   readonly adminPort: number | undefined;
   /** What the gateway speaks to; for the banner. Without secrets. */
   readonly upstreams: UpstreamChoice;
-  /** The built-in simulator, where it is the upstream. */
-  readonly simulator: Simulator | undefined;
-  /** What the admin server shows. */
-  readonly sources: AdminSources;
   readonly telemetry: GatewayTelemetry;
   /** Not ready → GoAway → waits for running turns, as configured → closed. */
   drain(): Promise<void>;
+}
+
+export interface RunningGateway extends Serving {
+  /** The built-in simulator, where it runs in this process. */
+  readonly simulator: Simulator | undefined;
+  /** What the admin server shows. */
+  readonly sources: AdminSources;
   /** Ends everything now. */
   close(): Promise<void>;
 }
+
+/** Prometheus text. */
+export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 
 /** Which address could not be had, when a listener fails. */
 export class ListenError extends Error {
@@ -86,12 +98,12 @@ async function assemble(
   if (environment['GRPC_VERBOSITY'] === undefined) setLogVerbosity(logVerbosity.NONE);
 
   const choice = chooseUpstreams(config, environment);
-  const simulator =
-    choice.kind === 'simulator' ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
+  const embedded = choice.kind === 'simulator' && surroundings.simulatorUrl === undefined;
+  const simulator = embedded ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
   if (simulator !== undefined) opened.push(() => simulator.close());
 
   const warn = ({ code, message }: { code: string; message: string }) => logger.warn({ code }, message);
-  const upstreams = upstreamOptions(choice, simulator?.url, environment, warn);
+  const upstreams = upstreamOptions(choice, surroundings.simulatorUrl ?? simulator?.url, environment, warn);
   const dialer = createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(config) });
   opened.push(() => dialer.close());
 
@@ -110,6 +122,7 @@ async function assemble(
     access,
     dialer,
     telemetry,
+    ...(surroundings.peers === undefined ? {} : { peers: surroundings.peers }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
   });
   opened.push(() => server.close());
@@ -175,9 +188,9 @@ function adminSources(
   notReady: () => readonly string[],
 ): AdminSources {
   return {
-    notReady,
+    notReady: async () => notReady(),
     metrics: async () => ({
-      contentType: 'text/plain; version=0.0.4; charset=utf-8',
+      contentType: METRICS_CONTENT_TYPE,
       body: await telemetry.metricsText(),
     }),
     sessions: async () => server.registry.sessions().map(sessionView),
@@ -210,5 +223,5 @@ function sessionView({ id, principal, core }: Session): object {
   const { turns, ...snapshot } = core.snapshot();
   const byState: Record<string, number> = {};
   for (const { state } of turns) byState[state] = (byState[state] ?? 0) + 1;
-  return { id, tenant: principal.tenantId, ...snapshot, turns: byState };
+  return { id, tenant: principal.tenantId, pid: process.pid, ...snapshot, turns: byState };
 }

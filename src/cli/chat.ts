@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
 import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
-import { EXIT } from './exit-codes.ts';
+import { EXIT } from '../app/exit-codes.ts';
 import { type ClientEvent, type ClientSession, openSession } from './gateway-client.ts';
 
 const DEFAULT_MODEL = 'gpt-5.5';

@@ -1,7 +1,7 @@
+import { EXIT } from '../app/exit-codes.ts';
 import { loadConfig } from '../config/load.ts';
 import { maskUrl } from '../config/mask.ts';
 import { type PathSegment, renderOrigin, renderPath } from '../config/problems.ts';
-import { EXIT } from './exit-codes.ts';
 import type { ConfigFlags } from './flags.ts';
 
 /** Prints every setting that would be used and where it comes from. Throws ConfigError when something is wrong. */

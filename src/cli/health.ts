@@ -1,7 +1,7 @@
 import { request } from 'node:http';
+import { EXIT } from '../app/exit-codes.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
-import { EXIT } from './exit-codes.ts';
 import type { ConfigFlags } from './flags.ts';
 
 /** Container engines give a health check 30 s by default; a gateway that needs seconds to answer is not well. */

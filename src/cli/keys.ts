@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import { createApiKey, scryptHash } from '../access/auth/api-keys.ts';
-import { EXIT } from './exit-codes.ts';
+import { EXIT } from '../app/exit-codes.ts';
 
 /** Makes an API key. The key goes to standard output, once; what the configuration stores of it to standard error. */
 export async function createKeyCommand(options: Readonly<Record<string, unknown>>): Promise<number> {

@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
+import { EXIT } from '../app/exit-codes.ts';
 import { ConfigError } from '../config/problems.ts';
-import { EXIT } from './exit-codes.ts';
 import { addConfigFlags, readConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
 

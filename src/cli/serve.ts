@@ -1,77 +1,57 @@
+import cluster from 'node:cluster';
 import { performance } from 'node:perf_hooks';
-import { AccessOptionsError } from '../access/options.ts';
-import { type GatewaySurroundings, ListenError, type RunningGateway, startGateway } from '../app/gateway.ts';
+import { startCluster, WorkerStartError } from '../app/cluster.ts';
+import { EXIT } from '../app/exit-codes.ts';
+import { type Serving, startGateway } from '../app/gateway.ts';
 import { firstSignal } from '../app/shutdown.ts';
+import { startFailure } from '../app/start-failure.ts';
+import { runWorker } from '../app/worker.ts';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
-import { GatewayError } from '../errors.ts';
 import { renderBanner } from './banner.ts';
-import { EXIT } from './exit-codes.ts';
 import type { ConfigFlags } from './flags.ts';
-import { explainStartError } from './start-error.ts';
 import { packageVersion } from './version.ts';
 
 /** Runs the gateway until a signal comes; resolves with the exit code. Throws ConfigError before any port opens. */
 export async function serveCommand(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<number> {
   const { config } = loadConfig({ file: flags.file, flags: flags.settings, environment });
-  const stopped = firstSignal();
   const surroundings = { environment, version: packageVersion() };
-  let gateway: RunningGateway;
+  if (cluster.isWorker) return runWorker(config, surroundings);
+
+  const stopped = firstSignal();
+  let serving: Serving;
   try {
-    gateway = await start(config, surroundings);
+    serving = await (config.workers > 1
+      ? startCluster(config, surroundings)
+      : startGateway(config, surroundings));
   } catch (error) {
-    if (!(error instanceof StartFailure)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    return error.exitCode;
+    const { exitCode, message } = error instanceof WorkerStartError ? error.failure : startFailure(error);
+    process.stderr.write(`${message}\n`);
+    return exitCode;
   }
-  crashOnBugs(gateway);
-  announce(config, surroundings.version, gateway);
+  endOnBugs(serving);
+  announce(config, surroundings.version, serving);
   const signal = await stopped;
-  gateway.telemetry.logger.info({ signal }, 'draining');
-  await gateway.drain();
+  serving.telemetry.logger.info({ signal }, 'draining');
+  await serving.drain();
   return EXIT.ok;
 }
 
-/** What keeps the gateway from starting, with the exit code that it means. */
-class StartFailure extends Error {
-  readonly exitCode: number;
-
-  constructor(exitCode: number, message: string) {
-    super(message);
-    this.exitCode = exitCode;
-  }
-}
-
-async function start(config: GatewayConfig, surroundings: GatewaySurroundings): Promise<RunningGateway> {
-  try {
-    return await startGateway(config, surroundings);
-  } catch (error) {
-    if (error instanceof ListenError) {
-      throw new StartFailure(EXIT.failure, explainStartError(error.cause, error.address));
-    }
-    // What the schema cannot see: unusable keys, certificates that do not fit, headers that are not allowed.
-    if (error instanceof AccessOptionsError || error instanceof RangeError || error instanceof GatewayError) {
-      throw new StartFailure(EXIT.usage, `error: ${error.message}`);
-    }
-    throw error;
-  }
-}
-
 /** A bug outside of any session: nothing is known to be right any more. The text may hold content, so it is not shown. */
-function crashOnBugs(gateway: RunningGateway): void {
+function endOnBugs({ telemetry }: Serving): void {
   process.on('uncaughtException', (error) => {
-    gateway.telemetry.logger.fatal({ err: error }, 'a bug ended the process');
+    telemetry.logger.fatal({ err: error }, 'a bug ended the process');
     process.exit(EXIT.failure);
   });
 }
 
 /** For people on standard output, in a terminal or not; for machines one line of log. */
-function announce(config: GatewayConfig, version: string, gateway: RunningGateway): void {
+function announce(config: GatewayConfig, version: string, serving: Serving): void {
   const readyMs = Math.round(performance.now());
-  const { grpcPort, adminPort, upstreams } = gateway;
+  const { grpcPort, adminPort, upstreams, telemetry } = serving;
   process.stdout.write(renderBanner({ config, version, readyMs, grpcPort, adminPort, upstreams }));
-  gateway.telemetry.logger.info(
+  telemetry.logger.info(
     {
       version,
       readyMs,

@@ -1,13 +1,13 @@
 import { performance } from 'node:perf_hooks';
+import { EXIT } from '../app/exit-codes.ts';
 import { firstSignal } from '../app/shutdown.ts';
 import { simulatorOptions } from '../app/simulator.ts';
+import { explainListenError } from '../app/start-failure.ts';
 import { loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { Setting } from '../config/sources.ts';
 import { parseHostPort } from '../config/units.ts';
 import { startSimulator } from '../simulator/index.ts';
-import { EXIT } from './exit-codes.ts';
-import { explainStartError } from './start-error.ts';
 import { packageVersion } from './version.ts';
 
 const DEFAULT_ADDRESS = '127.0.0.1:8765';
@@ -26,7 +26,7 @@ export async function simulateCommand(flags: Readonly<Record<string, unknown>>):
   try {
     simulator = await startSimulator({ ...simulatorOptions(config.simulator), ...listen });
   } catch (error) {
-    process.stderr.write(`${explainStartError(error, listen)}\n`);
+    process.stderr.write(`${explainListenError(error, listen)}\n`);
     return EXIT.failure;
   }
   process.stdout.write(

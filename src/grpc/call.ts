@@ -4,6 +4,7 @@ import {
   type Metadata,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
+  type StatusObject,
 } from '@grpc/grpc-js';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import { ByteLedger } from './flow.ts';
@@ -99,9 +100,14 @@ export class RpcCall {
 
   /** Ends the call after everything written. Repeated calls do nothing. */
   end(error?: GatewayError): void {
+    this.endWith(toStatus(error));
+  }
+
+  /** The same with the status that another process gave. */
+  endWith(status: StatusObject): void {
     if (this.#ended || this.#over.signal.aborted) return;
     this.#ended = true;
-    this.#base.sendStatus(toStatus(error));
+    this.#base.sendStatus(status);
     // Whatever the client still sends is nobody's any more.
     this.received({ kind: 'gone' });
   }

@@ -16,8 +16,11 @@ const MAX_MESSAGES_IN_A_ROW = 16;
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
   try {
     const principal = await admit(call, edge);
-    const open = await readOpen(call, edge);
-    if (open === undefined) return;
+    const first = await readOpen(call, edge);
+    if (first === undefined) return;
+    const { open, bytes } = first;
+    const token = open.resume?.token;
+    if (token !== undefined && (await edge.peers?.forward(call, principal, token, bytes))) return;
     const { session, outcome } = enter(call, edge, principal, open);
     await new ConnectStream(call, edge, session, open.format).run(outcome, open.resume?.lastSeq);
   } catch (error) {
@@ -29,6 +32,8 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
 export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
   const overload = edge.access.overload();
   if (overload !== undefined) throw overload;
+  const forwarded = edge.peers?.principalOf(call.metadata);
+  if (forwarded !== undefined) return forwarded;
   return await edge.access.authenticate(callerFacts(call));
 }
 
@@ -39,15 +44,19 @@ export function explain(error: unknown, edge: Edge): GatewayError {
 }
 
 /** Undefined: the client left, or the time ran out and the call is over. */
-async function readOpen(call: RpcCall, edge: Edge): Promise<OpenRequest | undefined> {
+async function readOpen(
+  call: RpcCall,
+  edge: Edge,
+): Promise<{ readonly open: OpenRequest; readonly bytes: Uint8Array } | undefined> {
   const timer = setTimeout(() => {
     call.end(new GatewayError('OPEN_TIMEOUT', `no Open within ${edge.openTimeoutMs} ms`));
   }, edge.openTimeoutMs);
   try {
     const received = await call.read();
     if (received.kind === 'gone') return undefined;
-    const message = received.kind === 'message' ? edge.wire.readConnect(received.bytes) : undefined;
-    if (message?.kind === 'open') return checked(message.open);
+    const bytes = received.kind === 'message' ? received.bytes : undefined;
+    const message = bytes === undefined ? undefined : edge.wire.readConnect(bytes);
+    if (bytes !== undefined && message?.kind === 'open') return { open: checked(message.open), bytes };
     throw new GatewayError('OPEN_REQUIRED', 'the first message of a stream is Open');
   } finally {
     clearTimeout(timer);

@@ -26,6 +26,13 @@ export class SessionRegistry {
   readonly #byToken = new Map<string, Entry>();
   readonly #emptyWaiters = new Set<() => void>();
 
+  readonly #tokenPrefix: string;
+
+  /** `tokenPrefix` tells the processes behind one port whose token it is; it adds nothing to guess. */
+  constructor(tokenPrefix = '') {
+    this.#tokenPrefix = tokenPrefix;
+  }
+
   get size(): number {
     return this.#byId.size;
   }
@@ -74,7 +81,7 @@ export class SessionRegistry {
   issueToken(id: string, nextSeq: number): string {
     const entry = this.#byId.get(id);
     if (entry === undefined) return '';
-    const token = randomBytes(TOKEN_BYTES).toString('base64url');
+    const token = this.#tokenPrefix + randomBytes(TOKEN_BYTES).toString('base64url');
     const digest = digestOf(token, entry.session.principal);
     entry.tokens.push({ digest, issuedAtSeq: nextSeq });
     this.#byToken.set(digest, entry);

@@ -1,6 +1,7 @@
 import {
   type Metadata,
   Server,
+  ServerCredentials,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
@@ -22,6 +23,7 @@ import { serveCompactResponse } from './compact-response.ts';
 import { serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import { FlushQueue } from './flush.ts';
+import { Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { SessionRegistry } from './registry.ts';
 import type { Edge } from './sessions.ts';
@@ -59,6 +61,8 @@ export interface GrpcServerOptions {
   readonly reflection?: boolean;
   /** Default false: it costs counters on every call. */
   readonly channelz?: boolean;
+  /** The other processes behind the same port. */
+  readonly peers?: PeersOptions;
   /** A bug of ours. The error may hold content in its `cause`: log its stack, not its message. */
   readonly onBug?: (error: unknown) => void;
 }
@@ -106,6 +110,10 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
   if (options.reflection !== false) addReflection(server);
+  // Only processes of this gateway can reach this socket, and no certificate fits it.
+  if (options.peers !== undefined) {
+    await bind(server, options.peers.addressOf(options.peers.id), ServerCredentials.createInsecure());
+  }
   return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
 }
 
@@ -153,6 +161,7 @@ class RunningServer implements GrpcServer {
 
   async #stop(): Promise<void> {
     this.setServing(false);
+    this.#edge.peers?.close();
     this.#edge.drainDeadlineMs ??= this.#edge.clock();
     const error = new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
     for (const { driver } of this.#edge.registry.sessions()) driver.feed({ kind: 'terminate', error });
@@ -169,12 +178,14 @@ class RunningServer implements GrpcServer {
 
 function createEdge(options: GrpcServerOptions): Edge {
   const limits = options.limits ?? DEFAULT_SESSION_LIMITS;
+  const peers = options.peers === undefined ? undefined : new Peers(options.peers);
   return {
     access: options.access,
     dialer: options.dialer,
     telemetry: options.telemetry,
     wire: createWire(),
-    registry: new SessionRegistry(),
+    registry: new SessionRegistry(peers?.tokenPrefix),
+    peers,
     flushQueue: new FlushQueue(),
     limits,
     transcriptBudget: byteBudget(options.transcriptBudgetBytes ?? DEFAULT_TRANSCRIPT_BUDGET_BYTES),

@@ -7,6 +7,7 @@ import type { Wire } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { Admission } from './admission.ts';
 import type { FlushQueue } from './flush.ts';
+import type { Peers } from './peers.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
 import { SessionDriver } from './session-driver.ts';
 
@@ -17,6 +18,8 @@ export interface Edge {
   readonly telemetry: Telemetry;
   readonly wire: Wire;
   readonly registry: SessionRegistry;
+  /** The other processes behind the same port. */
+  readonly peers: Peers | undefined;
   readonly flushQueue: FlushQueue;
   readonly limits: SessionLimits;
   readonly transcriptBudget: ByteBudget;

@@ -27,7 +27,7 @@ async function admin(changes: Partial<AdminOptions> = {}) {
     allowedHosts: ['gateway.internal'],
     token: () => undefined,
     sources: {
-      notReady: () => reasons,
+      notReady: async () => reasons,
       metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
       sessions: async () => [{ id: 'ses_1', lanes: 2 }],
       logLevel: {

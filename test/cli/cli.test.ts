@@ -1,74 +1,18 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, expect, test, vi } from 'vitest';
+import { killAll, run, start, startGateway } from './program.ts';
 
 // Every test starts several processes.
 vi.setConfig({ testTimeout: 60_000 });
 
-const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const folder = mkdtempSync(join(tmpdir(), 'gateway-cli-'));
-const children: ChildProcess[] = [];
 
-afterEach(() => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
-});
+afterEach(killAll);
 afterAll(() => rmSync(folder, { recursive: true }));
-
-interface Options {
-  readonly env?: Readonly<Record<string, string>>;
-  readonly input?: string;
-}
-
-function start(args: readonly string[], { env = {}, input }: Options = {}) {
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    env: { PATH: process.env['PATH'], ...env },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
-  children.push(child);
-  const output = { stdout: '', stderr: '' };
-  const seen = new Set<() => void>();
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8');
-    child[name].on('data', (chunk: string) => {
-      output[name] += chunk;
-      for (const look of seen) look();
-    });
-  }
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...output }));
-  if (input !== undefined) child.stdin.end(input);
-  return {
-    child,
-    output,
-    ended,
-    /** Resolves with the match when it has appeared; rejects when the process ends before. */
-    until: (name: 'stdout' | 'stderr', pattern: RegExp) =>
-      new Promise<RegExpExecArray>((resolve, reject) => {
-        const look = () => {
-          const match = pattern.exec(output[name]);
-          if (match === null) return;
-          seen.delete(look);
-          resolve(match);
-        };
-        seen.add(look);
-        look();
-        void ended.then(({ code }) => reject(new Error(`exited with ${code}: ${output.stderr}`)));
-      }),
-  };
-}
-
-const run = (args: readonly string[], options: Options = {}) => start(args, { input: '', ...options }).ended;
-
-async function startGateway(...args: string[]) {
-  const gateway = start(['serve', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', ...args]);
-  const [, grpc = ''] = await gateway.until('stdout', /gRPC\s+(\S+:\d+)/);
-  const [, admin = ''] = await gateway.until('stdout', /Admin\s+http:\/\/(\S+:\d+)/);
-  await gateway.until('stderr', /"ready"/);
-  return { ...gateway, grpc, admin };
-}
 
 test('help fits on a screen', async () => {
   const { code, stdout } = await run(['--help']);

@@ -1,0 +1,24 @@
+/** What primary and workers say to each other. */
+export type ToWorker =
+  | {
+      readonly kind: 'start';
+      readonly logLevel: string | undefined;
+      readonly simulatorUrl: string | undefined;
+      /** Folder of the sockets by which workers reach each other; undefined: they cannot. */
+      readonly socketFolder: string | undefined;
+      /** Base64url. */
+      readonly secret: string;
+    }
+  | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
+  | { readonly kind: 'drain' };
+
+export type Question =
+  | { readonly what: 'metrics' | 'sessions' | 'notReady' }
+  | { readonly what: 'setLevel'; readonly level: string };
+
+export type FromWorker =
+  /** Listens; waits for `start`. */
+  | { readonly kind: 'booted' }
+  | { readonly kind: 'ready'; readonly grpcPort: number }
+  | { readonly kind: 'failed'; readonly exitCode: number; readonly message: string }
+  | { readonly kind: 'answer'; readonly id: number; readonly value: unknown };

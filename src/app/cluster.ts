@@ -1,0 +1,240 @@
+import cluster, { type Worker } from 'node:cluster';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { AdminServer, AdminSources } from '../admin/server.ts';
+import type { GatewayConfig } from '../config/schema.ts';
+import { LOG_LEVELS } from '../config/schema-telemetry.ts';
+import { type Simulator, startSimulator } from '../simulator/index.ts';
+import { mergeMetrics } from '../telemetry/merge.ts';
+import { createTelemetry } from '../telemetry/telemetry.ts';
+import type { GatewayTelemetry } from '../telemetry/types.ts';
+import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
+import { type GatewaySurroundings, METRICS_CONTENT_TYPE, openAdmin, type Serving } from './gateway.ts';
+import { telemetryOptions } from './options.ts';
+import { simulatorOptions } from './simulator.ts';
+import type { StartFailure } from './start-failure.ts';
+import { chooseUpstreams } from './upstreams.ts';
+
+/** A worker that dies this soon after its start will do so again; the next try waits. */
+const SHORT_LIFE_MS = 5_000;
+const RESTART_DELAY_MS = 1_000;
+/** A worker that is alive answers in a few milliseconds. */
+const ANSWER_TIMEOUT_MS = 2_000;
+
+/** A worker could not start; what it said. */
+export class WorkerStartError extends Error {
+  override readonly name = 'WorkerStartError';
+  readonly failure: StartFailure;
+
+  constructor(failure: StartFailure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+/**
+ * Several processes behind one port, for more than one core. The primary holds no sessions: it starts the workers,
+ * replaces those that die, and answers on the admin port for all of them.
+ */
+export async function startCluster(
+  config: GatewayConfig,
+  surroundings: GatewaySurroundings,
+): Promise<Serving> {
+  // The workers measure; here only the log is used.
+  const telemetry = await createTelemetry({
+    ...telemetryOptions(config, surroundings),
+    traces: { exporter: 'off' },
+    metrics: { prometheus: false, exporter: 'off' },
+    env: {},
+  });
+  const upstreams = chooseUpstreams(config, surroundings.environment);
+  const simulator =
+    upstreams.kind === 'simulator' ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
+  const primary = new Primary(config.workers, telemetry, simulator);
+  try {
+    const grpcPort = await primary.start();
+    const admin = await openAdmin(config, primary.sources());
+    return {
+      grpcPort,
+      adminPort: admin.port,
+      upstreams,
+      telemetry,
+      drain: () => primary.drain(admin),
+    };
+  } catch (error) {
+    await primary.kill();
+    throw error;
+  }
+}
+
+class Primary {
+  readonly #count: number;
+  readonly #telemetry: GatewayTelemetry;
+  readonly #simulator: Simulator | undefined;
+  readonly #socketFolder: string | undefined;
+  readonly #secret = randomBytes(32).toString('base64url');
+  readonly #ready = new Set<Worker>();
+  readonly #answers = new Map<number, (value: unknown) => void>();
+  readonly #restarts = new Set<NodeJS.Timeout>();
+  #questions = 0;
+  #started = false;
+  #draining = false;
+  #level: string | undefined;
+
+  constructor(count: number, telemetry: GatewayTelemetry, simulator: Simulator | undefined) {
+    this.#count = count;
+    this.#telemetry = telemetry;
+    this.#simulator = simulator;
+    this.#socketFolder = makeSocketFolder(telemetry);
+  }
+
+  /** Resolves with the port when all workers listen. */
+  async start(): Promise<number> {
+    const ports = await Promise.all(Array.from({ length: this.#count }, () => this.#fork()));
+    this.#started = true;
+    return ports[0] ?? 0;
+  }
+
+  sources(): AdminSources {
+    return {
+      notReady: async () => {
+        if (this.#draining) return ['draining'];
+        const reasons = (await this.#askAll({ what: 'notReady' })) as (readonly string[])[];
+        if (reasons.length === 0) return ['no worker is ready'];
+        // One that takes sessions is enough.
+        return reasons.some((each) => each.length === 0) ? [] : [...new Set(reasons.flat())];
+      },
+      metrics: async () => ({
+        contentType: METRICS_CONTENT_TYPE,
+        body: mergeMetrics((await this.#askAll({ what: 'metrics' })) as string[]),
+      }),
+      sessions: async () => ((await this.#askAll({ what: 'sessions' })) as object[][]).flat(),
+      logLevel: {
+        levels: LOG_LEVELS,
+        get: () => this.#telemetry.level(),
+        set: (level) => {
+          if (!this.#telemetry.setLevel(level)) return false;
+          this.#level = level;
+          void this.#askAll({ what: 'setLevel', level });
+          return true;
+        },
+      },
+    };
+  }
+
+  async drain(admin: AdminServer): Promise<void> {
+    this.#draining = true;
+    for (const timer of this.#restarts) clearTimeout(timer);
+    const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
+    const exits = workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
+    for (const worker of workers) tell(worker, { kind: 'drain' });
+    await Promise.all(exits);
+    await admin.close();
+    await this.#cleanUp();
+  }
+
+  async kill(): Promise<void> {
+    this.#draining = true;
+    for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill('SIGKILL');
+    await this.#cleanUp();
+  }
+
+  async #cleanUp(): Promise<void> {
+    await this.#simulator?.close();
+    await this.#telemetry.shutdown();
+    if (this.#socketFolder !== undefined) rmSync(this.#socketFolder, { recursive: true, force: true });
+  }
+
+  #fork(): Promise<number> {
+    const worker = cluster.fork();
+    const startedAt = performance.now();
+    return new Promise((resolve, reject) => {
+      let failure: StartFailure | undefined;
+      worker.on('message', (message: FromWorker) => {
+        switch (message.kind) {
+          case 'booted':
+            return tell(worker, this.#startMessage());
+          case 'ready':
+            this.#ready.add(worker);
+            return resolve(message.grpcPort);
+          case 'failed':
+            failure = message;
+            return;
+          case 'answer':
+            return this.#answers.get(message.id)?.(message.value);
+        }
+      });
+      worker.once('exit', (code: number, signal: string | null) => {
+        this.#ready.delete(worker);
+        reject(
+          new WorkerStartError(failure ?? { exitCode: 1, message: 'error: a worker died while it started' }),
+        );
+        if (!this.#started || this.#draining) return;
+        this.#telemetry.logger.error(
+          { code: 'worker_died', worker: worker.id, worker_pid: worker.process.pid, exit_code: code, signal },
+          'a worker died and is replaced; its sessions are lost',
+        );
+        this.#replaceAfter(performance.now() - startedAt < SHORT_LIFE_MS ? RESTART_DELAY_MS : 0);
+      });
+    });
+  }
+
+  #replaceAfter(delayMs: number): void {
+    const timer = setTimeout(() => {
+      this.#restarts.delete(timer);
+      // Its exit has been seen, and brings the next try.
+      this.#fork().catch(() => {});
+    }, delayMs);
+    this.#restarts.add(timer);
+  }
+
+  #startMessage(): ToWorker {
+    return {
+      kind: 'start',
+      logLevel: this.#level,
+      simulatorUrl: this.#simulator?.url,
+      socketFolder: this.#socketFolder,
+      secret: this.#secret,
+    };
+  }
+
+  /** The answers of the workers that are ready; one that does not answer in time is left out. */
+  async #askAll(question: Question): Promise<readonly unknown[]> {
+    const answers = await Promise.all([...this.#ready].map((worker) => this.#ask(worker, question)));
+    return answers.filter((answer) => answer !== undefined);
+  }
+
+  #ask(worker: Worker, question: Question): Promise<unknown> {
+    this.#questions += 1;
+    const id = this.#questions;
+    return new Promise((resolve) => {
+      const done = (value: unknown): void => {
+        clearTimeout(timer);
+        this.#answers.delete(id);
+        resolve(value);
+      };
+      const timer = setTimeout(done, ANSWER_TIMEOUT_MS, undefined);
+      this.#answers.set(id, done);
+      tell(worker, { kind: 'ask', id, question });
+    });
+  }
+}
+
+/** Only we can enter it. Without it, a resume at the wrong worker starts a new session. */
+function makeSocketFolder({ logger }: GatewayTelemetry): string | undefined {
+  try {
+    return mkdtempSync(join(tmpdir(), 'responses-gateway-'));
+  } catch (error) {
+    logger.warn(
+      { code: 'no_socket_folder', err: error },
+      `workers cannot reach each other: ${tmpdir()} is not writable`,
+    );
+    return undefined;
+  }
+}
+
+function tell(worker: Worker, message: ToWorker): void {
+  if (worker.isConnected()) worker.send(message, () => {});
+}

@@ -1,0 +1,83 @@
+import cluster from 'node:cluster';
+import type { GatewayConfig } from '../config/schema.ts';
+import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
+import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
+import { type StartFailure, startFailure } from './start-failure.ts';
+
+/**
+ * One of several processes behind one port. It does what the primary says, and ends with it: signals, which a terminal
+ * sends to all processes of a group, are the primary's business.
+ */
+export async function runWorker(config: GatewayConfig, surroundings: GatewaySurroundings): Promise<number> {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
+  const start = await new Promise<Extract<ToWorker, { kind: 'start' }>>((resolve) => {
+    const listen = (message: ToWorker): void => {
+      if (message.kind !== 'start') return;
+      process.off('message', listen);
+      resolve(message);
+    };
+    process.on('message', listen);
+    say({ kind: 'booted' });
+  });
+
+  let gateway: RunningGateway;
+  try {
+    gateway = await startGateway(config, {
+      ...surroundings,
+      admin: false,
+      simulatorUrl: start.simulatorUrl,
+      ...(start.socketFolder === undefined ? {} : { peers: peersIn(start.socketFolder, start.secret) }),
+    });
+  } catch (error) {
+    const { exitCode, message }: StartFailure = startFailure(error);
+    say({ kind: 'failed', exitCode, message });
+    leave();
+    return exitCode;
+  }
+  if (start.logLevel !== undefined) gateway.telemetry.setLevel(start.logLevel);
+  const drained = new Promise<void>((resolve) => {
+    process.on('message', (message: ToWorker) => {
+      if (message.kind === 'drain') resolve(gateway.drain());
+      if (message.kind === 'ask') {
+        void answer(gateway, message.question).then((value) =>
+          say({ kind: 'answer', id: message.id, value }),
+        );
+      }
+    });
+  });
+  say({ kind: 'ready', grpcPort: gateway.grpcPort });
+  await drained;
+  leave();
+  return 0;
+}
+
+/** Closes the channel to the primary, which would keep the process. */
+function leave(): void {
+  cluster.worker?.disconnect();
+}
+
+function peersIn(folder: string, secret: string): NonNullable<GatewaySurroundings['peers']> {
+  const id = String(cluster.worker?.id ?? 0);
+  return {
+    id,
+    addressOf: (peer) => `unix:${folder}/${peer}.sock`,
+    secret: Buffer.from(secret, 'base64url'),
+  };
+}
+
+async function answer({ sources, telemetry }: RunningGateway, question: Question): Promise<unknown> {
+  switch (question.what) {
+    case 'metrics':
+      return telemetry.metricsText();
+    case 'sessions':
+      return sources.sessions();
+    case 'notReady':
+      return sources.notReady();
+    case 'setLevel':
+      return telemetry.setLevel(question.level);
+  }
+}
+
+function say(message: FromWorker): void {
+  process.send?.(message);
+}

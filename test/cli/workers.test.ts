@@ -1,0 +1,150 @@
+import { get } from 'node:http';
+import { afterEach, expect, test, vi } from 'vitest';
+import { checkSeq, TestClient, type TestStream } from '../harness/client.ts';
+import { Page } from '../telemetry/prometheus.ts';
+import { killAll, run, startGateway } from './program.ts';
+
+// Every test starts several processes.
+vi.setConfig({ testTimeout: 60_000 });
+
+const clients: TestClient[] = [];
+afterEach(() => {
+  for (const client of clients.splice(0)) client.close();
+  killAll();
+});
+
+/** A connection of its own; the primary deals connections out in turn. */
+function connect(address: string): TestClient {
+  const client = new TestClient(address);
+  clients.push(client);
+  return client;
+}
+
+function fetchText(address: string, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    get(`http://${address}${path}`, { agent: false }, (response) => {
+      let body = '';
+      response.on('data', (chunk: Buffer) => {
+        body += chunk.toString();
+      });
+      response.on('end', () => resolve(body));
+    }).on('error', reject);
+  });
+}
+
+interface Session {
+  readonly id: string;
+  readonly pid: number;
+}
+
+async function sessions(admin: string): Promise<readonly Session[]> {
+  return (JSON.parse(await fetchText(admin, '/sessions')) as { sessions: Session[] }).sessions;
+}
+
+async function open(address: string): Promise<TestStream> {
+  const stream = connect(address).connect();
+  await stream.opened();
+  return stream;
+}
+
+test('two workers share one port, and the admin port adds them up', async () => {
+  const { grpc, admin } = await startGateway('--workers', '2');
+  const streams = await Promise.all([open(grpc), open(grpc), open(grpc), open(grpc)]);
+  streams.forEach((stream, index) => {
+    stream.startTurn({ turn_id: `t${index}` }, 'Hi');
+  });
+  await Promise.all(streams.map((stream, index) => stream.turn(`t${index}`)));
+
+  const all = await sessions(admin);
+  expect(all.length).toBe(4);
+  expect(new Set(all.map(({ pid }) => pid)).size).toBe(2);
+  const page = new Page(await fetchText(admin, '/metrics'));
+  expect(page.sum('responses_gateway_turns_total')).toBe(4);
+  expect(page.sum('responses_gateway_sessions_active')).toBe(4);
+});
+
+test('a session resumes through whichever worker the new connection reaches', async () => {
+  const { grpc, admin } = await startGateway('--workers', '2');
+  let stream = await open(grpc);
+  const { session_id: id, resume_token: first } = await stream.opened();
+  let token = first;
+  let lastSeq = 0;
+  // The connections alternate between the workers, so some of these reach the wrong one.
+  for (let round = 1; round <= 4; round += 1) {
+    const turnId = `turn-${round}`;
+    stream.startTurn({ turn_id: turnId }, `Round ${round} #deltas=300`);
+    const events = await stream.turn(turnId);
+    checkSeq(stream.events, lastSeq + 1);
+    // Some of them were not processed when the client died.
+    lastSeq = (events[40]?.seq ?? 0) as number;
+    stream.cancel();
+    stream = connect(grpc).connect({ resume: { token, last_seq: lastSeq } });
+    const opened = await stream.opened();
+    expect([opened.session_id, opened.resume_outcome]).toEqual([id, 'RESUME_OUTCOME_RESUMED']);
+    token = opened.resume_token;
+    await stream.turn(turnId);
+    checkSeq(stream.events, lastSeq + 1);
+    lastSeq = stream.events.at(-1)?.seq ?? 0;
+    stream.events.length = 0;
+  }
+  expect((await sessions(admin)).map((session) => session.id)).toEqual([id]);
+  stream.halfClose();
+  expect((await stream.ended()).code).toBe(0);
+});
+
+test('a crashed worker is replaced and takes only its own sessions along', async () => {
+  const gateway = await startGateway('--workers', '2');
+  const { grpc, admin } = gateway;
+  const one = await open(grpc);
+  const other = await open(grpc);
+  const { session_id: oneId, resume_token: token } = await one.opened();
+  const victim = (await sessions(admin)).find(({ id }) => id === oneId);
+  process.kill(victim?.pid ?? 0, 'SIGKILL');
+  expect((await one.ended()).code).toBe(14);
+  await gateway.until('stderr', /"worker_died"/);
+
+  other.startTurn({ turn_id: 'still-there' }, 'Hi');
+  expect((await other.turn('still-there')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  expect(await run(['health', '--admin-listen', admin])).toMatchObject({ code: 0 });
+  // Its session is gone, and the client is told so by a new one.
+  const resumed = connect(grpc).connect({ resume: { token, last_seq: 0 } });
+  expect((await resumed.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
+  await vi.waitFor(
+    async () => {
+      const stream = await open(grpc);
+      await stream.opened();
+      expect(new Set((await sessions(admin)).map(({ pid }) => pid)).size).toBe(2);
+    },
+    { timeout: 30_000, interval: 200 },
+  );
+});
+
+test('workers drain together and finish their turns', async () => {
+  const gateway = await startGateway('--workers', '2');
+  const streams = await Promise.all([open(gateway.grpc), open(gateway.grpc)]);
+  for (const stream of streams) {
+    stream.startTurn({ turn_id: 'long' }, 'Go #deltas=80 #tps=100');
+    await stream.event('response.output_text.delta');
+  }
+  gateway.child.kill('SIGTERM');
+  for (const stream of streams) {
+    expect((await stream.turn('long')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+    expect((await stream.ended()).code).toBe(0);
+    expect(stream.goAways.length).toBe(1);
+  }
+  expect((await gateway.ended).code).toBe(0);
+});
+
+test('a port in use is told once, and nothing stays behind', async () => {
+  const gateway = await startGateway();
+  const { code, stderr } = await run([
+    'serve',
+    '--workers',
+    '2',
+    '--log-level',
+    'silent',
+    '--listen',
+    gateway.grpc,
+  ]);
+  expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: \S+ is in use by another process.*\n$/)]);
+});
