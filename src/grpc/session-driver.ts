@@ -113,6 +113,7 @@ export class SessionDriver implements Flushable {
     try {
       this.#options.admission.around(turn, () => this.feed(turn));
     } catch (cause) {
+      if (!(cause instanceof GatewayError)) this.#options.onBug(cause);
       const error = GatewayError.from(cause);
       this.feed({ kind: 'refuse', laneId: turn.laneId, turnId: turn.turnId, error });
     }
