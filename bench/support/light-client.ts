@@ -1,0 +1,182 @@
+import {
+  type ClientDuplexStream,
+  credentials,
+  type Client as GrpcClient,
+  makeGenericClientConstructor,
+} from '@grpc/grpc-js';
+import { loadApi } from '../../src/translate/index.ts';
+
+/**
+ * A client that costs as little as a client can: it takes messages as bytes and looks only at the fields that
+ * say how many events there are and which turn is over. What is measured is the gateway, not this.
+ */
+export class LightClient {
+  readonly #client: GrpcClient;
+
+  constructor(address: string) {
+    this.#client = new Generic(address, credentials.createInsecure(), {
+      'grpc.max_receive_message_length': 64 * 1024 * 1024,
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.enable_retries': 0,
+    });
+  }
+
+  async open(payload: 'TYPED' | 'JSON' = 'TYPED'): Promise<LightStream> {
+    const call = (this.#client as unknown as { connect(): ClientDuplexStream<object, Buffer> }).connect();
+    const stream = new LightStream(call);
+    await stream.opened(payload);
+    return stream;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+export class LightStream {
+  events = 0;
+  batches = 0;
+  bytes = 0;
+  readonly #call: ClientDuplexStream<object, Buffer>;
+  readonly #turns = new Map<
+    string,
+    { firstMs: number; done: (times: { firstMs: number; endMs: number }) => void }
+  >();
+  #onOpened: (() => void) | undefined;
+  /** Called with the moment each event of a turn arrived, when set. */
+  onEvent: ((turnId: string, type: string, atMs: number) => void) | undefined;
+  /** Full bytes of every event, when set. */
+  onEventBytes: ((turnId: string, type: string, event: Buffer) => void) | undefined;
+
+  constructor(call: ClientDuplexStream<object, Buffer>) {
+    this.#call = call;
+    call.on('data', (bytes: Buffer) => this.#take(bytes));
+    call.on('error', (error) => {
+      for (const turn of this.#turns.values()) turn.done({ firstMs: Number.NaN, endMs: Number.NaN });
+      if (!/cancel/i.test(String(error))) process.stderr.write(`stream: ${error.message}\n`);
+    });
+  }
+
+  opened(payload: 'TYPED' | 'JSON'): Promise<void> {
+    this.#call.write({ open: { payload: payload === 'JSON' ? 2 : 1 } });
+    return new Promise((resolve) => {
+      this.#onOpened = resolve;
+    });
+  }
+
+  /** Resolves at the turn's last event. Times are `performance.now()`. */
+  turn(request: {
+    readonly turnId: string;
+    readonly laneId?: string;
+    readonly create: object;
+    readonly inputMode?: number;
+  }): Promise<{ firstMs: number; endMs: number }> {
+    return new Promise((done) => {
+      this.#turns.set(request.turnId, { firstMs: Number.NaN, done });
+      this.#call.write({
+        start_turn: {
+          turn_id: request.turnId,
+          lane_id: request.laneId ?? '',
+          create: request.create,
+          ...(request.inputMode === undefined ? {} : { input_mode: request.inputMode }),
+        },
+      });
+    });
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#call.once('status', () => resolve());
+      this.#call.end();
+    });
+  }
+
+  cancel(): void {
+    this.#call.cancel();
+  }
+
+  #take(bytes: Buffer): void {
+    const now = performance.now();
+    this.bytes += bytes.length;
+    eachField(bytes, 0, bytes.length, (field, from, to) => {
+      if (field === 1) this.#onOpened?.();
+      if (field !== 2) return;
+      this.batches += 1;
+      eachField(bytes, from, to, (_, eventFrom, eventTo) => this.#event(bytes, eventFrom, eventTo, now));
+    });
+  }
+
+  #event(bytes: Buffer, from: number, to: number, now: number): void {
+    this.events += 1;
+    let turnId = '';
+    let type = '';
+    let ended = false;
+    eachField(bytes, from, to, (field, start, end) => {
+      if (field === 3) turnId = bytes.toString('latin1', start, end);
+      else if (field === 4) type = bytes.toString('latin1', start, end);
+      else if (field === 5) ended = true;
+    });
+    this.onEvent?.(turnId, type, now);
+    this.onEventBytes?.(turnId, type, bytes.subarray(from, to));
+    const turn = this.#turns.get(turnId);
+    if (turn === undefined) return;
+    if (Number.isNaN(turn.firstMs) && type.endsWith('.delta')) turn.firstMs = now;
+    if (!ended) return;
+    this.#turns.delete(turnId);
+    turn.done({ firstMs: turn.firstMs, endMs: now });
+  }
+}
+
+/** Top-level fields of a message: number, and where the content of a length-delimited one lies. */
+function eachField(
+  bytes: Buffer,
+  from: number,
+  to: number,
+  visit: (field: number, from: number, to: number) => void,
+): void {
+  let at = from;
+  const varint = () => {
+    let value = 0;
+    let scale = 1;
+    for (;;) {
+      const byte = bytes[at] as number;
+      at += 1;
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value;
+      scale *= 128;
+    }
+  };
+  while (at < to) {
+    const tag = varint();
+    const wire = tag & 7;
+    if (wire === 2) {
+      const length = varint();
+      visit(tag >>> 3, at, at + length);
+      at += length;
+    } else if (wire === 0) {
+      varint();
+      visit(tag >>> 3, at, at);
+    } else at += wire === 1 ? 8 : 4;
+  }
+}
+
+export function userMessage(text: string): object {
+  return { message: { role: 'user', content: [{ input_text: { text } }] } };
+}
+
+const requestType = loadApi().type('ConnectRequest');
+const Generic = makeGenericClientConstructor(
+  {
+    connect: {
+      path: '/responses.gateway.v1.ResponsesService/Connect',
+      requestStream: true,
+      responseStream: true,
+      requestSerialize: (value: object) =>
+        Buffer.from(requestType.encode(requestType.fromObject(value)).finish()),
+      requestDeserialize: (bytes: Buffer) => bytes,
+      responseSerialize: (bytes: Buffer) => bytes,
+      responseDeserialize: (bytes: Buffer) => bytes,
+    },
+  },
+  'ResponsesService',
+);

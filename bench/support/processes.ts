@@ -1,0 +1,107 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+export interface Service {
+  readonly address: string;
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+/** The simulator as its users start it, in a process of its own. `options` is a simulator options file. */
+export function startSimulator(args: readonly string[] = []): Promise<Service> {
+  return start([MAIN, 'simulate', '--listen', '127.0.0.1:0', ...args], /ws:\/\/(127\.0\.0\.1:\d+)/);
+}
+
+/** The gateway as its users start it. Telemetry as by default: metrics on, traces off. */
+export function startGateway(
+  upstreamUrl: string,
+  args: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Service> {
+  const flags = [
+    '--listen',
+    '127.0.0.1:0',
+    '--admin-listen',
+    '127.0.0.1:0',
+    '--upstream-url',
+    upstreamUrl,
+    '--log-format',
+    'json',
+  ];
+  return start([MAIN, 'serve', ...flags, ...args], /"grpc":"(127\.0\.0\.1:\d+)"/, {
+    OPENAI_API_KEY: 'bench',
+    ...env,
+  });
+}
+
+/** Any script that prints `listening HOST:PORT`. */
+export function startScript(script: URL, args: readonly string[]): Promise<Service> {
+  return start([fileURLToPath(script), ...args], /listening (127\.0\.0\.1:\d+)/);
+}
+
+/** CPU time of a process and its threads, user and system, in microseconds. Resolution: one clock tick, 10 ms. */
+export function cpuUs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+/** Resident memory in bytes. */
+export function rssBytes(pid: number): number {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+}
+
+export function childrenOf(pid: number): readonly number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
+}
+
+async function start(
+  argv: readonly string[],
+  ready: RegExp,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Service> {
+  const child = spawn(process.execPath, [...nodeFlags(), ...argv], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
+  const address = await readyLine(child, ready);
+  return {
+    address,
+    pid: child.pid as number,
+    stop: () =>
+      new Promise((resolve) => {
+        if (child.exitCode !== null || child.signalCode !== null) return resolve();
+        child.once('exit', () => resolve());
+        child.kill('SIGINT');
+        // Twice means now: a benchmark has nothing to drain.
+        setTimeout(() => child.kill('SIGINT'), 200).unref();
+        setTimeout(() => child.kill('SIGKILL'), 2_000).unref();
+      }),
+  };
+}
+
+/** `BENCH_NODE_FLAGS="--cpu-prof"` profiles the services. */
+function nodeFlags(): readonly string[] {
+  return (process.env.BENCH_NODE_FLAGS ?? '').split(' ').filter((flag) => flag !== '');
+}
+
+function readyLine(child: ChildProcess, ready: RegExp): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let seen = '';
+    const look = (chunk: Buffer) => {
+      seen += chunk.toString();
+      const found = ready.exec(seen)?.[1];
+      if (found !== undefined) {
+        resolve(found);
+        seen = '';
+      }
+    };
+    child.stdout?.on('data', look);
+    child.stderr?.on('data', look);
+    child.once('exit', (code) => reject(new Error(`exited with ${code} before it was ready:\n${seen}`)));
+  });
+}

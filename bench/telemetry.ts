@@ -1,0 +1,217 @@
+/**
+ * CPU of the gateway's process for each event it passes on, with telemetry off, with metrics and logs, and with
+ * traces to an OTLP collector as well. A whole gateway in a process of its own; clients, simulator and collector are
+ * in this one and do not count. `--json` prints numbers. Exit code 1: tracing costs more than the limit.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import * as grpc from '@grpc/grpc-js';
+import { startGateway } from '../src/app/gateway.ts';
+import { loadConfig } from '../src/config/load.ts';
+import { startSimulator } from '../src/simulator/index.ts';
+import { loadApi } from '../src/translate/index.ts';
+
+const EVENTS_PER_TURN = 50;
+const TURNS_PER_ROUND = 400;
+const SESSIONS = 4;
+const ROUNDS = 9;
+// The exporter runs once a round, and has to be compiled as well.
+const WARM_UP_ROUNDS = 4;
+/** What tracing may add to the CPU of an event. */
+const LIMIT = 1.05;
+
+const ARMS = {
+  off: { OTEL_SDK_DISABLED: 'true', RESPONSES_GATEWAY_TELEMETRY_LOGS_LEVEL: 'silent' },
+  'metrics and logs': {},
+  'and traces': { OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'grpc' },
+} as const satisfies Record<string, Readonly<Record<string, string>>>;
+type Arm = keyof typeof ARMS;
+
+if (process.send === undefined) await compare();
+else await serve();
+
+async function compare(): Promise<void> {
+  const simulator = await startSimulator({ journal: { maxEntries: 1 } });
+  const collector = await startSink();
+  const arms = await Promise.all(
+    Object.entries(ARMS).map(async ([name, environment]) => {
+      const child = fork(import.meta.filename, {
+        env: {
+          PATH: process.env['PATH'],
+          ...environment,
+          OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: name === 'and traces' ? collector.url : '',
+          RESPONSES_GATEWAY_LISTEN: '127.0.0.1:0',
+          RESPONSES_GATEWAY_ADMIN_LISTEN: '127.0.0.1:0',
+          RESPONSES_GATEWAY_UPSTREAM_URL: simulator.url,
+          RESPONSES_GATEWAY_UPSTREAM_ALLOW_PLAINTEXT: 'true',
+          // The simulator takes any.
+          OPENAI_API_KEY: 'none',
+        },
+      });
+      const [{ port }] = (await once(child, 'message')) as [{ port: number }];
+      return { name: name as Arm, child, sessions: openSessions(port), micros: [] as number[] };
+    }),
+  );
+  for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round += 1) {
+    // Side by side, so that a busy machine is as unfair to one as to the other.
+    for (const { child, sessions, micros } of arms) {
+      const before = await cpuMicros(child);
+      const events = await runTurns(sessions);
+      const after = await cpuMicros(child);
+      if (round >= WARM_UP_ROUNDS) micros.push((after - before) / events);
+    }
+  }
+  for (const { child, sessions } of arms) {
+    for (const session of sessions) session.close();
+    child.disconnect();
+    await once(child, 'exit');
+  }
+  await simulator.close();
+  collector.close();
+  report(new Map(arms.map(({ name, micros }) => [name, micros])), collector.exports());
+}
+
+function report(results: ReadonlyMap<Arm, readonly number[]>, exports: number): void {
+  const off = median(results.get('off') ?? []);
+  const metrics = median(results.get('metrics and logs') ?? []);
+  const traces = median(results.get('and traces') ?? []);
+  // Rounds of one moment are compared with each other: whatever else the machine did then, it did to both.
+  const without = results.get('metrics and logs') ?? [];
+  const tracing = median((results.get('and traces') ?? []).map((micros, at) => micros / (without[at] ?? 0)));
+  if (process.argv.includes('--json')) {
+    console.log(JSON.stringify({ off, metrics, traces, tracing, all: traces / off, exports }));
+  } else {
+    console.log(`µs of CPU an event, median of ${ROUNDS} rounds, ${EVENTS_PER_TURN} deltas a turn`);
+    console.log(`  off               ${off.toFixed(2)}`);
+    console.log(`  metrics and logs  ${metrics.toFixed(2)}  (× ${(metrics / off).toFixed(3)})`);
+    console.log(`  and traces        ${traces.toFixed(2)}  (× ${(traces / off).toFixed(3)})`);
+    console.log(
+      `tracing on against off: × ${tracing.toFixed(3)}, limit ${LIMIT}; ${exports} exports received`,
+    );
+  }
+  if (exports === 0 || tracing > LIMIT) process.exitCode = 1;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+async function cpuMicros(child: ChildProcess): Promise<number> {
+  child.send('cpu');
+  const [{ micros }] = (await once(child, 'message')) as [{ micros: number }];
+  return micros;
+}
+
+/** The gateway under test. */
+async function serve(): Promise<void> {
+  const { config } = loadConfig({ file: undefined, environment: process.env, flags: [] });
+  const gateway = await startGateway(config, {
+    environment: process.env,
+    version: '0.0.0',
+    logDestination: { write: () => {} },
+  });
+  process.on('message', async () => {
+    // What waits for its batch belongs to the events that caused it.
+    await gateway.telemetry.flush();
+    const { user, system } = process.cpuUsage();
+    process.send?.({ micros: user + system });
+  });
+  process.on('disconnect', () => void gateway.close());
+  process.send?.({ port: gateway.grpcPort });
+}
+
+interface BenchSession {
+  /** Runs one turn; resolves with the number of its events. */
+  turn(): Promise<number>;
+  close(): void;
+}
+
+async function runTurns(sessions: readonly BenchSession[]): Promise<number> {
+  const counts = await Promise.all(
+    sessions.map(async (session) => {
+      let events = 0;
+      for (let turn = 0; turn < TURNS_PER_ROUND / SESSIONS; turn += 1) events += await session.turn();
+      return events;
+    }),
+  );
+  return counts.reduce((total, count) => total + count, 0);
+}
+
+function openSessions(port: number): BenchSession[] {
+  const definition = loadApi().packageDefinition['responses.gateway.v1.ResponsesService'];
+  const Client = grpc.makeClientConstructor(definition as grpc.ServiceDefinition, 'ResponsesService');
+  const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
+  return Array.from({ length: SESSIONS }, (_, index) => openSession(client, `s${index}`));
+}
+
+function openSession(client: grpc.Client, name: string): BenchSession {
+  const call = (
+    client as unknown as { Connect(): grpc.ClientDuplexStream<object, { events?: { events: BenchEvent[] } }> }
+  ).Connect();
+  let events = 0;
+  let turns = 0;
+  let ended: ((events: number) => void) | undefined;
+  call.on('error', () => {});
+  call.on('data', ({ events: batch }) => {
+    for (const event of batch?.events ?? []) {
+      events += 1;
+      if (event.outcome !== undefined) ended?.(events);
+    }
+  });
+  call.write({ open: {} });
+  return {
+    turn: () =>
+      new Promise((resolve) => {
+        events = 0;
+        ended = resolve;
+        turns += 1;
+        const text = `hello #deltas=${EVENTS_PER_TURN}`;
+        const input = [{ message: { role: 'user', content: [{ input_text: { text } }] } }];
+        call.write({
+          start_turn: {
+            turn_id: `${name}-${turns}`,
+            new_conversation: {},
+            create: { model: 'gpt-6', input },
+          },
+        });
+      }),
+    close: () => call.cancel(),
+  };
+}
+
+interface BenchEvent {
+  /** Only on the last event of a turn. */
+  readonly outcome?: string;
+}
+
+/** A collector that takes everything and reads nothing. */
+async function startSink() {
+  let exports = 0;
+  const server = new grpc.Server();
+  server.addService(
+    {
+      Export: {
+        path: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+        requestStream: false,
+        responseStream: false,
+        requestSerialize: (value: Buffer) => value,
+        requestDeserialize: (value: Buffer) => value,
+        responseSerialize: (value: Buffer) => value,
+        responseDeserialize: (value: Buffer) => value,
+      },
+    },
+    {
+      Export(_: unknown, done: grpc.sendUnaryData<Buffer>) {
+        exports += 1;
+        done(null, Buffer.alloc(0));
+      },
+    },
+  );
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    ),
+  );
+  return { url: `http://127.0.0.1:${port}`, exports: () => exports, close: () => server.forceShutdown() };
+}
