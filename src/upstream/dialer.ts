@@ -123,6 +123,7 @@ class UpstreamDialer implements Dialer {
       upstream: undefined,
       model,
       current: undefined,
+      allowed: undefined,
       ownKey: false,
       mayFailOver: false,
     })[0]?.name;
@@ -145,6 +146,7 @@ class UpstreamDialer implements Dialer {
       upstream: request.upstream,
       model: request.model,
       current: request.current,
+      allowed: request.allowed,
       ownKey: request.credential !== undefined,
       mayFailOver: purpose === 'session' || (purpose === 'recovery' && attempt >= this.#failoverAfter),
     });

@@ -13,6 +13,8 @@ export interface RouteRequest {
   readonly upstream: string | undefined;
   readonly model: string | undefined;
   readonly current: string | undefined;
+  /** Undefined: all. */
+  readonly allowed: readonly string[] | undefined;
   /** The key is the caller's or the tenant's, not the upstream's own. */
   readonly ownKey: boolean;
   /** Whether a fallback may be tried in this dial. */
@@ -23,8 +25,9 @@ export interface RouteRequest {
  * The upstreams to try, in order; empty: none fits. A session that names its upstream leaves it only for that
  * upstream's explicit fallbacks: it may have been named for a reason.
  */
-export function candidates<U extends Routable>(upstreams: readonly U[], request: RouteRequest): readonly U[] {
+export function candidates<U extends Routable>(all: readonly U[], request: RouteRequest): readonly U[] {
   const { upstream, model, current, ownKey, mayFailOver } = request;
+  const upstreams = all.filter(({ name }) => request.allowed?.includes(name) ?? true);
   const here = upstreams.find(({ name }) => name === current);
   if (here !== undefined && !mayFailOver) return [here];
   const first =

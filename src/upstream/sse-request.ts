@@ -3,6 +3,7 @@ import { createParser } from 'eventsource-parser';
 import type { UpstreamFrame } from '../core/types.ts';
 import { frameFromBytes } from '../translate/peek.ts';
 import { onConnected } from './http-post.ts';
+import { frameWithoutSecret } from './redact.ts';
 import { readRefusal } from './refusal.ts';
 import { answerFrame, laneFrame, lostFrame, notReachedFrame, protocolFrame } from './sse-frames.ts';
 
@@ -108,7 +109,7 @@ export class SseRequest {
     if (this.#state !== 'running' || data === '[DONE]') return;
     let frame: UpstreamFrame;
     try {
-      frame = frameFromBytes(Buffer.from(data, 'utf8'));
+      frame = frameWithoutSecret(frameFromBytes(Buffer.from(data, 'utf8')), () => this.#options.secret);
     } catch {
       return this.#broken();
     }

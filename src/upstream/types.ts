@@ -58,6 +58,8 @@ export interface DialRequest {
    */
   readonly current?: string | undefined;
   readonly model: string | undefined;
+  /** The only upstreams that this tenant may use, fallbacks included. Undefined: all. */
+  readonly allowed?: readonly string[] | undefined;
   /** Links are never shared over tenants: part of every pool key. */
   readonly tenantId: string;
   readonly credential: Credential | undefined;

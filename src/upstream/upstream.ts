@@ -88,6 +88,7 @@ export class Upstream {
     const options = {
       url: this.#endpoint.webSocketUrl,
       headers: () => this.#requestHeaders(credential, traceContext),
+      secret: () => credential?.reveal(),
       connect: this.#network.webSocket,
       capabilities: webSocketCapabilities(this.facts, this.#options.capabilities ?? {}),
       route: this.#route,

@@ -7,6 +7,7 @@ import { brokenLink, closedLink, silentLink } from './close-codes.ts';
 import { failedDial, timedOutDial } from './connect-errors.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import type { ConnectOptions } from './network.ts';
+import { frameWithoutSecret, textWithoutSecret } from './redact.ts';
 import { readRefusal, refusedDial } from './refusal.ts';
 import {
   DEFAULT_FRAGMENT_BYTES,
@@ -20,6 +21,8 @@ export interface WsLinkOptions {
   readonly url: URL;
   /** Asked once, at the handshake; the link keeps no copy. */
   readonly headers: () => Record<string, string>;
+  /** Text that must not come back in an error. */
+  readonly secret: () => string | undefined;
   readonly connect: ConnectOptions;
   readonly capabilities: LinkCapabilities;
   readonly route: LinkRoute;
@@ -171,9 +174,9 @@ export class WsLink implements Link {
       if (payload.length === 0) this.#state.heartbeat.pong();
       else this.#state.queue.pong(payload.toString('latin1'));
     });
-    ws.onConcluded = (code, reason) => this.#concluded(closedLink(code, reason));
+    ws.onConcluded = (code, reason) => this.#concluded(this.#closedBy(code, reason));
     ws.on('error', (error) => this.#down(this.#failure(error)));
-    ws.on('close', (code, reason) => this.#down(closedLink(code, reason.toString('utf8'))));
+    ws.on('close', (code, reason) => this.#down(this.#closedBy(code, reason.toString('utf8'))));
     return ws;
   }
 
@@ -218,7 +221,11 @@ export class WsLink implements Link {
     const frame = parse(data);
     if (frame === 'malformed')
       this.#down(brokenLink('the upstream sent a frame that is no JSON object with a type'));
-    else if (frame !== 'ignored') this.#listener.onFrame(frame);
+    else if (frame !== 'ignored') this.#listener.onFrame(frameWithoutSecret(frame, this.#options.secret));
+  }
+
+  #closedBy(code: number, reason: string): LinkDown {
+    return closedLink(code, textWithoutSecret(reason, this.#options.secret));
   }
 
   /** One chunk, then paused again: `ws` reads what was in it, pings too, before our listener runs. */

@@ -13,6 +13,7 @@ function route(changes: Partial<RouteRequest> = {}): string {
     upstream: undefined,
     model: undefined,
     current: undefined,
+    allowed: undefined,
     ownKey: false,
     mayFailOver: true,
   };
@@ -51,9 +52,22 @@ describe('the route of a dial', () => {
     expect(route({ upstream: 'c', ownKey: true })).toBe('c a');
   });
 
+  it('never leaves what the tenant may use', () => {
+    expect(route({ model: 'gpt-5.5', allowed: ['a', 'c'] })).toBe('a c');
+    expect(route({ upstream: 'c', allowed: ['c', 'b'] })).toBe('c b');
+    expect(route({ upstream: 'c', current: 'a', allowed: ['c'], mayFailOver: false })).toBe('c');
+    expect(route({ upstream: 'a', allowed: ['b'] })).toBe('');
+  });
+
   it('takes the first of all when every upstream wants a model and none is told', () => {
     const wanting = upstreams.filter(({ name }) => name !== 'b');
-    const request = { upstream: undefined, current: undefined, ownKey: false, mayFailOver: false };
+    const request = {
+      upstream: undefined,
+      current: undefined,
+      allowed: undefined,
+      ownKey: false,
+      mayFailOver: false,
+    };
     expect(candidates(wanting, { ...request, model: undefined }).map(({ name }) => name)).toEqual(['a']);
     expect(candidates(wanting, { ...request, model: 'other' })).toEqual([]);
   });
