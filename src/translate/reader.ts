@@ -110,8 +110,14 @@ export class Reader {
       if (slot.boolean !== undefined) this.#boolean(slot.boolean, c === 0x74);
       else this.#other(slot);
     } else if (slot.number !== undefined && (c === 0x2d || isDigit(c))) this.#number(slot.number);
-    else if (slot.fields.length === 0 && c === QUOTE) this.#pos = skipValue(this.#src, this.#pos);
+    else if (slot.fields.length === 0 && c === QUOTE) this.#carried();
     else this.#other(slot);
+  }
+
+  /** A string that the envelope tells; it cannot tell an empty one from none. */
+  #carried(): void {
+    if (this.#src[this.#pos + 1] === QUOTE) this.lossless = false;
+    this.#pos = skipValue(this.#src, this.#pos);
   }
 
   /** A value of a type that has no field: raw where there is a raw place. */

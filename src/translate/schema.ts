@@ -242,7 +242,7 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
 
 /** Whether leaving the field unset means that the key is not there. */
 export function maySayAbsent(field: Field): boolean {
-  return field.presence || field.raw || (field.shape !== 'single' && !field.always);
+  return field.presence || (field.shape === 'single' ? field.raw : !field.always);
 }
 
 function optionsOf(holder: protobuf.ReflectionObject | undefined, name: string): unknown[] {
