@@ -1,6 +1,6 @@
 import type { Attributes } from '@opentelemetry/api';
 import { ATTR } from './genai-names.ts';
-import { PREFIX } from './metrics-table.ts';
+import { OWN } from './own-names.ts';
 import { scrub } from './scrub.ts';
 
 export type ContentPart = 'instructions' | 'input' | 'output';
@@ -38,7 +38,7 @@ function fitted(name: string, entries: readonly unknown[], maxBytes: number): At
   }
   return {
     [name]: `[${kept.join(',')}]`,
-    ...(kept.length < entries.length && { [`${PREFIX}.content.truncated`]: true }),
+    ...(kept.length < entries.length && { [OWN.contentTruncated]: true }),
   };
 }
 

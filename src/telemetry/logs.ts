@@ -1,28 +1,12 @@
 import pino, { type LevelWithSilent, type Logger } from 'pino';
 import type { TelemetrySettings } from './options.ts';
-import { scrub, stripControls } from './scrub.ts';
+import { scrubLine, stripControls } from './scrub.ts';
 
 export interface Logs {
   readonly logger: Logger;
   setLevel(level: string): boolean;
   suppressed(): number;
 }
-
-/** Fields that hold secrets wherever they appear; a safety net under code that does not log them at all. */
-const SECRET_FIELDS = [
-  'authorization',
-  'Authorization',
-  'apiKey',
-  'api_key',
-  'credential',
-  'headers',
-  'password',
-  'resumeToken',
-  'secret',
-  'token',
-];
-// Deeper than this nothing is logged: lines are flat by convention.
-const REDACTED_PATHS = SECRET_FIELDS.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
 
 const WARN = pino.levels.values.warn;
 // Codes are few; messages with changing text must not make the table grow.
@@ -44,7 +28,6 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
     {
       level: isLevel(settings.level) ? settings.level : 'info',
       base: { pid: process.pid },
-      redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: errorFields },
@@ -95,7 +78,7 @@ function errorFields(error: unknown): unknown {
 async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(line: string): void }> {
   const pretty = settings.pretty ?? (settings.destination === undefined && process.stderr.isTTY === true);
   const target = settings.destination ?? pino.destination({ dest: 2, sync: true });
-  if (!pretty) return { write: (line) => target.write(scrub(line)) };
+  if (!pretty) return { write: (line) => target.write(scrubLine(line)) };
   const { prettyFactory } = await import('pino-pretty');
   const render = prettyFactory({
     colorize: settings.destination === undefined && process.env.NO_COLOR === undefined,
@@ -103,7 +86,7 @@ async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(
     ignore: 'pid',
     singleLine: true,
   });
-  return { write: (line) => target.write(render(stripControls(scrub(line))) ?? '') };
+  return { write: (line) => target.write(render(stripControls(scrubLine(line))) ?? '') };
 }
 
 function repeatedWarnings(windowMs: number) {

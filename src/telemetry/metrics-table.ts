@@ -21,9 +21,6 @@ export interface MetricFacts {
   readonly alert?: string;
 }
 
-/** Prefix of every metric and of every attribute of spans that no convention defines. Labels go without. */
-export const PREFIX = 'responses_gateway';
-
 // The conventions end at 81.92 s; long reasoning turns need the two above.
 const GENAI_SECONDS = [
   0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68,

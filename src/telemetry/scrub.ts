@@ -4,9 +4,22 @@ const SECRETS =
 
 const REDACTED = '[redacted]';
 
-/** The last hop of every log line and of captured content: nothing that looks like a secret passes. */
+/** Takes everything that looks like a secret out of a text. */
 export function scrub(text: string): string {
   return text.replace(SECRETS, REDACTED);
+}
+
+/**
+ * Fields that hold secrets, at any depth of a line of JSON: their value goes, be it a text, a number, or a list or
+ * mapping without further ones in it. A safety net under code that does not log them at all; done on the text
+ * because pino's own redaction takes twenty times as long for nested paths.
+ */
+const SECRET_FIELDS =
+  /"(authorization|proxy-authorization|cookie|set-cookie|x-upstream-api-key|api-?_?key|credential|headers|password|resume_?token|secret|token)":(?:"(?:[^"\\]|\\.)*"|\{[^{}]*\}|\[[^[\]]*\]|[^,{}[\]"]+)/gi;
+
+/** The last hop of every log line. */
+export function scrubLine(line: string): string {
+  return scrub(line.replace(SECRET_FIELDS, '"$1":"[redacted]"'));
 }
 
 // An escaped backslash is matched first, so that the text `\\u001b` (a backslash and letters) stays as it is.

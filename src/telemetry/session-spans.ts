@@ -13,8 +13,8 @@ import type { Fact, LinkRoute, TraceContext, TurnRecord } from '../core/types.ts
 import type { StatusCode } from '../errors.ts';
 import { ATTR, OPERATION_CHAT, providerName } from './genai-names.ts';
 import { errorType } from './labels.ts';
-import { PREFIX } from './metrics-table.ts';
 import type { TelemetrySettings } from './options.ts';
+import { OWN, OWN_LABEL_PREFIX } from './own-names.ts';
 import { outgoingContext, parseTraceparent, type TraceIds } from './tracing.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
@@ -39,9 +39,13 @@ export interface SpanSettings {
 
 interface RunningTurn {
   readonly span: Span | undefined;
-  readonly context: Context;
+  /** Of the caller. */
+  readonly parent: Context;
   readonly ids: TraceIds | undefined;
   readonly carried: TraceContext | undefined;
+  /** Known when the span began, and set there. */
+  readonly route: LinkRoute | undefined;
+  sent: boolean;
   toolEvents: number;
 }
 
@@ -101,20 +105,22 @@ export function createSessionSpans(
           ...(lastRoute !== undefined && routeAttributes(lastRoute)),
           ...labels,
           [ATTR.conversationId]: conversationId(start.sessionId, fact.laneId),
-          [`${PREFIX}.lane.id`]: fact.laneId,
-          [`${PREFIX}.turn.id`]: fact.turnId,
+          ...(fact.laneId !== '' && { [OWN.laneId]: fact.laneId }),
+          [OWN.turnId]: fact.turnId,
         },
         ...(session !== undefined && {
-          links: [{ context: session.spanContext(), attributes: { [`${PREFIX}.link`]: 'session' } }],
+          links: [{ context: session.spanContext() }],
         }),
       },
       context,
     );
     turns.set(fact.turnId, {
       span,
-      context: span === undefined ? context : trace.setSpan(context, span),
+      parent: context,
       ids: span === undefined ? parent : idsOf(span),
       carried,
+      route: lastRoute,
+      sent: false,
       toolEvents: 0,
     });
   }
@@ -126,6 +132,9 @@ export function createSessionSpans(
     if (turn === undefined || span === undefined) return;
     if (span.isRecording()) {
       span.setAttributes(turnAttributes(record, split, settings.semconv));
+      if (record.route !== undefined && record.route !== turn.route) {
+        span.setAttributes(routeAttributes(record.route));
+      }
       if (content !== undefined) span.setAttributes(content);
       if (record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED') {
         // Codes only: the upstream's own text may quote the prompt.
@@ -138,13 +147,22 @@ export function createSessionSpans(
     span.end(hrTime(record.endedAtMs));
   }
 
+  /** The first send is told by the length of the queue; one more is worth an event. */
+  function turnSent(fact: Extract<Fact, { kind: 'turnSent' }>): void {
+    const turn = turns.get(fact.turnId);
+    if (turn === undefined) return;
+    if (turn.sent) turn.span?.addEvent('sent again', { [OWN.linkId]: fact.linkId }, hrTime(fact.atMs));
+    turn.sent = true;
+  }
+
   function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
     const { route } = fact;
     lastRoute = route;
     const attributes = {
       ...routeAttributes(route),
-      [`${PREFIX}.link.pooled`]: route.pooled,
-      [`${PREFIX}.link.id`]: fact.linkId,
+      [OWN.upstream]: route.upstream,
+      [OWN.linkPooled]: route.pooled,
+      [OWN.linkId]: fact.linkId,
     };
     const dial = dials.get(fact.linkId);
     dials.delete(fact.linkId);
@@ -154,9 +172,9 @@ export function createSessionSpans(
 
   function linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
     const attributes = {
-      [`${PREFIX}.reason`]: fact.reason,
-      [`${PREFIX}.link.id`]: fact.linkId,
-      [`${PREFIX}.link.close_code`]: fact.closeCode,
+      [OWN.reason]: fact.reason,
+      [OWN.linkId]: fact.linkId,
+      [OWN.linkCloseCode]: fact.closeCode,
     };
     const dial = dials.get(fact.linkId);
     dials.delete(fact.linkId);
@@ -178,12 +196,12 @@ export function createSessionSpans(
         {
           startTime: hrTime(fact.startedAtMs),
           attributes: {
-            [`${PREFIX}.reason`]: fact.reason,
-            [`${PREFIX}.link.id`]: fact.linkId,
-            [`${PREFIX}.bytes`]: fact.bytes,
+            [OWN.reason]: fact.reason,
+            [OWN.linkId]: fact.linkId,
+            [OWN.bytes]: fact.bytes,
           },
         },
-        turn?.context ?? sessionContext,
+        turn?.span === undefined ? sessionContext : trace.setSpan(turn.parent, turn.span),
       )
       .end(hrTime(fact.endedAtMs));
   }
@@ -194,11 +212,7 @@ export function createSessionSpans(
         case 'turnAccepted':
           return turnAccepted(fact);
         case 'turnSent':
-          return void turns
-            .get(fact.turnId)
-            ?.span?.addEvent('sent', { [`${PREFIX}.link.id`]: fact.linkId }, hrTime(fact.atMs));
-        case 'responseCreated':
-          return void turns.get(fact.turnId)?.span?.addEvent('created', hrTime(fact.atMs));
+          return turnSent(fact);
         case 'firstOutput':
           return void turns.get(fact.turnId)?.span?.addEvent('first token', hrTime(fact.atMs));
         case 'toolCalled': {
@@ -214,7 +228,7 @@ export function createSessionSpans(
             {
               kind: SpanKind.CLIENT,
               startTime: hrTime(fact.atMs),
-              attributes: { [`${PREFIX}.purpose`]: fact.purpose, [`${PREFIX}.link.id`]: fact.linkId },
+              attributes: { [OWN.purpose]: fact.purpose, [OWN.linkId]: fact.linkId },
             },
             sessionContext,
           );
@@ -231,8 +245,9 @@ export function createSessionSpans(
           return rebuilt(fact);
         case 'paused':
         case 'unpaused':
-          return sessionEvent(fact.kind, { [`${PREFIX}.buffer.bytes`]: fact.bufferedBytes }, fact.atMs);
+          return sessionEvent(fact.kind, { [OWN.bufferBytes]: fact.bufferedBytes }, fact.atMs);
         case 'turnEnded':
+        case 'responseCreated':
         case 'lateUsage':
         case 'laneOpened':
         case 'laneClosed':
@@ -278,8 +293,8 @@ function sessionSpanOptions(start: SessionStart) {
       'server.address': host,
       'server.port': port,
       'session.id': start.sessionId,
-      [`${PREFIX}.client.name`]: start.clientName,
-      [`${PREFIX}.client.version`]: start.clientVersion,
+      [OWN.clientName]: start.clientName,
+      [OWN.clientVersion]: start.clientVersion,
       ...labelAttributes(start),
     },
   };
@@ -288,7 +303,7 @@ function sessionSpanOptions(start: SessionStart) {
 /** The client's own labels, as its `Open` gave them: bounded there in number and length. */
 function labelAttributes(start: SessionStart): Attributes {
   const attributes: Attributes = {};
-  for (const [name, value] of start.labels ?? []) attributes[`${PREFIX}.label.${name}`] = value;
+  for (const [name, value] of start.labels ?? []) attributes[`${OWN_LABEL_PREFIX}${name}`] = value;
   return attributes;
 }
 
@@ -310,42 +325,43 @@ function conversationId(sessionId: string, laneId: string): string {
 }
 
 function turnAttributes(record: TurnRecord, split: TurnSplit, semconv: SpanSettings['semconv']): Attributes {
-  const { route, usage, failed } = record;
+  const { usage, failed } = record;
   const attributes: Attributes = {
     [ATTR.responseId]: record.responseId,
     [ATTR.responseModel]: record.responseModel,
     [ATTR.serviceTier]: record.serviceTier,
-    [`${PREFIX}.outcome`]: record.outcome,
-    [`${PREFIX}.turn.events`]: record.events,
-    [`${PREFIX}.turn.tool_calls`]: record.toolCalls,
-    [`${PREFIX}.turn.sends`]: record.sends,
-    [`${PREFIX}.turn.replays`]: record.replays,
-    [`${PREFIX}.turn.bytes.up`]: record.bytesUp,
-    [`${PREFIX}.turn.bytes.down`]: record.bytesDown,
-    [`${PREFIX}.turn.bytes.full_context`]: record.fullContextBytes,
-    [`${PREFIX}.turn.queue.duration`]: split.queueSeconds,
-    [`${PREFIX}.turn.gateway.duration`]: split.gatewaySeconds,
-    [`${PREFIX}.turn.upstream.duration`]: split.upstreamSeconds,
+    [OWN.outcome]: record.outcome,
+    [OWN.bytesUp]: record.bytesUp,
+    [OWN.bytesDown]: record.bytesDown,
+    [OWN.bytesFullContext]: record.fullContextBytes,
+    [OWN.queueDuration]: split.queueSeconds,
+    [OWN.upstreamDuration]: split.upstreamSeconds,
   };
   if (record.responseId !== undefined || failed !== undefined) {
     // A reason that was due and never came is told as `error`, not left out.
     attributes[ATTR.finishReasons] = [record.finishReason ?? 'error'];
   }
   if (split.firstOutputSeconds !== undefined) attributes[ATTR.timeToFirstChunk] = split.firstOutputSeconds;
-  if (record.warmUp) attributes[`${PREFIX}.turn.warm_up`] = true;
-  if (route !== undefined) Object.assign(attributes, routeAttributes(route));
+  // What most turns have none of is left out: an attribute costs at every hop to the collector's disk.
+  if (split.gatewaySeconds > 0) attributes[OWN.rebuildDuration] = split.gatewaySeconds;
+  if (record.toolCalls > 0) attributes[OWN.toolCalls] = record.toolCalls;
+  if (record.sends > 1) attributes[OWN.sends] = record.sends;
+  if (record.replays > 0) attributes[OWN.replays] = record.replays;
+  if (record.warmUp) attributes[OWN.warmUp] = true;
   if (usage !== undefined) {
     attributes[ATTR.inputTokens] = usage.inputTokens;
     attributes[ATTR.outputTokens] = usage.outputTokens;
     attributes[ATTR.cachedInputTokens] = usage.cachedInputTokens;
     attributes[ATTR.reasoningTokens] = usage.reasoningTokens;
-    if (semconv !== 'next') attributes[ATTR.cacheCreationTokens] = usage.cacheWriteTokens;
-    if (semconv !== '1.41') attributes[ATTR.cacheWriteTokens] = usage.cacheWriteTokens;
+    if (usage.cacheWriteTokens > 0) {
+      if (semconv !== 'next') attributes[ATTR.cacheCreationTokens] = usage.cacheWriteTokens;
+      if (semconv !== '1.41') attributes[ATTR.cacheWriteTokens] = usage.cacheWriteTokens;
+    }
   }
   if (failed !== undefined) {
     attributes['error.type'] = errorType(failed.error.reason, failed.error.upstream?.code);
-    attributes[`${PREFIX}.replay`] = failed.replay;
-    attributes[`${PREFIX}.phase`] = failed.phase;
+    attributes[OWN.replay] = failed.replay;
+    attributes[OWN.phase] = failed.phase;
   }
   return attributes;
 }
@@ -355,7 +371,6 @@ function routeAttributes(route: LinkRoute): Attributes {
     [ATTR.provider]: providerName(route.provider),
     'server.address': route.serverAddress,
     'server.port': route.serverPort,
-    [`${PREFIX}.upstream`]: route.upstream,
   };
 }
 

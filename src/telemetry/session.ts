@@ -2,6 +2,7 @@ import type { Tracer } from '@opentelemetry/api';
 import type { Logger } from 'pino';
 import { createCapture } from './capture.ts';
 import type { TelemetrySettings } from './options.ts';
+import { OWN } from './own-names.ts';
 import { createSessionLog } from './session-log.ts';
 import { createSessionMeters, type MeterShare } from './session-meters.ts';
 import { createSessionSpans } from './session-spans.ts';
@@ -54,7 +55,7 @@ export function createSession(share: SessionShare, start: SessionStart, ended: (
     batch: (events, bytes) => meters.batch(events, bytes),
     resumed(outcome) {
       meters.resumed(outcome);
-      spans.event('resumed', { 'responses_gateway.outcome': outcome });
+      spans.event('resumed', { [OWN.outcome]: outcome });
     },
     end(status) {
       if (over) return;

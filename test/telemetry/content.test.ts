@@ -104,7 +104,7 @@ describe('captured content', () => {
     const text = String(attributes['gen_ai.input.messages']);
     expect(Buffer.byteLength(text)).toBeLessThanOrEqual(1_000);
     expect(JSON.parse(text).at(-1).parts[0].content).toBe('message 99 ü');
-    expect(attributes['responses_gateway.content.truncated']).toBe(true);
+    expect(attributes['gateway.content.truncated']).toBe(true);
   });
 
   it('loses secrets', () => {

@@ -140,7 +140,7 @@ describe('a conversation at the collector', () => {
 
     const turns = collector.spans.filter((span) => span.name === 'chat gpt-5.2');
     const [tools, broken, cancelled] = ['tools', 'broken', 'cancelled'].map((turnId) =>
-      turns.find((span) => span.attributes['responses_gateway.turn.id'] === turnId),
+      turns.find((span) => span.attributes['gateway.turn.id'] === turnId),
     );
     expect(turns).toHaveLength(3);
     for (const turn of turns) {
@@ -149,7 +149,7 @@ describe('a conversation at the collector', () => {
         {
           traceId: session.traceId,
           spanId: session.spanId,
-          attributes: { 'responses_gateway.link': 'session' },
+          attributes: {},
         },
       ]);
     }
@@ -176,16 +176,13 @@ describe('a conversation at the collector', () => {
       'openai.api.type': 'responses',
       'server.address': 'api.openai.com',
       'server.port': 443,
-      'responses_gateway.outcome': 'COMPLETED',
-      'responses_gateway.turn.queue.duration': 0.1,
-      'responses_gateway.turn.gateway.duration': 0,
-      'responses_gateway.turn.upstream.duration': 0.8,
+      'gateway.outcome': 'COMPLETED',
+      'gateway.queue.duration': 0.1,
+      'gateway.upstream.duration': 0.8,
     });
     expect(tools?.startMs).toBe(at + 100);
     expect(tools?.endMs).toBe(at + 1_000);
     expect(tools?.events).toEqual([
-      { name: 'sent', atMs: at + 200, attributes: { 'responses_gateway.link.id': 1 } },
-      { name: 'created', atMs: at + 300, attributes: {} },
       { name: 'first token', atMs: at + 500, attributes: {} },
       { name: 'tool call', atMs: at + 600, attributes: { 'gen_ai.tool.name': 'get_weather' } },
       { name: 'tool call', atMs: at + 700, attributes: { 'gen_ai.tool.name': 'get_time' } },
@@ -194,32 +191,30 @@ describe('a conversation at the collector', () => {
     const recovery = collector.span('recovery');
     const replay = collector.span('replay');
     expect(recovery).toMatchObject({ parentSpanId: broken?.spanId, traceId: broken?.traceId });
-    expect(recovery.attributes).toMatchObject({ 'responses_gateway.reason': 'link_lost' });
+    expect(recovery.attributes).toMatchObject({ 'gateway.reason': 'link_lost' });
     expect(replay).toMatchObject({ parentSpanId: broken?.spanId });
-    expect(replay.attributes).toMatchObject({ 'responses_gateway.bytes': 48_000 });
+    expect(replay.attributes).toMatchObject({ 'gateway.bytes': 48_000 });
     expect(broken?.attributes).toMatchObject({
-      'responses_gateway.turn.sends': 2,
-      'responses_gateway.turn.replays': 1,
-      'responses_gateway.turn.queue.duration': 0.1,
-      'responses_gateway.turn.gateway.duration': 0.25,
-      'responses_gateway.turn.upstream.duration': 0.65,
+      'gateway.sends': 2,
+      'gateway.replays': 1,
+      'gateway.queue.duration': 0.1,
+      'gateway.rebuild.duration': 0.25,
+      'gateway.upstream.duration': 0.65,
     });
+    expect(broken?.events.map((event) => event.name)).toEqual(['sent again']);
     expect(broken?.status.code).toBe('UNSET');
 
     expect(cancelled?.attributes).toMatchObject({
       'error.type': 'TURN_CANCELLED',
       'gen_ai.conversation.id': 'session-1/side',
       'gen_ai.response.finish_reasons': ['error'],
-      'responses_gateway.outcome': 'CANCELLED',
+      'gateway.outcome': 'CANCELLED',
     });
     // A caller that changes its mind is not a failure of ours.
     expect(cancelled?.status.code).toBe('UNSET');
 
     const dials = collector.spans.filter((span) => span.name === 'connect api.openai.com');
-    expect(dials.map((dial) => dial.attributes['responses_gateway.purpose'])).toEqual([
-      'session',
-      'recovery',
-    ]);
+    expect(dials.map((dial) => dial.attributes['gateway.purpose'])).toEqual(['session', 'recovery']);
     for (const dial of dials) {
       expect(dial).toMatchObject({ kind: 'CLIENT', parentSpanId: session.spanId });
     }
@@ -234,12 +229,12 @@ describe('a conversation at the collector', () => {
     session.end('OK');
     await t.shutdown();
     expect(collector.span(METHOD).attributes).toMatchObject({
-      'responses_gateway.client.name': 'rg-go',
-      'responses_gateway.client.version': '1.2.3',
-      'responses_gateway.label.job': 'nightly',
+      'gateway.client.name': 'rg-go',
+      'gateway.client.version': '1.2.3',
+      'gateway.label.job': 'nightly',
     });
     expect(collector.span('chat gpt-5.2').attributes).toMatchObject({
-      'responses_gateway.label.job': 'nightly',
+      'gateway.label.job': 'nightly',
     });
   });
 
