@@ -1,0 +1,101 @@
+import { type ChannelCredentials, credentials, Client as GrpcClient, Metadata } from '@grpc/grpc-js';
+import {
+  type ClientOptions,
+  DEFAULT_ADDRESS,
+  DEFAULT_MAX_RECEIVE_BYTES,
+  parseAddress,
+  type SessionOptions,
+} from './options.ts';
+import { Session } from './session.ts';
+import { SessionCore } from './session-core.ts';
+import { currentTraceContext } from './trace.ts';
+
+/** Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer (2 MiB). */
+const STREAM_WINDOW_BYTES = 1024 * 1024;
+const KEEPALIVE_TIME_MS = 30_000;
+const KEEPALIVE_TIMEOUT_MS = 10_000;
+const MIN_RECONNECT_MS = 100;
+const MAX_RECONNECT_MS = 3_000;
+
+/** Holds the connection to a gateway. It connects when first used and serves any number of sessions. */
+export class Client {
+  readonly #grpc: GrpcClient;
+  readonly #options: ClientOptions;
+  readonly #token: ClientOptions['token'];
+
+  /** Does not connect yet: a wrong address shows at {@link connect}. */
+  constructor(options: ClientOptions = {}) {
+    this.#options = options;
+    this.#token = options.token ?? (process.env['RESPONSES_GATEWAY_TOKEN'] || undefined);
+    const { target, plain } = parseAddress(
+      options.address ?? (process.env['RESPONSES_GATEWAY_ADDR'] || DEFAULT_ADDRESS),
+    );
+    this.#grpc = new GrpcClient(target, credentialsOf(options, plain), {
+      'grpc.max_receive_message_length': options.maxReceiveBytes ?? DEFAULT_MAX_RECEIVE_BYTES,
+      'grpc.max_send_message_length': -1,
+      // A turn that may have run is never sent again behind the session's back.
+      'grpc.enable_retries': 0,
+      'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.initial_reconnect_backoff_ms': MIN_RECONNECT_MS,
+      'grpc.max_reconnect_backoff_ms': MAX_RECONNECT_MS,
+      'grpc-node.flow_control_window': STREAM_WINDOW_BYTES,
+      // Otherwise closing this client would leave its connection to a pool.
+      'grpc.use_local_subchannel_pool': 1,
+      ...options.channelOptions,
+    });
+  }
+
+  /**
+   * Opens a session. Close it, or let `await using` do so.
+   * @throws StreamError, or the signal's reason.
+   */
+  async connect(options: SessionOptions = {}): Promise<Session> {
+    return new Session(await SessionCore.connect(this.#grpc, () => this.metadata(), options));
+  }
+
+  /** Runs `work` with a session of its own and closes it. An error of `work` wins over one of closing. */
+  async withSession<T>(options: SessionOptions, work: (session: Session) => Promise<T>): Promise<T> {
+    const session = await this.connect(options);
+    try {
+      return await work(session);
+    } finally {
+      await session.close();
+    }
+  }
+
+  /** The client of grpc-js over the same connection, for calls without a session. See `./proto`. */
+  get grpc(): GrpcClient {
+    return this.#grpc;
+  }
+
+  /** Token, metadata and the current span's trace context, for a call of {@link grpc}. */
+  async metadata(): Promise<Metadata> {
+    const metadata = new Metadata();
+    const trace = currentTraceContext();
+    for (const [key, value] of Object.entries(this.#options.metadata ?? {})) metadata.add(key, value);
+    if (trace?.traceparent) metadata.set('traceparent', trace.traceparent);
+    if (trace?.tracestate) metadata.set('tracestate', trace.tracestate);
+    const token = typeof this.#token === 'function' ? await this.#token() : this.#token;
+    if (token) metadata.set('authorization', `Bearer ${token}`);
+    return metadata;
+  }
+
+  /** Closes the connection. Close the sessions first: those that are still open lose their streams. */
+  close(): void {
+    this.#grpc.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function credentialsOf(options: ClientOptions, plain: boolean): ChannelCredentials {
+  if (options.credentials) return options.credentials;
+  if (options.tls) {
+    const { ca, key, cert } = options.tls;
+    return credentials.createSsl(ca ?? null, key ?? null, cert ?? null);
+  }
+  return plain ? credentials.createInsecure() : credentials.createSsl();
+}

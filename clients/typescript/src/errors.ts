@@ -1,0 +1,311 @@
+import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
+import type { Duration } from '@bufbuild/protobuf/wkt';
+import type { Metadata } from '@grpc/grpc-js';
+import {
+  type Event as EventMessage,
+  ReplayVerdict,
+  type TurnFailed,
+  TurnPhase,
+} from './gen/responses/gateway/v1/event_pb.ts';
+
+const CODES = [
+  'OK',
+  'CANCELLED',
+  'UNKNOWN',
+  'INVALID_ARGUMENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_FOUND',
+  'ALREADY_EXISTS',
+  'PERMISSION_DENIED',
+  'RESOURCE_EXHAUSTED',
+  'FAILED_PRECONDITION',
+  'ABORTED',
+  'OUT_OF_RANGE',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATA_LOSS',
+  'UNAUTHENTICATED',
+] as const;
+
+/** The gRPC codes by their canonical names. */
+export type Code = (typeof CODES)[number];
+
+/** Whether a failed turn may be sent again: it certainly did not run, it ran wholly or in part, it may have run. */
+export type Replay = 'safe' | 'unsafe' | 'unknown';
+
+/** How far a turn had come. */
+export type Phase = 'not_sent' | 'sent' | 'created' | 'output_started';
+
+/** Reasons that the client finds itself; the gateway's own are in docs/errors.md. */
+export type InferredReason =
+  /** `close` was called. */
+  | 'SESSION_CLOSED'
+  /** The stream broke and could not be resumed in time. */
+  | 'STREAM_LOST'
+  /** The session was resumed, but events of the turn are gone. */
+  | 'EVENTS_LOST'
+  /** The gateway no longer has the session. */
+  | 'SESSION_EXPIRED'
+  /** The request exceeds what the gateway takes. */
+  | 'MESSAGE_TOO_LARGE'
+  /** The gateway shuts down; open a new session. */
+  | 'DRAINING'
+  /** The turn's own `close` was called. */
+  | 'TURN_CLOSED'
+  /** The gateway broke the protocol. */
+  | 'PROTOCOL';
+
+/** What the upstream said. Open sets: new values appear without notice. */
+export interface UpstreamErrorFacts {
+  /** HTTP status, 0 if it gave none. */
+  readonly status: number;
+  readonly type: string;
+  readonly code: string;
+  readonly message: string;
+  readonly param: string;
+  readonly json: Uint8Array;
+}
+
+export interface GatewayErrorFields {
+  readonly code: Code;
+  readonly reason: string;
+  readonly message: string;
+  readonly domain?: string;
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly retryAfterMs?: number | undefined;
+  readonly inferred?: boolean;
+  readonly cause?: unknown;
+}
+
+/** Trouble with a turn ({@link TurnError}) or with a whole session ({@link StreamError}). */
+export abstract class GatewayError extends Error {
+  readonly code: Code;
+  /** Stable and meant for programs, for instance `UPSTREAM_RATE_LIMITED`; empty if nobody gave one. */
+  readonly reason: string;
+  /** Whose `reason` it is. */
+  readonly domain: string;
+  /** Small facts, for instance `{ field: 'create.temperature' }`. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Earliest time to try again, from now; undefined when waiting is not known to help. */
+  readonly retryAfterMs: number | undefined;
+  /** The client concluded it; the gateway did not say it. */
+  readonly inferred: boolean;
+  /** Whether what failed may be sent again; undefined for sessions. */
+  abstract readonly replay: Replay | undefined;
+
+  constructor(fields: GatewayErrorFields) {
+    super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause });
+    this.code = fields.code;
+    this.reason = fields.reason;
+    this.domain = fields.domain ?? DOMAIN;
+    this.metadata = fields.metadata ?? {};
+    this.retryAfterMs = fields.retryAfterMs;
+    this.inferred = fields.inferred ?? false;
+  }
+}
+
+/** Trouble with one turn; its session lives on, unless `inferred` by the session's end. */
+export class TurnError extends GatewayError {
+  override readonly name = 'TurnError';
+  override readonly replay: Replay;
+  readonly phase: Phase | undefined;
+  readonly laneId: string;
+  readonly turnId: string;
+  readonly upstream: UpstreamErrorFacts | undefined;
+
+  constructor(
+    fields: GatewayErrorFields & {
+      readonly replay: Replay;
+      readonly phase?: Phase | undefined;
+      readonly laneId: string;
+      readonly turnId: string;
+      readonly upstream?: UpstreamErrorFacts | undefined;
+    },
+  ) {
+    super(fields);
+    this.replay = fields.replay;
+    this.phase = fields.phase;
+    this.laneId = fields.laneId;
+    this.turnId = fields.turnId;
+    this.upstream = fields.upstream;
+  }
+}
+
+/** Trouble with a whole session. */
+export class StreamError extends GatewayError {
+  override readonly name = 'StreamError';
+  override readonly replay = undefined;
+
+  /** The session's end as the end of one of its turns. */
+  forTurn(turn: { readonly id: string; readonly lane: { readonly id: string } }, replay: Replay): TurnError {
+    return new TurnError({
+      code: this.code,
+      reason: this.reason,
+      message: this.message,
+      domain: this.domain,
+      metadata: this.metadata,
+      retryAfterMs: this.retryAfterMs,
+      inferred: true,
+      cause: this.cause,
+      laneId: turn.lane.id,
+      turnId: turn.id,
+      replay,
+    });
+  }
+
+  /**
+   * Whether the session may still live behind a stream that ended so: the transport broke, or the gateway cut a slow
+   * reader or is short of room. Whatever else the gateway says is meant.
+   */
+  get resumable(): boolean {
+    if (!this.inferred) return this.reason === 'SLOW_CONSUMER' || this.reason === 'OVERLOADED';
+    return RESUMABLE.has(this.code);
+  }
+}
+
+/** A second reader read a turn that already has one. */
+export class TurnBusyError extends Error {
+  override readonly name = 'TurnBusyError';
+  constructor() {
+    super('the turn already has a reader');
+  }
+}
+
+const DOMAIN = 'responses-gateway';
+const RESUMABLE: ReadonlySet<Code> = new Set([
+  'OK',
+  'UNAVAILABLE',
+  'INTERNAL',
+  'UNKNOWN',
+  'CANCELLED',
+  'DEADLINE_EXCEEDED',
+]);
+const REPLAYS = new Map<ReplayVerdict, Replay>([
+  [ReplayVerdict.SAFE, 'safe'],
+  [ReplayVerdict.UNSAFE, 'unsafe'],
+]);
+const PHASES = new Map<TurnPhase, Phase>([
+  [TurnPhase.NOT_SENT, 'not_sent'],
+  [TurnPhase.SENT, 'sent'],
+  [TurnPhase.CREATED, 'created'],
+  [TurnPhase.OUTPUT_STARTED, 'output_started'],
+]);
+
+export function inferred(code: Code, reason: InferredReason, message: string, cause?: unknown): StreamError {
+  return new StreamError({ code, reason, message, inferred: true, cause });
+}
+
+export function turnError(event: EventMessage, failed: TurnFailed): TurnError {
+  return new TurnError({
+    code: codeOf(failed.code),
+    reason: failed.reason,
+    message: failed.message,
+    metadata: failed.metadata,
+    retryAfterMs: failed.retryAfter && durationMs(failed.retryAfter),
+    replay: REPLAYS.get(failed.replay) ?? 'unknown',
+    phase: PHASES.get(failed.phase),
+    laneId: event.laneId,
+    turnId: event.turnId,
+    upstream: failed.upstreamError,
+  });
+}
+
+/** The end of a gRPC call as an error. */
+export function streamError(status: {
+  readonly code: number;
+  readonly details: string;
+  readonly metadata?: Metadata;
+}): StreamError {
+  const info = { reason: '', domain: '', metadata: {} as Record<string, string> };
+  let retryAfterMs: number | undefined;
+  const bin = status.metadata?.get('grpc-status-details-bin')[0];
+  if (bin instanceof Uint8Array) {
+    for (const { typeUrl, value } of statusDetails(bin)) {
+      if (typeUrl.endsWith('/google.rpc.ErrorInfo')) readErrorInfo(value, info);
+      if (typeUrl.endsWith('/google.rpc.RetryInfo')) retryAfterMs = readRetryDelayMs(value);
+    }
+  }
+  const own = info.domain === DOMAIN;
+  return new StreamError({
+    code: codeOf(status.code),
+    reason: own ? info.reason : '',
+    message: status.details,
+    domain: own ? DOMAIN : '',
+    metadata: own ? info.metadata : {},
+    retryAfterMs,
+    inferred: !own,
+  });
+}
+
+export function codeOf(number: number): Code {
+  return CODES[number] ?? 'UNKNOWN';
+}
+
+export function durationMs(duration: Duration): number {
+  return Number(duration.seconds) * 1000 + duration.nanos / 1e6;
+}
+
+/** google.rpc.Status, of which only the details are of interest: field 3, each an Any. */
+function statusDetails(bytes: Uint8Array): { typeUrl: string; value: Uint8Array }[] {
+  const details: { typeUrl: string; value: Uint8Array }[] = [];
+  eachField(bytes, (field, reader) => {
+    if (field !== 3) return false;
+    const detail: { typeUrl: string; value: Uint8Array } = { typeUrl: '', value: new Uint8Array() };
+    eachField(reader.bytes(), (inner, any) => {
+      if (inner === 1) detail.typeUrl = any.string();
+      else if (inner === 2) detail.value = any.bytes();
+      else return false;
+      return true;
+    });
+    details.push(detail);
+    return true;
+  });
+  return details;
+}
+
+function readErrorInfo(
+  bytes: Uint8Array,
+  info: { reason: string; domain: string; metadata: Record<string, string> },
+): void {
+  eachField(bytes, (field, reader) => {
+    if (field === 1) info.reason = reader.string();
+    else if (field === 2) info.domain = reader.string();
+    else if (field === 3) {
+      let key = '';
+      let value = '';
+      eachField(reader.bytes(), (inner, entry) => {
+        if (inner === 1) key = entry.string();
+        else if (inner === 2) value = entry.string();
+        else return false;
+        return true;
+      });
+      info.metadata[key] = value;
+    } else return false;
+    return true;
+  });
+}
+
+function readRetryDelayMs(bytes: Uint8Array): number {
+  let delayMs = 0;
+  eachField(bytes, (field, reader) => {
+    if (field !== 1) return false;
+    eachField(reader.bytes(), (inner, duration) => {
+      if (inner === 1) delayMs += Number(duration.int64()) * 1000;
+      else if (inner === 2) delayMs += duration.int32() / 1e6;
+      else return false;
+      return true;
+    });
+    return true;
+  });
+  return delayMs;
+}
+
+/** Calls `take` with each field; it returns false for those that it did not read. */
+function eachField(bytes: Uint8Array, take: (field: number, reader: BinaryReader) => boolean): void {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    if (!take(field, reader)) reader.skip(wireType as WireType, field);
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * The TypeScript client of responses-gateway. Five nouns: a {@link Client} holds the connection, a {@link Session} is
+ * one stream with its own upstream connection, a {@link Lane} is one line of conversation in a session, a {@link Turn}
+ * is one response and everything until its end, and an {@link Event} is one thing that happened.
+ */
+export { Client } from './client.ts';
+export {
+  type Code,
+  GatewayError,
+  type InferredReason,
+  type Phase,
+  type Replay,
+  StreamError,
+  TurnBusyError,
+  TurnError,
+  type UpstreamErrorFacts,
+} from './errors.ts';
+export type { Event, EventPayload, GoAway, Outcome } from './event.ts';
+export type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+export type { Lane } from './lane.ts';
+export {
+  type ClientOptions,
+  DEFAULT_ADDRESS,
+  DEFAULT_CLOSE_TIMEOUT_MS,
+  DEFAULT_MAX_BUFFERED_BYTES,
+  DEFAULT_MAX_QUEUED_BYTES,
+  DEFAULT_MAX_RECEIVE_BYTES,
+  type SessionOptions,
+  type WaitOptions,
+} from './options.ts';
+export { callOutput, jsonItem, message, type TurnRequest } from './request.ts';
+export type { Result, Usage } from './result.ts';
+export type { Limits, Session, Stats } from './session.ts';
+export {
+  DEFAULT_MAX_TURNS,
+  type FunctionTool,
+  type ToolContext,
+  type ToolLoop,
+  TurnLimitError,
+  tool,
+} from './tools.ts';
+export type { Turn } from './turn.ts';

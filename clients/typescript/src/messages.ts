@@ -1,0 +1,54 @@
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+import {
+  ConnectRequestSchema,
+  PayloadFormat,
+  type StartTurn,
+} from './gen/responses/gateway/v1/session_pb.ts';
+import type { SessionOptions } from './options.ts';
+
+/** The newest `since_revision` of the generated code: what is newer comes as raw JSON. */
+const SCHEMA_REVISION = 2;
+
+export function openMessage(
+  options: SessionOptions,
+  resume: { readonly token: string; readonly lastSeq: number } | undefined,
+): Uint8Array {
+  return encode({
+    case: 'open',
+    value: {
+      payload: options.rawJson ? PayloadFormat.BOTH : PayloadFormat.UNSPECIFIED,
+      schemaRevision: SCHEMA_REVISION,
+      upstream: options.upstream ?? '',
+      metadata: { ...options.labels },
+      model: options.model ?? '',
+      clientName: options.clientName ?? '',
+      clientVersion: options.clientVersion ?? '',
+      ...(options.recovery !== undefined && { recovery: options.recovery }),
+      ...(resume && { resume: { token: resume.token, lastSeq: BigInt(resume.lastSeq) } }),
+    },
+  });
+}
+
+export function startMessage(value: StartTurn): Uint8Array {
+  return encode({ case: 'startTurn', value });
+}
+
+export function steerMessage(laneId: string, turnId: string, input: InputItem[]): Uint8Array {
+  return encode({ case: 'steerTurn', value: { laneId, turnId, input } });
+}
+
+export function cancelMessage(turn: {
+  readonly id: string;
+  readonly lane: { readonly id: string };
+}): Uint8Array {
+  return encode({ case: 'cancelTurn', value: { laneId: turn.lane.id, turnId: turn.id } });
+}
+
+export function ackMessage(seq: number): Uint8Array {
+  return encode({ case: 'ack', value: { seq: BigInt(seq) } });
+}
+
+function encode(message: NonNullable<MessageInitShape<typeof ConnectRequestSchema>['message']>): Uint8Array {
+  return toBinary(ConnectRequestSchema, create(ConnectRequestSchema, { message }));
+}

@@ -1,0 +1,463 @@
+import type { Client as GrpcClient, Metadata } from '@grpc/grpc-js';
+import { type Call, openCall, type Received } from './call.ts';
+import { durationMs, type GatewayError, inferred, StreamError, TurnError } from './errors.ts';
+import { Event } from './event.ts';
+import { type Event as EventMessage, TurnOutcome, TurnPhase } from './gen/responses/gateway/v1/event_pb.ts';
+import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+import {
+  type ActiveTurn,
+  type GoAway,
+  GoAwayReason,
+  type Opened,
+  ResumeOutcome,
+} from './gen/responses/gateway/v1/session_pb.ts';
+import { ackMessage, cancelMessage, openMessage, startMessage, steerMessage } from './messages.ts';
+import {
+  DEFAULT_CLOSE_TIMEOUT_MS,
+  DEFAULT_MAX_BUFFERED_BYTES,
+  DEFAULT_MAX_QUEUED_BYTES,
+  type SessionOptions,
+} from './options.ts';
+import { Outbox, type Outgoing } from './outbox.ts';
+import { inputItems, startTurn, type TurnRequest } from './request.ts';
+import { resumeCall } from './resume.ts';
+import type { Limits, Stats } from './session.ts';
+import type { Steering } from './turn.ts';
+import { type LaneState, TurnState } from './turn-state.ts';
+
+/** Often enough to keep the gateway's resume buffer (2 MiB) small, rarely enough to cost nothing. */
+const ACK_EVENTS = 512;
+const ACK_BYTES = 256 * 1024;
+/** Grace time if the gateway names none. */
+const DEFAULT_GRACE_MS = 60_000;
+
+type Phase =
+  | { readonly kind: 'open' }
+  /** The gateway goes down: running turns may finish. */
+  | { readonly kind: 'draining'; readonly untilMs: number }
+  | { readonly kind: 'closing' }
+  | { readonly kind: 'over'; readonly error: StreamError };
+
+/** The session behind `Session`, `Lane` and `Turn`: one stream after the other, until it is over. */
+export class SessionCore implements Steering {
+  readonly closed: Promise<GatewayError | undefined>;
+  readonly #grpc: GrpcClient;
+  readonly #metadata: () => Promise<Metadata>;
+  readonly #options: SessionOptions;
+  readonly #maxBufferedBytes: number;
+  readonly #outbox: Outbox;
+  readonly #lanes = new Map<string, LaneState>();
+  /** Turns without an outcome, in the order of their starts. */
+  readonly #turns = new Map<string, TurnState>();
+  /** Aborted when nothing may be opened any more. */
+  readonly #lifetime = new AbortController();
+  readonly #resolveClosed: (error: GatewayError | undefined) => void;
+
+  #phase: Phase = { kind: 'open' };
+  #opened: Opened;
+  #token: string;
+  #call: Call | undefined;
+  #writing = false;
+  #paused = false;
+  #closeTimer: NodeJS.Timeout | undefined;
+  #started = 0;
+  #resumes = 0;
+  #lastSeq = 0;
+  #unackedEvents = 0;
+  #unackedBytes = 0;
+  #bufferedBytes = 0;
+  #mostBufferedBytes = 0;
+
+  static async connect(
+    grpc: GrpcClient,
+    metadata: () => Promise<Metadata>,
+    options: SessionOptions,
+  ): Promise<SessionCore> {
+    const signal = options.signal ?? new AbortController().signal;
+    signal.throwIfAborted();
+    const { call, opened } = await openCall(grpc, openMessage(options, undefined), await metadata(), signal);
+    return new SessionCore(grpc, metadata, options, call, opened);
+  }
+
+  private constructor(
+    grpc: GrpcClient,
+    metadata: () => Promise<Metadata>,
+    options: SessionOptions,
+    call: Call,
+    opened: Opened,
+  ) {
+    this.#grpc = grpc;
+    this.#metadata = metadata;
+    this.#options = options;
+    this.#maxBufferedBytes = options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES;
+    this.#outbox = new Outbox(options.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES, () => this.#write());
+    this.#opened = opened;
+    this.#token = opened.resumeToken;
+    const { promise, resolve } = Promise.withResolvers<GatewayError | undefined>();
+    this.closed = promise;
+    this.#resolveClosed = resolve;
+    this.#attach(call);
+  }
+
+  get id(): string {
+    return this.#opened.sessionId;
+  }
+
+  get limits(): Limits {
+    const { limits } = this.#opened;
+    return {
+      maxMessageBytes: Number(limits?.maxMessageBytes ?? 0n),
+      maxFrameBytes: Number(limits?.maxFrameBytes ?? 0n),
+      maxBufferedBytes: Number(limits?.maxBufferedBytes ?? 0n),
+      maxResumeBytes: Number(limits?.maxResumeBytes ?? 0n),
+      maxLanes: limits?.maxLanes ?? 0,
+      maxTurnsInFlight: limits?.maxTurnsInFlight ?? 0,
+      maxQueuedTurnsPerLane: limits?.maxQueuedTurnsPerLane ?? 0,
+      resumeGraceMs: this.#graceMs,
+    };
+  }
+
+  get stats(): Stats {
+    return {
+      resumes: this.#resumes,
+      bufferedBytes: this.#bufferedBytes,
+      maxBufferedBytes: this.#mostBufferedBytes,
+      queuedBytes: this.#outbox.bytes,
+      runningTurns: this.#turns.size,
+      lastSeq: this.#lastSeq,
+    };
+  }
+
+  lane(id: string): LaneState {
+    let lane = this.#lanes.get(id);
+    if (!lane) {
+      lane = { id, forkFrom: undefined, lastResponseId: '' };
+      this.#lanes.set(id, lane);
+    }
+    return lane;
+  }
+
+  async start(lane: LaneState, request: TurnRequest, signal: AbortSignal | undefined): Promise<TurnState> {
+    signal?.throwIfAborted();
+    // Made now, so that the span that is current now becomes the parent.
+    const start = startTurn(request, lane.id, '');
+    const { promise, resolve, reject } = Promise.withResolvers<TurnState>();
+    const leave = this.#outbox.whenRoom(() => {
+      try {
+        resolve(this.#enqueue(lane, start, request.turnId));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    if (!leave || !signal) return promise;
+    const onAbort = () => {
+      leave();
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+  }
+
+  steer(laneId: string, turnId: string, input: string | readonly InputItem[]): void {
+    const problem = this.#unusable();
+    if (problem) throw problem;
+    const message = steerMessage(laneId, turnId, inputItems(input));
+    const tooLarge = this.#tooLarge(message);
+    if (tooLarge) throw tooLarge;
+    this.#outbox.add({ message });
+  }
+
+  cancelTurn(turn: TurnState): void {
+    if (this.#turns.get(turn.id) !== turn || turn.cancelRequested) return;
+    turn.cancelRequested = true;
+    this.#outbox.add({ message: cancelMessage(turn) });
+  }
+
+  release(bytes: number): void {
+    this.#bufferedBytes -= bytes;
+    if (this.#paused && this.#bufferedBytes < this.#maxBufferedBytes) {
+      this.#paused = false;
+      this.#call?.resume();
+    }
+  }
+
+  close(): Promise<unknown> {
+    if (this.#phase.kind === 'open' || this.#phase.kind === 'draining') {
+      this.#phase = { kind: 'closing' };
+      this.#outbox.clear();
+      const error = inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
+      for (const turn of this.#turns.values()) {
+        if (turn.sent) this.#outbox.add({ message: cancelMessage(turn) });
+        turn.fail(error.forTurn(turn, turn.replay));
+      }
+      this.#turns.clear();
+      this.#outbox.add({ message: undefined });
+      this.#lifetime.abort(error);
+      if (this.#call) {
+        this.#closeTimer = setTimeout(
+          () => this.#finish(error),
+          this.#options.closeTimeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS,
+        );
+        // Nobody reads any more: what still comes is dropped.
+        this.#call.resume();
+      } else {
+        this.#finish(error);
+      }
+    }
+    return this.closed;
+  }
+
+  #enqueue(lane: LaneState, start: ReturnType<typeof startTurn>, chosenId: string | undefined): TurnState {
+    const turn = new TurnState(this, lane, chosenId ?? `turn-${this.#started + 1}`, this.#started + 1);
+    const problem = this.#unusable();
+    if (problem) throw problem.forTurn(turn, 'safe');
+    if (this.#turns.has(turn.id)) {
+      throw new TurnError({
+        code: 'FAILED_PRECONDITION',
+        reason: 'TURN_ID_REUSED',
+        message: 'a turn of this id is running',
+        inferred: true,
+        replay: 'safe',
+        laneId: lane.id,
+        turnId: turn.id,
+      });
+    }
+    start.turnId = turn.id;
+    if (start.chain.case === undefined && lane.forkFrom) {
+      start.chain = { case: 'previousResponseId', value: lane.forkFrom };
+    }
+    const message = startMessage(start);
+    const tooLarge = this.#tooLarge(message);
+    if (tooLarge) throw tooLarge.forTurn(turn, 'safe');
+    this.#started += 1;
+    lane.forkFrom = undefined;
+    turn.start = message;
+    this.#turns.set(turn.id, turn);
+    this.#outbox.add({ message, turn });
+    return turn;
+  }
+
+  #unusable(): StreamError | undefined {
+    switch (this.#phase.kind) {
+      case 'open':
+        return undefined;
+      case 'draining':
+        return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shuts down; open a new session');
+      case 'closing':
+        return inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
+      case 'over':
+        return this.#phase.error;
+    }
+  }
+
+  #tooLarge(message: Uint8Array): StreamError | undefined {
+    const limit = Number(this.#opened.limits?.maxMessageBytes ?? 0n);
+    if (limit === 0 || message.length <= limit) return undefined;
+    return inferred(
+      'RESOURCE_EXHAUSTED',
+      'MESSAGE_TOO_LARGE',
+      `a message of ${message.length} bytes; the gateway takes ${limit}`,
+    );
+  }
+
+  #attach(call: Call): void {
+    this.#call = call;
+    this.#writing = false;
+    this.#paused = false;
+    call.listen(
+      (received) => {
+        if (this.#call === call) this.#receive(received);
+      },
+      (error) => {
+        if (this.#call === call) this.#lost(error, error === undefined);
+      },
+    );
+    if (this.#bufferedBytes >= this.#maxBufferedBytes) this.#pause();
+    this.#write();
+  }
+
+  /** One message at a time: what is handed to the transport but not sent is bounded by one. */
+  #write(): void {
+    const call = this.#call;
+    if (!call || this.#writing) return;
+    const outgoing = this.#outbox.take();
+    if (!outgoing) return;
+    if (!outgoing.message) return call.halfClose();
+    if (outgoing.turn) outgoing.turn.sent = true;
+    this.#writing = true;
+    call.write(outgoing.message, () => {
+      if (this.#call !== call) return;
+      this.#writing = false;
+      this.#write();
+    });
+  }
+
+  #pause(): void {
+    this.#paused = true;
+    this.#call?.pause();
+  }
+
+  #receive({ response: { message }, byteLength }: Received): void {
+    if (message.case === 'events') this.#takeEvents(message.value.events, byteLength);
+    else if (message.case === 'goAway') this.#takeGoAway(message.value);
+  }
+
+  #takeEvents(events: readonly EventMessage[], byteLength: number): void {
+    const share = Math.ceil(byteLength / events.length);
+    for (const event of events) {
+      const seq = Number(event.seq);
+      if (seq !== this.#lastSeq + 1) {
+        this.#call?.cancel();
+        this.#lost(inferred('INTERNAL', 'PROTOCOL', `event ${seq} came after ${this.#lastSeq}`), false);
+        return;
+      }
+      this.#lastSeq = seq;
+      this.#route(event, share);
+    }
+    this.#mostBufferedBytes = Math.max(this.#mostBufferedBytes, this.#bufferedBytes);
+    this.#unackedEvents += events.length;
+    this.#unackedBytes += byteLength;
+    if (this.#unackedEvents >= ACK_EVENTS || this.#unackedBytes >= ACK_BYTES) {
+      this.#unackedEvents = 0;
+      this.#unackedBytes = 0;
+      if (this.#phase.kind !== 'closing') this.#outbox.add({ message: ackMessage(this.#lastSeq) });
+    }
+    if (this.#bufferedBytes >= this.#maxBufferedBytes && this.#phase.kind !== 'closing') this.#pause();
+  }
+
+  #route(event: EventMessage, bytes: number): void {
+    const turn = event.turnId === '' ? undefined : this.#turns.get(event.turnId);
+    if (!turn) {
+      if (this.#phase.kind !== 'closing') this.#options.onEvent?.(new Event(event));
+      return;
+    }
+    turn.seen = true;
+    turn.start = undefined;
+    const { payload } = event;
+    // A refused start is answered without an outcome: the turn of that id is another one.
+    const refused = payload.case === 'turnFailed' && payload.value.reason === 'TURN_ID_REUSED';
+    if (event.outcome !== TurnOutcome.UNSPECIFIED || refused) this.#turns.delete(turn.id);
+    if (payload.case === 'responseCompleted' || payload.case === 'responseIncomplete') {
+      turn.lane.lastResponseId = payload.value.response?.id ?? turn.lane.lastResponseId;
+    }
+    if (turn.push(event, bytes)) this.#bufferedBytes += bytes;
+  }
+
+  #takeGoAway(message: GoAway): void {
+    const draining = message.reason !== GoAwayReason.MAX_AGE;
+    const timeLeftMs = message.timeLeft ? durationMs(message.timeLeft) : 0;
+    if (message.resumeToken) this.#token = message.resumeToken;
+    if (draining && this.#phase.kind === 'open') {
+      this.#phase = { kind: 'draining', untilMs: Date.now() + timeLeftMs };
+    }
+    this.#options.onGoAway?.({ draining, timeLeftMs });
+    if (draining || this.#phase.kind !== 'open' || this.#options.resume === false) return;
+    // The stream has grown old: replace it.
+    const old = this.#call;
+    this.#call = undefined;
+    old?.cancel();
+    void this.#resume();
+  }
+
+  #lost(error: StreamError | undefined, planned: boolean): void {
+    this.#call = undefined;
+    const failure = this.#verdict(error, planned);
+    if (failure) this.#finish(failure);
+    else void this.#resume();
+  }
+
+  /** Undefined if the session should be resumed. */
+  #verdict(error: StreamError | undefined, planned: boolean): StreamError | undefined {
+    if (this.#phase.kind === 'closing')
+      return inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
+    if (planned && this.#phase.kind === 'draining')
+      return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shut down');
+    const failure = error ?? inferred('UNAVAILABLE', 'STREAM_LOST', 'the stream ended');
+    if (!failure.resumable) return failure;
+    if (this.#options.resume !== false && this.#token !== '') return undefined;
+    return failure.reason ? failure : inferred(failure.code, 'STREAM_LOST', failure.message, failure);
+  }
+
+  async #resume(): Promise<void> {
+    const deadlineMs = Math.min(
+      Date.now() + this.#graceMs,
+      this.#phase.kind === 'draining' ? this.#phase.untilMs : Number.POSITIVE_INFINITY,
+    );
+    const open = openMessage(this.#options, { token: this.#token, lastSeq: this.#lastSeq });
+    const outcome = await resumeCall(this.#grpc, open, this.#metadata, deadlineMs, this.#lifetime.signal);
+    if (this.#phase.kind === 'over') {
+      if (!(outcome instanceof StreamError)) outcome.call.cancel();
+      return;
+    }
+    if (outcome instanceof StreamError) return this.#finish(outcome);
+    const failure = this.#reconcile(outcome.opened);
+    if (failure) {
+      outcome.call.cancel();
+      return this.#finish(failure);
+    }
+    this.#attach(outcome.call);
+  }
+
+  /** Brings turns and outbox in line with what the gateway says after a resume. */
+  #reconcile(opened: Opened): StreamError | undefined {
+    const { resumeOutcome } = opened;
+    if (resumeOutcome !== ResumeOutcome.RESUMED && resumeOutcome !== ResumeOutcome.PARTIAL) {
+      // The new session that the gateway offers instead has none of the lanes' conversations: a turn sent there
+      // would silently begin a new one.
+      return inferred('NOT_FOUND', 'SESSION_EXPIRED', 'the gateway no longer has the session');
+    }
+    this.#resumes += 1;
+    this.#opened = opened;
+    if (opened.resumeToken) this.#token = opened.resumeToken;
+    const active = new Map(opened.activeTurns.map((turn) => [turn.turnId, turn]));
+    if (resumeOutcome === ResumeOutcome.PARTIAL) {
+      this.#loseEvents(active);
+      this.#lastSeq = Number(opened.oldestSeq) - 1;
+    }
+    // What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
+    const again: Outgoing[] = [];
+    const sent = [...this.#turns.values()].filter((turn) => turn.sent);
+    for (const turn of sent)
+      if (turn.start && !active.has(turn.id)) again.push({ turn, message: turn.start });
+    for (const turn of sent) if (turn.cancelRequested) again.push({ message: cancelMessage(turn) });
+    this.#outbox.addFirst(again);
+    this.#unackedEvents = 0;
+    this.#unackedBytes = 0;
+    return undefined;
+  }
+
+  /** Fails the turns that have a hole. */
+  #loseEvents(active: ReadonlyMap<string, ActiveTurn>): void {
+    for (const turn of this.#turns.values()) {
+      const running = active.get(turn.id);
+      const untouched = !turn.sent || (running && !turn.seen && running.phase <= TurnPhase.SENT);
+      if (untouched) continue;
+      this.#turns.delete(turn.id);
+      if (running) this.#outbox.add({ message: cancelMessage(turn) });
+      turn.fail(
+        inferred('DATA_LOSS', 'EVENTS_LOST', 'events of the turn are gone').forTurn(turn, turn.replay),
+      );
+    }
+  }
+
+  /** Ends the session for good. */
+  #finish(error: StreamError): void {
+    if (this.#phase.kind === 'over') return;
+    const wanted = this.#phase.kind === 'closing';
+    this.#phase = { kind: 'over', error };
+    clearTimeout(this.#closeTimer);
+    const call = this.#call;
+    this.#call = undefined;
+    call?.cancel();
+    this.#lifetime.abort(error);
+    for (const turn of this.#turns.values()) turn.fail(error.forTurn(turn, turn.replay));
+    this.#turns.clear();
+    this.#outbox.clear();
+    this.#resolveClosed(wanted ? undefined : error);
+  }
+
+  get #graceMs(): number {
+    const grace = this.#opened.resumeGrace ? durationMs(this.#opened.resumeGrace) : 0;
+    return grace > 0 ? grace : DEFAULT_GRACE_MS;
+  }
+}
