@@ -55,6 +55,11 @@ export function encode(name: string, value: object, api: Api = loadApi()): Uint8
   return type.encode(type.fromObject(value)).finish();
 }
 
+export function payloadOf(event: DecodedEvent): Message {
+  if (event.payload === undefined) throw new Error(`${event.type} has no typed payload`);
+  return event.payload[1];
+}
+
 /** The upstream's document as far as the typed payload and the envelope tell it. */
 export function documentOf(event: DecodedEvent, api: Api = loadApi()): unknown {
   const field = api
