@@ -23,6 +23,8 @@ export class Outbox {
   #nextSeq = 1;
   #waitingBytes = 0;
   #keptBytes = 0;
+  /** The same with no event counting for more than half the limit. */
+  #keptCost = 0;
 
   constructor(maxKeptBytes: number) {
     this.#maxKeptBytes = maxKeptBytes;
@@ -65,6 +67,7 @@ export class Outbox {
     this.#cursor = to;
     this.#waitingBytes -= bytes;
     this.#keptBytes += bytes;
+    for (const event of taken) this.#keptCost += this.#costOf(event);
     this.#trim();
     return taken;
   }
@@ -85,17 +88,28 @@ export class Outbox {
       this.#keptBytes -= byteLength;
       this.#waitingBytes += byteLength;
     }
+    this.#keptCost = 0;
     const oldestSeq = this.#events[this.#cursor]?.seq ?? this.#nextSeq;
     return { outcome: oldestSeq > lastSeq + 1 ? 'PARTIAL' : 'RESUMED', oldestSeq };
   }
 
+  /**
+   * What was taken may not have left. However large the newest event is, it stays, and half the limit of what went
+   * before it, which is what a stream has in flight when it takes more.
+   */
+  #costOf({ byteLength }: SessionEvent): number {
+    return Math.min(byteLength, Math.max(this.#maxKeptBytes / 2, 1));
+  }
+
   #trim(): void {
-    while (this.#keptBytes > this.#maxKeptBytes && this.#head < this.#cursor) this.#dropHead();
+    while (this.#keptCost > this.#maxKeptBytes && this.#head < this.#cursor) this.#dropHead();
     this.#compact();
   }
 
   #dropHead(): void {
-    this.#keptBytes -= (this.#events[this.#head] as SessionEvent).byteLength;
+    const event = this.#events[this.#head] as SessionEvent;
+    this.#keptBytes -= event.byteLength;
+    this.#keptCost -= this.#costOf(event);
     // The array keeps its slots until the next stride; the frame's bytes must not stay alive with them.
     this.#events[this.#head] = DROPPED;
     this.#head += 1;

@@ -173,6 +173,24 @@ describe('resume', () => {
     checkSeq(second.events, oldest);
   });
 
+  it('loses nothing when the stream is cut within an event larger than all that is kept', async () => {
+    await start();
+    const client = gateway.client();
+    const first = client.connect();
+    const { resume_token: token } = await first.opened();
+    first.startTurn({ turn_id: 't1' }, 'much #bytes=6000000');
+    await first.event('response.created');
+    first.call.pause();
+    const [session] = gateway.server.registry.sessions();
+    while ((session?.core.snapshot().resumeBytes ?? 0) < 6_000_000) await new Promise((r) => setImmediate(r));
+    first.cancel();
+    const second = client.connect({ resume: { token, last_seq: lastSeq(first.events) } });
+    expect((await second.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+    await second.turn('t1');
+    checkSeq([...first.events, ...second.events]);
+    expect(textOf(second.events) === gateway.simulator.journal.entries[0]?.finalText).toBe(true);
+  });
+
   it('survives a cut of both sides at once', async () => {
     await start({ simulator: { faults: [{ kind: 'cut', atEvent: 0, totalRequest: 2, times: 1 }] } });
     const client = gateway.client();
