@@ -1,0 +1,33 @@
+# syntax=docker/dockerfile:1
+# scripts/docker-steps.ts runs these steps where there is no container engine: keep to the instructions it knows.
+
+FROM node:24-bookworm-slim AS build
+WORKDIR /build
+COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
+COPY tools ./tools
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY src ./src
+RUN npm run build
+
+FROM node:24-bookworm-slim AS dependencies
+WORKDIR /dependencies
+COPY package.json package-lock.json .npmrc ./
+COPY tools ./tools
+# The optional one is a Node for development machines.
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
+
+FROM gcr.io/distroless/nodejs24-debian12:nonroot
+WORKDIR /app
+COPY --from=dependencies /dependencies/node_modules ./node_modules
+COPY --from=build /build/dist ./dist
+COPY package.json config.schema.json LICENSE ./
+COPY proto ./proto
+ENV NODE_ENV=production
+ENV RESPONSES_GATEWAY_LISTEN=0.0.0.0:50051
+ENV RESPONSES_GATEWAY_ADMIN_LISTEN=0.0.0.0:9464
+EXPOSE 50051 9464
+USER 65532:65532
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["/nodejs/bin/node", "/app/dist/main.js", "health"]
+ENTRYPOINT ["/nodejs/bin/node", "--disable-proto=delete", "/app/dist/main.js"]
+CMD ["serve"]

