@@ -1,0 +1,234 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
+import { configSchema } from '../../src/config/schema.ts';
+import { type SettingsChange, type Simulator, startSimulator } from '../../src/simulator/index.ts';
+import { type Case, compareJournal } from './format.ts';
+
+/** What a case may do to its surroundings; see README.md. */
+interface Action {
+  readonly cut_clients?: boolean;
+  readonly block_clients?: boolean;
+  readonly cut_upstream?: boolean;
+  readonly configure?: SettingsChange;
+  readonly wait_requests?: { readonly count: number; readonly status?: string };
+  readonly wait_buffered?: number;
+  readonly drain?: boolean;
+  readonly restart?: boolean;
+}
+
+const WAIT_MS = 20_000;
+
+/** A fresh gateway and simulator for each case, with a TCP proxy before the gateway. */
+export class CaseServer {
+  readonly #cases: ReadonlyMap<string, Case>;
+  readonly #running = new Map<string, Stage>();
+
+  constructor(cases: readonly Case[]) {
+    this.#cases = new Map(cases.map((each) => [each.name, each]));
+  }
+
+  async start(name: string): Promise<{ address: string }> {
+    const found = this.#cases.get(name);
+    if (found === undefined) throw new Error(`no such case: ${name}`);
+    const stage = await Stage.open(found);
+    this.#running.set(name, stage);
+    return { address: `127.0.0.1:${stage.proxy.port}` };
+  }
+
+  async control(name: string, action: unknown): Promise<object> {
+    await this.#stage(name).act(action as Action);
+    return {};
+  }
+
+  async finish(name: string): Promise<{ ok: boolean; error?: string }> {
+    const stage = this.#stage(name);
+    this.#running.delete(name);
+    const problems = stage.judge();
+    await stage.close();
+    return problems.length === 0 ? { ok: true } : { ok: false, error: problems.join('; ') };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#running.values()].map((stage) => stage.close()));
+  }
+
+  #stage(name: string): Stage {
+    const stage = this.#running.get(name);
+    if (stage === undefined) throw new Error(`the case does not run: ${name}`);
+    return stage;
+  }
+}
+
+class Stage {
+  readonly proxy: CuttingProxy;
+  readonly #case: Case;
+  readonly #simulator: Simulator;
+  readonly #bugs: string[];
+  #gateway: RunningGateway;
+  #drained: Promise<void> | undefined;
+
+  private constructor(
+    found: Case,
+    simulator: Simulator,
+    gateway: RunningGateway,
+    proxy: CuttingProxy,
+    bugs: string[],
+  ) {
+    this.#case = found;
+    this.#simulator = simulator;
+    this.#gateway = gateway;
+    this.proxy = proxy;
+    this.#bugs = bugs;
+  }
+
+  static async open(found: Case): Promise<Stage> {
+    const simulator = await startSimulator(found.simulator ?? {});
+    const bugs: string[] = [];
+    const gateway = await startGatewayFor(found, simulator, bugs);
+    const proxy = await CuttingProxy.open(gateway.grpcPort);
+    return new Stage(found, simulator, gateway, proxy, bugs);
+  }
+
+  async act(action: Action): Promise<void> {
+    if (action.cut_clients === true) this.proxy.cut();
+    if (action.block_clients !== undefined) this.proxy.block(action.block_clients);
+    if (action.cut_upstream === true) this.#simulator.cutConnections();
+    if (action.configure !== undefined) this.#simulator.configure(action.configure);
+    if (action.drain === true) this.#drained = this.#gateway.drain();
+    if (action.restart === true) await this.#restart();
+    if (action.wait_requests !== undefined) await this.#waitForRequests(action.wait_requests);
+    if (action.wait_buffered !== undefined) await this.#waitForBuffered(action.wait_buffered);
+  }
+
+  judge(): readonly string[] {
+    const { journal } = this.#simulator;
+    const expected = this.#case.journal ?? {};
+    return [
+      ...compareJournal(expected, journal.entries, journal.counters.connectionsAccepted),
+      ...this.#bugs.map((line) => `the gateway has a bug: ${line}`),
+    ];
+  }
+
+  async close(): Promise<void> {
+    await this.proxy.close();
+    await this.#gateway.close();
+    await this.#drained;
+    await this.#simulator.close();
+  }
+
+  async #waitForRequests({ count, status }: { count: number; status?: string }): Promise<void> {
+    const { journal } = this.#simulator;
+    const fits = () =>
+      journal.entries.filter((entry) => status === undefined || entry.status === status).length;
+    await within(
+      journal.until(() => fits() >= count),
+      () => `${fits()} requests instead of ${count}`,
+    );
+  }
+
+  async #waitForBuffered(bytes: number): Promise<void> {
+    await poll(
+      async () => (await this.#sum('bufferedBytes')) >= bytes,
+      async () => `${await this.#sum('bufferedBytes')} bytes buffered instead of ${bytes}`,
+    );
+  }
+
+  async #sum(field: string): Promise<number> {
+    const sessions = (await this.#gateway.sources.sessions()) as Readonly<Record<string, unknown>>[];
+    return sessions.reduce((total, session) => total + Number(session[field] ?? 0), 0);
+  }
+
+  async #restart(): Promise<void> {
+    await this.#gateway.close();
+    this.#gateway = await startGatewayFor(this.#case, this.#simulator, this.#bugs);
+    this.proxy.target = this.#gateway.grpcPort;
+  }
+}
+
+async function startGatewayFor(found: Case, simulator: Simulator, bugs: string[]): Promise<RunningGateway> {
+  const { upstream, ...rest } = found.gateway ?? {};
+  const config = configSchema.parse({
+    listen: '127.0.0.1:0',
+    admin: { listen: '127.0.0.1:0' },
+    upstream: { url: simulator.url, allow_plaintext: true, ...(upstream as object | undefined) },
+    ...rest,
+  });
+  const write = (line: string) => {
+    if (line.includes('a bug ended')) bugs.push(line);
+  };
+  return startGateway(config, { environment: {}, version: 'conformance', logDestination: { write } });
+}
+
+/** Passes bytes on until told otherwise. */
+class CuttingProxy {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  target: number;
+  #blocked = false;
+
+  private constructor(target: number) {
+    this.target = target;
+    this.#server = createServer((client) => {
+      if (this.#blocked) {
+        client.resetAndDestroy();
+        return;
+      }
+      const upstream = connect(this.target, '127.0.0.1');
+      for (const [from, to] of [
+        [client, upstream],
+        [upstream, client],
+      ] as const) {
+        this.#sockets.add(from);
+        from.setNoDelay(true);
+        from.pipe(to);
+        from.on('error', () => undefined);
+        from.on('close', () => {
+          this.#sockets.delete(from);
+          to.destroy();
+        });
+      }
+    });
+  }
+
+  static async open(target: number): Promise<CuttingProxy> {
+    const proxy = new CuttingProxy(target);
+    proxy.#server.listen(0, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
+  block(blocked: boolean): void {
+    this.#blocked = blocked;
+    if (blocked) this.cut();
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+async function within(done: Promise<void>, problem: () => string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(problem())), WAIT_MS);
+  });
+  await Promise.race([done, late]).finally(() => clearTimeout(timer));
+}
+
+async function poll(test: () => Promise<boolean>, problem: () => Promise<string>): Promise<void> {
+  const giveUpAt = Date.now() + WAIT_MS;
+  while (!(await test())) {
+    if (Date.now() > giveUpAt) throw new Error(await problem());
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

@@ -1,0 +1,38 @@
+import { fileURLToPath } from 'node:url';
+
+export const RUNNER_NAMES = ['go', 'python', 'java', 'typescript'] as const;
+export type RunnerName = (typeof RUNNER_NAMES)[number];
+
+export interface RunnerCommand {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** How each language's runner is started; what it needs is installed by scripts/test-clients.ts. */
+export function runnerCommand(name: RunnerName): RunnerCommand {
+  return COMMANDS[name];
+}
+
+export function isRunnerName(name: string): name is RunnerName {
+  return (RUNNER_NAMES as readonly string[]).includes(name);
+}
+
+const COMMANDS: Readonly<Record<RunnerName, RunnerCommand>> = {
+  go: { command: 'go', args: ['run', './internal/conformance'], cwd: `${ROOT}clients/go` },
+  python: {
+    command: process.env['CLIENTS_PYTHON'] ?? `${ROOT}.cache/python/bin/python`,
+    args: ['-m', 'conformance'],
+    cwd: `${ROOT}clients/python`,
+    env: { PYTHONPATH: `${ROOT}clients/python/src` },
+  },
+  java: { command: 'sh', args: ['conformance.sh'], cwd: `${ROOT}clients/java` },
+  typescript: {
+    command: process.execPath,
+    args: ['conformance/main.ts'],
+    cwd: `${ROOT}clients/typescript`,
+  },
+};

@@ -1,0 +1,437 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	gateway "github.com/responses-gateway/responses-gateway/clients/go"
+	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
+)
+
+// run is one case being run.
+type run struct {
+	control control
+	name    string
+	address string
+	client  *gateway.Client
+	session *gateway.Session
+	turns   map[string]*played
+
+	mu      sync.Mutex
+	seen    []gateway.Event // notices and refusals, of the session and of turns
+	goAways []gateway.GoAway
+}
+
+// played is a turn with what was read of it.
+type played struct {
+	turn   *gateway.Turn
+	types  map[string]int
+	json   map[string]string
+	result *gateway.Result
+}
+
+func newRun(control control, name, address string) *run {
+	return &run{control: control, name: name, address: address, turns: map[string]*played{}}
+}
+
+func (r *run) close() {
+	if r.session != nil {
+		_ = r.session.Close()
+	}
+	if r.client != nil {
+		_ = r.client.Close()
+	}
+}
+
+func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error {
+	if name == "control" {
+		return r.control.call("POST", "/control", map[string]any{"case": r.name, "action": raw}, &struct{}{})
+	}
+	if name == "connect" {
+		return r.connect(ctx, decode[connectStep](raw))
+	}
+	if r.session == nil {
+		if err := r.connect(ctx, connectStep{Model: "gpt-5.5"}); err != nil {
+			return err
+		}
+	}
+	switch name {
+	case "start":
+		return r.start(ctx, decode[startStep](raw))
+	case "fork":
+		step := decode[struct{ Lane, To string }](raw)
+		r.session.Lane(step.Lane).Fork(step.To)
+		return nil
+	case "until":
+		return r.until(ctx, decode[untilStep](raw))
+	case "final":
+		step := decode[finalStep](raw)
+		played, err := r.played(step.Turn)
+		if err != nil {
+			return err
+		}
+		failure := r.readAll(ctx, played)
+		return step.compare(played, failure)
+	case "steer":
+		step := decode[struct{ Turn, Lane, Text string }](raw)
+		if step.Turn == "" {
+			return r.session.Lane(step.Lane).Steer(ctx, gateway.Text(step.Text))
+		}
+		return r.turns[step.Turn].turn.Steer(ctx, gateway.Text(step.Text))
+	case "cancel":
+		return r.turns[decode[struct{ Turn string }](raw).Turn].turn.Cancel()
+	case "tools":
+		return r.tools(ctx, decode[toolsStep](raw))
+	case "notice":
+		step := decode[struct{ Kind, Reason string }](raw)
+		return r.wait(ctx, func(event gateway.Event) bool {
+			notice := event.Notice()
+			return notice.GetKind() == step.Kind && (step.Reason == "" || notice.GetReason() == step.Reason)
+		})
+	case "rejected":
+		reason := decode[struct{ Reason string }](raw).Reason
+		return r.wait(ctx, func(event gateway.Event) bool {
+			return event.Type() == "gateway.request.rejected" && event.Failure().Reason == reason
+		})
+	case "go_away":
+		return r.waitForGoAway(ctx, decode[struct{ Draining bool }](raw).Draining)
+	case "session_over":
+		select {
+		case <-r.session.Done():
+		case <-ctx.Done():
+			return errors.New("the session is not over")
+		}
+		if reason := decode[struct{ Reason string }](raw).Reason; !gateway.HasReason(r.session.Err(), reason) {
+			return fmt.Errorf("the session is over for %v", r.session.Err())
+		}
+		return nil
+	case "stats":
+		return r.stats(decode[statsStep](raw))
+	case "close":
+		return r.session.Close()
+	default:
+		return fmt.Errorf("no such step")
+	}
+}
+
+type connectStep struct {
+	Model       string       `json:"model"`
+	Token       string       `json:"token"`
+	Upstream    string       `json:"upstream"`
+	RawJSON     bool         `json:"raw_json"`
+	Resume      *bool        `json:"resume"`
+	Recovery    *bool        `json:"recovery"`
+	MaxBuffered int64        `json:"max_buffered_bytes"`
+	Error       *wantedError `json:"error"`
+}
+
+func (r *run) connect(ctx context.Context, step connectStep) error {
+	options := []gateway.ClientOption{gateway.WithAddress(r.address)}
+	if step.Token != "" {
+		options = append(options, gateway.WithToken(step.Token))
+	}
+	client, err := gateway.NewClient(options...)
+	if err != nil {
+		return err
+	}
+	r.client = client
+	session := []gateway.SessionOption{
+		gateway.WithModel(step.Model), gateway.WithUpstream(step.Upstream), gateway.WithProgram("conformance", "1"),
+		gateway.WithOnEvent(r.saw),
+		gateway.WithOnGoAway(func(goAway gateway.GoAway) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.goAways = append(r.goAways, goAway)
+		}),
+	}
+	if step.RawJSON {
+		session = append(session, gateway.WithRawJSON())
+	}
+	if step.Resume != nil && !*step.Resume {
+		session = append(session, gateway.WithoutResume())
+	}
+	if step.Recovery != nil && !*step.Recovery {
+		session = append(session, gateway.WithoutRecovery())
+	}
+	if step.MaxBuffered > 0 {
+		session = append(session, gateway.WithMaxBufferedBytes(step.MaxBuffered))
+	}
+	r.session, err = client.Connect(ctx, session...)
+	return step.Error.compare(err)
+}
+
+type startStep struct {
+	Turn            string          `json:"turn"`
+	Lane            string          `json:"lane"`
+	Input           json.RawMessage `json:"input"`
+	Instructions    string          `json:"instructions"`
+	Model           string          `json:"model"`
+	Tools           []string        `json:"tools"`
+	Store           *bool           `json:"store"`
+	Temperature     *float64        `json:"temperature"`
+	MaxOutputTokens *int32          `json:"max_output_tokens"`
+	ExtraJSON       string          `json:"extra_json"`
+	From            string          `json:"from"`
+	NewConversation bool            `json:"new_conversation"`
+	FullHistory     bool            `json:"full_history"`
+	TimeoutMs       int             `json:"timeout_ms"`
+	WaitOnRateLimit bool            `json:"wait_on_rate_limit"`
+	WarmUp          bool            `json:"warm_up"`
+	TurnID          string          `json:"turn_id"`
+	Error           *wantedError    `json:"error"`
+}
+
+func (r *run) start(ctx context.Context, step startStep) error {
+	input, err := r.input(step.Input)
+	if err != nil {
+		return err
+	}
+	request := gateway.Request{
+		Input: input, Instructions: step.Instructions, Model: step.Model, Store: step.Store,
+		NewConversation: step.NewConversation, FullHistory: step.FullHistory, From: step.From,
+		Timeout: time.Duration(step.TimeoutMs) * time.Millisecond, WaitOnRateLimit: step.WaitOnRateLimit,
+		TurnID: step.TurnID,
+		Create: &gatewayv1.CreateBody{
+			Temperature: step.Temperature, MaxOutputTokens: step.MaxOutputTokens, ExtraJson: []byte(step.ExtraJSON),
+		},
+	}
+	if from := r.turns[step.From]; from != nil {
+		request.From = from.result.ResponseID()
+	}
+	for _, name := range step.Tools {
+		request.Tools = append(request.Tools, &gatewayv1.Tool{Kind: &gatewayv1.Tool_Function{Function: &gatewayv1.FunctionTool{
+			Name: name, Parameters: []byte(`{"type":"object","properties":{"query":{"type":"string"}}}`), Strict: proto.Bool(false),
+		}}})
+	}
+	lane := r.session.Lane(step.Lane)
+	begin := lane.Start
+	if step.WarmUp {
+		begin = lane.WarmUp
+	}
+	turn, err := begin(ctx, request)
+	if err == nil {
+		r.turns[step.Turn] = newPlayed(turn)
+	}
+	return step.Error.compare(err)
+}
+
+func newPlayed(turn *gateway.Turn) *played {
+	return &played{turn: turn, types: map[string]int{}, json: map[string]string{}}
+}
+
+func (r *run) input(raw json.RawMessage) ([]*gateway.Item, error) {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return gateway.Text(text), nil
+	}
+	var long struct {
+		Repeat string
+		Times  int
+	}
+	if json.Unmarshal(raw, &long) == nil {
+		return gateway.Text(strings.Repeat(long.Repeat, long.Times)), nil
+	}
+	var parts []struct {
+		Role, Text string
+		AnswerOf   string          `json:"answer_of"`
+		CallID     string          `json:"call_id"`
+		Output     string          `json:"output"`
+		JSON       json.RawMessage `json:"json"`
+	}
+	if err := json.Unmarshal(raw, &parts); err != nil {
+		return nil, err
+	}
+	var items []*gateway.Item
+	for _, part := range parts {
+		switch {
+		case part.AnswerOf != "":
+			items = append(items, gateway.Message("assistant", r.turns[part.AnswerOf].result.Text()))
+		case part.CallID != "":
+			items = append(items, gateway.CallOutput(part.CallID, part.Output))
+		case part.JSON != nil:
+			items = append(items, gateway.JSONItem(part.JSON))
+		default:
+			items = append(items, gateway.Message(part.Role, part.Text))
+		}
+	}
+	return items, nil
+}
+
+type untilStep struct {
+	Turn, Type string
+	Count      int
+}
+
+func (r *run) until(ctx context.Context, step untilStep) error {
+	played, err := r.played(step.Turn)
+	if err != nil {
+		return err
+	}
+	left := max(step.Count, 1)
+	for event, err := range played.turn.Events(ctx) {
+		if err != nil {
+			return err
+		}
+		r.note(played, event)
+		if event.Type() == step.Type {
+			left--
+		}
+		if left == 0 {
+			return nil
+		}
+		if event.Outcome() != gateway.Running {
+			return fmt.Errorf("the turn ended with %s", event.Outcome())
+		}
+	}
+	return errors.New("the turn has no more events")
+}
+
+// readAll reads the rest of a turn and its result.
+func (r *run) readAll(ctx context.Context, played *played) error {
+	for event, err := range played.turn.Events(ctx) {
+		if err != nil {
+			break // Final says it again.
+		}
+		r.note(played, event)
+	}
+	var err error
+	played.result, err = played.turn.Final(ctx)
+	return err
+}
+
+func (r *run) note(played *played, event gateway.Event) {
+	played.types[event.Type()]++
+	if json := event.JSON(); len(json) > 0 && len(json) < 1<<16 {
+		played.json[event.Type()] = string(json)
+	}
+	if event.Notice() != nil || event.Type() == "gateway.request.rejected" {
+		r.saw(event)
+	}
+}
+
+type toolsStep struct {
+	finalStep
+	Lane         string                                    `json:"lane"`
+	Input        json.RawMessage                           `json:"input"`
+	Functions    map[string]struct{ Result, Error string } `json:"functions"`
+	MaxTurns     int                                       `json:"max_turns"`
+	Calls        *int32                                    `json:"calls"`
+	LimitReached bool                                      `json:"limit_reached"`
+}
+
+func (r *run) tools(ctx context.Context, step toolsStep) error {
+	input, err := r.input(step.Input)
+	if err != nil {
+		return err
+	}
+	var made atomic.Int32
+	tools := gateway.Tools{MaxTurns: step.MaxTurns}
+	type arguments struct {
+		Query string `json:"query"`
+	}
+	for name, function := range step.Functions {
+		tools.Functions = append(tools.Functions, gateway.Func(name, "For a test", func(context.Context, arguments) (string, error) {
+			made.Add(1)
+			if function.Error != "" {
+				return "", errors.New(function.Error)
+			}
+			return function.Result, nil
+		}))
+	}
+	result, failure := r.session.Lane(step.Lane).RunTools(ctx, gateway.Request{Input: input}, tools)
+	if step.Calls != nil && made.Load() != *step.Calls {
+		return fmt.Errorf("%d calls instead of %d (%v)", made.Load(), *step.Calls, failure)
+	}
+	if step.LimitReached {
+		if !errors.Is(failure, gateway.ErrTurnLimit) {
+			return fmt.Errorf("ended with %v, not at the limit", failure)
+		}
+		return nil
+	}
+	return step.compare(&played{result: result}, failure)
+}
+
+func (r *run) played(name string) (*played, error) {
+	played := r.turns[name]
+	if played == nil {
+		return nil, fmt.Errorf("no turn %q was started", name)
+	}
+	return played, nil
+}
+
+func (r *run) saw(event gateway.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, event)
+}
+
+func (r *run) wait(ctx context.Context, fits func(gateway.Event) bool) error {
+	return poll(ctx, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, event := range r.seen {
+			if fits(event) {
+				return nil
+			}
+		}
+		return fmt.Errorf("it did not come, of %d", len(r.seen))
+	})
+}
+
+func (r *run) waitForGoAway(ctx context.Context, draining bool) error {
+	return poll(ctx, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, goAway := range r.goAways {
+			if goAway.Draining == draining {
+				return nil
+			}
+		}
+		return errors.New("it did not come")
+	})
+}
+
+type statsStep struct {
+	Resumes           *int   `json:"resumes"`
+	MaxBufferedAtMost *int64 `json:"max_buffered_at_most"`
+}
+
+func (r *run) stats(step statsStep) error {
+	stats := r.session.Stats()
+	if step.Resumes != nil && stats.Resumes != *step.Resumes {
+		return fmt.Errorf("%d resumes", stats.Resumes)
+	}
+	if step.MaxBufferedAtMost != nil && stats.MaxBufferedBytes > *step.MaxBufferedAtMost {
+		return fmt.Errorf("%d bytes were buffered", stats.MaxBufferedBytes)
+	}
+	return nil
+}
+
+func poll(ctx context.Context, test func() error) error {
+	for {
+		err := test()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func decode[T any](raw json.RawMessage) (value T) {
+	if err := json.Unmarshal(raw, &value); err != nil {
+		panic(fmt.Sprintf("%v in %s", err, raw))
+	}
+	return value
+}
