@@ -194,17 +194,23 @@ interface ClosableStream {
   readonly destroyed: boolean;
   close(code: number): void;
   once(event: 'close', listener: () => void): unknown;
+  on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
 }
 
 /** grpc-js has no public way to reset a stream from the server's side; a private field is the only handle. */
-function http2Stream(base: object): ClosableStream | undefined {
+export function http2Stream(base: object): ClosableStream | undefined {
   const stream = 'stream' in base ? base.stream : undefined;
   return isClosable(stream) ? stream : undefined;
 }
 
 function isClosable(value: unknown): value is ClosableStream {
   return (
-    typeof value === 'object' && value !== null && 'close' in value && 'once' in value && 'destroyed' in value
+    typeof value === 'object' &&
+    value !== null &&
+    'close' in value &&
+    'on' in value &&
+    'once' in value &&
+    'destroyed' in value
   );
 }
 

@@ -59,7 +59,10 @@ export class Peers {
       (bytes) => bytes,
       metadata,
     );
-    return carry(call, stream, open);
+    const reached = await carry(call, stream, open);
+    // Ids come from tokens, and tokens from callers: only those of real processes are kept.
+    if (!reached) this.#forget(id);
+    return reached;
   }
 
   close(): void {
@@ -69,6 +72,11 @@ export class Peers {
 
   #sign(payload: string): Buffer {
     return createHmac('sha256', this.#options.secret).update(payload).digest();
+  }
+
+  #forget(id: string): void {
+    this.#clients.get(id)?.close();
+    this.#clients.delete(id);
   }
 
   #client(id: string): Client {

@@ -23,6 +23,7 @@ import { serveCompactResponse } from './compact-response.ts';
 import { serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import { FlushQueue } from './flush.ts';
+import { PartialMessages } from './partial-messages.ts';
 import { Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { SessionRegistry } from './registry.ts';
@@ -72,6 +73,8 @@ export interface GrpcServerOptions {
  * message that still gets in; full histories, of which only the end goes up, need the room as well.
  */
 export const DEFAULT_MAX_MESSAGE_BYTES = 20 * MIB;
+/** Of messages that have begun, over all streams: a dozen of the largest at the same time. */
+const MAX_PARTIAL_BYTES = 256 * MIB;
 const DEFAULT_TRANSCRIPT_BUDGET_BYTES = 512 * MIB;
 const DEFAULT_MAX_STREAMS = 1_000;
 const DEFAULT_OPEN_TIMEOUT_MS = 10_000;
@@ -225,8 +228,10 @@ function interceptor(edge: Edge): ServerInterceptor {
     [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
     [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
   };
+  const partial = new PartialMessages(Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes));
   return (definition, base: ServerInterceptingCallInterface) => {
     const startedAtMs = edge.clock();
+    partial.watch(base);
     const method = definition.path.slice(1);
     let call: RpcCall | undefined;
     watchEnd(base, edge.maxMessageBytes, (status) => {

@@ -66,8 +66,8 @@ export const attacks = {
   /** Opened sessions that each keep most of a large message waiting for its last byte. */
   halfMessages: async (target) => {
     const session = await openHttp2(target.port);
-    const body = Buffer.alloc(2 * MIB);
-    const streams = Array.from({ length: 100 }, () => {
+    const body = Buffer.alloc(4 * MIB);
+    const streams = Array.from({ length: 180 }, () => {
       const stream = openCall(session, bearer(target.key));
       stream.write(grpcFrame(OPEN));
       stream.write(grpcFrame(body, 19 * MIB));

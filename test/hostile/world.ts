@@ -14,15 +14,16 @@ const TURNS = Number(process.env['HOSTILE_TURNS'] ?? 100);
 /** Caches, pooled links and the like. */
 const SETTLED_BYTES = 16 * MIB;
 
-/** A measurement ends after this, with the turns it has. */
-const MEASURE_MS = 8_000;
+/** A measurement beside an attack lasts as long as attacks need to bite, and ends with the turns it has by then. */
+const MIN_ATTACK_MS = 3_000;
+const MAX_MEASURE_MS = 8_000;
 
 /**
- * On a machine that others use, one scheduling hiccup is more than twice a p99 of some milliseconds, so the normal run
- * only refuses what a user would call a stall. `HOSTILE_STRICT=1`, on a quiet machine, holds the p99 to twice its own
- * undisturbed value, and 20 ms of timer noise.
+ * `HOSTILE_STRICT=1`, on a quiet machine, holds the neighbour's p99 to twice its own undisturbed value, and 20 ms of
+ * timer noise. On a machine that others use a hiccup of the scheduler is more than that: the normal run prints the
+ * same figures, and refuses only a neighbour that stands still.
  */
-export const P99_FLOOR_MS = process.env['HOSTILE_STRICT'] === '1' ? 20 : 2_000;
+export const P99_FLOOR_MS = process.env['HOSTILE_STRICT'] === '1' ? 20 : 10_000;
 
 export interface Latency {
   readonly p50Ms: number;
@@ -140,7 +141,7 @@ export class HostileWorld {
     try {
       attacker.send(ask);
       await once(attacker, 'message');
-      during = await measure(stream, TURNS, async () => {
+      during = await measure(stream, TURNS, MIN_ATTACK_MS, async () => {
         peakRssBytes = Math.max(peakRssBytes, (await this.facts()).rssBytes);
       });
       const stop: AttackerAsk = { ask: 'stop' };
@@ -205,10 +206,16 @@ export function describeFigures({
   ].join('; ');
 }
 
-async function measure(stream: TestStream, turns = TURNS, each?: () => Promise<void>): Promise<Latency> {
+async function measure(
+  stream: TestStream,
+  turns = TURNS,
+  minMs = 0,
+  each?: () => Promise<void>,
+): Promise<Latency> {
   const tookMs: number[] = [];
-  const until = performance.now() + MEASURE_MS;
-  for (let n = 0; n < turns && performance.now() < until; n++) {
+  const beganAtMs = performance.now();
+  const lastsMs = () => performance.now() - beganAtMs;
+  for (let n = 0; (n < turns || lastsMs() < minMs) && lastsMs() < MAX_MEASURE_MS; n++) {
     const turnId = `t${n}-${tookMs.length}-${performance.now()}`;
     const startedAtMs = performance.now();
     stream.startTurn({ turn_id: turnId, new_conversation: {} }, 'hello');

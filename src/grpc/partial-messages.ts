@@ -1,0 +1,90 @@
+import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
+import { http2Stream, reset } from './call.ts';
+
+/** gRPC's frame: a flag, four bytes of length, the message. */
+const HEADER_BYTES = 5;
+
+/** Under this a stream is not worth giving up. */
+const MIN_BYTES = 64 * 1024;
+
+/**
+ * Messages that have begun and not ended, over all streams. grpc-js keeps their bytes until the last one is there,
+ * and nobody else sees them before: without a bound, streams that each stop short of the end fill the memory. Above
+ * the bound the message that began first is given up, since an honest one does not take long.
+ */
+export class PartialMessages {
+  readonly #maxBytes: number;
+  /** In the order in which they began. */
+  readonly #partial = new Map<Framing, ServerInterceptingCallInterface>();
+  #bytes = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  watch(base: ServerInterceptingCallInterface): void {
+    const stream = http2Stream(base);
+    if (stream === undefined) return;
+    const framing = new Framing();
+    // grpc-js has paused the stream; listening does not start it.
+    stream.on('data', (chunk) => this.#received(framing, base, chunk));
+    stream.once('close', () => this.#forget(framing));
+  }
+
+  #received(framing: Framing, base: ServerInterceptingCallInterface, chunk: Uint8Array): void {
+    const before = this.#partial.has(framing) ? framing.heldBytes : 0;
+    const sameMessage = framing.take(chunk);
+    this.#bytes += framing.heldBytes - before;
+    if (framing.heldBytes === 0 || !sameMessage) this.#partial.delete(framing);
+    if (framing.heldBytes > 0 && !this.#partial.has(framing)) this.#partial.set(framing, base);
+    if (this.#bytes > this.#maxBytes) this.#giveUpOldest();
+  }
+
+  #giveUpOldest(): void {
+    for (const [framing, base] of this.#partial) {
+      if (framing.heldBytes < MIN_BYTES) continue;
+      this.#forget(framing);
+      reset(base);
+      if (this.#bytes <= this.#maxBytes) return;
+    }
+  }
+
+  #forget(framing: Framing): void {
+    if (this.#partial.delete(framing)) this.#bytes -= framing.heldBytes;
+  }
+}
+
+/** Follows the frames of one stream by their lengths. */
+class Framing {
+  /** Bytes of the message that has begun; 0 between messages. */
+  heldBytes = 0;
+  #lengthBytes = 0;
+  #length = 0;
+
+  /** False when a message ended in the chunk: what is held now, if anything, is the next one's. */
+  take(chunk: Uint8Array): boolean {
+    let same = true;
+    for (let at = 0; at < chunk.length; ) {
+      if (this.heldBytes < HEADER_BYTES) {
+        if (this.heldBytes > 0) this.#length = this.#length * 256 + (chunk[at] ?? 0);
+        at += 1;
+        this.heldBytes += 1;
+        if (this.heldBytes < HEADER_BYTES) continue;
+        this.#lengthBytes = HEADER_BYTES + this.#length;
+        this.#length = 0;
+      } else {
+        const rest = Math.min(this.#lengthBytes - this.heldBytes, chunk.length - at);
+        at += rest;
+        this.heldBytes += rest;
+      }
+      if (this.heldBytes < this.#lengthBytes) continue;
+      this.heldBytes = 0;
+      same = false;
+    }
+    return same;
+  }
+}
