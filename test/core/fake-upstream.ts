@@ -321,6 +321,7 @@ function textOf(item: Frame): string {
   if ('id' in item) return `HAS_ID:${String(item.id)}`;
   const { content } = item;
   if (typeof content === 'string') return content;
+  if (!Array.isArray(content)) return String(item.output ?? item.type);
   return (content as Frame[]).map(({ text }) => String(text)).join('');
 }
 

@@ -151,7 +151,7 @@ export class World {
       if (this.dials.length > 0) this.answerDial();
       else if (busy !== undefined) this.deliver(busy, round);
       else if (this.upstream.limited.size > 0) for (const id of [...this.upstream.limited]) this.cut(id);
-      else if (this.session.pendingEvents === 0) return;
+      else if (this.session.pendingEvents === 0 || !this.attached) return;
     }
     throw new Error('the world does not settle');
   }
