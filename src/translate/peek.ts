@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
-import { BACKSLASH, isJson, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
+import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
 
 /** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
 export interface Peek {
@@ -10,16 +10,13 @@ export interface Peek {
   readonly streamId: string | undefined;
 }
 
-/** Far above any real frame; keeps a hostile one from costing memory out of proportion. */
-const MAX_FRAME_DEPTH = 100_000;
-
 /** Undefined unless the frame is one JSON object in UTF-8. */
 export function peekFrame(bytes: Buffer): Peek | undefined {
   if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE || !isUtf8(bytes)) return undefined;
   let type: string | undefined;
   let streamId: string | undefined;
   let sure = true;
-  const ok = isJson(bytes, MAX_FRAME_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
+  const ok = isJson(bytes, MAX_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
     if (isKey(TYPE, bytes, keyStart, keyEnd)) type = TYPES.read(bytes, valueStart, valueEnd);
     else if (isKey(STREAM_ID, bytes, keyStart, keyEnd)) streamId = LANES.read(bytes, valueStart, valueEnd);
     else if (sure && hasEscape(bytes, keyStart, keyEnd)) sure = false;

@@ -14,52 +14,75 @@ export const CLOSE_BRACE = 0x7d;
 /** A member of the outermost object, as offsets of its raw text. The key is without its quotes. */
 export type OnMember = (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => void;
 
+/** 1 for the bytes that may stand in a string and mean themselves. */
+const PLAIN = new Uint8Array(256).map((_, c) => (c < 0x20 || c === QUOTE || c === BACKSLASH ? 0 : 1));
+
+/** Far above any real document; keeps a hostile one from costing memory out of proportion. */
+export const MAX_DEPTH = 100_000;
+
+/** What is open around the byte at hand. One for all: nothing else runs during a scan. */
+const CONTAINERS = new Uint8Array(MAX_DEPTH);
+
 /** So many bytes without escape or end, and a native search is worth its call. */
 const SHORT_STRING_BYTES = 64;
 
 export function skipSpace(src: Uint8Array, at: number): number {
+  const end = src.length;
   let pos = at;
-  for (;;) {
-    const c = src[pos];
-    if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return pos;
+  // Never reads behind the end: one such read makes every later one slower.
+  while (pos < end) {
+    const c = src[pos] as number;
+    if (c > 0x20 || (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09)) return pos;
     pos++;
   }
+  return pos;
 }
 
 /**
- * Whether the bytes are exactly one JSON value by RFC 8259 (the encoding aside), nested at most `maxDepth`.
- * Iterative: depth costs no stack. Tells the members of the outermost object as it passes them.
+ * Whether the bytes are exactly one JSON value by RFC 8259 (the encoding aside), nested at most `maxDepth`
+ * deep, and MAX_DEPTH at most. Iterative: depth costs no stack. Tells the members of the outermost object as it
+ * passes them.
  */
 export function isJson(src: Uint8Array, maxDepth: number, onMember?: OnMember): boolean {
-  const containers: number[] = [];
+  const containers = CONTAINERS;
+  const end = src.length;
+  let depth = 0;
   let pos = skipSpace(src, 0);
   let keyStart = 0;
   let keyEnd = 0;
   let valueStart = pos;
-  for (;;) {
-    // At the first byte of a value.
-    const c = src[pos];
-    if (c === OPEN_BRACE || c === OPEN_BRACKET) {
-      if (containers.length >= maxDepth) return false;
-      containers.push(c);
+  let expectsKey = false;
+  while (pos < end) {
+    const c = src[pos] as number;
+    if (expectsKey) {
+      if (c !== QUOTE) return false;
+      const start = pos + 1;
+      pos = endOfString(src, start);
+      if (pos < 0) return false;
+      if (depth === 1) {
+        keyStart = start;
+        keyEnd = pos;
+      }
       pos = skipSpace(src, pos + 1);
-      if (c === OPEN_BRACE && src[pos] === QUOTE) {
-        const start = pos + 1;
-        pos = endOfString(src, start);
-        if (pos < 0) return false;
-        if (containers.length === 1) {
-          keyStart = start;
-          keyEnd = pos;
-        }
-        pos = skipSpace(src, pos + 1);
-        if (src[pos] !== COLON) return false;
-        pos = skipSpace(src, pos + 1);
-        if (containers.length === 1) valueStart = pos;
+      if (pos >= end || src[pos] !== COLON) return false;
+      pos = skipSpace(src, pos + 1);
+      if (depth === 1) valueStart = pos;
+      expectsKey = false;
+      continue;
+    }
+    if (c === QUOTE) {
+      pos = endOfString(src, pos + 1);
+      if (pos < 0) return false;
+      pos++;
+    } else if (c === OPEN_BRACE || c === OPEN_BRACKET) {
+      if (depth >= maxDepth) return false;
+      pos = skipSpace(src, pos + 1);
+      if (pos >= end) return false;
+      if (src[pos] !== c + 2) {
+        containers[depth++] = c;
+        expectsKey = c === OPEN_BRACE;
         continue;
       }
-      if (c === OPEN_BRACKET && src[pos] !== CLOSE_BRACKET) continue;
-      if (src[pos] !== c + 2) return false;
-      containers.pop();
       pos++;
     } else {
       pos = endOfScalar(src, pos);
@@ -67,49 +90,43 @@ export function isJson(src: Uint8Array, maxDepth: number, onMember?: OnMember): 
     }
     // Behind a value: close what ends here, then go on to the next one.
     for (;;) {
-      const container = containers[containers.length - 1];
-      if (container === undefined) return skipSpace(src, pos) === src.length;
-      if (containers.length === 1 && container === OPEN_BRACE) onMember?.(keyStart, keyEnd, valueStart, pos);
-      pos = skipSpace(src, pos);
+      if (depth === 0) return skipSpace(src, pos) === end;
+      const container = containers[depth - 1] as number;
+      if (depth === 1 && container === OPEN_BRACE) onMember?.(keyStart, keyEnd, valueStart, pos);
+      if (pos < end && src[pos] !== COMMA) pos = skipSpace(src, pos);
+      if (pos >= end) return false;
       if (src[pos] === COMMA) {
         pos = skipSpace(src, pos + 1);
-        if (container === OPEN_BRACE) {
-          if (src[pos] !== QUOTE) return false;
-          const start = pos + 1;
-          pos = endOfString(src, start);
-          if (pos < 0) return false;
-          if (containers.length === 1) {
-            keyStart = start;
-            keyEnd = pos;
-          }
-          pos = skipSpace(src, pos + 1);
-          if (src[pos] !== COLON) return false;
-          pos = skipSpace(src, pos + 1);
-          if (containers.length === 1) valueStart = pos;
-        }
+        expectsKey = container === OPEN_BRACE;
         break;
       }
       if (src[pos] !== container + 2) return false;
-      containers.pop();
+      depth--;
       pos++;
     }
   }
+  return false;
 }
 
 /** From behind the opening quote to the closing one; -1 if the string is not valid. */
 function endOfString(src: Uint8Array, start: number): number {
+  const end = src.length;
   let pos = start;
-  for (;;) {
-    const c = src[pos];
-    if (c === undefined || c < 0x20) return -1;
+  while (pos < end) {
+    const c = src[pos] as number;
+    if (PLAIN[c] === 1) {
+      pos++;
+      continue;
+    }
     if (c === QUOTE) return pos;
-    pos++;
-    if (c !== BACKSLASH) continue;
-    const escaped = src[pos++];
+    if (c !== BACKSLASH) return -1;
+    const escaped = src[pos + 1];
+    pos += 2;
     if (escaped === 0x75) {
-      for (const end = pos + 4; pos < end; pos++) if (hexDigit(src[pos]) < 0) return -1;
+      for (const last = pos + 4; pos < last; pos++) if (hexDigit(src[pos]) < 0) return -1;
     } else if (escaped === undefined || !SINGLE_ESCAPES.includes(escaped)) return -1;
   }
+  return -1;
 }
 
 const SINGLE_ESCAPES = [...'"\\/bfnrt'].map((c) => c.charCodeAt(0));
@@ -117,10 +134,6 @@ const LITERALS = ['true', 'false', 'null'].map((word) => Buffer.from(word));
 
 function endOfScalar(src: Uint8Array, at: number): number {
   const c = src[at];
-  if (c === QUOTE) {
-    const end = endOfString(src, at + 1);
-    return end < 0 ? -1 : end + 1;
-  }
   if (c === 0x2d || isDigit(c)) return endOfNumber(src, at);
   const word = LITERALS.find((literal) => literal[0] === c);
   if (word === undefined) return -1;
@@ -170,14 +183,16 @@ export function hexDigit(c: number | undefined): number {
 export function closingQuote(src: Buffer, start: number): number {
   let pos = start;
   let escaped = false;
-  for (let limit = start + SHORT_STRING_BYTES; pos < limit; pos++) {
-    const c = src[pos];
-    if (c === QUOTE) return escaped ? ~pos : pos;
+  let limit = Math.min(start + SHORT_STRING_BYTES, src.length);
+  while (pos < limit) {
+    const c = src[pos++] as number;
+    if (PLAIN[c] === 1) continue;
+    if (c === QUOTE) return escaped ? ~(pos - 1) : pos - 1;
     if (c === BACKSLASH) {
       escaped = true;
       pos++;
-      limit = pos + SHORT_STRING_BYTES;
-    } else if (c === undefined) return ~src.length;
+      limit = Math.min(pos + SHORT_STRING_BYTES, src.length);
+    }
   }
   let backslash = src.indexOf(BACKSLASH, pos);
   for (;;) {
@@ -186,11 +201,9 @@ export function closingQuote(src: Buffer, start: number): number {
     while (backslash >= 0 && backslash < quote) {
       escaped = true;
       pos = backslash + 2;
-      if (pos > quote) break;
       backslash = src.indexOf(BACKSLASH, pos);
     }
     if (pos <= quote) return escaped ? ~quote : quote;
-    backslash = src.indexOf(BACKSLASH, pos);
   }
 }
 
