@@ -16,6 +16,8 @@ export function pump(core: Core): void {
       continue;
     if (lane.notBeforeMs !== undefined && lane.notBeforeMs > core.nowMs) continue;
     const link = linkFor(core, lane);
+    // The lane's warm-up is under way there; its frames would be taken for the turn's.
+    if (link?.inFlight.has(lane.id)) continue;
     while (link !== undefined && lane.queue.length > 0 && takesTurns(link) && !dispatch(core, lane, link));
   }
 }
