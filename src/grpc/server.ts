@@ -1,4 +1,5 @@
 import {
+  addAdminServicesToServer,
   type Metadata,
   Server,
   ServerCredentials,
@@ -60,7 +61,7 @@ export interface GrpcServerOptions {
   readonly maxConnectionAgeGraceMs?: number;
   /** grpc.reflection.v1 and v1alpha, for grpcurl. Default true; an operator turns it off at an open port. */
   readonly reflection?: boolean;
-  /** Default false: it costs counters on every call. */
+  /** grpc.channelz.v1. Default false: it costs counters on every call, and tells of other callers' connections. */
   readonly channelz?: boolean;
   /** The other processes behind the same port. */
   readonly peers?: PeersOptions;
@@ -113,6 +114,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
   if (options.reflection !== false) addReflection(server);
+  if (options.channelz === true) addAdminServicesToServer(server);
   // Only processes of this gateway can reach this socket, and no certificate fits it.
   if (options.peers !== undefined) {
     await bind(server, options.peers.addressOf(options.peers.id), ServerCredentials.createInsecure());
