@@ -4,6 +4,7 @@ import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Outbox } from './outbox.ts';
 import type { RecentIds } from './recent-ids.ts';
+import type { RecentSettings } from './recent-settings.ts';
 import type { Transcript } from './transcript.ts';
 import type { Turn } from './turn.ts';
 import type {
@@ -36,6 +37,7 @@ export interface Core {
   /** Accepted and not ended, by id; warm-ups of ours are not in it. */
   readonly turns: Map<string, Turn>;
   readonly endedTurns: RecentIds;
+  readonly recentSettings: RecentSettings;
   /** Lanes with queued turns, in the order they began to wait. */
   readonly waiting: Set<Lane>;
   outputs: Output[];

@@ -19,8 +19,6 @@ export interface Lane {
   waitingSteers:
     | { readonly targetId: string; readonly linkId: number; readonly input: readonly string[] }
     | undefined;
-  /** Settings of the last turn; a warm-up on another link needs them. */
-  lastFields: ReadonlyMap<string, string> | undefined;
   lastUsedAtMs: number;
   /** Why the next turn will need a replay, for its Notice. */
   lostReason: string | undefined;
@@ -38,7 +36,6 @@ export function newLane(id: string, nowMs: number): Lane {
     heldByTurnId: undefined,
     notBeforeMs: undefined,
     waitingSteers: undefined,
-    lastFields: undefined,
     lastUsedAtMs: nowMs,
     lostReason: undefined,
     droppedTold: false,

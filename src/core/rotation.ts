@@ -92,11 +92,18 @@ function moveLane(core: Core, lane: Lane, old: LinkSlot, successor: LinkSlot, up
   if (!hasRoomFor(successor, lane.id, up.capabilities)) return unsettle(core, lane, 'rotated');
   if (successor.inFlight.size >= up.capabilities.maxInFlight) return;
   if (!canRebuild(core, lane, up)) return;
-  if (!up.capabilities.warmUp || lane.lastFields === undefined || !warm(core, lane, successor, up))
+  const fields = core.recentSettings.get(lane.id);
+  if (!up.capabilities.warmUp || fields === undefined || !warm(core, lane, successor, up, fields))
     unsettle(core, lane, 'rotated');
 }
 
-function warm(core: Core, lane: Lane, successor: LinkSlot, up: Up): boolean {
+function warm(
+  core: Core,
+  lane: Lane,
+  successor: LinkSlot,
+  up: Up,
+  fields: ReadonlyMap<string, string>,
+): boolean {
   const nodeId = lane.headId as string;
   const store = core.transcript.get(nodeId)?.stored ?? true;
   const turn = newTurn(
@@ -105,7 +112,7 @@ function warm(core: Core, lane: Lane, successor: LinkSlot, up: Up): boolean {
       laneId: lane.id,
       turnId: `warm-up:${lane.id}`,
       create: {
-        fields: lane.lastFields as ReadonlyMap<string, string>,
+        fields,
         input: [],
         previousResponseId: undefined,
         model: undefined,

@@ -161,7 +161,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   if (plan.replayReason !== undefined)
     noteReplay(core, lane, link, up, turn, plan.replayReason, plan.replayedBytes);
   lane.active = turn;
-  lane.lastFields = turn.request.create.fields;
+  core.recentSettings.set(lane.id, turn.request.create.fields);
   lane.lostReason = undefined;
   turn.fullContextBytes = bytes - plan.replayedBytes + core.transcript.contextBytes(plan.parentId);
   turn.bytesUp += bytes;

@@ -14,6 +14,7 @@ import { isLaneId, type Lane, newLane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
 import { RecentIds } from './recent-ids.ts';
+import { RecentSettings } from './recent-settings.ts';
 import { advanceRotations, retireLink, scheduleRotation, startRotation } from './rotation.ts';
 import { dial, dialNow, enqueue, pump, removeLink, unqueue, unsettle } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
@@ -35,6 +36,8 @@ import { handleLinkDown } from './upstream-failures.ts';
 
 /** Ended turns whose ids are still known as used. */
 const REMEMBERED_TURNS = 4096;
+/** The lanes of two links with 20 KB of instructions and tools each, twice over. */
+const REMEMBERED_SETTINGS_BYTES = 3 * 1024 * 1024;
 const TURN_ID = /^[\x21-\x7e]{1,128}$/;
 
 /**
@@ -59,6 +62,7 @@ export class Session {
       links: new Map(),
       turns: new Map(),
       endedTurns: new RecentIds(REMEMBERED_TURNS),
+      recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
       waiting: new Set(),
       outputs: [],
       nowMs,
@@ -109,6 +113,7 @@ export class Session {
         this.#apply(input);
       }
       advanceRotations(core);
+      this.#freeWaitingLanes();
       pump(core);
       this.#finishIfDone();
     } catch (cause) {
@@ -349,6 +354,16 @@ export class Session {
     // The next turn should find a link, not dial one.
     if (core.links.size === 0 && core.attached && core.life.t === 'open')
       dial(core, 'session', 0, 0, undefined);
+  }
+
+  /** A cancelled turn held its link because others ran there; they have ended, and a turn waits for its lane. */
+  #freeWaitingLanes(): void {
+    for (const lane of this.#core.waiting) {
+      const { discarding } = lane;
+      const link =
+        discarding?.state.t === 'discarding' ? this.#core.links.get(discarding.state.linkId) : undefined;
+      if (link !== undefined) this.#giveUpUpstream(link, lane);
+    }
   }
 
   #attach(lastSeq: number | undefined): void {

@@ -113,17 +113,24 @@ function laneOf(core: Core, turn: Turn): Lane {
   return lane;
 }
 
-/** Tells a repeated StartTurn from another turn under the same id. Sizes and the last item, not a digest of all. */
+/**
+ * Tells a repeated StartTurn from another turn under the same id: where it goes, the size of every item, and the last
+ * item's text. Short, because it outlives the turn.
+ */
 export function fingerprint(turn: { readonly request: Turn['request'] }): string {
   const { laneId, create, chain } = turn.request;
-  const sizes = create.input.map((item) => item.length).join(',');
-  return `${laneId}|${chain.kind}|${create.fields.size}|${sizes}|${fnv1a(create.input.at(-1) ?? '')}`;
+  let hash = fnv1a(FNV_START, `${chain.kind}|${create.fields.size}|${create.input.length}`);
+  for (const item of create.input) hash = Math.imul(hash ^ item.length, FNV_PRIME);
+  return `${laneId}|${fnv1a(hash, create.input.at(-1) ?? '')}`;
 }
 
-function fnv1a(text: string): number {
-  let hash = 0x811c9dc5;
+const FNV_START = 0x811c9dc5;
+const FNV_PRIME = 0x01000193;
+
+function fnv1a(start: number, text: string): number {
+  let hash = start;
   for (let index = 0; index < text.length; index += 1)
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+    hash = Math.imul(hash ^ text.charCodeAt(index), FNV_PRIME);
   return hash >>> 0;
 }
 
