@@ -172,6 +172,21 @@ describe('a session', () => {
     checkSeq(stream.events);
   });
 
+  it('frees the lane of a cancelled turn whose upstream hangs as soon as nobody else runs there', async () => {
+    const stream = gateway.client().connect();
+    stream.startTurn({ lane_id: 'a', turn_id: 'a1' }, 'wait #hang #deltas=10');
+    stream.startTurn({ lane_id: 'b', turn_id: 'b1' }, 'go on #deltas=100 #tps=500');
+    await stream.event('response.output_text.delta', 'a1');
+    stream.send({ cancel_turn: { lane_id: 'a', turn_id: 'a1' } });
+    stream.startTurn({ lane_id: 'a', turn_id: 'a2', new_conversation: {} }, 'again');
+    expect(outcomes(await stream.turn('b1'))).toEqual(['TURN_OUTCOME_COMPLETED']);
+    expect(outcomes(await stream.turn('a2'))).toEqual(['TURN_OUTCOME_COMPLETED']);
+    stream.startTurn({ lane_id: 'b', turn_id: 'b2' }, 'and on');
+    await stream.turn('b2');
+    const b = gateway.simulator.journal.entries.filter((entry) => entry.lane === 'b');
+    expect(b.map((entry) => entry.contextItems)).toEqual([1, 3]);
+  });
+
   it("ends a turn at its own timeout, not the stream's", async () => {
     const stream = gateway.client().connect();
     stream.startTurn({ turn_id: 't1', timeout: { seconds: 0, nanos: 60_000_000 } }, 'wait #hang');
