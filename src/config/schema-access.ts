@@ -116,7 +116,10 @@ export const tenantsSchema = z
         .enum(['forbidden', 'allowed', 'required'])
         .default('forbidden')
         .describe('Whether callers bring their own provider key (x-upstream-api-key).'),
-      limits: z.strictObject(limitFields).prefault({}),
+      limits: z
+        .strictObject(limitFields)
+        .prefault({})
+        .describe('Unset: generous defaults; null: none. Each worker counts for itself.'),
       capture_content: z.boolean().default(false).describe('Prompts and outputs may appear in telemetry.'),
       stored_ids: z
         .enum(['strict', 'allow'])

@@ -56,7 +56,9 @@ export const configShape = {
   session: sessionSchema.prefault({}),
   auth: authSchema,
   tenants: tenantsSchema,
-  limits: limitsSchema.prefault({}).describe('Limits of the process, over all tenants.'),
+  limits: limitsSchema
+    .prefault({})
+    .describe('Limits of a process, over all tenants. Each worker counts for itself.'),
   drain: drainSchema.prefault({}),
   telemetry: telemetrySchema.prefault({}),
   simulator: simulatorSchema.prefault({}),
