@@ -79,7 +79,10 @@ function isKey(key: Uint8Array, src: Uint8Array, start: number, end: number): bo
   return true;
 }
 
+/** Whether the key may be one of ours, spelled with escapes. */
 function hasEscape(src: Uint8Array, start: number, end: number): boolean {
+  const first = src[start];
+  if (first !== TYPE[0] && first !== STREAM_ID[0] && first !== BACKSLASH) return false;
   for (let i = start; i < end; i++) if (src[i] === BACKSLASH) return true;
   return false;
 }

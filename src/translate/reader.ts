@@ -12,6 +12,7 @@ import {
   isDigit,
   OPEN_BRACE,
   OPEN_BRACKET,
+  PLAIN,
   QUOTE,
   skipSpace,
   skipValue,
@@ -294,6 +295,7 @@ export class Reader {
   /** The string at hand, behind its length in UTF-8. */
   #text(): void {
     const start = this.#pos + 1;
+    if (this.#shortText(start)) return;
     const quote = closingQuote(this.#src, start);
     if (quote >= 0) {
       this.#out.chunk(this.#src, start, quote);
@@ -304,6 +306,28 @@ export class Reader {
     this.#unescape(start, ~quote);
     this.#out.close(mark, ~quote - start);
     this.#pos = ~quote + 1;
+  }
+
+  /** Copies while it looks for the end, as long as the length fits one byte; false if it was in vain. */
+  #shortText(start: number): boolean {
+    const src = this.#src;
+    const out = this.#out;
+    out.reserve(MAX_SHORT_TEXT + 1);
+    const { bytes, at } = out;
+    const end = Math.min(start + MAX_SHORT_TEXT, src.length);
+    let to = at + 1;
+    for (let pos = start; pos < end; pos++) {
+      const c = src[pos] as number;
+      if (PLAIN[c] === 1) bytes[to++] = c;
+      else if (c !== QUOTE) return false;
+      else {
+        bytes[at] = to - at - 1;
+        out.at = to;
+        this.#pos = pos + 1;
+        return true;
+      }
+    }
+    return false;
   }
 
   #unescape(start: number, end: number): void {
@@ -339,6 +363,9 @@ export class Reader {
     }
   }
 }
+
+/** What a length of one byte can say. */
+const MAX_SHORT_TEXT = 127;
 
 const MAP_KEY_TAG = (1 << 3) | 2;
 const ESCAPES: Readonly<Record<number, number>> = { 98: 8, 102: 12, 110: 10, 114: 13, 116: 9 };

@@ -15,7 +15,7 @@ export const CLOSE_BRACE = 0x7d;
 export type OnMember = (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => void;
 
 /** 1 for the bytes that may stand in a string and mean themselves. */
-const PLAIN = new Uint8Array(256).map((_, c) => (c < 0x20 || c === QUOTE || c === BACKSLASH ? 0 : 1));
+export const PLAIN = new Uint8Array(256).map((_, c) => (c < 0x20 || c === QUOTE || c === BACKSLASH ? 0 : 1));
 
 /** Far above any real document; keeps a hostile one from costing memory out of proportion. */
 export const MAX_DEPTH = 100_000;
