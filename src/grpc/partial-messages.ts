@@ -32,11 +32,15 @@ export class PartialMessages {
     const framing = new Framing();
     // grpc-js has paused the stream; listening does not start it.
     stream.on('data', (chunk) => this.#received(framing, base, chunk));
-    stream.once('close', () => this.#forget(framing));
+    stream.once('close', () => {
+      this.#forget(framing);
+      framing.givenUp = true;
+    });
   }
 
   #received(framing: Framing, base: ServerInterceptingCallInterface, chunk: Uint8Array): void {
-    const before = this.#partial.has(framing) ? framing.heldBytes : 0;
+    if (framing.givenUp) return;
+    const before = framing.heldBytes;
     const sameMessage = framing.take(chunk);
     this.#bytes += framing.heldBytes - before;
     if (framing.heldBytes === 0 || !sameMessage) this.#partial.delete(framing);
@@ -48,6 +52,8 @@ export class PartialMessages {
     for (const [framing, base] of this.#partial) {
       if (framing.heldBytes < MIN_BYTES) continue;
       this.#forget(framing);
+      // What is on its way already still comes.
+      framing.givenUp = true;
       reset(base);
       if (this.#bytes <= this.#maxBytes) return;
     }
@@ -62,6 +68,7 @@ export class PartialMessages {
 class Framing {
   /** Bytes of the message that has begun; 0 between messages. */
   heldBytes = 0;
+  givenUp = false;
   #lengthBytes = 0;
   #length = 0;
 

@@ -53,6 +53,8 @@ test('gives up the oldest open message above the bound, and forgets streams that
   calls[0]?.stream.emit('data', Buffer.alloc(800 * KIB));
   expect(calls.map(({ stream }) => stream.closedWith)).toEqual([11, undefined, undefined, undefined]);
   expect(partial.bytes).toBe(200 * KIB);
+  calls[0]?.stream.emit('data', Buffer.alloc(50 * KIB));
+  expect(partial.bytes).toBe(200 * KIB);
   calls[1]?.stream.emit('close');
   expect(partial.bytes).toBe(100 * KIB);
   calls[3]?.stream.emit('data', frame(1_000 * KIB).subarray(0, 250 * KIB));

@@ -66,17 +66,17 @@ export const attacks = {
   /** Opened sessions that each keep most of a large message waiting for its last byte. */
   halfMessages: async (target) => {
     const session = await openHttp2(target.port);
-    const body = Buffer.alloc(4 * MIB);
-    const streams = Array.from({ length: 180 }, () => {
+    const most = grpcFrame(Buffer.alloc(4 * MIB), 19 * MIB);
+    const startedAtMs = performance.now();
+    const outcomes = Array.from({ length: 120 }, () => {
       const stream = openCall(session, bearer(target.key));
       stream.write(grpcFrame(OPEN));
-      stream.write(grpcFrame(body, 19 * MIB));
-      return { stream, outcome: outcomeOf(stream) };
+      stream.write(most);
+      return outcomeOf(stream);
     });
-    const startedAtMs = performance.now();
     await untilStopped(target, 5_000);
     session.destroy();
-    for (const { outcome } of streams) target.note(await outcome, startedAtMs);
+    for (const outcome of outcomes) target.note(await outcome, startedAtMs);
   },
 
   /** Ten thousand streams on one connection. */

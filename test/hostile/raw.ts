@@ -12,6 +12,8 @@ export async function openHttp2(
   const session = connectHttp2(`http://127.0.0.1:${port}`, {
     ...(options.window === undefined ? {} : { settings: { initialWindowSize: options.window } }),
     maxSendHeaderBlockLength: 1024 * 1024,
+    // Megabytes; Node would end the attack at 10 for our sake.
+    maxSessionMemory: 4_096,
   });
   session.on('error', () => {});
   await new Promise<void>((resolve) => {
