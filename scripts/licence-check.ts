@@ -14,6 +14,7 @@ const SHIPPED = new Set([
   'BSD-3-Clause',
   '0BSD',
   'MIT OR Apache-2.0',
+  '(Apache-2.0 AND BSD-3-Clause)',
 ]);
 /** Weak copyleft and the like is fine in tools that nobody receives from us. */
 const TOOLS_ONLY = new Set(['MPL-2.0', '(MIT AND Zlib)', 'BlueOak-1.0.0', 'CC0-1.0', 'Python-2.0']);
