@@ -5,9 +5,6 @@
 export const OWN = {
   bufferBytes: 'gateway.buffer.bytes',
   bytes: 'gateway.bytes',
-  bytesDown: 'gateway.bytes.down',
-  bytesFullContext: 'gateway.bytes.full_context',
-  bytesUp: 'gateway.bytes.up',
   clientName: 'gateway.client.name',
   clientVersion: 'gateway.client.version',
   contentTruncated: 'gateway.content.truncated',

@@ -331,9 +331,6 @@ function turnAttributes(record: TurnRecord, split: TurnSplit, semconv: SpanSetti
     [ATTR.responseModel]: record.responseModel,
     [ATTR.serviceTier]: record.serviceTier,
     [OWN.outcome]: record.outcome,
-    [OWN.bytesUp]: record.bytesUp,
-    [OWN.bytesDown]: record.bytesDown,
-    [OWN.bytesFullContext]: record.fullContextBytes,
     [OWN.queueDuration]: split.queueSeconds,
     [OWN.upstreamDuration]: split.upstreamSeconds,
   };
