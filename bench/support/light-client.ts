@@ -21,6 +21,7 @@ export class LightClient {
     });
   }
 
+  /** Rejects when the stream ends before it was granted. */
   async open(payload: 'TYPED' | 'JSON' = 'TYPED'): Promise<LightStream> {
     const call = (this.#client as unknown as { connect(): ClientDuplexStream<object, Buffer> }).connect();
     const stream = new LightStream(call);
@@ -42,7 +43,7 @@ export class LightStream {
     string,
     { firstMs: number; done: (times: { firstMs: number; endMs: number }) => void }
   >();
-  #onOpened: (() => void) | undefined;
+  #onOpened: { done: () => void; failed: (error: Error) => void } | undefined;
   /** Called with the moment each event of a turn arrived, when set. */
   onEvent: ((turnId: string, type: string, atMs: number) => void) | undefined;
   /** Full bytes of every event, when set. */
@@ -52,6 +53,7 @@ export class LightStream {
     this.#call = call;
     call.on('data', (bytes: Buffer) => this.#take(bytes));
     call.on('error', (error) => {
+      this.#onOpened?.failed(error);
       for (const turn of this.#turns.values()) turn.done({ firstMs: Number.NaN, endMs: Number.NaN });
       if (!/cancel/i.test(String(error))) process.stderr.write(`stream: ${error.message}\n`);
     });
@@ -59,8 +61,8 @@ export class LightStream {
 
   opened(payload: 'TYPED' | 'JSON'): Promise<void> {
     this.#call.write({ open: { payload: payload === 'JSON' ? 2 : 1 } });
-    return new Promise((resolve) => {
-      this.#onOpened = resolve;
+    return new Promise((done, failed) => {
+      this.#onOpened = { done, failed };
     });
   }
 
@@ -99,7 +101,7 @@ export class LightStream {
     const now = performance.now();
     this.bytes += bytes.length;
     eachField(bytes, 0, bytes.length, (field, from, to) => {
-      if (field === 1) this.#onOpened?.();
+      if (field === 1) this.#onOpened?.done();
       if (field !== 2) return;
       this.batches += 1;
       eachField(bytes, from, to, (_, eventFrom, eventTo) => this.#event(bytes, eventFrom, eventTo, now));
@@ -128,7 +130,7 @@ export class LightStream {
 }
 
 /** Top-level fields of a message: number, and where the content of a length-delimited one lies. */
-function eachField(
+export function eachField(
   bytes: Buffer,
   from: number,
   to: number,

@@ -12,7 +12,7 @@ export interface Service {
 
 /** The simulator as its users start it, in a process of its own. `options` is a simulator options file. */
 export function startSimulator(args: readonly string[] = []): Promise<Service> {
-  return start([MAIN, 'simulate', '--listen', '127.0.0.1:0', ...args], /ws:\/\/(127\.0\.0\.1:\d+)/);
+  return start([MAIN, 'simulate', '--listen', '127.0.0.1:0', ...args], /wss?:\/\/(127\.0\.0\.1:\d+)/);
 }
 
 /** The gateway as its users start it. Telemetry as by default: metrics on, traces off. */

@@ -6,6 +6,11 @@ export interface Toxics {
   readonly latencyMs?: number;
   readonly jitterMs?: number;
   readonly bytesPerSecond?: number;
+  /**
+   * A throttled direction takes in this much ahead, default 64 KiB. With latency it acts as the window of the
+   * connection: at most so much per latency.
+   */
+  readonly readAheadBytes?: number;
   /** Writes of at most this size, with a pause after each. */
   readonly slice?: { readonly bytes: number; readonly delayMs?: number };
   /** Nothing is read any more, so the sender's buffers fill. */
@@ -224,9 +229,9 @@ class Pipe {
 
   /** Latency alone must not slow a direction down, so only a throttled one stops at the read-ahead. */
   #flow(): void {
-    const { stall, bytesPerSecond, slice } = this.#toxics;
+    const { stall, bytesPerSecond, slice, readAheadBytes = READ_AHEAD_BYTES } = this.#toxics;
     const narrow = bytesPerSecond !== undefined || slice !== undefined || this.#draining;
-    if (stall === true || (narrow && this.#queuedBytes > READ_AHEAD_BYTES)) this.#source.pause();
+    if (stall === true || (narrow && this.#queuedBytes > readAheadBytes)) this.#source.pause();
     else this.#source.resume();
   }
 

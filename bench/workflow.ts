@@ -1,0 +1,192 @@
+/**
+ * An agent loop four ways, side by side: HTTP with the whole context, HTTP by id, the official SDK's WebSocket, and
+ * the gateway, each over its own emulated network to the same simulator with TLS. `--quick` runs a part of it.
+ */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type ChaosConnection, type ChaosProxy, startChaosProxy } from '../test/harness/chaos-proxy.ts';
+import { type Agent, type Instructions, runLoop } from './support/agent-loop.ts';
+import { gatewayAgent, httpAgent, sdkSocketAgent } from './support/agents.ts';
+import { type Service, startGateway, startSimulator } from './support/processes.ts';
+import { publish, type Row, round } from './support/report.ts';
+
+const QUICK = process.argv.includes('--quick');
+const CALLS = QUICK ? [5, 20] : [5, 20, 50, 100];
+const NETWORKS: readonly Network[] = (QUICK ? [20] : [0, 20, 80]).flatMap((rttMs) =>
+  (QUICK ? [10] : [10, 100]).map((upMbit) => ({ rttMs, upMbit })),
+);
+/** Networks measured at once: they mostly wait. */
+const AT_ONCE = 2;
+
+/** Nothing is known of a real model's: read every result beside these. */
+const MODELS: Readonly<Record<string, Timing>> = {
+  none: { timeToFirstTokenMs: 0, tokensPerSecond: 0, costPerInputTokenUs: 0 },
+  stated: { timeToFirstTokenMs: 100, tokensPerSecond: 200, costPerInputTokenUs: 10 },
+};
+
+const WAYS = ['HTTP, full context', 'HTTP, by id', 'SDK WebSocket', 'gateway'] as const;
+type Way = (typeof WAYS)[number];
+
+interface Timing {
+  readonly timeToFirstTokenMs: number;
+  readonly tokensPerSecond: number;
+  readonly costPerInputTokenUs: number;
+}
+
+interface Network {
+  readonly rttMs: number;
+  readonly upMbit: number;
+}
+
+interface Cell {
+  readonly way: Way;
+  readonly totalMs: number;
+  readonly medianFirstMs: number;
+  readonly bytesUp: number;
+}
+
+const certificates = new URL('../test/harness/certs/', import.meta.url);
+const file = (name: string) => fileURLToPath(new URL(name, certificates));
+const ca = readFileSync(file('ca.pem'), 'utf8');
+const folder = mkdtempSync(join(tmpdir(), 'bench-workflow-'));
+const rows: Row[] = [];
+const load = loadavg()[0] ?? 0;
+try {
+  for (const [model, timing] of Object.entries(MODELS)) {
+    const simulator = await startTlsSimulator(model, timing);
+    const waiting = [...NETWORKS];
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+          rows.push(...(await measureNetwork(simulator, model, next)));
+        }
+      }),
+    );
+    await simulator.stop();
+  }
+} finally {
+  rmSync(folder, { recursive: true });
+}
+
+const chosen = rows.filter((row) => row['network'] === (QUICK ? '20 ms, 10 Mbit/s' : '80 ms, 10 Mbit/s'));
+publish({
+  name: QUICK ? 'workflow-quick' : 'workflow',
+  title: 'Workflow: an agent loop of tool calls, four ways',
+  notes: [
+    '18 KB of instructions, 2 KB of tools, 1–4 KB of output for each call, reasoning items; each turn one call, then an answer.',
+    'Instructions are the first message of the conversation, except where a row says that they are in `instructions`, which is not inherited and so goes up with every turn in every way.',
+    'Assumed model "stated": 100 ms to the first token, 200 tokens/s, and 10 µs for each input token that the connection does not hold (an assumption: that HTTP requests have their whole context read again; providers with a prompt cache do better). Model "none": no model time at all, pure transport.',
+    'The emulated network delays both directions and limits the way up, for each connection; no slow start and no loss, which favours HTTP with large bodies. The service is beside the gateway, the delay lies between gateway and provider. TLS everywhere; connecting is part of the time.',
+    'Bytes up are those of the TLS connections to the provider, handshakes included.',
+    `Load average at the start: ${round(load, 1)}. All four ways of a row ran at the same time.`,
+  ],
+  rows,
+  chart: {
+    unit: 's',
+    bars: chosen.flatMap((row) =>
+      WAYS.map((way) => ({
+        label: `${row['calls']} calls, model ${row['model']}: ${way}`,
+        value: Number(row[`${way} s`]),
+      })),
+    ),
+  },
+});
+process.exit(0);
+
+async function measureNetwork(simulator: Service, model: string, network: Network): Promise<Row[]> {
+  const proxies = await Promise.all(WAYS.map(() => startProxy(simulator, network)));
+  const [full, byId, sdk, own] = proxies as [ChaosProxy, ChaosProxy, ChaosProxy, ChaosProxy];
+  const gateway = await startGateway(`wss://127.0.0.1:${own.port}/v1`, [
+    '--set',
+    `upstream.ca_file=${file('ca.pem')}`,
+  ]);
+  const found: Row[] = [];
+  const ways: Readonly<Record<Way, { readonly proxy: ChaosProxy; readonly connect: () => Agent }>> = {
+    'HTTP, full context': { proxy: full, connect: () => httpAgent(urlOf(full), ca, 'full') },
+    'HTTP, by id': { proxy: byId, connect: () => httpAgent(urlOf(byId), ca, 'by id') },
+    'SDK WebSocket': { proxy: sdk, connect: () => sdkSocketAgent(urlOf(sdk), ca) },
+    gateway: { proxy: own, connect: () => gatewayAgent(gateway.address) },
+  };
+  const cell = async (calls: number, instructions: Instructions) => {
+    const cells = await Promise.all(
+      WAYS.map((way) => measure(way, ways[way].proxy, ways[way].connect(), calls, instructions)),
+    );
+    return rowOf(cells, model, network, calls, instructions);
+  };
+  // Once before, so that code is compiled in every process.
+  await cell(5, 'message');
+  for (const calls of CALLS) found.push(await cell(calls, 'message'));
+  if (!QUICK && network.rttMs === 20) found.push(await cell(50, 'field'));
+  await gateway.stop();
+  for (const proxy of proxies) await proxy.close();
+  return found;
+}
+
+async function measure(
+  way: Way,
+  proxy: ChaosProxy,
+  agent: Agent,
+  calls: number,
+  instructions: Instructions,
+): Promise<Cell> {
+  // One that closes meanwhile, as the link of the loop before may, still counts.
+  const seen = new Set<ChaosConnection>();
+  const up = () => {
+    for (const connection of proxy.connections) seen.add(connection);
+    return [...seen].reduce((sum, connection) => sum + connection.bytesUp, 0);
+  };
+  const before = up();
+  const times = await runLoop(agent, calls, instructions);
+  const bytesUp = up() - before;
+  await agent.close();
+  return { way, ...times, bytesUp };
+}
+
+function rowOf(
+  cells: readonly Cell[],
+  model: string,
+  { rttMs, upMbit }: Network,
+  calls: number,
+  instructions: Instructions,
+): Row {
+  const of = (way: Way) => cells.find((cell) => cell.way === way) as Cell;
+  const [full, sdk, own] = [of('HTTP, full context'), of('SDK WebSocket'), of('gateway')];
+  const percent = (value: number, base: number) => `${round((value / base - 1) * 100, 1)} %`;
+  return {
+    model,
+    network: `${rttMs} ms, ${upMbit} Mbit/s`,
+    calls: instructions === 'field' ? `${calls} (instructions each turn)` : calls,
+    ...Object.fromEntries(cells.map(({ way, totalMs }) => [`${way} s`, round(totalMs / 1_000, 3)])),
+    'gateway against HTTP full': percent(own.totalMs, full.totalMs),
+    'gateway against SDK': percent(own.totalMs, sdk.totalMs),
+    ...Object.fromEntries(
+      cells.map(({ way, medianFirstMs }) => [`${way}: first token ms`, round(medianFirstMs, 1)]),
+    ),
+    ...Object.fromEntries(cells.map(({ way, bytesUp }) => [`${way}: KB up`, round(bytesUp / 1_000, 1)])),
+    'bytes up against HTTP full': percent(own.bytesUp, full.bytesUp),
+  };
+}
+
+function startProxy(simulator: Service, { rttMs, upMbit }: Network): Promise<ChaosProxy> {
+  const port = Number(simulator.address.split(':')[1]);
+  const latencyMs = rttMs / 2;
+  return startChaosProxy({
+    target: { host: '127.0.0.1', port },
+    // A window that is never the limit: what is compared is bytes, not the tuning of TCP.
+    up: { latencyMs, bytesPerSecond: (upMbit * 1_000_000) / 8, readAheadBytes: 16 * 1024 * 1024 },
+    down: { latencyMs },
+  });
+}
+
+function startTlsSimulator(name: string, timing: Timing): Promise<Service> {
+  const options = join(folder, `${name}.json`);
+  const tls = { certFile: file('server.pem'), keyFile: file('server.key') };
+  writeFileSync(options, JSON.stringify({ timing, tls }));
+  return startSimulator(['--options', options]);
+}
+
+function urlOf(proxy: ChaosProxy): URL {
+  return new URL(`https://127.0.0.1:${proxy.port}/v1`);
+}
