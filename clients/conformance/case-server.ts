@@ -17,7 +17,7 @@ interface Action {
   readonly restart?: boolean;
 }
 
-const WAIT_MS = 20_000;
+const WAIT_MS = 10_000;
 
 /** A fresh gateway and simulator for each case, with a TCP proxy before the gateway. */
 export class CaseServer {
@@ -44,8 +44,8 @@ export class CaseServer {
   async finish(name: string): Promise<{ ok: boolean; error?: string }> {
     const stage = this.#stage(name);
     this.#running.delete(name);
-    const problems = stage.judge();
-    await stage.close();
+    const problems = [...stage.judge()];
+    await stage.close().catch((error: Error) => problems.push(error.message));
     return problems.length === 0 ? { ok: true } : { ok: false, error: problems.join('; ') };
   }
 
@@ -111,10 +111,10 @@ class Stage {
   }
 
   async close(): Promise<void> {
-    await this.proxy.close();
-    await this.#gateway.close();
-    await this.#drained;
-    await this.#simulator.close();
+ await this.proxy.close();
+   await this.#gateway.close();
+   await this.#drained;
+   await this.#simulator.close();
   }
 
   async #waitForRequests({ count, status }: { count: number; status?: string }): Promise<void> {
@@ -151,10 +151,12 @@ async function startGatewayFor(found: Case, simulator: Simulator, bugs: string[]
   const config = configSchema.parse({
     listen: '127.0.0.1:0',
     admin: { listen: '127.0.0.1:0' },
+    // Links kept ready would count as connections.
+    dial: { pool_size: 0 },
     upstream: { url: simulator.url, allow_plaintext: true, ...(upstream as object | undefined) },
     ...rest,
   });
-  const write = (line: string) => {
+  const write = (line: string) => { if (process.env['DBG']) console.error(line);
     if (line.includes('a bug ended')) bugs.push(line);
   };
   return startGateway(config, { environment: {}, version: 'conformance', logDestination: { write } });
@@ -215,6 +217,11 @@ class CuttingProxy {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
   }
+}
+
+/** What does not close fails its case instead of holding up the rest. */
+async function closing(what: string, done: Promise<void> | undefined): Promise<void> {
+  await within(done ?? Promise.resolve(), () => `the ${what} did not close`);
 }
 
 async function within(done: Promise<void>, problem: () => string): Promise<void> {

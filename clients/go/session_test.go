@@ -639,3 +639,31 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestAReusedTurnIDEndsTheNewTurn(t *testing.T) {
+	session := connectTo(t, nil, func(f *fakeStream) error {
+		_ = f.accept()
+		first, err := f.startTurn()
+		if err != nil {
+			return err
+		}
+		_ = f.events(completed(first, "resp_1"))
+		second, err := f.startTurn()
+		if err != nil {
+			return err
+		}
+		refused := failed(second, &gatewayv1.TurnFailed{Code: 9, Reason: "TURN_ID_REUSED"})
+		refused.Type, refused.Outcome = "gateway.request.rejected", 0
+		_ = f.events(refused)
+		return f.drain()
+	})
+	ctx := testContext(t)
+	first, _ := session.Start(ctx, Request{Input: Text("hi"), TurnID: "same"})
+	if _, err := first.Final(ctx); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := session.Start(ctx, Request{Input: Text("ho"), TurnID: "same"})
+	if _, err := second.Final(ctx); !HasReason(err, "TURN_ID_REUSED") {
+		t.Fatalf("%v", err)
+	}
+}

@@ -405,15 +405,15 @@ func (s *Session) route(pb *gatewayv1.Event, size int64) *Turn {
 		}
 		return nil
 	}
-	if !turn.seen {
-		turn.seen, turn.start = true, nil
-	}
 	last := pb.GetOutcome() != gatewayv1.TurnOutcome_TURN_OUTCOME_UNSPECIFIED
 	if reused := !turn.seen && pb.GetTurnFailed().GetReason() == "TURN_ID_REUSED" && !last; reused {
 		// The id belongs to an earlier turn, so this one gets no last event of its own.
 		delete(s.turns, turn.id)
 		turn.fail(event.Failure())
 		return nil
+	}
+	if !turn.seen {
+		turn.seen, turn.start = true, nil
 	}
 	if last {
 		delete(s.turns, turn.id)
