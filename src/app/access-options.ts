@@ -18,7 +18,6 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export interface AccessSurroundings {
   readonly environment: Environment;
   readonly upstreamNames: readonly string[];
-  readonly routeUpstream: (model: string | undefined) => string | undefined;
   readonly onWarning: NonNullable<AccessOptions['onWarning']>;
 }
 

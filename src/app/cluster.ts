@@ -155,6 +155,8 @@ class Primary {
       worker.on('message', (message: FromWorker) => {
         switch (message.kind) {
           case 'booted':
+            // Forked just before the drain, too late to be asked to.
+            if (this.#draining) return void worker.process.kill('SIGKILL');
             return tell(worker, this.#startMessage());
           case 'ready':
             this.#ready.add(worker);

@@ -111,7 +111,6 @@ async function assemble(
     accessOptions(config, {
       environment,
       upstreamNames: upstreams.map(({ name }) => name),
-      routeUpstream: (model) => dialer.route(model),
       onWarning: warn,
     }),
   );

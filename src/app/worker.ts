@@ -1,6 +1,7 @@
 import cluster from 'node:cluster';
 import type { GatewayConfig } from '../config/schema.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
+import { EXIT } from './exit-codes.ts';
 import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
 import { type StartFailure, startFailure } from './start-failure.ts';
 
@@ -10,23 +11,31 @@ import { type StartFailure, startFailure } from './start-failure.ts';
  */
 export async function runWorker(config: GatewayConfig, surroundings: GatewaySurroundings): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
-  const start = await new Promise<Extract<ToWorker, { kind: 'start' }>>((resolve) => {
-    const listen = (message: ToWorker): void => {
-      if (message.kind !== 'start') return;
-      process.off('message', listen);
-      resolve(message);
-    };
-    process.on('message', listen);
-    say({ kind: 'booted' });
+  const started = Promise.withResolvers<Start>();
+  const drainAsked = Promise.withResolvers<void>();
+  let gateway: RunningGateway | undefined;
+  process.on('message', (message: ToWorker) => {
+    switch (message.kind) {
+      case 'start':
+        return started.resolve(message);
+      case 'drain':
+        return drainAsked.resolve();
+      case 'ask':
+        if (gateway === undefined) return;
+        return void answer(gateway, message.question).then((value) =>
+          say({ kind: 'answer', id: message.id, value }),
+        );
+    }
   });
+  say({ kind: 'booted' });
 
-  let gateway: RunningGateway;
+  const { logLevel, simulatorUrl, socketFolder, secret } = await started.promise;
   try {
     gateway = await startGateway(config, {
       ...surroundings,
       admin: false,
-      simulatorUrl: start.simulatorUrl,
-      ...(start.socketFolder === undefined ? {} : { peers: peersIn(start.socketFolder, start.secret) }),
+      simulatorUrl,
+      ...(socketFolder === undefined ? {} : { peers: peersIn(socketFolder, secret) }),
     });
   } catch (error) {
     const { exitCode, message }: StartFailure = startFailure(error);
@@ -34,22 +43,15 @@ export async function runWorker(config: GatewayConfig, surroundings: GatewaySurr
     leave();
     return exitCode;
   }
-  if (start.logLevel !== undefined) gateway.telemetry.setLevel(start.logLevel);
-  const drained = new Promise<void>((resolve) => {
-    process.on('message', (message: ToWorker) => {
-      if (message.kind === 'drain') resolve(gateway.drain());
-      if (message.kind === 'ask') {
-        void answer(gateway, message.question).then((value) =>
-          say({ kind: 'answer', id: message.id, value }),
-        );
-      }
-    });
-  });
+  if (logLevel !== undefined) gateway.telemetry.setLevel(logLevel);
   say({ kind: 'ready', grpcPort: gateway.grpcPort });
-  await drained;
+  await drainAsked.promise;
+  await gateway.drain();
   leave();
-  return 0;
+  return EXIT.ok;
 }
+
+type Start = Extract<ToWorker, { kind: 'start' }>;
 
 /** Closes the channel to the primary, which would keep the process. */
 function leave(): void {

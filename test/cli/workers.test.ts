@@ -5,7 +5,7 @@ import { Page } from '../telemetry/prometheus.ts';
 import { killAll, run, startGateway } from './program.ts';
 
 // Every test starts several processes.
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 120_000 });
 
 const clients: TestClient[] = [];
 afterEach(() => {
