@@ -13,6 +13,7 @@ import type {
   OpenedFacts,
   OpenRequest,
 } from './messages.ts';
+import { refuseUnknownFields } from './unknown.ts';
 import type { Message } from './writer.ts';
 
 const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
@@ -39,10 +40,17 @@ export function createWire(api: Api = loadApi()): Wire {
   const encoder = new EventEncoder(api);
   const encode = (name: string, value: Message) => api.type(name).encode(value).finish();
   return {
-    readConnect: (bytes) => readConnect(decode(api, 'ConnectRequest', bytes), api),
-    readCreateResponse: (bytes, turnId) =>
-      readCreateResponse(decode(api, 'CreateResponseRequest', bytes), turnId, api),
-    readCompact: (bytes) => readCompact(decode(api, 'CompactResponseRequest', bytes), api),
+    readConnect: (bytes) => readConnect(bytes, api),
+    readCreateResponse: (bytes, turnId) => {
+      const request = decode(api, 'CreateResponseRequest', bytes);
+      refuseUnknownFields(api.type('CreateResponseRequest'), bytes);
+      return readCreateResponse(request, turnId, api);
+    },
+    readCompact: (bytes) => {
+      const request = decode(api, 'CompactResponseRequest', bytes);
+      refuseUnknownFields(api.type('CompactResponseRequest'), bytes);
+      return readCompact(request, api);
+    },
     opened: (facts) => encode('ConnectResponse', { opened: openedOf(facts, api.schemaRevision) }),
     goAway: (reason, timeLeftMs, token) =>
       encode('ConnectResponse', {
@@ -65,7 +73,8 @@ function decode(api: Api, name: string, bytes: Uint8Array): Message {
   }
 }
 
-function readConnect(message: Message, api: Api): ClientMessage {
+function readConnect(bytes: Uint8Array, api: Api): ClientMessage {
+  const message = decode(api, 'ConnectRequest', bytes);
   const [arm, second] = ARMS.filter((name) => Object.hasOwn(message, name));
   if (arm === undefined)
     throw new GatewayError('EMPTY_MESSAGE', `a ConnectRequest needs one of ${ARMS.join(', ')}`);
@@ -82,6 +91,7 @@ function readConnect(message: Message, api: Api): ClientMessage {
       return { kind: 'input', input: { kind: 'cancelTurn', laneId, turnId } };
     default:
       try {
+        refuseUnknownFields(api.type('ConnectRequest'), bytes);
         if (arm === 'start_turn') return { kind: 'startTurn', turn: readStartTurn(body, api) };
         const input = inputItems('SteerTurn', body, 'steer_turn', api);
         if (input.length === 0) throw invalidField('steer_turn.input', 'nothing', 'at least one message');

@@ -1,7 +1,8 @@
+import protobuf from 'protobufjs';
 import { describe, expect, test } from 'vitest';
 import type { SessionEvent, StartTurn } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { createWire, frameFromBytes } from '../../src/translate/index.ts';
+import { createWire, frameFromBytes, loadApi } from '../../src/translate/index.ts';
 import { decode, decodeEvent, encode, eventOf, payloadOf, TYPED } from './support.ts';
 
 const wire = createWire();
@@ -446,6 +447,45 @@ describe('the body of a create', () => {
       kind: 'refused',
       error: { reason: 'INVALID_FIELD', metadata: { field: 'start_turn.create.input[0]' } },
     });
+  });
+
+  test('a field of a newer client is refused in the body and passed over in the envelope', () => {
+    const unknown = Buffer.from([0xd0, 0x3e, 0x01]); // field 1002, varint 1
+    const wrap = (bytes: Uint8Array, tag: number) => Buffer.concat([Buffer.from([tag, bytes.length]), bytes]);
+    const inBody = wrap(wrap(Buffer.concat([encode('CreateBody', { model: 'm' }), unknown]), 0x1a), 0x12);
+    expect(wire.readConnect(inBody)).toMatchObject({
+      kind: 'refused',
+      error: { reason: 'INVALID_FIELD', metadata: { field: 'start_turn.create' } },
+    });
+    const inEnvelope = wrap(Buffer.concat([encode('StartTurn', { create: { model: 'm' } }), unknown]), 0x12);
+    expect(wire.readConnect(inEnvelope)).toMatchObject({
+      kind: 'startTurn',
+      turn: { create: { model: 'm' } },
+    });
+  });
+
+  test.each([200, 3000])('filters nested %i deep are refused', (depth) => {
+    const { root } = loadApi();
+    const tagOf = (type: string, field: string) =>
+      ((root.lookupType(`responses.gateway.v1.${type}`).fields[field]?.id ?? 0) << 3) | 2;
+    const wrap = (bytes: Uint8Array, tag: number) =>
+      protobuf.Writer.create().uint32(tag).bytes(bytes).finish();
+    let filter = encode('FileFilter', { comparison: { key: 'k', boolean: true } });
+    for (let i = 0; i < depth; i++) {
+      filter = wrap(wrap(filter, tagOf('Combination', 'filters')), tagOf('FileFilter', 'combination'));
+    }
+    const tool = wrap(wrap(filter, tagOf('FileSearchTool', 'filters')), tagOf('Tool', 'file_search'));
+    const bytes = wrap(wrap(wrap(tool, tagOf('CreateBody', 'tools')), 0x1a), 0x12);
+    const outcome = (() => {
+      try {
+        const message = wire.readConnect(bytes);
+        return message.kind === 'refused' ? message.error : message;
+      } catch (error) {
+        return error;
+      }
+    })();
+    expect(outcome).toBeInstanceOf(GatewayError);
+    expect(outcome).toMatchObject({ code: 'INVALID_ARGUMENT' });
   });
 
   test.each([
