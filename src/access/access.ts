@@ -32,7 +32,6 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
   const warn = options.onWarning ?? (() => undefined);
   const tenants = openTenants(options, {
     upstreamNames: options.upstreamNames,
-    routeUpstream: options.routeUpstream ?? (() => undefined),
     maxOwnedIdBytes: options.maxOwnedIdBytes ?? DEFAULT_OWNED_ID_BYTES,
     now,
     warn,
@@ -58,13 +57,13 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
         throw new GatewayError('PERMISSION_DENIED', 'this tenant may not open sessions');
       const overloaded = guard.overload();
       if (overloaded !== undefined) throw overloaded;
-      const upstream = tenant.upstreamFor(request.upstream);
-      const credential = tenant.credentialFor(upstream, request.upstreamKey);
+      tenant.checkUpstream(request.upstream);
+      const credential = tenant.credentialFor(request.upstream, request.upstreamKey);
       return leaseSession(principal, {
         tenant,
         process: processLedger,
         credential,
-        upstream,
+        upstream: request.upstream,
         overload: guard.overload,
         isForeign,
         now,

@@ -44,6 +44,7 @@ export function leaseSession(principal: Principal, context: LeaseContext): Sessi
     credential: context.credential,
     captureContent: tenant.captureContent,
     upstream: context.upstream,
+    allowedUpstreams: tenant.allowedUpstreams,
 
     admitTurn(turn) {
       if (released) throw new GatewayError('INTERNAL', 'a turn after the release of its session');
@@ -168,8 +169,8 @@ function checkFresh(principal: Principal, nowMs: number): void {
   }
 }
 
-function checkPermissions(turn: TurnAdmission, { tenant, upstream, isForeign }: LeaseContext): void {
-  tenant.upstreamFor(turn.upstream ?? upstream);
+function checkPermissions(turn: TurnAdmission, { tenant, isForeign }: LeaseContext): void {
+  tenant.checkUpstream(turn.upstream);
   tenant.checkModel(turn.model);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
   tenant.checkOpaque('conversation', () => turn.conversation);

@@ -7,11 +7,6 @@ export interface AccessOptions {
   readonly tenants: readonly TenantOptions[];
   /** Names of the configured upstreams; tenants' globs are resolved against them. */
   readonly upstreamNames: readonly string[];
-  /**
-   * The upstream that the routing rules pick first (`Dialer.route`). Asked when a tenant that may use some of the
-   * upstreams, but more than one, opens a session without naming one; without an answer it has to name one.
-   */
-  readonly routeUpstream?: (model: string | undefined) => string | undefined;
   /** True when every gRPC listener is on a loopback address or a Unix socket; `none` needs it. */
   readonly loopbackOnly: boolean;
   /** Over all tenants. Unset values: `DEFAULT_PROCESS_LIMITS`. */

@@ -13,7 +13,6 @@ import { OwnedIds } from './ownership.ts';
 
 export interface TenantContext {
   readonly upstreamNames: readonly string[];
-  readonly routeUpstream: (model: undefined) => string | undefined;
   readonly maxOwnedIdBytes: number;
   readonly now: () => number;
   readonly warn: (warning: AccessWarning) => void;
@@ -24,15 +23,15 @@ export class Tenant {
   readonly id: string;
   readonly captureContent: boolean;
   readonly storedIds: 'strict' | 'allow';
+  /** Undefined: all that are configured. */
+  readonly allowedUpstreams: readonly string[] | undefined;
   readonly ledger: Ledger;
   readonly owned: OwnedIds;
   readonly #models: AllowList;
   /** The configured upstreams that the tenant may use. */
   readonly #upstreams: readonly string[];
-  readonly #restricted: boolean;
   readonly #passThrough: 'forbidden' | 'allowed' | 'required';
   readonly #credentials: readonly { readonly fits: Glob; readonly read: CredentialReader }[];
-  readonly #routeUpstream: (model: undefined) => string | undefined;
 
   constructor(options: TenantOptions, path: string, context: TenantContext) {
     this.id = options.id;
@@ -45,9 +44,9 @@ export class Tenant {
     this.#upstreams = context.upstreamNames.filter((name) => upstreams.allows(name));
     if (this.#upstreams.length === 0)
       throw new AccessOptionsError(`${path}.upstreams`, 'fit no configured upstream');
-    this.#restricted = this.#upstreams.length < context.upstreamNames.length;
+    this.allowedUpstreams =
+      this.#upstreams.length < context.upstreamNames.length ? this.#upstreams : undefined;
     this.#passThrough = options.passThrough ?? 'forbidden';
-    this.#routeUpstream = context.routeUpstream;
     this.#credentials = (options.credentials ?? []).map(({ upstream, source }, at) => ({
       fits: compileGlob(upstream),
       read: openCredential(source, `${path}.credentials[${at}].source`, context.now, context.warn),
@@ -62,18 +61,10 @@ export class Tenant {
     throw new GatewayError('MODEL_NOT_ALLOWED', `${what} is not allowed for this tenant`);
   }
 
-  /**
-   * The upstream to dial; undefined: the routing rules choose, and every choice is allowed. A restricted tenant's
-   * session stays with one upstream, since failover would not ask. Throws UPSTREAM_NOT_ALLOWED, with the same text
-   * for one that does not exist.
-   */
-  upstreamFor(named: string | undefined): string | undefined {
-    if (named === undefined && !this.#restricted) return undefined;
-    const only = this.#upstreams.length === 1 ? this.#upstreams[0] : undefined;
-    const chosen = named ?? only ?? this.#routeUpstream(undefined);
-    if (chosen !== undefined && this.#upstreams.includes(chosen)) return chosen;
-    const what = named === undefined ? 'an upstream has to be named' : 'this upstream is not allowed';
-    throw new GatewayError('UPSTREAM_NOT_ALLOWED', `${what} for this tenant`);
+  /** Throws UPSTREAM_NOT_ALLOWED; the same for one that does not exist. */
+  checkUpstream(named: string | undefined): void {
+    if (named === undefined || this.#upstreams.includes(named)) return;
+    throw new GatewayError('UPSTREAM_NOT_ALLOWED', 'this upstream is not allowed for this tenant');
   }
 
   /** The key for a session. Throws when the caller may not, must, or has to choose. */

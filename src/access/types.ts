@@ -42,8 +42,10 @@ export interface SessionLease {
   readonly principal: Principal;
   readonly credential: Credential | undefined;
   readonly captureContent: boolean;
-  /** The upstream to dial; undefined: the routing rules choose. */
+  /** The upstream that the session named. */
   readonly upstream: string | undefined;
+  /** The only ones to dial, fallbacks included; undefined: all. */
+  readonly allowedUpstreams: readonly string[] | undefined;
   /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
   admitTurn(turn: TurnAdmission): TurnLease;
   /** Throws GatewayError: the proof of identity has run out, or the input names items that nobody may name. */

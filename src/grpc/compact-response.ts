@@ -37,6 +37,7 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
             purpose: 'session',
             attempt: 0,
             upstream: lease.upstream,
+            allowed: lease.allowedUpstreams,
             model: request.model,
             tenantId: principal.tenantId,
             credential: lease.credential,

@@ -44,7 +44,7 @@ export interface ClientStream {
 export interface SessionDriverOptions {
   readonly core: SessionCore;
   readonly dialer: Dialer;
-  readonly dial: Pick<DialRequest, 'upstream' | 'tenantId' | 'credential'>;
+  readonly dial: Pick<DialRequest, 'upstream' | 'allowed' | 'tenantId' | 'credential'>;
   readonly model: string | undefined;
   readonly admission: Admission;
   readonly telemetry: SessionTelemetry;
@@ -76,6 +76,8 @@ export class SessionDriver implements Flushable {
   #model: string | undefined;
   #route: LinkRoute | undefined;
   #waitingToFlush = false;
+  /** Of frames since the last flush. */
+  #unflushedBytes = 0;
   #drainingOutputs = false;
   #closed = false;
   #status: StatusCode | 'OK' = 'OK';
@@ -176,6 +178,11 @@ export class SessionDriver implements Flushable {
 
   flush(): void {
     this.#waitingToFlush = false;
+    this.#flushNow();
+  }
+
+  #flushNow(): void {
+    this.#unflushedBytes = 0;
     this.#guard(() => {
       this.#drainOutputs();
       this.#deliver();
@@ -257,6 +264,12 @@ export class SessionDriver implements Flushable {
   }
 
   #listen(linkId: number): LinkListener {
+    // One object for all frames of the link: the core keeps the frame, never the input around it.
+    const input: { kind: 'frame'; linkId: number; frame: UpstreamFrame } = {
+      kind: 'frame',
+      linkId,
+      frame: NO_FRAME,
+    };
     return {
       onUp: (capabilities, route) => {
         this.#route = route;
@@ -265,13 +278,17 @@ export class SessionDriver implements Flushable {
       onFrame: (frame) => {
         if (this.#closed || !this.#links.has(linkId)) return;
         // The hot path: nothing but this and the flush that is due anyway.
-        this.#options.telemetry.capture?.frame(frame);
+        this.#capture?.frame(frame);
+        input.frame = frame;
         try {
-          this.#core.handle({ kind: 'frame', linkId, frame }, this.#options.clock());
+          this.#core.handle(input, this.#tickMs());
         } catch (error) {
           this.#crash(error);
         }
-        this.#scheduleFlush();
+        // Node reads up to 2 MiB of a socket before the tick ends; the core's wish to pause must not wait for that.
+        this.#unflushedBytes += frame.bytes.length;
+        if (this.#unflushedBytes >= MAX_BATCH_BYTES) this.#flushNow();
+        else this.#scheduleFlush();
       },
       onBlocked: () => {
         this.#blockedLinks.add(linkId);

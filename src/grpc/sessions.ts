@@ -90,7 +90,12 @@ export function createSession(edge: Edge, request: SessionRequest): EdgeSessionH
   const driver = new SessionDriver({
     core,
     dialer: edge.dialer,
-    dial: { upstream: lease.upstream, tenantId: principal.tenantId, credential: lease.credential },
+    dial: {
+      upstream: lease.upstream,
+      allowed: lease.allowedUpstreams,
+      tenantId: principal.tenantId,
+      credential: lease.credential,
+    },
     model: request.model,
     admission: new Admission(lease, lease.upstream),
     telemetry,

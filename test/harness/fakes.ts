@@ -40,6 +40,7 @@ export class OpenAccess implements AccessControl {
       principal,
       credential: undefined,
       upstream: request.upstream,
+      allowedUpstreams: undefined,
       renew: () => {},
       captureContent: false,
       admitTurn: (turn) => {

@@ -1,4 +1,5 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { createAccessControl } from '../../src/access/access.ts';
 import { createCredential } from '../../src/upstream/credential.ts';
 import type { TestEvent, TestStream } from '../harness/client.ts';
 import { startGateway, type TestGateway } from '../harness/gateway.ts';
@@ -203,6 +204,43 @@ describe('a hostile upstream', () => {
     expect(sent).toBeLessThan(64 * MIB);
     expect(gateway.bugs).toEqual([]);
   });
+});
+
+test.each([
+  { upstreams: ['first'], reached: 0, ends: /UPSTREAM_/ },
+  { upstreams: ['*'], reached: 1, ends: /COMPLETED/ },
+])('failover stays with what the tenant may use: $upstreams', async ({ upstreams, reached, ends }) => {
+  const first = await startHostileUpstream({ onHandshake: () => refusal(503, 'later') });
+  const second = await startHostileUpstream({ onCreate: (socket, create) => answer(socket, create) });
+  const access = createAccessControl({
+    auth: [{ kind: 'none', tenant: 'blue' }],
+    tenants: [{ id: 'blue', upstreams }],
+    upstreamNames: ['first', 'second'],
+    loopbackOnly: true,
+  });
+  const shared = { provider: 'openai', transport: 'websocket', allowPlaintext: true } as const;
+  const gateway = await startGateway({
+    upstreamUrl: first.url,
+    access,
+    dialer: {
+      upstreams: [
+        { ...shared, name: 'first', url: first.url, fallback: ['second'] },
+        { ...shared, name: 'second', url: second.url },
+      ],
+    },
+    limits: { maxDialAttempts: 3 },
+  });
+  onTestFinished(async () => {
+    await gateway.close();
+    await access.close();
+    await first.close();
+    await second.close();
+  });
+  const stream = gateway.client().connect({ upstream: 'first' });
+  await stream.opened();
+  expect(endOf(await oneTurn(stream, 't1'))).toMatch(ends);
+  expect(first.seen.length).toBeGreaterThan(0);
+  expect(second.seen.length > 0).toBe(reached > 0);
 });
 
 describe('the provider key', () => {
