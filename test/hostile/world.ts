@@ -15,15 +15,16 @@ const TURNS = Number(process.env['HOSTILE_TURNS'] ?? 100);
 const SETTLED_BYTES = 16 * MIB;
 
 /** A measurement beside an attack lasts as long as attacks need to bite, and ends with the turns it has by then. */
-const MIN_ATTACK_MS = 3_000;
-const MAX_MEASURE_MS = 8_000;
+const MIN_ATTACK_MS = 1_500;
+const MAX_MEASURE_MS = 6_000;
 
 /**
  * `HOSTILE_STRICT=1`, on a quiet machine, holds the neighbour's p99 to twice its own undisturbed value, and 20 ms of
  * timer noise. On a machine that others use a hiccup of the scheduler is more than that: the normal run prints the
  * same figures, and refuses only a neighbour that stands still.
  */
-export const P99_FLOOR_MS = process.env['HOSTILE_STRICT'] === '1' ? 20 : 10_000;
+export const STRICT = process.env['HOSTILE_STRICT'] === '1';
+export const P99_FLOOR_MS = STRICT ? 20 : 10_000;
 
 export interface Latency {
   readonly p50Ms: number;
