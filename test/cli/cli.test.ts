@@ -106,6 +106,28 @@ test('a turn that runs at SIGTERM is finished; new sessions are refused', async 
   expect((await gateway.ended).code).toBe(0);
 });
 
+test('a key of "keys create" lets its tenant in, and nobody else', async () => {
+  const created = await run(['keys', 'create', '--tenant', 'blue']);
+  const key = created.stdout.trim();
+  const [yaml = ''] = /^auth:.*/ms.exec(created.stderr) ?? [];
+  const file = join(folder, 'keys.yaml');
+  writeFileSync(file, `${yaml}tenants: [{ id: blue }]\n`);
+  expect(yaml).not.toContain(key);
+
+  const gateway = await startGateway('--config', file);
+  const chat = (env: Record<string, string>) => {
+    return run(['chat', '--address', gateway.grpc], { input: 'Hi #say=pong\n', env });
+  };
+  expect(await chat({ RESPONSES_GATEWAY_TOKEN: key })).toMatchObject({ code: 0, stdout: 'pong\n' });
+  for (const token of ['', 'rgk_aaaaaaaaaaaaaaaa_wrong', `${key}x`]) {
+    const refused = await chat({ RESPONSES_GATEWAY_TOKEN: token });
+    expect([refused.code, refused.stdout]).toEqual([1, '']);
+    expect(refused.stderr).toContain('UNAUTHENTICATED');
+  }
+  expect(gateway.output.stderr).not.toContain(key);
+  expect(gateway.output.stderr).toContain('"tenant":"blue"');
+});
+
 test('a second signal ends the process at once', async () => {
   const gateway = await startGateway('--set', 'drain.timeout=60s');
   const chat = start(['chat', '--address', gateway.grpc], { input: 'Go #hang\n' });
