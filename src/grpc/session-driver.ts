@@ -73,6 +73,8 @@ export class SessionDriver implements Flushable {
   #endingTimer: NodeJS.Timeout | undefined;
   #timer: NodeJS.Timeout | undefined;
   #timerAtMs = Number.POSITIVE_INFINITY;
+  /** Frames read in one turn of the event loop came together: the clock is asked once for all of them. */
+  #nowMs = 0;
   #model: string | undefined;
   #route: LinkRoute | undefined;
   #waitingToFlush = false;
@@ -101,7 +103,8 @@ export class SessionDriver implements Flushable {
   feed(input: Input): void {
     if (this.#closed) return;
     this.#guard(() => {
-      this.#core.handle(input, this.#options.clock());
+      this.#nowMs = this.#options.clock();
+      this.#core.handle(input, this.#nowMs);
       this.#drainOutputs();
     });
     this.#scheduleFlush();
@@ -196,6 +199,7 @@ export class SessionDriver implements Flushable {
   #scheduleFlush(): void {
     if (this.#waitingToFlush) return;
     this.#waitingToFlush = true;
+    this.#nowMs = this.#options.clock();
     this.#options.flushQueue.add(this);
   }
 
@@ -264,12 +268,6 @@ export class SessionDriver implements Flushable {
   }
 
   #listen(linkId: number): LinkListener {
-    // One object for all frames of the link: the core keeps the frame, never the input around it.
-    const input: { kind: 'frame'; linkId: number; frame: UpstreamFrame } = {
-      kind: 'frame',
-      linkId,
-      frame: NO_FRAME,
-    };
     return {
       onUp: (capabilities, route) => {
         this.#route = route;
@@ -278,17 +276,16 @@ export class SessionDriver implements Flushable {
       onFrame: (frame) => {
         if (this.#closed || !this.#links.has(linkId)) return;
         // The hot path: nothing but this and the flush that is due anyway.
-        this.#capture?.frame(frame);
-        input.frame = frame;
+        this.#options.telemetry.capture?.frame(frame);
+        this.#scheduleFlush();
         try {
-          this.#core.handle(input, this.#tickMs());
+          this.#core.handle({ kind: 'frame', linkId, frame }, this.#nowMs);
         } catch (error) {
           this.#crash(error);
         }
         // Node reads up to 2 MiB of a socket before the tick ends; the core's wish to pause must not wait for that.
         this.#unflushedBytes += frame.bytes.length;
         if (this.#unflushedBytes >= MAX_BATCH_BYTES) this.#flushNow();
-        else this.#scheduleFlush();
       },
       onBlocked: () => {
         this.#blockedLinks.add(linkId);

@@ -238,6 +238,22 @@ describe('SessionDriver', () => {
     expect(sink.batches).toEqual([[1, 2, 3, 4, 5]]);
   });
 
+  it('does not wait for the end of the tick with more than a batch', () => {
+    const { core, links, driver } = setUp();
+    core.outputs.push({ kind: 'dial', linkId: 1, purpose: 'session', attempt: 0 });
+    const sink = new Sink();
+    driver.attach(sink, undefined);
+    let seq = 0;
+    core.onInput.set('frame', () => {
+      core.events.push(event(++seq));
+      if (seq === 3) core.outputs.push({ kind: 'pauseLink', linkId: 1 });
+    });
+    const big = { ...frame, bytes: new Uint8Array(100_000) };
+    for (let i = 0; i < 3; i++) links[0]?.listener.onFrame(big);
+    expect(links[0]?.calls).toEqual(['pause']);
+    expect(sink.batches).toEqual([[1, 2, 3]]);
+  });
+
   it('leaves events in the core while the stream has no room, and goes on when it has', async () => {
     const { core, driver } = setUp();
     const sink = new Sink();
