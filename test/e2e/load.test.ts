@@ -95,7 +95,7 @@ describe('large events', () => {
     await start();
     const stream = gateway.client().connect();
     await stream.opened();
-    stream.startTurn({ turn_id: 't0', timeout: { seconds: 5, nanos: 0 } }, 'in the way #hang');
+    stream.startTurn({ turn_id: 't0', timeout: { seconds: 10, nanos: 0 } }, 'in the way #hang');
     for (let turn = 1; turn <= 6; turn++) {
       stream.startTurn({ turn_id: `t${turn}`, new_conversation: {} }, 'x'.repeat(10 * MIB));
     }
