@@ -15,6 +15,7 @@ import {
   DEFAULT_LOW_WATER_BYTES,
   SendQueue,
 } from './send-queue.ts';
+import { takeTextFrames } from './text-frames.ts';
 import type { Link, LinkListener } from './types.ts';
 
 export interface WsLinkOptions {
@@ -204,6 +205,7 @@ export class WsLink implements Link {
         this.#down(silentLink());
       },
     });
+    takeTextFrames(this.#ws, (chunk, start, end) => this.#received(chunk.subarray(start, end), false));
     this.#state = {
       t: 'open',
       socket,
