@@ -47,7 +47,7 @@ export async function chatCommand(
     return EXIT.failure;
   }
   chat.note(`session ${session.sessionId} at ${address}; /help tells the commands`);
-  return chat.run(session, createInterface({ input: process.stdin, terminal: process.stdin.isTTY === true }));
+  return chat.run(session);
 }
 
 interface ChatOptions {
@@ -58,8 +58,8 @@ interface ChatOptions {
 class Chat {
   readonly #create: Readonly<Record<string, unknown>>;
   readonly #interactive = process.stdin.isTTY === true && process.stdout.isTTY === true;
-  /** Running turn of each lane. */
-  readonly #running = new Map<string, string>();
+  /** Turns of each lane that have not ended, the running one first. */
+  readonly #running = new Map<string, string[]>();
   /** Text of turns on lanes that are not shown at the moment. */
   readonly #unseen = new Map<string, string>();
   #idle = Promise.withResolvers<void>();
@@ -72,7 +72,11 @@ class Chat {
     this.#create = { model, ...(instructions === undefined ? {} : { instructions }) };
   }
 
-  async run(session: ClientSession, lines: Interface): Promise<number> {
+  async run(session: ClientSession): Promise<number> {
+    const lines = createInterface({
+      input: process.stdin,
+      ...(this.#interactive ? { output: process.stdout, terminal: true } : {}),
+    });
     this.#lines = lines;
     // Ctrl-C gives up the turn, as /cancel does; with nothing running it ends the chat.
     lines.on('SIGINT', () => (this.#running.has(this.#lane) ? this.#cancel(session) : lines.close()));
@@ -99,7 +103,7 @@ class Chat {
     if (event.failure !== undefined) {
       this.note(`${event.failure.reason}: ${event.failure.message} (replay ${event.failure.replay})`);
     }
-    if (event.outcome !== undefined) this.#turnEnded(laneId, event.outcome);
+    if (event.outcome !== undefined) this.#turnEnded(laneId, event.turnId, event.outcome);
   }
 
   note(text: string): void {
@@ -149,7 +153,7 @@ class Chat {
   #start(session: ClientSession, text: string): void {
     this.#turns += 1;
     const turnId = `chat-${this.#turns}`;
-    this.#running.set(this.#lane, turnId);
+    this.#running.set(this.#lane, [...(this.#running.get(this.#lane) ?? []), turnId]);
     session.startTurn({ laneId: this.#lane, turnId, create: this.#create, input: [userMessage(text)] });
   }
 
@@ -159,7 +163,7 @@ class Chat {
   }
 
   #cancel(session: ClientSession): void {
-    const turnId = this.#running.get(this.#lane);
+    const turnId = this.#running.get(this.#lane)?.[0];
     if (turnId === undefined) this.note('no turn runs on this lane');
     else session.cancelTurn(this.#lane, turnId);
   }
@@ -175,14 +179,17 @@ class Chat {
     else this.#unseen.set(laneId, (this.#unseen.get(laneId) ?? '') + delta);
   }
 
-  #turnEnded(laneId: string, outcome: string): void {
+  #turnEnded(laneId: string, turnId: string, outcome: string): void {
     this.#text(laneId, '\n');
     if (outcome !== 'COMPLETED') this.note(`turn ended: ${outcome.toLowerCase()}`);
-    this.#running.delete(laneId);
+    const left = (this.#running.get(laneId) ?? []).filter((each) => each !== turnId);
+    if (left.length === 0) this.#running.delete(laneId);
+    else this.#running.set(laneId, left);
     this.#idle.resolve();
     this.#idle = Promise.withResolvers();
-    if (laneId === this.#lane) this.#prompt();
-    else this.note(`lane ${laneId || '(default)'} has an answer`);
+    if (laneId === this.#lane) {
+      if (left.length === 0) this.#prompt();
+    } else this.note(`lane ${laneId || '(default)'} has an answer`);
   }
 
   #prompt(): void {

@@ -88,6 +88,13 @@ test('serve runs on the simulator, answers health and chat, and drains on SIGTER
   expect(chat.stdout).toMatch(/"Hello".*turn 1.*\n.*"Second".*turn 1.*\n.*"Third".*turn 2/);
   expect(chat.stderr).toContain('there is no /nope');
 
+  const cancelled = await run(['chat', '--address', gateway.grpc], {
+    input: 'Go #hang\n/cancel\nAgain\n/quit\n',
+  });
+  expect(cancelled.code).toBe(0);
+  expect(cancelled.stderr).toContain('turn ended: cancelled');
+  expect(cancelled.stdout).toContain('"Again"');
+
   gateway.child.kill('SIGTERM');
   expect((await gateway.ended).code).toBe(0);
 });
