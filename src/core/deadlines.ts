@@ -3,6 +3,7 @@ export type Timer =
   | { readonly kind: 'turn'; readonly turnId: string }
   | { readonly kind: 'steerSettle'; readonly turnId: string }
   | { readonly kind: 'lane'; readonly laneId: string }
+  | { readonly kind: 'warmUp'; readonly laneId: string; readonly linkId: number }
   | { readonly kind: 'redial'; readonly linkId: number }
   | { readonly kind: 'rotate'; readonly linkId: number }
   | { readonly kind: 'retire'; readonly linkId: number }
@@ -67,6 +68,8 @@ function keyOf(timer: Timer): string {
       return `${timer.kind}:${timer.turnId}`;
     case 'lane':
       return `lane:${timer.laneId}`;
+    case 'warmUp':
+      return `warmUp:${timer.linkId}:${timer.laneId}`;
     case 'redial':
     case 'rotate':
     case 'retire':

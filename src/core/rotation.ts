@@ -1,7 +1,7 @@
 import { type Core, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { hasRoomFor, type LinkSlot, retire, type Up, upOf } from './link-slot.ts';
-import { dial, removeLink, sendWarmUp, settle, unsettle } from './scheduler.ts';
+import { dial, muteLane, removeLink, sendWarmUp, settle, unsettle } from './scheduler.ts';
 import { newTurn, type Turn } from './turn.ts';
 import { finishWarmUp } from './turn-end.ts';
 
@@ -11,6 +11,8 @@ const LIVE_LANE_MS = 10 * 60_000;
 const RETIRE_MARGIN_MS = 30_000;
 /** Between two tries to dial a successor. */
 const ROTATION_RETRY_MS = 30_000;
+/** A warm-up generates nothing; one that takes longer than this is stuck. */
+const WARM_UP_TIMEOUT_MS = 30_000;
 /** Share of the rotation age by which links of a fleet differ. */
 const ROTATION_JITTER = 0.1;
 
@@ -64,6 +66,16 @@ export function warmUpFailed(core: Core, turn: Turn): void {
   const lane = core.lanes.get(turn.laneId);
   if (lane !== undefined && lane.active === undefined && lane.discarding === undefined)
     unsettle(core, lane, 'rotated');
+}
+
+/** The successor does not answer for this lane, which must not wait for it: it goes to another link. */
+export function warmUpExpired(core: Core, laneId: string, linkId: number): void {
+  const link = core.links.get(linkId);
+  const turn = link?.inFlight.get(laneId);
+  const lane = core.lanes.get(laneId);
+  if (turn?.warming === undefined || lane === undefined) return;
+  warmUpFailed(core, turn);
+  muteLane(core, lane, linkId, 'rotated');
 }
 
 function moveLanes(core: Core, old: LinkSlot, successor: LinkSlot, up: Up): void {
@@ -129,7 +141,12 @@ function warm(
     core.nowMs,
     { nodeId },
   );
-  return sendWarmUp(core, lane, successor, up, turn);
+  if (!sendWarmUp(core, lane, successor, up, turn)) return false;
+  core.deadlines.set(
+    { kind: 'warmUp', laneId: lane.id, linkId: successor.id },
+    core.nowMs + WARM_UP_TIMEOUT_MS,
+  );
+  return true;
 }
 
 /** A lane whose conversation lives in the old link's cache alone stays there until the end. */

@@ -15,7 +15,7 @@ import { type LinkSlot, upOf } from './link-slot.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
 import { RecentIds } from './recent-ids.ts';
 import { RecentSettings } from './recent-settings.ts';
-import { advanceRotations, retireLink, scheduleRotation, startRotation } from './rotation.ts';
+import { advanceRotations, retireLink, scheduleRotation, startRotation, warmUpExpired } from './rotation.ts';
 import { dial, dialNow, enqueue, pump, removeLink, unqueue, unsettle } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
 import { Transcript } from './transcript.ts';
@@ -38,7 +38,7 @@ import { handleLinkDown } from './upstream-failures.ts';
 const REMEMBERED_TURNS = 4096;
 /** The lanes of two links with 20 KB of instructions and tools each, twice over. */
 const REMEMBERED_SETTINGS_BYTES = 3 * 1024 * 1024;
-const TURN_ID = /^[\x21-\x7e]{1,128}$/;
+const TURN_ID = /^[\x21-\x7e]{1,256}$/;
 
 /**
  * A session as a pure state machine. Feed it with `handle`, then drain `takeOutputs` and `takeEvents`, then arm
@@ -241,7 +241,7 @@ export class Session {
     if (!isLaneId(laneId))
       return badId('INVALID_LANE_ID', 'start_turn.lane_id', 'empty, or 1 to 256 of A-Z a-z 0-9 _ . -');
     if (!TURN_ID.test(turnId))
-      return badId('INVALID_TURN_ID', 'start_turn.turn_id', '1 to 128 visible ASCII characters');
+      return badId('INVALID_TURN_ID', 'start_turn.turn_id', '1 to 256 visible ASCII characters');
     if (core.life.t === 'draining')
       return new GatewayError('DRAINING', 'the gateway is going down; open a new session', {
         retryAfterMs: 0,
@@ -461,6 +461,8 @@ export class Session {
         if (lane !== undefined) lane.notBeforeMs = undefined;
         return;
       }
+      case 'warmUp':
+        return warmUpExpired(core, timer.laneId, timer.linkId);
       case 'grace':
         return this.#terminate(new GatewayError('SESSION_EXPIRED', 'the client did not come back in time'));
       case 'slowClient':

@@ -71,6 +71,8 @@ export function finishDiscarded(core: Core, turn: Turn): void {
 
 /** A warm-up of ours is over, one way or the other. */
 export function finishWarmUp(core: Core, turn: Turn): void {
+  if ('linkId' in turn.state)
+    core.deadlines.clear({ kind: 'warmUp', laneId: turn.laneId, linkId: turn.state.linkId });
   leaveLink(core, turn);
   moveTurn(turn, { t: 'ended' });
 }

@@ -40,6 +40,11 @@ export function isStreamLost({ facts }: UpstreamError): boolean {
   return facts.code === 'upstream_stream_lost';
 }
 
+/** An HTTP link could not even send the request. */
+export function isNotReached({ facts }: UpstreamError): boolean {
+  return facts.code === 'upstream_not_reached';
+}
+
 /** Whether waiting and sending again is what the upstream asks for. */
 export function isRateLimit({ facts }: UpstreamError): boolean {
   const reason = reasonOf(facts);
@@ -76,6 +81,7 @@ const REASON_BY_CODE: Readonly<Record<string, Reason>> = {
   token_expired: 'UPSTREAM_AUTH',
   model_not_found: 'UPSTREAM_NOT_FOUND',
   upstream_stream_lost: 'UPSTREAM_LINK_LOST',
+  upstream_not_reached: 'UPSTREAM_UNAVAILABLE',
 };
 
 /** Effect's map for frames without a status (protocol.md 7.2). */

@@ -10,6 +10,7 @@ import type { LinkDown, UpstreamFrame } from './types.ts';
 import {
   isClientError,
   isConnectionLimit,
+  isNotReached,
   isPreviousResponseNotFound,
   isRateLimit,
   isStreamLimit,
@@ -174,7 +175,7 @@ function verdictOf(turn: Turn, error: UpstreamError): 'SAFE' | 'UNSAFE' | 'UNKNO
   if (phaseOf(turn) !== 'SENT') return 'UNSAFE';
   if (isStreamLost(error)) return 'UNKNOWN';
   // A request that was refused by name never became a response.
-  return isClientError(error) || isRateLimit(error) ? 'SAFE' : 'UNKNOWN';
+  return isClientError(error) || isRateLimit(error) || isNotReached(error) ? 'SAFE' : 'UNKNOWN';
 }
 
 function lose(core: Core, turn: Turn, down: LinkDown): void {

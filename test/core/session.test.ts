@@ -369,6 +369,23 @@ describe('rotation', () => {
     expect(world.notices()).toEqual(['rotated:max_age']);
   });
 
+  it('leaves a successor that does not answer its warm-up', () => {
+    const world = ready();
+    world.advance(2_990_000);
+    world.start({ lane: 'a' });
+    world.settle();
+    world.advance(200_000);
+    world.answerDial();
+    world.cut(1);
+    world.start({ lane: 'a' });
+    expect(sent(world).filter(({ generate }) => generate !== false)).toHaveLength(1);
+    world.advance(30_000);
+    world.answerDial();
+    expect(sent(world).at(-1)).toMatchObject({
+      input: [{ content: 't1' }, { role: 'assistant' }, { content: 't2' }],
+    });
+  });
+
   it('keeps the old link when the successor cannot be dialled', () => {
     const world = ready();
     world.advance(3_200_000);
