@@ -82,6 +82,8 @@ const REASON_BY_CODE: Readonly<Record<string, Reason>> = {
   model_not_found: 'UPSTREAM_NOT_FOUND',
   upstream_stream_lost: 'UPSTREAM_LINK_LOST',
   upstream_not_reached: 'UPSTREAM_UNAVAILABLE',
+  upstream_protocol: 'UPSTREAM_PROTOCOL',
+  not_supported_over_http: 'NOT_SUPPORTED_BY_UPSTREAM',
 };
 
 /** Effect's map for frames without a status (protocol.md 7.2). */
@@ -142,10 +144,18 @@ function retryAfterOf(
   const seconds =
     number(lower['retry-after']) ?? number(body['retry_after']) ?? number(body['resets_in_seconds']);
   if (seconds !== undefined) return Math.max(0, seconds * 1000);
-  const said = /try again in (\d+(?:\.\d+)?)\s*(ms|s|m)\b/i.exec(message ?? '');
-  if (said === null) return undefined;
-  const unitMs = { ms: 1, s: 1000, m: 60_000 }[(said[2] as string).toLowerCase()] ?? 1000;
-  return Number(said[1]) * unitMs;
+  const said = /try again in ((?:\d+(?:\.\d+)?\s?(?:ms|s|m|h))+)\b/i.exec(message ?? '')?.[1];
+  return said === undefined ? undefined : durationMs(said.toLowerCase());
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** "1.2s", "350ms", "1m12.5s". */
+function durationMs(text: string): number {
+  let ms = 0;
+  for (const [, count, unit = ''] of text.matchAll(/(\d+(?:\.\d+)?)\s?(ms|s|m|h)/g))
+    ms += Number(count) * (UNIT_MS[unit] ?? 0);
+  return ms;
 }
 
 function present<K extends string, V>(name: K, value: V | undefined): { readonly [P in K]?: V } {
