@@ -268,8 +268,14 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     }
   }
   if (best !== undefined) return best;
-  if (core.links.size < core.limits.maxLinks) return dial(core, 'lanes', 0, 0, undefined);
+  if (core.links.size < core.limits.maxLinks) return dial(core, purposeOf(core), 0, 0, undefined);
   return leastLoaded(core, lane) ?? recycled(core);
+}
+
+/** A session that has lost all it had recovers, wherever that is possible; a further link stays where the others are. */
+function purposeOf(core: Core): DialPurpose {
+  const alone = [...core.links.values()].every(({ state }) => state.t === 'retiring');
+  return alone && core.lastUpstream !== undefined ? 'recovery' : 'lanes';
 }
 
 /** Every link is busy to its limit and no more may be opened: wait behind the shortest queue. */

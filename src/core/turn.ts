@@ -144,12 +144,13 @@ export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnStat
   ended: [],
 };
 
-/** What shows that a written turn did not run (protocol.md 7.2: the safe codes, and refusals by name). */
+/** What shows that a written turn did not run (protocol.md 7.2: the safe codes, refusals by name, no connection). */
 export type NotRunProof =
   | 'previous_response_not_found'
   | 'connection_limit_reached'
   | 'stream_limit_reached'
-  | 'rate_limited';
+  | 'rate_limited'
+  | 'not_reached';
 
 /** The only writer of `turn.state`. */
 export function moveTurn(turn: Turn, next: Exclude<TurnState, { t: 'queued' }>): void {

@@ -1,4 +1,4 @@
-import type { GatewayError } from '../errors.ts';
+import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, retire, upOf } from './link-slot.ts';
@@ -120,7 +120,22 @@ function sendAgain(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError)
     unsettle(core, core.lanes.get(turn.laneId) as Lane, 'stream_limit');
     return true;
   }
+  if (isNotReached(error)) return turn.sends < core.limits.maxDialAttempts && goElsewhere(core, link, turn);
   return isRateLimit(error) && turn.request.waitOnRateLimit && waitAndResend(core, link, turn, error);
+}
+
+/** Nothing new goes over a link that reaches nobody; what runs on it may yet finish. */
+function goElsewhere(core: Core, link: LinkSlot, turn: Turn): true {
+  resend(core, link, turn, 'not_reached', 'first');
+  const up = upOf(link);
+  if (link.inFlight.size > 0 && up !== undefined) {
+    retire(link, up, 'link_lost');
+    return true;
+  }
+  const error = new GatewayError('UPSTREAM_UNAVAILABLE', 'the upstream could not be reached');
+  core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'not reached' });
+  handleLinkDown(core, link, { during: 'open', error, permanent: false });
+  return true;
 }
 
 /** A chain of caches can miss one after the other; past this the transcript is sent whole. */
@@ -207,16 +222,32 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
     for (const lane of waiting) failQueued(core, lane, down.error);
     return;
   }
-  const next = dial(
-    core,
-    link.purpose,
-    link.attempt + 1,
-    down.retryAfterMs ?? backoffMs(core, link.attempt),
-    link.replaces,
-  );
+  const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);
+  if (isLongWait(link, down)) for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
+  if (waiting.every(({ queue }) => queue.length === 0)) return;
+  const next = dial(core, link.purpose, link.attempt + 1, delayMs, link.replaces);
   for (const lane of lanes) {
     lane.linkId = next.id;
     next.lanes.add(lane.id);
+  }
+}
+
+/** As long as a server takes to restart; whether a longer wait is worth it is for the client to say. */
+const MAX_UNASKED_WAIT_MS = 10_000;
+
+/** A conversation is worth waiting for a probe; a session without one hears at once that its upstream is failing. */
+function isLongWait(link: LinkSlot, { error, retryAfterMs = 0 }: LinkDown): boolean {
+  const failsFast = error.reason === 'UPSTREAM_CIRCUIT_OPEN' && link.purpose !== 'recovery';
+  return failsFast || retryAfterMs > MAX_UNASKED_WAIT_MS;
+}
+
+/** Fails the turns that did not ask to wait, or cannot wait that long. */
+function failImpatient(core: Core, lane: Lane, error: GatewayError, waitMs: number): void {
+  for (const turn of [...lane.queue]) {
+    const inTime = turn.deadlineMs === undefined || core.nowMs + waitMs < turn.deadlineMs;
+    if (turn.request.waitOnRateLimit && inTime) continue;
+    unqueue(core, lane, turn);
+    failTurn(core, turn, error, 'SAFE');
   }
 }
 

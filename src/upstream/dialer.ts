@@ -140,15 +140,15 @@ class UpstreamDialer implements Dialer {
    * A new session goes wherever something answers. A live one moves only after failed redials, and only to recover:
    * an extra or successor link elsewhere would split the session's memory.
    */
-  #candidates(request: DialRequest): readonly Upstream[] {
-    const { purpose, attempt } = request;
+  #candidates(request: DialRequest, failures: number = request.attempt): readonly Upstream[] {
+    const { purpose } = request;
     return candidates(this.#upstreams, {
       upstream: request.upstream,
       model: request.model,
       current: request.current,
       allowed: request.allowed,
       ownKey: request.credential !== undefined,
-      mayFailOver: purpose === 'session' || (purpose === 'recovery' && attempt >= this.#failoverAfter),
+      mayFailOver: purpose === 'session' || (purpose === 'recovery' && failures >= this.#failoverAfter),
     });
   }
 
@@ -165,9 +165,17 @@ class UpstreamDialer implements Dialer {
     if (link.ended || this.#takeReady(link, upstream, credential)) return;
     const key = breakerKey(upstream, credential);
     const refused = this.#breaker.admit(key);
-    if (refused !== undefined) return this.#missed(link, upstream, rest, circuitOpen(refused));
+    if (refused !== undefined)
+      return this.#missed(link, upstream, this.#beyond(link.request, upstream, rest), circuitOpen(refused));
     link.abandon = () => this.#breaker.abandoned(key);
     this.#dial({ link, upstream, rest, credential, key });
+  }
+
+  /** An open circuit stands for more failed dials than a session that recovers would make by itself. */
+  #beyond(request: DialRequest, refused: Upstream, rest: readonly Upstream[]): readonly Upstream[] {
+    if (request.purpose !== 'recovery' || rest.length > 0) return rest;
+    const [first, ...others] = this.#candidates(request, this.#failoverAfter);
+    return first === refused ? others : [];
   }
 
   #dial(step: Step): void {

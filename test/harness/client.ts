@@ -31,6 +31,7 @@ export interface TestEvent {
     readonly replay: string;
     readonly phase: string;
     readonly metadata: Readonly<Record<string, string>>;
+    readonly retry_after?: { readonly seconds: number; readonly nanos: number };
   };
   readonly notice?: { readonly kind: string; readonly reason: string };
   readonly [field: string]: unknown;
