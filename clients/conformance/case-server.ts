@@ -156,7 +156,7 @@ async function startGatewayFor(found: Case, simulator: Simulator, bugs: string[]
     upstream: { url: simulator.url, allow_plaintext: true, ...(upstream as object | undefined) },
     ...rest,
   });
-  const write = (line: string) => { if (process.env['DBG']) console.error(line);
+  const write = (line: string) => {
     if (line.includes('a bug ended')) bugs.push(line);
   };
   return startGateway(config, { environment: {}, version: 'conformance', logDestination: { write } });

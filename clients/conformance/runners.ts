@@ -22,7 +22,7 @@ export function isRunnerName(name: string): name is RunnerName {
 }
 
 const COMMANDS: Readonly<Record<RunnerName, RunnerCommand>> = {
-  go: { command: process.env['GOCONF'] ?? 'go', args: ['run', './internal/conformance'], cwd: `${ROOT}clients/go` },
+  go: { command: 'go', args: ['run', './internal/conformance'], cwd: `${ROOT}clients/go` },
   python: {
     command: process.env['CLIENTS_PYTHON'] ?? `${ROOT}.cache/python/bin/python`,
     args: ['-m', 'conformance'],

@@ -467,7 +467,9 @@ func (x *InputFile) GetPromptCacheBreakpoint() *PromptCacheBreakpoint {
 type PromptCacheBreakpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "explicit".
-	Mode          string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	// How long the entry lives: "30m" or "12h".
+	Ttl           *string `protobuf:"bytes,2,opt,name=ttl,proto3,oneof" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +507,13 @@ func (*PromptCacheBreakpoint) Descriptor() ([]byte, []int) {
 func (x *PromptCacheBreakpoint) GetMode() string {
 	if x != nil {
 		return x.Mode
+	}
+	return ""
+}
+
+func (x *PromptCacheBreakpoint) GetTtl() string {
+	if x != nil && x.Ttl != nil {
+		return *x.Ttl
 	}
 	return ""
 }
@@ -1725,9 +1734,11 @@ const file_responses_gateway_v1_content_proto_rawDesc = "" +
 	"\n" +
 	"_file_dataB\v\n" +
 	"\t_file_urlB\t\n" +
-	"\a_detail\"+\n" +
+	"\a_detail\"P\n" +
 	"\x15PromptCacheBreakpoint\x12\x12\n" +
-	"\x04mode\x18\x01 \x01(\tR\x04mode\"\xb0\x01\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1b\n" +
+	"\x03ttl\x18\x02 \x01(\tB\x04\xa0\x80\x19\x02H\x00R\x03ttl\x88\x01\x01B\x06\n" +
+	"\x04_ttl\"\xb0\x01\n" +
 	"\n" +
 	"OutputText\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12H\n" +
@@ -1894,6 +1905,7 @@ func file_responses_gateway_v1_content_proto_init() {
 	}
 	file_responses_gateway_v1_content_proto_msgTypes[2].OneofWrappers = []any{}
 	file_responses_gateway_v1_content_proto_msgTypes[3].OneofWrappers = []any{}
+	file_responses_gateway_v1_content_proto_msgTypes[4].OneofWrappers = []any{}
 	file_responses_gateway_v1_content_proto_msgTypes[8].OneofWrappers = []any{
 		(*SummaryPart_Json)(nil),
 		(*SummaryPart_SummaryText)(nil),

@@ -731,6 +731,8 @@ type CompactBody struct {
 	PromptCacheOptions *PromptCacheOptions `protobuf:"bytes,7,opt,name=prompt_cache_options,json=promptCacheOptions,proto3" json:"prompt_cache_options,omitempty"`
 	// Quality of service; an open set. Today: auto, default, fast, flex, priority.
 	ServiceTier *string `protobuf:"bytes,8,opt,name=service_tier,json=serviceTier,proto3,oneof" json:"service_tier,omitempty"`
+	// Treatment of images in the context.
+	Image *ImageOptions `protobuf:"bytes,9,opt,name=image,proto3" json:"image,omitempty"`
 	// One JSON object whose members are added to the body. See CreateBody.extra_json.
 	ExtraJson     []byte `protobuf:"bytes,100,opt,name=extra_json,json=extraJson,proto3" json:"extra_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -823,6 +825,13 @@ func (x *CompactBody) GetServiceTier() string {
 	return ""
 }
 
+func (x *CompactBody) GetImage() *ImageOptions {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
 func (x *CompactBody) GetExtraJson() []byte {
 	if x != nil {
 		return x.ExtraJson
@@ -834,7 +843,7 @@ var File_responses_gateway_v1_create_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\n" +
-	"!responses/gateway/v1/create.proto\x12\x14responses.gateway.v1\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xdc\x12\n" +
+	"!responses/gateway/v1/create.proto\x12\x14responses.gateway.v1\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xd3\x12\n" +
 	"\n" +
 	"CreateBody\x12\x19\n" +
 	"\x05model\x18\x01 \x01(\tH\x00R\x05model\x88\x01\x01\x125\n" +
@@ -845,8 +854,8 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\x05tools\x18\x06 \x03(\v2\x1a.responses.gateway.v1.ToolR\x05tools\x12A\n" +
 	"\vtool_choice\x18\a \x01(\v2 .responses.gateway.v1.ToolChoiceR\n" +
 	"toolChoice\x123\n" +
-	"\x13parallel_tool_calls\x18\b \x01(\bH\x04R\x11parallelToolCalls\x88\x01\x01\x128\n" +
-	"\x0emax_tool_calls\x18\t \x01(\x05B\r\xaa\x80\x19\t\t\x00\x00\x00\x00\x00\x00\xf0?H\x05R\fmaxToolCalls\x88\x01\x01\x12\x19\n" +
+	"\x13parallel_tool_calls\x18\b \x01(\bH\x04R\x11parallelToolCalls\x88\x01\x01\x12)\n" +
+	"\x0emax_tool_calls\x18\t \x01(\x05H\x05R\fmaxToolCalls\x88\x01\x01\x12\x19\n" +
 	"\x05store\x18\n" +
 	" \x01(\bH\x06R\x05store\x88\x01\x01\x12\x1f\n" +
 	"\bgenerate\x18\v \x01(\bH\aR\bgenerate\x88\x01\x01\x12#\n" +
@@ -879,9 +888,9 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"moderation\x12S\n" +
 	"\x0faccess_programs\x18  \x01(\v2$.responses.gateway.v1.AccessProgramsB\x04\xa0\x80\x19\x02R\x0eaccessPrograms\x12>\n" +
 	"\x05image\x18! \x01(\v2\".responses.gateway.v1.ImageOptionsB\x04\xa0\x80\x19\x02R\x05image\x12F\n" +
-	"\fconversation\x18\" \x01(\v2\".responses.gateway.v1.ConversationR\fconversation\x12\x1d\n" +
+	"\fconversation\x18\" \x01(\v2\".responses.gateway.v1.ConversationR\fconversation\x12#\n" +
 	"\n" +
-	"extra_json\x18d \x01(\fR\textraJson\x1a;\n" +
+	"extra_json\x18d \x01(\fB\x04\x90\x80\x19\x01R\textraJson\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\b\n" +
@@ -928,7 +937,7 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\x05input\x18\x01 \x01(\v2$.responses.gateway.v1.ModerationRuleR\x05input\x12<\n" +
 	"\x06output\x18\x02 \x01(\v2$.responses.gateway.v1.ModerationRuleR\x06output\"$\n" +
 	"\x0eModerationRule\x12\x12\n" +
-	"\x04mode\x18\x01 \x01(\tR\x04mode\"\xd0\x04\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\"\x96\x05\n" +
 	"\vCompactBody\x12#\n" +
 	"\x05model\x18\x01 \x01(\tB\r\xaa\x80\x19\t\t\x00\x00\x00\x00\x00\x00\xf0?R\x05model\x125\n" +
 	"\x05input\x18\x02 \x03(\v2\x1f.responses.gateway.v1.InputItemR\x05input\x125\n" +
@@ -937,9 +946,10 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\x10prompt_cache_key\x18\x05 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00P@H\x02R\x0epromptCacheKey\x88\x01\x01\x129\n" +
 	"\x16prompt_cache_retention\x18\x06 \x01(\tH\x03R\x14promptCacheRetention\x88\x01\x01\x12Z\n" +
 	"\x14prompt_cache_options\x18\a \x01(\v2(.responses.gateway.v1.PromptCacheOptionsR\x12promptCacheOptions\x12&\n" +
-	"\fservice_tier\x18\b \x01(\tH\x04R\vserviceTier\x88\x01\x01\x12\x1d\n" +
+	"\fservice_tier\x18\b \x01(\tH\x04R\vserviceTier\x88\x01\x01\x12>\n" +
+	"\x05image\x18\t \x01(\v2\".responses.gateway.v1.ImageOptionsB\x04\xa0\x80\x19\x02R\x05image\x12#\n" +
 	"\n" +
-	"extra_json\x18d \x01(\fR\textraJsonB\x17\n" +
+	"extra_json\x18d \x01(\fB\x04\x90\x80\x19\x01R\textraJsonB\x17\n" +
 	"\x15_previous_response_idB\x0f\n" +
 	"\r_instructionsB\x13\n" +
 	"\x11_prompt_cache_keyB\x19\n" +
@@ -1000,11 +1010,12 @@ var file_responses_gateway_v1_create_proto_depIdxs = []int32{
 	6,  // 16: responses.gateway.v1.ModerationPolicy.output:type_name -> responses.gateway.v1.ModerationRule
 	9,  // 17: responses.gateway.v1.CompactBody.input:type_name -> responses.gateway.v1.InputItem
 	3,  // 18: responses.gateway.v1.CompactBody.prompt_cache_options:type_name -> responses.gateway.v1.PromptCacheOptions
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 19: responses.gateway.v1.CompactBody.image:type_name -> responses.gateway.v1.ImageOptions
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_create_proto_init() }

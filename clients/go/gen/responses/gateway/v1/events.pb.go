@@ -5291,8 +5291,8 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\x05_nameB\f\n" +
 	"\n" +
 	"_executionB\x16\n" +
-	"\x14_approval_request_idBy\n" +
-	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
+	"\x14_approval_request_idB\x86\x01\n" +
+	"\x17dev.responsesgateway.v1B\vEventsProtoP\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var (
 	file_responses_gateway_v1_events_proto_rawDescOnce sync.Once

@@ -1278,7 +1278,7 @@ type FunctionCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the item.
 	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
-	// Names the call; its result carries the same. 1 to 64 characters.
+	// Names the call; its result carries the same.
 	CallId string `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// The function.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
@@ -1291,7 +1291,9 @@ type FunctionCall struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,7,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// Whether the model goes on before the result comes.
+	Asynchronous  *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1380,6 +1382,13 @@ func (x *FunctionCall) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *FunctionCall) GetAsynchronous() bool {
+	if x != nil && x.Asynchronous != nil {
+		return *x.Asynchronous
+	}
+	return false
 }
 
 // The result of a function call. Set output or output_parts, not both.
@@ -5931,7 +5940,9 @@ type CustomToolCall struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,7,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// Whether the model goes on before the result comes.
+	Asynchronous  *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6020,6 +6031,13 @@ func (x *CustomToolCall) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *CustomToolCall) GetAsynchronous() bool {
+	if x != nil && x.Asynchronous != nil {
+		return *x.Asynchronous
+	}
+	return false
 }
 
 // The result of a custom tool call. Set output or output_parts, not both.
@@ -6644,7 +6662,9 @@ func (x *ConfigurationUpdate) GetText() *TextOptions {
 
 // Asks the upstream to shrink the conversation here.
 type CompactionTrigger struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the item.
+	Id            *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6677,6 +6697,13 @@ func (x *CompactionTrigger) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CompactionTrigger.ProtoReflect.Descriptor instead.
 func (*CompactionTrigger) Descriptor() ([]byte, []int) {
 	return file_responses_gateway_v1_items_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *CompactionTrigger) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
 }
 
 // Stands for an item that the upstream keeps.
@@ -7038,22 +7065,24 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x03_idB\a\n" +
 	"\x05_textB\b\n" +
 	"\x06_phaseB\t\n" +
-	"\a_status\"\xcf\x02\n" +
+	"\a_status\"\x80\x03\n" +
 	"\fFunctionCall\x12\x13\n" +
-	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
-	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12\x12\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
+	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
 	"\targuments\x18\x04 \x01(\tR\targuments\x12!\n" +
 	"\tnamespace\x18\x05 \x01(\tH\x01R\tnamespace\x88\x01\x01\x124\n" +
 	"\x06caller\x18\x06 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\x1b\n" +
 	"\x06status\x18\a \x01(\tH\x02R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x126\n" +
+	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01B\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_namespaceB\t\n" +
 	"\a_statusB\r\n" +
-	"\v_created_by\"\x93\x04\n" +
+	"\v_created_byB\x0f\n" +
+	"\r_asynchronous\"\x93\x04\n" +
 	"\x12FunctionCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x124\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@H\x01R\x06callId\x88\x01\x01\x12*\n" +
@@ -7430,7 +7459,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\acontent\x18\x01 \x01(\fB\x04\x90\x80\x19\x01R\acontent\"<\n" +
 	"\fMcpHttpError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xb1\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xfa\x02\n" +
 	"\x0eCustomToolCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x12\n" +
@@ -7440,12 +7469,14 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06caller\x18\x06 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\x1b\n" +
 	"\x06status\x18\a \x01(\tH\x02R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x126\n" +
+	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01B\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_namespaceB\t\n" +
 	"\a_statusB\r\n" +
-	"\v_created_by\"\xda\x02\n" +
+	"\v_created_byB\x0f\n" +
+	"\r_asynchronous\"\xda\x02\n" +
 	"\x14CustomToolCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x1b\n" +
@@ -7516,8 +7547,10 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12=\n" +
 	"\treasoning\x18\x02 \x01(\v2\x1f.responses.gateway.v1.ReasoningR\treasoning\x125\n" +
 	"\x04text\x18\x03 \x01(\v2!.responses.gateway.v1.TextOptionsR\x04textB\x05\n" +
-	"\x03_id\"\x13\n" +
-	"\x11CompactionTrigger\"\x1f\n" +
+	"\x03_id\"5\n" +
+	"\x11CompactionTrigger\x12\x19\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xa0\x80\x19\x02H\x00R\x02id\x88\x01\x01B\x05\n" +
+	"\x03_id\"\x1f\n" +
 	"\rItemReference\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xd7\x01\n" +
 	"\n" +
@@ -7947,6 +7980,7 @@ func file_responses_gateway_v1_items_proto_init() {
 	file_responses_gateway_v1_items_proto_msgTypes[68].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[71].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[72].OneofWrappers = []any{}
+	file_responses_gateway_v1_items_proto_msgTypes[73].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[75].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

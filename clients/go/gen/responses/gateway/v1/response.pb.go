@@ -2073,7 +2073,9 @@ type CompactedResponse struct {
 	// The window.
 	Output []*OutputItem `protobuf:"bytes,4,rep,name=output,proto3" json:"output,omitempty"`
 	// What it cost.
-	Usage         *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	Usage *Usage `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Treatment of images in the context.
+	Image         *ImageOptions `protobuf:"bytes,6,opt,name=image,proto3" json:"image,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2139,6 +2141,13 @@ func (x *CompactedResponse) GetOutput() []*OutputItem {
 func (x *CompactedResponse) GetUsage() *Usage {
 	if x != nil {
 		return x.Usage
+	}
+	return nil
+}
+
+func (x *CompactedResponse) GetImage() *ImageOptions {
+	if x != nil {
+		return x.Image
 	}
 	return nil
 }
@@ -2357,14 +2366,15 @@ const file_responses_gateway_v1_response_proto_rawDesc = "" +
 	"\x13cached_image_tokens\x18\x01 \x01(\x03R\x11cachedImageTokens\x12,\n" +
 	"\x12cached_text_tokens\x18\x02 \x01(\x03R\x10cachedTextTokens\"3\n" +
 	"\x0eWebSearchUsage\x12!\n" +
-	"\fnum_requests\x18\x01 \x01(\x03R\vnumRequests\"\xdd\x01\n" +
+	"\fnum_requests\x18\x01 \x01(\x03R\vnumRequests\"\x9d\x02\n" +
 	"\x11CompactedResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\x06object\x18\x02 \x01(\tH\x00R\x06object\x88\x01\x01\x12\x1d\n" +
 	"\n" +
 	"created_at\x18\x03 \x01(\x01R\tcreatedAt\x12>\n" +
 	"\x06output\x18\x04 \x03(\v2 .responses.gateway.v1.OutputItemB\x04\x98\x80\x19\x01R\x06output\x121\n" +
-	"\x05usage\x18\x05 \x01(\v2\x1b.responses.gateway.v1.UsageR\x05usageB\t\n" +
+	"\x05usage\x18\x05 \x01(\v2\x1b.responses.gateway.v1.UsageR\x05usage\x12>\n" +
+	"\x05image\x18\x06 \x01(\v2\".responses.gateway.v1.ImageOptionsB\x04\xa0\x80\x19\x02R\x05imageB\t\n" +
 	"\a_objectBy\n" +
 	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
@@ -2469,12 +2479,13 @@ var file_responses_gateway_v1_response_proto_depIdxs = []int32{
 	24, // 40: responses.gateway.v1.ImageToolUsage.cached_tokens_details:type_name -> responses.gateway.v1.ImageCacheDetails
 	32, // 41: responses.gateway.v1.CompactedResponse.output:type_name -> responses.gateway.v1.OutputItem
 	1,  // 42: responses.gateway.v1.CompactedResponse.usage:type_name -> responses.gateway.v1.Usage
-	19, // 43: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	41, // 43: responses.gateway.v1.CompactedResponse.image:type_name -> responses.gateway.v1.ImageOptions
+	19, // 44: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_response_proto_init() }

@@ -1,0 +1,1 @@
+"""Generated messages of responses.gateway.v1."""

@@ -1,0 +1,143 @@
+"""How a client connects and what a session asks for."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from .gen import session_pb2
+from .types import Event, GoAway
+
+#: Where a gateway listens that was started with its defaults.
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+#: Largest message that is taken. Single events with images reach tens of MB; gRPC's default of 4 MiB would end the
+#: stream on them.
+DEFAULT_MAX_RECEIVE_BYTES = 64 << 20
+#: What a session holds of events that nobody has read yet: seconds of the fastest models.
+DEFAULT_MAX_BUFFERED_BYTES = 4 << 20
+#: What a session holds of turns that could not be sent yet: three of the largest.
+DEFAULT_MAX_QUEUED_BYTES = 64 << 20
+#: Seconds that close waits for the gateway to end the stream: a few round trips.
+DEFAULT_CLOSE_TIMEOUT = 3.0
+
+# A fixed window keeps what is in flight below the gateway's resume buffer (2 MiB).
+_STREAM_WINDOW_BYTES = 1 << 20
+# The newest since_revision of the generated code: what is newer comes as raw JSON.
+_SCHEMA_REVISION = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """`address`: "host:port", "https://host:port" (TLS), "http://host:port" (plain) or "unix:/path". Without a scheme,
+    loopback is plain and all else TLS. Defaults: RESPONSES_GATEWAY_ADDR, RESPONSES_GATEWAY_TOKEN."""
+
+    address: str
+    token: str | Callable[[], str] | None
+    metadata: Sequence[tuple[str, str]]
+    credentials: grpc.ChannelCredentials | None
+    max_receive_bytes: int
+    channel_options: Mapping[str, Any]
+
+    @staticmethod
+    def resolve(
+        address: str | None,
+        token: str | Callable[[], str] | None,
+        metadata: Sequence[tuple[str, str]],
+        credentials: grpc.ChannelCredentials | None,
+        max_receive_bytes: int,
+        channel_options: Mapping[str, Any] | None,
+    ) -> ClientOptions:
+        return ClientOptions(
+            address=address or os.environ.get("RESPONSES_GATEWAY_ADDR") or DEFAULT_ADDRESS,
+            token=token or os.environ.get("RESPONSES_GATEWAY_TOKEN") or None,
+            metadata=tuple(metadata),
+            credentials=credentials,
+            max_receive_bytes=max_receive_bytes,
+            channel_options=channel_options or {},
+        )
+
+    def target(self) -> tuple[str, grpc.ChannelCredentials | None]:
+        """The address and its credentials; None is plain."""
+        target, plain = parse_address(self.address)
+        if self.credentials is not None:
+            return target, self.credentials
+        return target, None if plain else grpc.ssl_channel_credentials()
+
+    def grpc_options(self) -> list[tuple[str, Any]]:
+        options: dict[str, Any] = {
+            "grpc.max_receive_message_length": self.max_receive_bytes,
+            "grpc.max_send_message_length": -1,
+            "grpc.http2.lookahead_bytes": _STREAM_WINDOW_BYTES,
+            "grpc.http2.bdp_probe": 0,
+            "grpc.keepalive_time_ms": 30_000,
+            "grpc.keepalive_timeout_ms": 10_000,
+            "grpc.initial_reconnect_backoff_ms": 100,
+            # The time of an attempt, in spite of its name: too short, and a busy gateway is never reached.
+            "grpc.min_reconnect_backoff_ms": 5_000,
+            "grpc.max_reconnect_backoff_ms": 3_000,
+            # A channel of its own: several clients of a process do not share a connection by chance.
+            "grpc.use_local_subchannel_pool": 1,
+            **self.channel_options,
+        }
+        return list(options.items())
+
+    def call_metadata(self) -> list[tuple[str, str]]:
+        token = self.token() if callable(self.token) else self.token
+        return [*self.metadata, *([("authorization", f"Bearer {token}")] if token else [])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """See `Client.connect`."""
+
+    model: str = ""
+    upstream: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    client_name: str = ""
+    client_version: str = ""
+    recovery: bool = True
+    resume: bool = True
+    raw_json: bool = False
+    max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
+    max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES
+    close_timeout: float = DEFAULT_CLOSE_TIMEOUT
+    on_event: Callable[[Event], None] | None = None
+    on_go_away: Callable[[GoAway], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_buffered_bytes <= 0 or self.max_queued_bytes <= 0:
+            raise ValueError("limits in bytes must be positive")
+
+    def open(self) -> session_pb2.Open:
+        opened = session_pb2.Open(
+            schema_revision=_SCHEMA_REVISION,
+            upstream=self.upstream,
+            metadata=self.labels,
+            model=self.model,
+            client_name=self.client_name,
+            client_version=self.client_version,
+        )
+        if self.raw_json:
+            opened.payload = session_pb2.PAYLOAD_FORMAT_BOTH
+        if not self.recovery:
+            opened.recovery = False
+        return opened
+
+
+def parse_address(address: str) -> tuple[str, bool]:
+    """Splits the scheme off and says whether the connection is plain."""
+    for scheme, plain in (("http://", True), ("https://", False)):
+        if address.startswith(scheme):
+            return address.removeprefix(scheme).rstrip("/"), plain
+    if address.startswith("unix:"):
+        return address, True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return address, ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return address, host == "localhost"
