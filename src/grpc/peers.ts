@@ -22,6 +22,7 @@ export interface PeersOptions {
 export class Peers {
   readonly #options: PeersOptions;
   readonly #clients = new Map<string, Client>();
+  readonly #carried = new Set<Promise<void>>();
 
   constructor(options: PeersOptions) {
     this.#options = options;
@@ -59,10 +60,21 @@ export class Peers {
       (bytes) => bytes,
       metadata,
     );
-    const reached = await carry(call, stream, open);
+    const { answered, over } = carry(call, stream, open);
+    this.#carried.add(over);
+    void over.then(() => this.#carried.delete(over));
+    const reached = await answered;
     // Ids come from tokens, and tokens from callers: only those of real processes are kept.
     if (!reached) this.#forget(id);
     return reached;
+  }
+
+  /** Resolves when no stream is carried for another process any more, or after `timeoutMs`. */
+  async whenIdle(timeoutMs: number): Promise<void> {
+    const { promise: timeout, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, timeoutMs);
+    await Promise.race([timeout, Promise.all(this.#carried)]);
+    clearTimeout(timer);
   }
 
   close(): void {
@@ -92,44 +104,52 @@ export class Peers {
   }
 }
 
+interface Carried {
+  /** False: the other process is not there, and nothing has happened. */
+  readonly answered: Promise<boolean>;
+  readonly over: Promise<void>;
+}
+
 /** Both directions, each held back by the one who reads it. */
-function carry(
-  call: RpcCall,
-  stream: ClientDuplexStream<Uint8Array, Buffer>,
-  open: Uint8Array,
-): Promise<boolean> {
-  return new Promise((resolve) => {
-    let answered = false;
-    let status: StatusObject | undefined;
-    let ended = false;
-    const finish = (): void => {
-      // The status comes when it is received, which may be before the last messages are read.
-      if (status === undefined || !ended) return;
-      if (answered) call.endWith(status);
-      else resolve(false);
-    };
-    stream.on('data', (bytes: Buffer) => {
-      call.write(bytes);
-      if (!call.hasRoom) stream.pause();
-      if (answered) return;
-      answered = true;
-      resolve(true);
-      void carryUp(call, stream);
-    });
-    call.onRoom = () => stream.resume();
-    call.signal.addEventListener('abort', () => stream.cancel(), { once: true });
-    // The same as the status says.
-    stream.on('error', () => {});
-    stream.on('status', (received: StatusObject) => {
-      status = received;
-      finish();
-    });
-    stream.on('end', () => {
-      ended = true;
-      finish();
-    });
-    stream.write(open);
+function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, open: Uint8Array): Carried {
+  const answered = Promise.withResolvers<boolean>();
+  const over = Promise.withResolvers<void>();
+  let hasAnswered = false;
+  let status: StatusObject | undefined;
+  let ended = false;
+  const finish = (): void => {
+    // The status comes when it is received, which may be before the last messages are read.
+    if (status === undefined || !ended) return;
+    if (hasAnswered) call.endWith(status);
+    answered.resolve(false);
+    over.resolve();
+  };
+  stream.on('data', (bytes: Buffer) => {
+    call.write(bytes);
+    if (!call.hasRoom) stream.pause();
+    if (hasAnswered) return;
+    hasAnswered = true;
+    answered.resolve(true);
+    void carryUp(call, stream);
   });
+  call.onRoom = () => stream.resume();
+  const left = (): void => {
+    stream.cancel();
+    over.resolve();
+  };
+  call.signal.addEventListener('abort', left, { once: true });
+  // The same as the status says.
+  stream.on('error', () => {});
+  stream.on('status', (received: StatusObject) => {
+    status = received;
+    finish();
+  });
+  stream.on('end', () => {
+    ended = true;
+    finish();
+  });
+  stream.write(open);
+  return { answered: answered.promise, over: over.promise };
 }
 
 async function carryUp(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>): Promise<void> {

@@ -155,7 +155,7 @@ class RunningServer implements GrpcServer {
     this.setServing(false);
     this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
     for (const { driver } of registry.sessions()) driver.feed({ kind: 'drain', deadlineMs });
-    await registry.whenEmpty(graceMs);
+    await Promise.all([registry.whenEmpty(graceMs), this.#edge.peers?.whenIdle(graceMs)]);
     await this.close();
   }
 

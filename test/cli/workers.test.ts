@@ -135,6 +135,23 @@ test('workers drain together and finish their turns', async () => {
   expect((await gateway.ended).code).toBe(0);
 });
 
+test('a drain waits for a turn whose stream is carried over from another worker', async () => {
+  const gateway = await startGateway('--workers', '2');
+  let stream = await open(gateway.grpc);
+  const { resume_token: token } = await stream.opened();
+  stream.cancel();
+  // The next connection goes to the other worker.
+  stream = connect(gateway.grpc).connect({ resume: { token, last_seq: 0 } });
+  expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+  // Longer than a server gives its streams to leave.
+  stream.startTurn({ turn_id: 'long' }, 'Go #deltas=400 #tps=100');
+  await stream.event('response.output_text.delta');
+  gateway.child.kill('SIGTERM');
+  expect((await stream.turn('long')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  expect((await stream.ended()).code).toBe(0);
+  expect((await gateway.ended).code).toBe(0);
+});
+
 test('a port in use is told once, and nothing stays behind', async () => {
   const gateway = await startGateway();
   const { code, stderr } = await run([
