@@ -3,15 +3,23 @@
  * In a body it would run another request than the client meant, so it is refused.
  */
 import protobuf from 'protobufjs';
-import { invalidField } from '../errors.ts';
+import { GatewayError, invalidField } from '../errors.ts';
 
 /** Where bodies begin. */
 const BODIES = ['CreateBody', 'CompactBody', 'InputItem'];
 
-/** Throws INVALID_FIELD. The bytes must be a well-formed message of the type, so
- * that protobufjs has held its nesting to a hundred. */
+/**
+ * Throws INVALID_FIELD, or MALFORMED_MESSAGE: decoding does not look at wire types, so what it has read one way may
+ * come to an end in the middle of another. The bytes must have been decoded as the type, so that protobufjs has held
+ * their nesting to a hundred.
+ */
 export function refuseUnknownFields(type: protobuf.Type, bytes: Uint8Array): void {
-  visit(type, protobuf.Reader.create(bytes), bytes.length, '', false);
+  try {
+    visit(type, protobuf.Reader.create(bytes), bytes.length, '', false);
+  } catch (cause) {
+    if (cause instanceof GatewayError) throw cause;
+    throw new GatewayError('MALFORMED_MESSAGE', `the bytes are no ${type.name}`, { cause });
+  }
 }
 
 function visit(

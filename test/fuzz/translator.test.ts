@@ -51,9 +51,7 @@ describe('what clients send', { timeout: FUZZ_TIMEOUT_MS }, () => {
       fc.constantFrom(...types),
       brokenCopies(seeds, [...JSON_WORDS, '\u0008', '\u000a\u0002', '\u001a\u00ff']),
     ],
-    {
-      ...fuzz(),
-    },
+    fuzz({ examples: WRONG_WIRE_TYPE }),
   )('is read, or refused with a reason', (type, bytes) => {
     const startedAtMs = performance.now();
     try {
@@ -100,6 +98,17 @@ describe('what clients send', { timeout: FUZZ_TIMEOUT_MS }, () => {
     },
   );
 });
+
+/** A message field with the wire type of a number: decoding and walking come to different ends. */
+const WRONG_WIRE_TYPE: ['CompactResponseRequest', Buffer][] = [
+  [
+    'CompactResponseRequest',
+    Buffer.from(
+      '\u0011\\u0074ype":"x",\n\u0018\u001a\u0007\n\u0003abc\u0010\u0007*\u0006\n\u0001a\u0012\u0001b2\u0005gpt-6',
+      'latin1',
+    ),
+  ],
+];
 
 function requests() {
   const messages = [
