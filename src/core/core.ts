@@ -85,7 +85,7 @@ export function emitFrame(
     frame,
     turnFailed,
     notice: undefined,
-    byteLength: frame.bytes.length + EVENT_OVERHEAD_BYTES,
+    byteLength: frame.byteLength + EVENT_OVERHEAD_BYTES,
   });
   if (!core.paused && outbox.waitingBytes > core.limits.maxBufferedBytes) pauseLinks(core);
 }

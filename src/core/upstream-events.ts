@@ -66,7 +66,7 @@ function content(core: Core, turn: Turn, frame: UpstreamFrame): void {
   if (turn.warming !== undefined || turn.state.t === 'discarding') return;
   turn.events += 1;
   turn.outputEvents += 1;
-  turn.bytesDown += frame.bytes.length;
+  turn.bytesDown += frame.byteLength;
   turn.lastOutputAtMs = core.nowMs;
   if (!turn.outputStarted) startOutput(core, turn);
   emitFrame(core, turn.laneId, turn.id, frame);
@@ -81,7 +81,7 @@ function startOutput(core: Core, turn: Turn): void {
 function pass(core: Core, turn: Turn, frame: UpstreamFrame): void {
   if (turn.warming !== undefined || turn.state.t === 'discarding') return;
   turn.events += 1;
-  turn.bytesDown += frame.bytes.length;
+  turn.bytesDown += frame.byteLength;
   emitFrame(core, turn.laneId, turn.id, frame);
 }
 
@@ -174,7 +174,7 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
   if (turn.state.t === 'sent') begin(core, turn, typeof json['id'] === 'string' ? json['id'] : '');
   if (turn.state.t !== 'running') return pass(core, turn, frame);
   const { response, linkId } = turn.state;
-  turn.bytesDown += frame.bytes.length;
+  turn.bytesDown += frame.byteLength;
   readSummary(turn, json);
 
   const lane = core.lanes.get(turn.laneId) as Lane;

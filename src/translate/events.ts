@@ -5,8 +5,11 @@ import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
 import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
+import { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
 import type { Plan } from './schema.ts';
+import { MAX_SHAPES, type Shape } from './shape.ts';
+import { ShapeEncoder } from './shape-encoder.ts';
 
 /** Field numbers of the envelope, which never change. */
 const SEQ_TAG = 1 << 3;
@@ -36,6 +39,12 @@ interface Arm {
   readonly typeField: Uint8Array;
 }
 
+interface LastShape {
+  readonly shape: Shape | undefined;
+  readonly revision: number;
+  readonly encoder: ShapeEncoder | undefined;
+}
+
 export class EventEncoder {
   readonly #api: Api;
   readonly #arms = new Map<string, Arm>();
@@ -43,6 +52,9 @@ export class EventEncoder {
   readonly #noticeTag: number;
   readonly #out = new Output();
   readonly #reader = new Reader(this.#out);
+  readonly #shapes = new Map<Shape, Map<number, ShapeEncoder | undefined>>();
+  #lastShape: LastShape = { shape: undefined, revision: 0, encoder: undefined };
+  #lastNames = { laneId: '', turnId: '', type: '', bytes: new Uint8Array(0) };
 
   constructor(api: Api = loadApi()) {
     this.#api = api;
@@ -115,10 +127,8 @@ export class EventEncoder {
     out.reserve(16);
     out.varint(SEQ_TAG);
     out.varint64(event.seq);
-    this.#text(LANE_TAG, event.laneId);
-    this.#text(TURN_TAG, event.turnId);
-    if (arm === undefined) this.#text(TYPE_TAG, event.type);
-    else out.raw(arm.typeField, 0, arm.typeField.length);
+    const names = this.#names(event, arm);
+    out.raw(names, 0, names.length);
     if (event.outcome !== undefined) {
       out.reserve(2);
       out.varint(OUTCOME_TAG);
@@ -131,10 +141,69 @@ export class EventEncoder {
       this.#frame(event.frame, event.turnFailed === undefined ? arm : undefined, format);
   }
 
+  /** Lane, turn and type: events in a row have them in common. */
+  #names({ laneId, turnId, type }: SessionEvent, arm: Arm | undefined): Uint8Array {
+    const last = this.#lastNames;
+    if (last.laneId === laneId && last.turnId === turnId && last.type === type) return last.bytes;
+    const from = this.#out.at;
+    this.#text(LANE_TAG, laneId);
+    this.#text(TURN_TAG, turnId);
+    if (arm === undefined) this.#text(TYPE_TAG, type);
+    else this.#out.raw(arm.typeField, 0, arm.typeField.length);
+    const bytes = Uint8Array.from(this.#out.bytes.subarray(from, this.#out.at));
+    this.#out.at = from;
+    this.#lastNames = { laneId, turnId, type, bytes };
+    return bytes;
+  }
+
   #frame(frame: UpstreamFrame, arm: Arm | undefined, format: EventFormat): void {
     const known = arm !== undefined && format.payload !== 'json' && arm.since <= this.#revision(format);
-    const lossless = known && this.#typed(arm.tag, arm.plan, frame.bytes, format);
-    if (!lossless || format.payload === 'both') this.#json(JSON_TAG, frame.bytes);
+    const lossless =
+      known && (this.#shaped(frame, arm, format) || this.#typed(arm.tag, arm.plan, frame.bytes, format));
+    if (lossless && format.payload !== 'both') return;
+    this.#out.reserve(5);
+    this.#out.varint(JSON_TAG);
+    if (frame instanceof Frame) this.#out.chunk(frame.src, frame.start, frame.end);
+    else this.#out.chunk(frame.bytes, 0, frame.bytes.length);
+  }
+
+  /** The short way, for frames of a shape that was translated before; false if nothing was written. */
+  #shaped(frame: UpstreamFrame, arm: Arm, format: EventFormat): boolean {
+    if (!(frame instanceof Frame) || frame.shape === undefined) return false;
+    const encoder = this.#shapeEncoder(frame.shape, arm, this.#revision(format));
+    if (encoder === undefined) return false;
+    const out = this.#out;
+    const before = out.at;
+    out.reserve(5);
+    out.varint(arm.tag);
+    const guess = encoder.length;
+    const mark = out.open(guess);
+    if (encoder.write(frame.src, frame.start, frame.end, out)) {
+      encoder.length = out.at - mark;
+      out.close(mark, guess);
+      return true;
+    }
+    out.at = before;
+    return false;
+  }
+
+  #shapeEncoder(shape: Shape, arm: Arm, revision: number): ShapeEncoder | undefined {
+    const last = this.#lastShape;
+    if (last.shape === shape && last.revision === revision) return last.encoder;
+    let known = this.#shapes.get(shape);
+    if (known === undefined) {
+      // Shapes that are forgotten must not stay here; learning one again is cheap.
+      if (this.#shapes.size >= MAX_SHAPES) this.#shapes.clear();
+      known = new Map();
+      this.#shapes.set(shape, known);
+    }
+    let encoder = known.get(revision);
+    if (encoder === undefined && !known.has(revision)) {
+      encoder = ShapeEncoder.of(shape, arm.plan, revision);
+      known.set(revision, encoder);
+    }
+    this.#lastShape = { shape, revision, encoder };
+    return encoder;
   }
 
   /** Whether the message says all that the JSON says; if it cannot be trusted, nothing is written. */

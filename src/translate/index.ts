@@ -9,5 +9,5 @@ export type {
   OpenedFacts,
   OpenRequest,
 } from './messages.ts';
-export { frameFromBytes, type Peek, peekFrame } from './peek.ts';
+export { frameFromBytes, frameIn, type Peek, peekFrame } from './peek.ts';
 export { createWire, type Wire } from './wire.ts';

@@ -1,8 +1,11 @@
 /** A growing buffer of protobuf bytes. Nested lengths are reserved by guess and shifted into place. */
 const FIRST_BYTES = 64 * 1024;
 
+/** A buffer larger than the largest batch of deltas is given away with the event that needed it. */
+const KEPT_BYTES = 512 * 1024;
+
 /** Up to so many bytes a loop is faster than a call into native code. */
-const LOOP_BYTES = 128;
+const LOOP_BYTES = 48;
 
 export class Output {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES);
@@ -60,7 +63,7 @@ export class Output {
     this.reserve(end - start);
     const { bytes } = this;
     let to = this.at;
-    if (end - start > LOOP_BYTES) bytes.set(src.subarray(start, end), to);
+    if (end - start > LOOP_BYTES) copy.call(src as Buffer, bytes, to, start, end);
     else for (let i = start; i < end; i++) bytes[to++] = src[i] as number;
     this.at += end - start;
   }
@@ -106,8 +109,7 @@ export class Output {
     const end = this.at;
     const { bytes } = this;
     this.at = from;
-    if (bytes.length > FIRST_BYTES) {
-      // One large event must not keep the buffer large.
+    if (bytes.length > KEPT_BYTES) {
       this.bytes = Buffer.allocUnsafe(FIRST_BYTES);
       this.at = 0;
       return bytes.subarray(from, end);
@@ -117,6 +119,9 @@ export class Output {
     return taken;
   }
 }
+
+/** Takes any byte array, and needs no view of the part to copy. */
+const { copy } = Buffer.prototype;
 
 export function sizeOfVarint(value: number): number {
   return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x200000 ? 3 : value < 0x10000000 ? 4 : 5;

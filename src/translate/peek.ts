@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
+import { findShape, lane, learnShape, type Shape } from './shape.ts';
 
 /** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
 export interface Peek {
@@ -27,28 +28,65 @@ export function peekFrame(bytes: Buffer): Peek | undefined {
 
 /** The frame of a link. Throws UPSTREAM_PROTOCOL on anything but a JSON object with a string `type`. */
 export function frameFromBytes(bytes: Buffer): UpstreamFrame {
+  return frameIn(bytes, 0, bytes.length);
+}
+
+/** The same for src[start, end), which must not change while the frame is in use. */
+export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame {
+  const shape = findShape(src, start, end);
+  if (shape !== undefined) {
+    const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : undefined;
+    return new Frame(shape.type, streamId, shape, src, start, end);
+  }
+  const bytes = src.subarray(start, end);
   const peek = peekFrame(bytes);
   if (peek?.type === undefined) {
     const found = peek === undefined ? 'no JSON object' : 'no type';
     throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
   }
-  return new Frame(peek.type, peek.streamId, bytes);
+  learnShape(bytes, peek.type);
+  return new Frame(peek.type, peek.streamId, undefined, src, start, end);
 }
 
-class Frame implements UpstreamFrame {
+/** Bytes of a chunk that holds many frames: a buffer of its own for each would cost more than the rest of it. */
+export class Frame implements UpstreamFrame {
   readonly type: string;
   readonly streamId: string | undefined;
-  readonly bytes: Buffer;
+  /** What the frame is known to look like. */
+  readonly shape: Shape | undefined;
+  readonly src: Buffer;
+  readonly start: number;
+  readonly end: number;
   #json: Readonly<Record<string, unknown>> | undefined;
 
-  constructor(type: string, streamId: string | undefined, bytes: Buffer) {
+  constructor(
+    type: string,
+    streamId: string | undefined,
+    shape: Shape | undefined,
+    src: Buffer,
+    start: number,
+    end: number,
+  ) {
     this.type = type;
     this.streamId = streamId;
-    this.bytes = bytes;
+    this.shape = shape;
+    this.src = src;
+    this.start = start;
+    this.end = end;
+  }
+
+  get byteLength(): number {
+    return this.end - this.start;
+  }
+
+  get bytes(): Buffer {
+    return this.src.subarray(this.start, this.end);
   }
 
   json(): Readonly<Record<string, unknown>> {
-    this.#json ??= JSON.parse(this.bytes.toString('utf8')) as Readonly<Record<string, unknown>>;
+    this.#json ??= JSON.parse(this.src.toString('utf8', this.start, this.end)) as Readonly<
+      Record<string, unknown>
+    >;
     return this.#json;
   }
 }

@@ -4,7 +4,8 @@ import { LOCAL_ERROR_CODES } from './types.ts';
 
 /** Events over HTTP do not name their lane: the link knows it. The bytes stay as they came. */
 export function laneFrame(frame: UpstreamFrame, streamId: string | undefined): UpstreamFrame {
-  return { type: frame.type, streamId, bytes: frame.bytes, json: () => frame.json() };
+  const { type, bytes, byteLength } = frame;
+  return { type, streamId, bytes, byteLength, json: () => frame.json() };
 }
 
 export function lostFrame(streamId: string | undefined): UpstreamFrame {
@@ -69,7 +70,8 @@ function errorFrame(
     error: { type, code: code ?? null, message, param: param ?? null },
     ...(headers === undefined ? {} : { headers }),
   };
-  return { type: 'error', streamId, bytes: Buffer.from(JSON.stringify(json), 'utf8'), json: () => json };
+  const bytes = Buffer.from(JSON.stringify(json), 'utf8');
+  return { type: 'error', streamId, bytes, byteLength: bytes.length, json: () => json };
 }
 
 /** OpenAI's `{error:{…}}`, FastAPI's `{detail}`, vLLM's flat object; anything else has no text worth passing on. */

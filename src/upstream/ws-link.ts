@@ -2,7 +2,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
-import { frameFromBytes } from '../translate/peek.ts';
+import { frameIn } from '../translate/peek.ts';
 import { brokenLink, closedLink, silentLink } from './close-codes.ts';
 import { failedDial, timedOutDial } from './connect-errors.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
@@ -159,7 +159,7 @@ export class WsLink implements Link {
       perMessageDeflate: limits.compression,
       maxPayload: limits.maxInboundBytes,
       closeTimeout: limits.closeTimeoutMs,
-      // `frameFromBytes` looks at every byte anyway.
+      // `frameIn` looks at every byte anyway.
       skipUTF8Validation: true,
       // The configured URL is the only place that the key goes to.
       followRedirects: false,
@@ -205,7 +205,7 @@ export class WsLink implements Link {
         this.#down(silentLink());
       },
     });
-    takeTextFrames(this.#ws, (chunk, start, end) => this.#received(chunk.subarray(start, end), false));
+    takeTextFrames(this.#ws, (chunk, start, end) => this.#text(chunk, start, end));
     this.#state = {
       t: 'open',
       socket,
@@ -220,7 +220,12 @@ export class WsLink implements Link {
   #received(data: Buffer, isBinary: boolean): void {
     if (this.#state.t !== 'open') return;
     if (isBinary) return this.#down(brokenLink('the upstream sent a binary frame'));
-    const frame = parse(data);
+    this.#text(data, 0, data.length);
+  }
+
+  #text(chunk: Buffer, start: number, end: number): void {
+    if (this.#state.t !== 'open') return;
+    const frame = parse(chunk, start, end);
     if (frame === 'malformed')
       this.#down(brokenLink('the upstream sent a frame that is no JSON object with a type'));
     else if (frame !== 'ignored') this.#listener.onFrame(frameWithoutSecret(frame, this.#options.secret));
@@ -290,11 +295,11 @@ class UpstreamSocket extends WebSocket {
 }
 
 /** Some upstreams open with an untyped frame `{"headers":{…}}` (protocol.md 11); it tells nothing that is needed. */
-function parse(data: Buffer): UpstreamFrame | 'ignored' | 'malformed' {
+function parse(chunk: Buffer, start: number, end: number): UpstreamFrame | 'ignored' | 'malformed' {
   try {
-    return frameFromBytes(data);
+    return frameIn(chunk, start, end);
   } catch {
-    return isHeadersFrame(data) ? 'ignored' : 'malformed';
+    return isHeadersFrame(chunk.subarray(start, end)) ? 'ignored' : 'malformed';
   }
 }
 

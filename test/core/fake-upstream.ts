@@ -296,6 +296,7 @@ export function toFrame(json: Frame): UpstreamFrame {
     type: json.type as string,
     streamId: json.stream_id as string | undefined,
     bytes,
+    byteLength: bytes.length,
     json: () => json,
   };
 }

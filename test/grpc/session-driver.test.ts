@@ -159,7 +159,13 @@ const event = (seq: number): SessionEvent => ({
   byteLength: 10,
 });
 
-const frame: UpstreamFrame = { type: 'x', streamId: undefined, bytes: new Uint8Array(), json: () => ({}) };
+const frame: UpstreamFrame = {
+  type: 'x',
+  streamId: undefined,
+  bytes: new Uint8Array(),
+  byteLength: 0,
+  json: () => ({}),
+};
 
 const startTurn = (turnId: string): StartTurn => ({
   kind: 'startTurn',

@@ -31,6 +31,7 @@ const frame = (type: string, json: Readonly<Record<string, unknown>>, streamId?:
   type,
   streamId,
   bytes: new Uint8Array(),
+  byteLength: 0,
   json: () => json,
 });
 

@@ -232,6 +232,7 @@ describe('frames that are none', () => {
           type: DELTA.type,
           streamId: undefined,
           bytes: Buffer.from(garbage),
+          byteLength: Buffer.byteLength(garbage),
           json: () => ({}),
         };
         const event = decodeEvent(wire.event(eventOf(frame), TYPED), api);

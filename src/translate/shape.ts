@@ -1,0 +1,214 @@
+/**
+ * Delta events repeat each other but for a few values. A shape is what repeats, taken from a frame that was read in
+ * full; a frame that fits it is proved to be JSON by comparing the rest and looking at the values alone.
+ */
+import { isUtf8 } from 'node:buffer';
+import {
+  BACKSLASH,
+  hexDigit,
+  isDigit,
+  isJson,
+  MAX_DEPTH,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  PLAIN,
+  QUOTE,
+} from './scan.ts';
+
+/** A value that differs from frame to frame: a string without its quotes, or a whole number. */
+export interface Hole {
+  readonly key: string;
+  readonly kind: 'string' | 'number';
+}
+
+export interface Shape {
+  readonly type: string;
+  /** What stands before each hole, and behind the last one: always one more than there are holes. */
+  readonly literals: readonly Uint8Array[];
+  readonly holes: readonly Hole[];
+  /** A frame of the shape, as it was read. */
+  readonly sample: Buffer;
+}
+
+/** How many shapes are remembered: all delta types, each with and without lanes. */
+export const MAX_SHAPES = 32;
+/** Above this a frame is no delta, and its values cost more than the rest. */
+const MAX_SHAPE_BYTES = 64 * 1024;
+const MAX_HOLES = 16;
+/** Frames that fit nothing and are not learnt from after one that was: bounds what an odd upstream can cost. */
+const LEARN_EVERY = 16;
+/** The longest number of digits that no double changes. */
+const SAFE_DIGITS = 15;
+
+const known: Shape[] = [];
+let last = 0;
+let oldest = 0;
+let untilLearning = 0;
+
+/** Where the value of `stream_id` lies in the frame that fitted last, quotes included; equal when there is none. */
+export const lane = { start: 0, end: 0 };
+
+/** The shape that src[start, end) fits; undefined if it has to be read in full. */
+export function findShape(src: Buffer, start: number, end: number): Shape | undefined {
+  if (end - start > MAX_SHAPE_BYTES) return undefined;
+  const guess = known[last];
+  if (guess !== undefined && fits(guess, src, start, end)) return guess;
+  for (let i = 0; i < known.length; i++) {
+    const shape = known[i] as Shape;
+    if (shape === guess || !fits(shape, src, start, end)) continue;
+    last = i;
+    return shape;
+  }
+  return undefined;
+}
+
+/** Remembers the shape of a delta event that is known to be valid. */
+export function learnShape(bytes: Buffer, type: string): void {
+  if (untilLearning > 0) {
+    untilLearning--;
+    return;
+  }
+  if (!type.endsWith('.delta') || bytes.length > MAX_SHAPE_BYTES) return;
+  untilLearning = LEARN_EVERY;
+  const shape = shapeOf(bytes, type);
+  if (shape === undefined) return;
+  if (known.length < MAX_SHAPES) known.push(shape);
+  else {
+    known[oldest] = shape;
+    oldest = (oldest + 1) % MAX_SHAPES;
+  }
+}
+
+/** Undefined if more than strings and numbers may change, or a key may be read in two ways. */
+function shapeOf(bytes: Buffer, type: string): Shape | undefined {
+  const literals: Uint8Array[] = [];
+  const holes: Hole[] = [];
+  const keys = new Set<string>();
+  let members = 0;
+  let plain = true;
+  let from = 0;
+  isJson(bytes, MAX_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
+    const key = bytes.toString('latin1', keyStart, keyEnd);
+    keys.add(key);
+    members++;
+    const first = bytes[valueStart] as number;
+    if (key.includes('\\')) plain = false;
+    // What is in a container changes freely; an empty one is likely to stay so.
+    if ((first === OPEN_BRACE || first === OPEN_BRACKET) && valueEnd - valueStart > 2) plain = false;
+    const kind = first === QUOTE ? 'string' : isDigit(first) ? 'number' : undefined;
+    if (kind === undefined || key === 'type') return;
+    const quote = kind === 'string' ? 1 : 0;
+    literals.push(Uint8Array.from(bytes.subarray(from, valueStart + quote)));
+    holes.push({ key, kind });
+    from = valueEnd - quote;
+  });
+  if (!plain || keys.size !== members || holes.length > MAX_HOLES) return undefined;
+  literals.push(Uint8Array.from(bytes.subarray(from)));
+  return { type, literals, holes, sample: Buffer.from(bytes) };
+}
+
+function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
+  const { literals, holes } = shape;
+  let pos = start;
+  lane.start = lane.end = 0;
+  foreign = false;
+  for (let i = 0; i < holes.length; i++) {
+    const literal = literals[i] as Uint8Array;
+    if (!startsWith(literal, src, pos, end)) return false;
+    pos += literal.length;
+    const hole = holes[i] as Hole;
+    const from = pos;
+    pos = hole.kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
+    if (pos < 0) return false;
+    if (hole.key === 'stream_id' && hole.kind === 'string') {
+      lane.start = from - 1;
+      lane.end = pos + 1;
+    }
+  }
+  const literal = literals[holes.length] as Uint8Array;
+  if (pos + literal.length !== end || !startsWith(literal, src, pos, end)) return false;
+  return !foreign || isUtf8(src.subarray(start, end));
+}
+
+function startsWith(bytes: Uint8Array, src: Buffer, at: number, end: number): boolean {
+  const { length } = bytes;
+  if (at + length > end) return false;
+  for (let i = 0; i < length; i++) if (bytes[i] !== src[at + i]) return false;
+  return true;
+}
+
+/** Whether more than ASCII, or an escape, has come by. */
+let foreign = false;
+let escaped = false;
+
+/** The chunk looked at last, four bytes at a time: most of an event is text, and most of text is plain. */
+let wordsOf: ArrayBufferLike | undefined;
+let words: Int32Array = new Int32Array(0);
+
+/** The closing quote of the string whose first byte is at `at`; -1 if it is not valid. */
+function endOfText(src: Buffer, at: number, end: number): number {
+  if (src.buffer !== wordsOf) {
+    wordsOf = src.buffer;
+    words = new Int32Array(wordsOf, 0, wordsOf.byteLength >> 2);
+  }
+  const shift = src.byteOffset;
+  let pos = at;
+  while (pos < end) {
+    if (!foreign && ((pos + shift) & 3) === 0)
+      pos = skipPlainWords((pos + shift) >> 2, (end + shift) >> 2) - shift;
+    if (pos >= end) return -1;
+    const c = src[pos] as number;
+    if (c === QUOTE) return pos;
+    if (PLAIN[c] === 1) {
+      if (c > 0x7f) foreign = true;
+      pos++;
+    } else if (c === BACKSLASH) {
+      escaped = true;
+      pos = endOfEscape(src, pos, end);
+      if (pos < 0) return -1;
+    } else return -1;
+  }
+  return -1;
+}
+
+/** Offset of the first word that holds a quote, a backslash, a control character or a byte beyond ASCII. */
+function skipPlainWords(from: number, to: number): number {
+  const view = words;
+  let at = from;
+  for (; at < to; at++) {
+    const word = view[at] as number;
+    const special =
+      (word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101);
+    if (((special | word) & 0x80808080) !== 0) break;
+  }
+  return at << 2;
+}
+
+/** The closing quote of a string that is known to be valid; -1 if it holds an escape. */
+export function endOfUnescaped(src: Buffer, at: number, end: number): number {
+  foreign = false;
+  escaped = false;
+  const to = endOfText(src, at, end);
+  return escaped ? -1 : to;
+}
+
+function endOfEscape(src: Buffer, at: number, end: number): number {
+  if (at + 1 >= end) return -1;
+  const letter = src[at + 1] as number;
+  if (letter !== 0x75) return SINGLE_ESCAPES[letter] === 1 ? at + 2 : -1;
+  if (at + 6 > end) return -1;
+  for (let i = at + 2; i < at + 6; i++) if (hexDigit(src[i]) < 0) return -1;
+  return at + 6;
+}
+
+const SINGLE_ESCAPES = new Uint8Array(256);
+for (const c of '"\\/bfnrt') SINGLE_ESCAPES[c.charCodeAt(0)] = 1;
+
+/** Behind a whole number without sign, fraction or exponent, of digits that are safe to count in. */
+function endOfWhole(src: Buffer, at: number, end: number): number {
+  let pos = at;
+  while (pos < end && isDigit(src[pos])) pos++;
+  const digits = pos - at;
+  if (digits === 0 || digits > SAFE_DIGITS || (digits > 1 && src[at] === 0x30)) return -1;
+  return pos;
+}
