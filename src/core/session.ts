@@ -177,6 +177,8 @@ export class Session {
         return this.#startTurn(input);
       case 'refuse':
         return this.#refuse(input.laneId, input.turnId, input.error);
+      case 'reject':
+        return emitRejected(core, input.laneId, input.turnId, input.error);
       case 'steerTurn':
         return submitSteer(core, input);
       case 'cancelTurn':

@@ -9,9 +9,7 @@ export interface UpstreamFrame {
   readonly type: string;
   /** The upstream's lane name; undefined on the unnamed lane and on frames about the connection. */
   readonly streamId: string | undefined;
-  /** A view that is made when asked for: the hot path asks for `byteLength` only. */
   readonly bytes: Uint8Array;
-  readonly byteLength: number;
   json(): Readonly<Record<string, unknown>>;
 }
 
@@ -118,6 +116,13 @@ export type Input =
   /** A request that failed before it reached the core (translation, limits): becomes a turn-level failure. */
   | {
       readonly kind: 'refuse';
+      readonly laneId: string;
+      readonly turnId: string;
+      readonly error: GatewayError;
+    }
+  /** The same for a request about a turn, which goes on: a steer. */
+  | {
+      readonly kind: 'reject';
       readonly laneId: string;
       readonly turnId: string;
       readonly error: GatewayError;

@@ -247,7 +247,7 @@ class ConnectStream implements ClientStream {
       }
       case 'refused':
         return driver.feed({
-          kind: 'refuse',
+          kind: message.request === 'startTurn' ? 'refuse' : 'reject',
           laneId: message.laneId,
           turnId: message.turnId,
           error: message.error,

@@ -131,7 +131,7 @@ export class SessionDriver implements Flushable {
       this.#options.admission.steer(steer.input);
     } catch (cause) {
       const { laneId, turnId = '' } = steer;
-      return this.feed({ kind: 'refuse', laneId, turnId, error: GatewayError.from(cause) });
+      return this.feed({ kind: 'reject', laneId, turnId, error: GatewayError.from(cause) });
     }
     this.feed(steer);
   }

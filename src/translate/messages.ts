@@ -28,6 +28,7 @@ export type ClientMessage =
   | { readonly kind: 'input'; readonly input: Input }
   | {
       readonly kind: 'refused';
+      readonly request: 'startTurn' | 'steerTurn';
       readonly laneId: string;
       readonly turnId: string;
       readonly error: GatewayError;

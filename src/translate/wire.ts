@@ -98,7 +98,8 @@ function readConnect(bytes: Uint8Array, api: Api): ClientMessage {
         return { kind: 'input', input: { kind: 'steerTurn', laneId, turnId: turnId || undefined, input } };
       } catch (error) {
         if (!(error instanceof GatewayError)) throw error;
-        return { kind: 'refused', laneId, turnId, error };
+        const request = arm === 'start_turn' ? 'startTurn' : 'steerTurn';
+        return { kind: 'refused', request, laneId, turnId, error };
       }
   }
 }

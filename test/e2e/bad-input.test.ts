@@ -1,5 +1,6 @@
 import { Client, type ClientDuplexStream, credentials, Metadata, type StatusObject } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { GatewayError } from '../../src/errors.ts';
 import { type Ended, endedBy, NO_OUTCOME, type TestEvent, userMessage } from '../harness/client.ts';
 import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
@@ -112,7 +113,6 @@ describe('trouble with the stream ends the stream', () => {
   });
 
   it('refuses new streams while it is overloaded', async () => {
-    const { GatewayError } = await import('../../src/errors.ts');
     gateway.access.overloadError = new GatewayError('OVERLOADED', 'no memory', { retryAfterMs: 1_000 });
     const ended = await gateway.client().connect().ended();
     expect(ended).toMatchObject({ code: 8, reason: 'OVERLOADED', details: ['ErrorInfo', 'RetryInfo'] });
@@ -186,7 +186,6 @@ describe('trouble with a turn is an event of the turn', () => {
   });
 
   it('refuses what access control refuses', async () => {
-    const { GatewayError } = await import('../../src/errors.ts');
     gateway.access.onTurn = ({ model }) => {
       if (model === 'forbidden') throw new GatewayError('MODEL_NOT_ALLOWED', 'not for you');
     };
@@ -230,6 +229,32 @@ describe('trouble with a turn is an event of the turn', () => {
       const unknown = await stream.event('gateway.request.rejected', 'no-such-turn');
       expect(unknown.turn_failed?.reason).toBe('UNKNOWN_TURN');
     });
+  });
+});
+
+describe('trouble with a steer', () => {
+  it('is told as such, and the turn goes on', async () => {
+    const stream = gateway.client().connect();
+    stream.startTurn({ turn_id: 't1', create: { model: 'gpt-6-astra' } }, 'go on #deltas=60 #tps=100');
+    await stream.event('response.output_text.delta', 't1');
+    const bad = [{ json: Buffer.from('{') }];
+    gateway.access.onSteer = () => {
+      throw new GatewayError('PERMISSION_DENIED', 'not for you');
+    };
+    stream.send({ steer_turn: { turn_id: 't1', input: bad } });
+    stream.send({ steer_turn: { turn_id: 't1' } });
+    stream.send({ steer_turn: { input: bad } });
+    stream.send({ steer_turn: { turn_id: 't1', input: [userMessage('x')] } });
+    expect(last(await stream.turn('t1')).outcome).toBe('TURN_OUTCOME_COMPLETED');
+    const told = stream.events.filter(({ turn_failed: failed }) => failed != null);
+    expect(
+      told.map((event) => [event.type, event.turn_id, event.outcome, event.turn_failed?.reason]),
+    ).toEqual([
+      ['gateway.request.rejected', 't1', NO_OUTCOME, 'INVALID_JSON'],
+      ['gateway.request.rejected', 't1', NO_OUTCOME, 'INVALID_FIELD'],
+      ['gateway.request.rejected', '', NO_OUTCOME, 'INVALID_JSON'],
+      ['gateway.request.rejected', 't1', NO_OUTCOME, 'PERMISSION_DENIED'],
+    ]);
   });
 });
 

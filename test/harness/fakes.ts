@@ -22,6 +22,7 @@ export class OpenAccess implements AccessControl {
   overloadError: GatewayError | undefined;
   /** Throws to refuse. */
   onTurn: (turn: TurnAdmission) => void = () => {};
+  onSteer: () => void = () => {};
   onSession: () => void = () => {};
 
   /** The tenant is whatever the bearer token says, so that tests can be two callers. */
@@ -54,7 +55,7 @@ export class OpenAccess implements AccessControl {
           lateUsage: (usage) => this.late.push(usage),
         };
       },
-      admitSteer: () => {},
+      admitSteer: () => this.onSteer(),
       admitLane: () => {
         this.openLanes += 1;
       },
