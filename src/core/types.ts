@@ -9,7 +9,9 @@ export interface UpstreamFrame {
   readonly type: string;
   /** The upstream's lane name; undefined on the unnamed lane and on frames about the connection. */
   readonly streamId: string | undefined;
+  /** A view that is made when asked for: the hot path asks for `byteLength` only. */
   readonly bytes: Uint8Array;
+  readonly byteLength: number;
   json(): Readonly<Record<string, unknown>>;
 }
 
