@@ -1,0 +1,223 @@
+package dev.responsesgateway.client;
+
+import dev.responsesgateway.v1.ResponsesServiceGrpc;
+import io.grpc.CallOptions;
+import io.grpc.ChannelCredentials;
+import io.grpc.ClientCall;
+import io.grpc.ClientInterceptor;
+import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.TlsChannelCredentials;
+import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+
+/**
+ * Says where the gateway is and who calls. Each session has a connection of its own: on a shared one, a session that
+ * nobody reads would use up the connection's window and hold up the others.
+ */
+public final class Client implements AutoCloseable {
+  /** Where a gateway listens that was started with its defaults. */
+  public static final String DEFAULT_ADDRESS = "127.0.0.1:50051";
+
+  /** Single events with images reach tens of MB; gRPC's own limit of 4 MiB would end the stream on them. */
+  public static final int DEFAULT_MAX_RECEIVE_BYTES = 64 << 20;
+
+  /** Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer (2 MiB). */
+  private static final int STREAM_WINDOW_BYTES = 1 << 20;
+
+  private static final long KEEPALIVE_TIME_SECONDS = 30;
+  private static final long KEEPALIVE_TIMEOUT_SECONDS = 10;
+
+  private final Supplier<ManagedChannel> channels;
+  private final ClientInterceptor interceptor;
+  private ManagedChannel own;
+
+  Client(Supplier<ManagedChannel> channels, Builder builder) {
+    this.channels = channels;
+    this.interceptor = new Headers(builder.token, Map.copyOf(builder.metadata));
+  }
+
+  /** A client from the environment: {@code RESPONSES_GATEWAY_ADDR} and {@code RESPONSES_GATEWAY_TOKEN}. */
+  public static Client create() {
+    return builder().build();
+  }
+
+  /** Starts a client. */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** Opens a session with default options. */
+  public Session connect() {
+    return connect(SessionOptions.builder().build());
+  }
+
+  /**
+   * Opens a session.
+   *
+   * @throws StreamException if the gateway refuses or cannot be reached
+   */
+  public Session connect(SessionOptions options) {
+    return Waits.join(connectAsync(options));
+  }
+
+  /** Opens a session without a thread that waits. */
+  public CompletableFuture<Session> connectAsync(SessionOptions options) {
+    var core = SessionCore.connect(channels.get(), interceptor, options);
+    var session = core.thenApply(Session::new);
+    session.whenComplete(
+        (made, problem) -> {
+          // Whoever cancels the future gets no session to close.
+          if (session.isCancelled()) {
+            core.thenAcceptAsync(SessionCore::close);
+          }
+        });
+    return session;
+  }
+
+  /** The generated stub, with this client's token, metadata and trace context, for calls without a session. */
+  public synchronized ResponsesServiceGrpc.ResponsesServiceBlockingV2Stub stub() {
+    if (own == null) {
+      own = channels.get();
+    }
+    return ResponsesServiceGrpc.newBlockingV2Stub(own).withInterceptors(interceptor);
+  }
+
+  /** Closes what {@link #stub} uses. Sessions are closed one by one. */
+  @Override
+  public synchronized void close() {
+    if (own != null) {
+      own.shutdownNow();
+      own = null;
+    }
+  }
+
+  /** Builds clients. */
+  public static final class Builder {
+    private String address = System.getenv().getOrDefault("RESPONSES_GATEWAY_ADDR", "");
+    private Supplier<String> token = tokenOf(System.getenv("RESPONSES_GATEWAY_TOKEN"));
+    private final Map<String, String> metadata = new LinkedHashMap<>();
+    private ChannelCredentials credentials;
+    private int maxReceiveBytes = DEFAULT_MAX_RECEIVE_BYTES;
+    private Consumer<NettyChannelBuilder> channel = builder -> {};
+
+    private Builder() {}
+
+    /**
+     * {@code host:port}, {@code https://host:port} (TLS) or {@code http://host:port} (plain). Without a scheme,
+     * loopback addresses are plain and all others TLS. Default: {@code RESPONSES_GATEWAY_ADDR}, then
+     * {@link #DEFAULT_ADDRESS}.
+     */
+    public Builder address(String address) {
+      this.address = address;
+      return this;
+    }
+
+    /** Sent as {@code authorization: Bearer …}. Default: {@code RESPONSES_GATEWAY_TOKEN}, if set. */
+    public Builder token(String token) {
+      return token(() -> token);
+    }
+
+    /** Asked for the bearer token each time a stream is opened or resumed. It must not block for long. */
+    public Builder token(Supplier<String> token) {
+      this.token = token;
+      return this;
+    }
+
+    /** gRPC metadata added to each call. */
+    public Builder metadata(String key, String value) {
+      metadata.put(key, value);
+      return this;
+    }
+
+    /** For instance {@code TlsChannelCredentials} with a client certificate, whatever the address says. */
+    public Builder credentials(ChannelCredentials credentials) {
+      this.credentials = credentials;
+      return this;
+    }
+
+    /** Largest message taken. Default: {@link #DEFAULT_MAX_RECEIVE_BYTES}. */
+    public Builder maxReceiveBytes(int bytes) {
+      maxReceiveBytes = bytes;
+      return this;
+    }
+
+    /** Changes the channels of grpc-java, applied last. */
+    public Builder channel(Consumer<NettyChannelBuilder> change) {
+      channel = change;
+      return this;
+    }
+
+    /** The client. It does not connect yet: a wrong address shows at {@link Client#connect()}. */
+    public Client build() {
+      var target = Address.of(address.isEmpty() ? DEFAULT_ADDRESS : address);
+      var chosen = credentials;
+      if (chosen == null) {
+        chosen = target.plain() ? InsecureChannelCredentials.create() : TlsChannelCredentials.create();
+      }
+      var finalCredentials = chosen;
+      return new Client(() -> open(target, finalCredentials), this);
+    }
+
+    /** A client over channels that the caller makes, for tests. */
+    Client build(Supplier<ManagedChannel> channels) {
+      return new Client(channels, this);
+    }
+
+    private ManagedChannel open(Address target, ChannelCredentials chosen) {
+      var builder =
+          NettyChannelBuilder.forTarget(target.target(), chosen)
+              .maxInboundMessageSize(maxReceiveBytes)
+              .flowControlWindow(STREAM_WINDOW_BYTES)
+              .keepAliveTime(KEEPALIVE_TIME_SECONDS, TimeUnit.SECONDS)
+              .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
+              // A turn that may have run is never sent again behind the session's back.
+              .disableRetry();
+      channel.accept(builder);
+      return builder.build();
+    }
+
+    private static Supplier<String> tokenOf(String token) {
+      return token == null || token.isEmpty() ? () -> "" : () -> token;
+    }
+  }
+
+  /** Adds token, metadata and the current span's trace context to each call. */
+  private record Headers(Supplier<String> token, Map<String, String> metadata) implements ClientInterceptor {
+    @Override
+    public <Q, P> ClientCall<Q, P> interceptCall(
+        MethodDescriptor<Q, P> method, CallOptions options, io.grpc.Channel next) {
+      return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
+        @Override
+        public void start(Listener<P> listener, Metadata headers) {
+          metadata.forEach((key, value) -> headers.put(key(key), value));
+          Trace.current()
+              .ifPresent(
+                  trace -> {
+                    headers.put(key("traceparent"), trace.getTraceparent());
+                    if (!trace.getTracestate().isEmpty()) {
+                      headers.put(key("tracestate"), trace.getTracestate());
+                    }
+                  });
+          var bearer = token.get();
+          if (!bearer.isEmpty()) {
+            headers.put(key("authorization"), "Bearer " + bearer);
+          }
+          super.start(listener, headers);
+        }
+      };
+    }
+
+    private static Metadata.Key<String> key(String name) {
+      return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
+    }
+  }
+}

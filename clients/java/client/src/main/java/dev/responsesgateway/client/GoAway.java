@@ -1,0 +1,11 @@
+package dev.responsesgateway.client;
+
+import java.time.Duration;
+
+/**
+ * Announces the end of a stream.
+ *
+ * @param draining the gateway shuts down; otherwise the stream is old and is replaced by itself
+ * @param timeLeft how long running turns may still take
+ */
+public record GoAway(boolean draining, Duration timeLeft) {}

@@ -1,0 +1,54 @@
+package dev.responsesgateway.client;
+
+import dev.responsesgateway.v1.ConnectRequest;
+import java.util.ArrayDeque;
+import java.util.List;
+
+/** The queue of messages for the gateway. It outlives streams. Guarded by the session's lock. */
+final class Outbox {
+  private final ArrayDeque<Outgoing> queue = new ArrayDeque<>();
+  private long bytes;
+
+  /**
+   * A message that waits to be sent.
+   *
+   * @param message null: half-close
+   * @param turn the turn whose start it is, or null
+   */
+  record Outgoing(ConnectRequest message, Turn turn) {
+    int bytes() {
+      return message == null ? 0 : message.getSerializedSize();
+    }
+  }
+
+  void add(ConnectRequest message, Turn turn) {
+    var outgoing = new Outgoing(message, turn);
+    queue.addLast(outgoing);
+    bytes += outgoing.bytes();
+  }
+
+  /** Queues messages before all others. */
+  void addFirst(List<Outgoing> first) {
+    for (var index = first.size() - 1; index >= 0; index--) {
+      queue.addFirst(first.get(index));
+      bytes += first.get(index).bytes();
+    }
+  }
+
+  Outgoing take() {
+    var outgoing = queue.poll();
+    if (outgoing != null) {
+      bytes -= outgoing.bytes();
+    }
+    return outgoing;
+  }
+
+  void clear() {
+    queue.clear();
+    bytes = 0;
+  }
+
+  long bytes() {
+    return bytes;
+  }
+}

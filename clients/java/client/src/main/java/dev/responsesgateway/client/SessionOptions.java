@@ -1,0 +1,153 @@
+package dev.responsesgateway.client;
+
+import dev.responsesgateway.v1.Open;
+import dev.responsesgateway.v1.PayloadFormat;
+import java.time.Duration;
+import java.util.Map;
+import java.util.function.Consumer;
+
+/** What a session asks for and how it behaves. Immutable. */
+public final class SessionOptions {
+  /** Seconds of the fastest models, and as much as the gateway itself holds. */
+  public static final long DEFAULT_MAX_BUFFERED_BYTES = 4L << 20;
+
+  /** Three of the largest requests. */
+  public static final long DEFAULT_MAX_QUEUED_BYTES = 64L << 20;
+
+  /** A few round trips. */
+  public static final Duration DEFAULT_CLOSE_TIMEOUT = Duration.ofSeconds(3);
+
+  /** The newest {@code since_revision} of the generated code: what is newer comes as raw JSON. */
+  private static final int SCHEMA_REVISION = 2;
+
+  final Open open;
+  final boolean resume;
+  final long maxBufferedBytes;
+  final long maxQueuedBytes;
+  final Duration closeTimeout;
+  final Consumer<Event> onEvent;
+  final Consumer<GoAway> onGoAway;
+
+  private SessionOptions(Builder builder) {
+    open = builder.open.build();
+    resume = builder.resume;
+    maxBufferedBytes = builder.maxBufferedBytes;
+    maxQueuedBytes = builder.maxQueuedBytes;
+    closeTimeout = builder.closeTimeout;
+    onEvent = builder.onEvent;
+    onGoAway = builder.onGoAway;
+  }
+
+  /** Starts options. */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /** Builds options. */
+  public static final class Builder {
+    private final Open.Builder open = Open.newBuilder().setSchemaRevision(SCHEMA_REVISION);
+    private boolean resume = true;
+    private long maxBufferedBytes = DEFAULT_MAX_BUFFERED_BYTES;
+    private long maxQueuedBytes = DEFAULT_MAX_QUEUED_BYTES;
+    private Duration closeTimeout = DEFAULT_CLOSE_TIMEOUT;
+    private Consumer<Event> onEvent = event -> {};
+    private Consumer<GoAway> onGoAway = goAway -> {};
+
+    private Builder() {}
+
+    /** Model of turns that name none. */
+    public Builder model(String model) {
+      open.setModel(model);
+      return this;
+    }
+
+    /** A configured upstream of the gateway, by name. */
+    public Builder upstream(String upstream) {
+      open.setUpstream(upstream);
+      return this;
+    }
+
+    /** Labels for traces and logs of the gateway; at most 16, no secrets. */
+    public Builder labels(Map<String, String> labels) {
+      open.clearMetadata().putAllMetadata(labels);
+      return this;
+    }
+
+    /** Tells the gateway's logs which program this is. */
+    public Builder program(String name, String version) {
+      open.setClientName(name).setClientVersion(version);
+      return this;
+    }
+
+    /** Whether the gateway may rebuild lanes that the upstream has lost. Default: true. */
+    public Builder recovery(boolean recovery) {
+      open.setRecovery(recovery);
+      return this;
+    }
+
+    /** Whether a lost stream is resumed. Default: true. */
+    public Builder resume(boolean resume) {
+      this.resume = resume;
+      return this;
+    }
+
+    /** Delivers the upstream's exact JSON with each event, besides its typed form. Default: false. */
+    public Builder rawJson(boolean rawJson) {
+      open.setPayload(
+          rawJson ? PayloadFormat.PAYLOAD_FORMAT_BOTH : PayloadFormat.PAYLOAD_FORMAT_UNSPECIFIED);
+      return this;
+    }
+
+    /**
+     * Bounds the events that wait for their readers, over all turns of the session. Above it the session stops
+     * reading, and so finally do the gateway and the upstream: a turn that nobody reads holds up the others (read it,
+     * take its result, or close it). One event may exceed the bound. Default: {@link #DEFAULT_MAX_BUFFERED_BYTES}.
+     */
+    public Builder maxBufferedBytes(long bytes) {
+      maxBufferedBytes = positive(bytes);
+      return this;
+    }
+
+    /** Bounds the requests that wait to be sent; above it {@code start} waits. */
+    public Builder maxQueuedBytes(long bytes) {
+      maxQueuedBytes = positive(bytes);
+      return this;
+    }
+
+    /** How long {@code close} waits for the gateway to end the stream. */
+    public Builder closeTimeout(Duration timeout) {
+      closeTimeout = timeout;
+      return this;
+    }
+
+    /**
+     * Is told events that belong to no turn of this client: notices about the session, refusals of unknown turns. It
+     * holds up the session: do not block.
+     */
+    public Builder onEvent(Consumer<Event> listener) {
+      onEvent = listener;
+      return this;
+    }
+
+    /**
+     * Is told when the gateway announces the end of the stream. A stream that has grown old is replaced by itself;
+     * when the gateway shuts down, running turns finish and new ones need a new session.
+     */
+    public Builder onGoAway(Consumer<GoAway> listener) {
+      onGoAway = listener;
+      return this;
+    }
+
+    /** The options. */
+    public SessionOptions build() {
+      return new SessionOptions(this);
+    }
+
+    private static long positive(long bytes) {
+      if (bytes <= 0) {
+        throw new IllegalArgumentException("must be positive: " + bytes);
+      }
+      return bytes;
+    }
+  }
+}
