@@ -30,6 +30,7 @@ import type {
   SessionEvent,
   SessionOptions,
   StartTurn,
+  TurnPhase,
 } from './types.ts';
 import { handleFrame, steerSettleExpired } from './upstream-events.ts';
 import { handleLinkDown } from './upstream-failures.ts';
@@ -151,6 +152,7 @@ export class Session {
         turnId: turn.id,
         laneId: turn.laneId,
         state: turn.state.t,
+        phase: phaseOf(turn),
         ageMs: core.nowMs - turn.acceptedAtMs,
       })),
       links: [...core.links.values()].map((link) => ({
@@ -528,7 +530,13 @@ export interface SessionSnapshot {
   readonly life: Life['t'];
   readonly attached: boolean;
   readonly lanes: number;
-  readonly turns: readonly { turnId: string; laneId: string; state: string; ageMs: number }[];
+  readonly turns: readonly {
+    turnId: string;
+    laneId: string;
+    state: string;
+    phase: TurnPhase;
+    ageMs: number;
+  }[];
   readonly links: readonly {
     linkId: number;
     state: string;

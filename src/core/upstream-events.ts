@@ -290,7 +290,8 @@ function remember(
   );
   if (kept || response.stored || lane.droppedTold) return;
   lane.droppedTold = true;
-  emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason: 'transcript_limit' });
+  const reason = core.limits.maxTranscriptBytes === 0 ? 'recovery_off' : 'transcript_limit';
+  emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason });
 }
 
 /** The items as they were done; the terminal's own list where that says more (protocol.md 3.2). */

@@ -274,11 +274,7 @@ function stillThere(signal: AbortSignal): Promise<void> {
 }
 
 function activeTurns(core: Session): readonly ActiveTurn[] {
-  return core.snapshot().turns.map(({ laneId, turnId, state }) => ({
-    laneId,
-    turnId,
-    phase: state === 'queued' ? 'NOT_SENT' : state === 'sent' ? 'SENT' : 'CREATED',
-  }));
+  return core.snapshot().turns.map(({ laneId, turnId, phase }) => ({ laneId, turnId, phase }));
 }
 
 function withModel(turn: StartTurn, model: string | undefined): StartTurn {

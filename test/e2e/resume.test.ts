@@ -41,7 +41,7 @@ describe('resume', () => {
       expect(opened).toMatchObject({
         resume_outcome: 'RESUME_OUTCOME_RESUMED',
         next_seq: lastSeq(all) + 1,
-        active_turns: [{ lane_id: 'l', turn_id: 't1', phase: 'TURN_PHASE_CREATED' }],
+        active_turns: [{ lane_id: 'l', turn_id: 't1', phase: 'TURN_PHASE_OUTPUT_STARTED' }],
       });
       expect(opened.resume_token).not.toBe(token);
       token = opened.resume_token;

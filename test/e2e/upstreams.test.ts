@@ -280,6 +280,27 @@ describe('failover', () => {
   });
 });
 
+describe('a session that wants no recovery', () => {
+  it('is told so, and that its conversation is lost with the link', async () => {
+    const { sim } = await start({ sim: {} });
+    const stream = gateway.client().connect({ recovery: false });
+    const create = { store: false };
+    await ask(stream, { turn_id: 't1', create } as never, 'one');
+    expect(stream.events.find(({ notice }) => notice != null)?.notice).toMatchObject({
+      kind: 'transcript_dropped',
+      reason: 'recovery_off',
+    });
+    sim?.cutConnections();
+    await linksDown(1);
+    expect(last(await ask(stream, { turn_id: 't2', create } as never, 'two')).turn_failed).toMatchObject({
+      reason: 'CHAIN_LOST',
+      replay: 'REPLAY_VERDICT_SAFE',
+    });
+    const afresh = { turn_id: 't3', create, new_conversation: {} };
+    expect(last(await ask(stream, afresh, 'three')).outcome).toBe('TURN_OUTCOME_COMPLETED');
+  });
+});
+
 describe('a circuit that is open', () => {
   it('fails turns at once, with the time to wait', async () => {
     const { sim } = await start({ sim: {} }, { dialer: { breaker: { failures: 1, openMinMs: 60_000 } } });
@@ -357,7 +378,7 @@ describe('rotation', () => {
     const { sim } = await start({
       sim: {
         simulator: { switches: { connectionAgeMs: 900 } },
-        upstream: { capabilities: { maxAgeMs: 900, rotateAfterMs: 250 } },
+        upstream: { capabilities: { maxAgeMs: 60_000, rotateAfterMs: 250 } },
       },
     });
     const stream = gateway.client().connect();
