@@ -2,6 +2,7 @@
  * Saturation with 200-byte text deltas: CPU of the gateway process alone per event (from /proc, so that a noisy
  * neighbour does not count), beside the floor of the same run.
  */
+import { loadavg } from 'node:os';
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
 import { LightClient, userMessage } from './support/light-client.ts';
 import {
@@ -48,11 +49,14 @@ for (let n = 0; n < ROUNDS; n += 1) {
 }
 for (const service of [one, two, floor, simulator]) await service?.stop();
 
-const floorUs = median((results.get('floor: bare relay') ?? []).map((result) => result.cpuUs));
+const floors = (results.get('floor: bare relay') ?? []).map((result) => result.cpuUs);
+// Round by round, so that a slow spell of the machine is in both.
+const overFloors = (list: readonly Result[]) =>
+  list.map((result, index) => result.cpuUs / (floors[index] as number));
 const rows: Row[] = [...results].map(([name, list]) => ({
   case: name,
   'CPU µs/event': round(median(list.map((result) => result.cpuUs))),
-  '× floor': round(median(list.map((result) => result.cpuUs)) / floorUs),
+  '× floor': round(median(overFloors(list))),
   'events/s': Math.round(median(list.map((result) => result.perSecond))),
   'events/message': round(median(list.map((result) => result.batch)), 1),
 }));
@@ -60,7 +64,7 @@ publish({
   name: 'throughput',
   title: 'Throughput: CPU of the gateway process per event',
   notes: [
-    `${STREAMS} streams, ${DELTAS} text deltas each a round, medians of ${ROUNDS} rounds; simulator and client are processes of their own on the same machine.`,
+    `${STREAMS} streams, ${DELTAS} text deltas each a round, medians of ${ROUNDS} rounds; load average at the end ${round(loadavg()[0] ?? 0, 1)}; simulator and client are processes of their own on the same machine.`,
     'events/s is bounded by the slowest of the three processes that share the cores; CPU µs/event is not.',
     'The floor relays frames untouched in batches per tick: no parsing, routing, numbering, resume or typing.',
   ],

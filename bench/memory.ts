@@ -1,0 +1,103 @@
+/** Resident memory of the gateway process: per idle session, per session with a 1 MB transcript, and after closing. */
+import { LightClient, type LightStream, userMessage } from './support/light-client.ts';
+import { rssBytes, startGateway, startSimulator } from './support/processes.ts';
+import { publish, type Row, round } from './support/report.ts';
+
+const COUNTS = (process.env.BENCH_SESSIONS ?? '1000,5000').split(',').map(Number);
+const WITH_TRANSCRIPT = Number(process.env.BENCH_TRANSCRIPTS ?? 100);
+/** Streams of one HTTP/2 connection; more connections than that is what a fleet of callers looks like. */
+const STREAMS_PER_CONNECTION = 90;
+const KIB = 1024;
+
+const simulator = await startSimulator();
+const gateway = await startGateway(`ws://${simulator.address}/v1`, [
+  '--set',
+  'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
+  '--set',
+  'limits.sessions=null',
+]);
+const rows: Row[] = [];
+
+// One session first: code is compiled and pools are filled before anything is counted.
+await closeAll(await openSessions(50));
+const start = await settledRss();
+for (const count of COUNTS) {
+  const sessions = await openSessions(count);
+  const open = await settledRss();
+  rows.push({
+    case: `${count} idle sessions`,
+    'RSS MiB': mib(open),
+    'KiB per session': round((open - start) / count / KIB, 1),
+  });
+  await closeAll(sessions);
+}
+rows.push({ case: 'after closing them', 'RSS MiB': mib(await settledRss()), 'KiB per session': '' });
+
+const before = await settledRss();
+const sessions = await openSessions(WITH_TRANSCRIPT);
+const text = 'x'.repeat(1024 * KIB);
+for (const { stream } of sessions) {
+  await stream.turn({ turnId: 't', create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] } });
+}
+const loaded = await settledRss();
+rows.push({
+  case: `${WITH_TRANSCRIPT} sessions with a 1 MiB transcript`,
+  'RSS MiB': mib(loaded),
+  'KiB per session': round((loaded - before) / WITH_TRANSCRIPT / KIB, 1),
+});
+await closeAll(sessions);
+rows.push({ case: 'after closing them', 'RSS MiB': mib(await settledRss()), 'KiB per session': '' });
+rows.push({ case: 'at the start', 'RSS MiB': mib(start), 'KiB per session': '' });
+await gateway.stop();
+await simulator.stop();
+
+publish({
+  name: 'memory',
+  title: 'Memory of the gateway process',
+  notes: [
+    'Each session has its own upstream WebSocket; idle means opened and nothing asked yet.',
+    'RSS is what the operating system counts; a freed page is given back late or never, so "after closing" is an upper bound.',
+  ],
+  rows,
+  chart: {
+    unit: 'MiB',
+    bars: rows.map((row) => ({ label: String(row.case), value: Number(row['RSS MiB']) })),
+  },
+});
+process.exit(0);
+
+interface Open {
+  readonly client: LightClient;
+  readonly stream: LightStream;
+}
+
+async function openSessions(count: number): Promise<Open[]> {
+  const open: Open[] = [];
+  let client = new LightClient(gateway.address);
+  for (let n = 0; n < count; n += 1) {
+    if (n > 0 && n % STREAMS_PER_CONNECTION === 0) client = new LightClient(gateway.address);
+    open.push({ client, stream: await client.open() });
+  }
+  return open;
+}
+
+async function closeAll(sessions: readonly Open[]): Promise<void> {
+  await Promise.all(sessions.map(({ stream }) => stream.close()));
+  for (const client of new Set(sessions.map((session) => session.client))) client.close();
+}
+
+/** The figure once it has stopped moving: two readings in a row within 1 %. */
+async function settledRss(): Promise<number> {
+  let last = rssBytes(gateway.pid);
+  for (let n = 0; n < 20; n += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    const now = rssBytes(gateway.pid);
+    if (Math.abs(now - last) < last / 100) return now;
+    last = now;
+  }
+  return last;
+}
+
+function mib(bytes: number): number {
+  return round(bytes / KIB / KIB, 1);
+}
