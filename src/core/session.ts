@@ -207,6 +207,8 @@ export class Session {
         if (link !== undefined) link.blocked = input.kind === 'linkBlocked';
         return;
       }
+      case 'reroute':
+        return this.#reroute();
       case 'drain':
         return this.#drain(input.deadlineMs);
       case 'terminate':
@@ -322,8 +324,11 @@ export class Session {
   #stop(turn: Turn, outcome: 'CANCELLED' | 'DEADLINE_EXCEEDED', error: GatewayError): void {
     const core = this.#core;
     const lane = core.lanes.get(turn.laneId) as Lane;
-    if (unqueue(core, lane, turn))
+    if (unqueue(core, lane, turn)) {
+      // Who comes after it did not ask to wait for the upstream.
+      if (turn.rateLimitWaits > 0) stopWaiting(core, lane);
       return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
+    }
     const link = 'linkId' in turn.state ? core.links.get(turn.state.linkId) : undefined;
     discardTurn(core, turn, outcome, error);
     if (link !== undefined) this.#giveUpUpstream(link, lane);
@@ -404,6 +409,18 @@ export class Session {
       emitNotice(core, '', '', { kind: 'upstream_changed', reason: 'failover' });
     }
     core.lastUpstream = route.upstream;
+  }
+
+  #reroute(): void {
+    const core = this.#core;
+    if (core.life.t !== 'open' || core.lanes.size > 0) return;
+    for (const link of [...core.links.values()]) {
+      removeLink(core, link, 'rerouted');
+      core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'not needed' });
+    }
+    core.lastUpstream = undefined;
+    core.lastCapabilities = undefined;
+    dial(core, 'session', 0, 0, undefined);
   }
 
   /** While it was dialled the link was taken for OpenAI's; lanes beyond what it can do look further. */
@@ -551,6 +568,11 @@ export interface SessionSnapshot {
   readonly transcriptBytes: number;
   readonly queuedInputBytes: number;
   readonly nextSeq: number;
+}
+
+function stopWaiting(core: Core, lane: Lane): void {
+  lane.notBeforeMs = undefined;
+  core.deadlines.clear({ kind: 'lane', laneId: lane.id });
 }
 
 function turnIdReused(): GatewayError {

@@ -147,6 +147,8 @@ export type Input =
   /** The link's send buffer is full / has room again. */
   | { readonly kind: 'linkBlocked'; readonly linkId: number }
   | { readonly kind: 'linkWritable'; readonly linkId: number }
+  /** The session belongs to another upstream, as its first turn tells: what it has dialled so far is of no use. */
+  | { readonly kind: 'reroute' }
   /** The gateway goes down: running turns may finish until the deadline. */
   | { readonly kind: 'drain'; readonly deadlineMs: number }
   /** End at once. Every turn fails with the error. */

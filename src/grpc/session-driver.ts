@@ -76,6 +76,8 @@ export class SessionDriver implements Flushable {
   /** Frames read in one turn of the event loop came together: the clock is asked once for all of them. */
   #nowMs = 0;
   #model: string | undefined;
+  /** A turn has been taken. */
+  #started = false;
   #route: LinkRoute | undefined;
   #waitingToFlush = false;
   /** Of frames since the last flush. */
@@ -113,10 +115,12 @@ export class SessionDriver implements Flushable {
   /** A turn of the client. One that may not run becomes a failure of that turn alone. */
   startTurn(turn: StartTurn): void {
     if (this.#closed) return;
-    this.#model = turn.create.model ?? this.#model;
     this.#options.telemetry.capture?.turn(turn);
     try {
-      this.#options.admission.around(turn, () => this.feed(turn));
+      this.#options.admission.around(turn, () => {
+        this.#goBy(turn.create.model);
+        this.feed(turn);
+      });
     } catch (cause) {
       if (!(cause instanceof GatewayError)) this.#options.onBug(cause);
       const error = GatewayError.from(cause);
@@ -255,6 +259,19 @@ export class SessionDriver implements Flushable {
     }
   }
 
+  /** The session was dialled before its first turn told the model, which may be another upstream's. */
+  #goBy(model: string | undefined): void {
+    const dialedFor = this.#model;
+    const first = !this.#started;
+    this.#started = true;
+    this.#model = model ?? dialedFor;
+    const { dial, dialer } = this.#options;
+    if (!first || dial.upstream !== undefined || this.#model === dialedFor) return;
+    if (dialer.route(this.#model) === dialer.route(dialedFor)) return;
+    this.#route = undefined;
+    this.feed({ kind: 'reroute' });
+  }
+
   #dial({ linkId, purpose, attempt }: Extract<Output, { kind: 'dial' }>): void {
     const request: DialRequest = {
       ...this.#options.dial,
@@ -284,7 +301,7 @@ export class SessionDriver implements Flushable {
           this.#crash(error);
         }
         // Node reads up to 2 MiB of a socket before the tick ends; the core's wish to pause must not wait for that.
-        this.#unflushedBytes += frame.bytes.length;
+        this.#unflushedBytes += frame.byteLength;
         if (this.#unflushedBytes >= MAX_BATCH_BYTES) this.#flushNow();
       },
       onBlocked: () => {

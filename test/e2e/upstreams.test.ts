@@ -214,6 +214,44 @@ describe.each(['xai', 'azure'] as const)('%s, whose links have no lanes', (provi
   });
 });
 
+describe('the upstream of a session', () => {
+  const byModel = {
+    first: { upstream: { models: ['gpt-*'] } },
+    second: { upstream: { models: ['llama-*'] } },
+  };
+  const llama = { model: 'llama-4' };
+
+  it('is that of its model', async () => {
+    const { first, second } = await start(byModel);
+    const stream = gateway.client().connect(llama);
+    await ask(stream, { turn_id: 't1', create: { model: undefined } } as never, 'one');
+    expect([entriesOf(first).length, entriesOf(second).length]).toEqual([0, 1]);
+  });
+
+  it.each(['at once', 'once a link is up'])('is that of its first turn, sent %s', async (when) => {
+    const { first, second } = await start(byModel);
+    const stream = gateway.client().connect();
+    const ups = () => gateway.telemetry.sessions[0]?.facts.filter(({ kind }) => kind === 'linkUp').length;
+    if (when !== 'at once') await expect.poll(ups).toBe(1);
+    for (const id of ['t1', 't2']) await ask(stream, { turn_id: id, create: llama } as never, id);
+    expect([entriesOf(first).length, entriesOf(second).length]).toEqual([0, 2]);
+    expect(entriesOf(second).at(-1)).toMatchObject({ contextItems: 3 });
+    expect(notices(stream)).toEqual([]);
+  });
+
+  it('is none for a model that nobody serves, and the session can go on with another', async () => {
+    const { first } = await start(byModel);
+    const stream = gateway.client().connect();
+    const none = await ask(stream, { turn_id: 't1', create: { model: 'mistral' } } as never, 'one');
+    expect(last(none).turn_failed).toMatchObject({
+      reason: 'MODEL_NOT_ALLOWED',
+      replay: 'REPLAY_VERDICT_SAFE',
+    });
+    expect(last(await ask(stream, { turn_id: 't2' }, 'two')).outcome).toBe('TURN_OUTCOME_COMPLETED');
+    expect(entriesOf(first)).toHaveLength(1);
+  });
+});
+
 describe('failover', () => {
   const two = { first: {}, second: {} };
 
@@ -360,6 +398,18 @@ describe('an upstream that asks to wait', () => {
     expect(last(await ask(stream, turn, 'one')).turn_failed).toMatchObject({
       reason: 'UPSTREAM_RATE_LIMITED',
     });
+  });
+
+  it('holds up nobody but the turn that waits', async () => {
+    await start({ sim: { simulator: limited('slow', { 'retry-after': '3600' }) } });
+    const stream = gateway.client().connect();
+    stream.startTurn({ turn_id: 't1', wait_on_rate_limit: true }, 'one');
+    await stream.event('gateway.notice', 't1');
+    expect(last(await ask(stream, { turn_id: 'o1', lane_id: 'other' } as never, 'other')).outcome).toBe(
+      'TURN_OUTCOME_COMPLETED',
+    );
+    stream.send({ cancel_turn: { turn_id: 't1' } });
+    expect(last(await ask(stream, { turn_id: 't2' }, 'two')).outcome).toBe('TURN_OUTCOME_COMPLETED');
   });
 
   it('fails turns that do not want to wait when it says so at the dial', async () => {

@@ -254,7 +254,7 @@ describe('SessionDriver', () => {
       core.events.push(event(++seq));
       if (seq === 3) core.outputs.push({ kind: 'pauseLink', linkId: 1 });
     });
-    const big = { ...frame, bytes: new Uint8Array(100_000) };
+    const big = { ...frame, bytes: new Uint8Array(100_000), byteLength: 100_000 };
     for (let i = 0; i < 3; i++) links[0]?.listener.onFrame(big);
     expect(links[0]?.calls).toEqual(['pause']);
     expect(sink.batches).toEqual([[1, 2, 3]]);
