@@ -111,10 +111,10 @@ class Stage {
   }
 
   async close(): Promise<void> {
- await this.proxy.close();
-   await this.#gateway.close();
-   await this.#drained;
-   await this.#simulator.close();
+    await closing('proxy', this.proxy.close());
+    await closing('gateway', this.#gateway.close());
+    await closing('drain', this.#drained);
+    await closing('simulator', this.#simulator.close());
   }
 
   async #waitForRequests({ count, status }: { count: number; status?: string }): Promise<void> {
