@@ -1,0 +1,84 @@
+/** The same load of text deltas through the gateway, and through the floor. */
+import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
+import { LightClient, userMessage } from './light-client.ts';
+import { childrenOf, cpuUs, type Service } from './processes.ts';
+
+export interface LoadResult {
+  /** Of the service's process and its workers, for each event. */
+  readonly cpuUs: number;
+  readonly perSecond: number;
+  /** Events in one message. */
+  readonly batch: number;
+}
+
+/** `deltas` to each of `streams`, each on a connection of its own: with workers, connections are what is shared out. */
+export async function overGateway(
+  service: Service,
+  payload: 'TYPED' | 'JSON',
+  streams: number,
+  deltas: number,
+): Promise<LoadResult> {
+  const clients = Array.from({ length: streams }, () => new LightClient(service.address));
+  const open = await Promise.all(clients.map((client) => client.open(payload)));
+  const cpu = () => [service.pid, ...childrenOf(service.pid)].reduce((sum, pid) => sum + cpuUs(pid), 0);
+  const before = cpu();
+  const started = performance.now();
+  const create = { model: 'gpt-5.5', input: [userMessage(promptFor(deltas))] };
+  await Promise.all(open.map((stream) => stream.turn({ turnId: 't', create })));
+  const elapsedMs = performance.now() - started;
+  const used = cpu() - before;
+  const events = open.reduce((sum, stream) => sum + stream.events, 0);
+  const batches = open.reduce((sum, stream) => sum + stream.batches, 0);
+  await Promise.all(open.map((stream) => stream.close()));
+  for (const client of clients) client.close();
+  return { cpuUs: used / events, perSecond: (events / elapsedMs) * 1000, batch: events / batches };
+}
+
+export async function overFloor(service: Service, streams: number, deltas: number): Promise<LoadResult> {
+  const identity = (value: Buffer) => value;
+  const clients = Array.from(
+    { length: streams },
+    () =>
+      new Client(service.address, credentials.createInsecure(), {
+        'grpc.max_receive_message_length': -1,
+        'grpc.use_local_subchannel_pool': 1,
+      }),
+  );
+  let events = 0;
+  let batches = 0;
+  const create = JSON.stringify({
+    type: 'response.create',
+    model: 'gpt-5.5',
+    input: [{ role: 'user', content: promptFor(deltas) }],
+  });
+  const before = cpuUs(service.pid);
+  const started = performance.now();
+  await Promise.all(
+    clients.map(
+      (client) =>
+        new Promise<void>((resolve) => {
+          const call: ClientDuplexStream<Buffer, Buffer> = client.makeBidiStreamRequest(
+            '/floor.Relay/Relay',
+            identity,
+            identity,
+          );
+          call.on('data', (bytes: Buffer) => {
+            batches += 1;
+            for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) events += 1;
+            if (bytes.includes('"type":"response.completed"')) call.end();
+          });
+          call.on('status', () => resolve());
+          call.on('error', () => {});
+          call.write(Buffer.from(create));
+        }),
+    ),
+  );
+  const elapsedMs = performance.now() - started;
+  const used = cpuUs(service.pid) - before;
+  for (const client of clients) client.close();
+  return { cpuUs: used / events, perSecond: (events / elapsedMs) * 1000, batch: events / batches };
+}
+
+export function promptFor(deltas: number): string {
+  return `#deltas=${deltas}`;
+}
