@@ -172,7 +172,11 @@ class RunningServer implements GrpcServer {
     for (const { driver } of this.#edge.registry.sessions()) driver.feed({ kind: 'terminate', error });
     await new Promise<void>((resolve) => {
       // Waits for every open stream, which a client may keep for ever.
-      const timer = setTimeout(() => this.#server.forceShutdown(), SHUTDOWN_TIMEOUT_MS);
+      const timer = setTimeout(() => {
+        this.#server.forceShutdown();
+        // grpc-js does not always call back after that, for instance when a connection was reset meanwhile.
+        resolve();
+      }, SHUTDOWN_TIMEOUT_MS);
       this.#server.tryShutdown(() => {
         clearTimeout(timer);
         resolve();
