@@ -90,7 +90,8 @@ func (w *wantedError) compare(err error) error {
 	if !errors.As(err, &e) {
 		return fmt.Errorf("error %v instead of %v", err, w.Reason)
 	}
-	code := strings.ToUpper(snake(e.Code.String()))
+	// Go spells one code with one L.
+	code := strings.ReplaceAll(strings.ToUpper(snake(e.Code.String())), "CANCELED", "CANCELLED")
 	switch {
 	case !w.Reason.has(e.Reason):
 		return fmt.Errorf("reason %s instead of %v: %w", e.Reason, w.Reason, err)
