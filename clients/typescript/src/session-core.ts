@@ -280,11 +280,13 @@ export class SessionCore implements Steering {
   #write(): void {
     const call = this.#call;
     if (!call || this.#writing) return;
+    // Before something is taken: that lets in starts that waited, which write, too.
+    this.#writing = true;
     const outgoing = this.#outbox.take();
+    this.#writing = outgoing?.message !== undefined;
     if (!outgoing) return;
     if (!outgoing.message) return call.halfClose();
     if (outgoing.turn) outgoing.turn.sent = true;
-    this.#writing = true;
     call.write(outgoing.message, () => {
       if (this.#call !== call) return;
       this.#writing = false;
