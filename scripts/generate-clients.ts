@@ -1,9 +1,17 @@
 /**
  * Generates the stubs of all clients from proto/: `node scripts/generate-clients.ts`. With `--check` nothing changes
- * and stale stubs are an error. Java generates at build; clients/typescript/generate.ts, where it is, does its own.
+ * and stale stubs are an error. Java generates at build.
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -26,20 +34,25 @@ const TARGETS: readonly Target[] = [
     name: 'go',
     folder: 'clients/go/gen',
     missing: () => (hasGo() ? undefined : 'no go'),
-    generate: (into) => {
-      const path = `${goTools()}:${ROOT}node_modules/.bin:${process.env['PATH']}`;
-      const template = readFileSync(`${ROOT}buf.gen.yaml`, 'utf8').replaceAll('clients/go/gen', into);
-      const file = join(into, 'buf.gen.yaml');
-      writeFileSync(file, template);
-      run('buf', ['generate', '--template', file], { PATH: path });
-      rmSync(file);
-    },
+    generate: (into) => bufGenerate('buf.gen.yaml', 'clients/go/gen', into, goTools()),
   },
   {
     name: 'python',
     folder: 'clients/python/src/responses_gateway/gen',
     missing: () => (python() === undefined ? 'no python3 with venv' : undefined),
     generate: generatePython,
+  },
+  {
+    name: 'typescript',
+    folder: 'clients/typescript/src/gen',
+    missing: () => undefined,
+    generate: (into) =>
+      bufGenerate(
+        'clients/typescript/buf.gen.yaml',
+        'clients/typescript/src/gen',
+        into,
+        `${ROOT}node_modules/.bin`,
+      ),
   },
 ];
 
@@ -68,10 +81,18 @@ function main(check: boolean): number {
       rmSync(fresh, { recursive: true });
     }
   }
-  const own = `${ROOT}clients/typescript/generate.ts`;
-  if (existsSync(own)) run(process.execPath, [own, ...(check ? ['--check'] : [])], {});
   if (stale > 0) console.log('run `npm run generate` and commit the result');
   return stale > 0 ? 1 : 0;
+}
+
+/** Carries out a template of buf's with another folder to write to. */
+function bufGenerate(template: string, folder: string, into: string, tools: string): void {
+  const file = join(into, 'buf.gen.yaml');
+  writeFileSync(file, readFileSync(`${ROOT}${template}`, 'utf8').replaceAll(folder, into));
+  run('buf', ['generate', '--template', file], {
+    PATH: `${tools}:${ROOT}node_modules/.bin:${process.env['PATH']}`,
+  });
+  rmSync(file);
 }
 
 /** The generated modules import each other by absolute names; ours live in a package, next to each other. */
@@ -82,7 +103,12 @@ function generatePython(into: string): void {
   const outputs = ['python', 'mypy', 'grpc_python', 'mypy_grpc'].map((kind) => `--${kind}_out=${raw}`);
   const files = names.map((name) => `${ROOT}proto/${PROTO}/${name}`);
   const PATH = `${join(interpreter, '..')}:${process.env['PATH']}`;
-  run(interpreter, ['-m', 'grpc_tools.protoc', '-I', `${ROOT}proto`, ...outputs, ...files], { PATH }, 'ignore');
+  run(
+    interpreter,
+    ['-m', 'grpc_tools.protoc', '-I', `${ROOT}proto`, ...outputs, ...files],
+    { PATH },
+    'ignore',
+  );
   for (const name of readdirSync(`${raw}/${PROTO}`)) {
     // Only one file has a service; the others' would be empty.
     if (name.includes('_pb2_grpc') && !name.startsWith('service')) continue;
@@ -124,5 +150,9 @@ function run(
   env: Readonly<Record<string, string>>,
   stderr: 'inherit' | 'ignore' = 'inherit',
 ): void {
-  execFileSync(command, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', stderr] });
+  execFileSync(command, args, {
+    cwd: ROOT,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'inherit', stderr],
+  });
 }
