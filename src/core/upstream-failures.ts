@@ -223,7 +223,7 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
     return;
   }
   const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);
-  if (isLongWait(link, down)) for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
+  if (isLongWait(core, link, down)) for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
   if (waiting.every(({ queue }) => queue.length === 0)) return;
   const next = dial(core, link.purpose, link.attempt + 1, delayMs, link.replaces);
   for (const lane of lanes) {
@@ -236,8 +236,9 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
 const MAX_UNASKED_WAIT_MS = 10_000;
 
 /** A conversation is worth waiting for a probe; a session without one hears at once that its upstream is failing. */
-function isLongWait(link: LinkSlot, { error, retryAfterMs = 0 }: LinkDown): boolean {
-  const failsFast = error.reason === 'UPSTREAM_CIRCUIT_OPEN' && link.purpose !== 'recovery';
+function isLongWait(core: Core, link: LinkSlot, { error, retryAfterMs = 0 }: LinkDown): boolean {
+  const hasNothing = link.purpose !== 'recovery' && core.links.size === 0;
+  const failsFast = error.reason === 'UPSTREAM_CIRCUIT_OPEN' && hasNothing;
   return failsFast || retryAfterMs > MAX_UNASKED_WAIT_MS;
 }
 
