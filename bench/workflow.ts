@@ -2,15 +2,13 @@
  * An agent loop four ways, side by side: HTTP with the whole context, HTTP by id, the official SDK's WebSocket, and
  * the gateway, each over its own emulated network to the same simulator with TLS. `--quick` runs a part of it.
  */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { loadavg } from 'node:os';
 import { type ChaosConnection, type ChaosProxy, startChaosProxy } from '../test/harness/chaos-proxy.ts';
 import { type Agent, type Instructions, runLoop } from './support/agent-loop.ts';
 import { gatewayAgent, httpAgent, sdkSocketAgent } from './support/agents.ts';
-import { type Service, startGateway, startSimulator } from './support/processes.ts';
+import { type Service, startGateway } from './support/processes.ts';
 import { publish, type Row, round } from './support/report.ts';
+import { CA, startTlsSimulator, TRUST_CA } from './support/tls.ts';
 
 const QUICK = process.argv.includes('--quick');
 const CALLS = QUICK ? [5, 20] : [5, 20, 50, 100];
@@ -47,27 +45,19 @@ interface Cell {
   readonly bytesUp: number;
 }
 
-const certificates = new URL('../test/harness/certs/', import.meta.url);
-const file = (name: string) => fileURLToPath(new URL(name, certificates));
-const ca = readFileSync(file('ca.pem'), 'utf8');
-const folder = mkdtempSync(join(tmpdir(), 'bench-workflow-'));
 const rows: Row[] = [];
 const load = loadavg()[0] ?? 0;
-try {
-  for (const [model, timing] of Object.entries(MODELS)) {
-    const simulator = await startTlsSimulator(model, timing);
-    const waiting = [...NETWORKS];
-    await Promise.all(
-      Array.from({ length: AT_ONCE }, async () => {
-        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-          rows.push(...(await measureNetwork(simulator, model, next)));
-        }
-      }),
-    );
-    await simulator.stop();
-  }
-} finally {
-  rmSync(folder, { recursive: true });
+for (const [model, timing] of Object.entries(MODELS)) {
+  const simulator = await startTlsSimulator({ timing });
+  const waiting = [...NETWORKS];
+  await Promise.all(
+    Array.from({ length: AT_ONCE }, async () => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        rows.push(...(await measureNetwork(simulator, model, next)));
+      }
+    }),
+  );
+  await simulator.stop();
 }
 
 const chosen = rows.filter((row) => row['network'] === (QUICK ? '20 ms, 10 Mbit/s' : '80 ms, 10 Mbit/s'));
@@ -98,15 +88,12 @@ process.exit(0);
 async function measureNetwork(simulator: Service, model: string, network: Network): Promise<Row[]> {
   const proxies = await Promise.all(WAYS.map(() => startProxy(simulator, network)));
   const [full, byId, sdk, own] = proxies as [ChaosProxy, ChaosProxy, ChaosProxy, ChaosProxy];
-  const gateway = await startGateway(`wss://127.0.0.1:${own.port}/v1`, [
-    '--set',
-    `upstream.ca_file=${file('ca.pem')}`,
-  ]);
+  const gateway = await startGateway(`wss://127.0.0.1:${own.port}/v1`, TRUST_CA);
   const found: Row[] = [];
   const ways: Readonly<Record<Way, { readonly proxy: ChaosProxy; readonly connect: () => Agent }>> = {
-    'HTTP, full context': { proxy: full, connect: () => httpAgent(urlOf(full), ca, 'full') },
-    'HTTP, by id': { proxy: byId, connect: () => httpAgent(urlOf(byId), ca, 'by id') },
-    'SDK WebSocket': { proxy: sdk, connect: () => sdkSocketAgent(urlOf(sdk), ca) },
+    'HTTP, full context': { proxy: full, connect: () => httpAgent(urlOf(full), CA, 'full') },
+    'HTTP, by id': { proxy: byId, connect: () => httpAgent(urlOf(byId), CA, 'by id') },
+    'SDK WebSocket': { proxy: sdk, connect: () => sdkSocketAgent(urlOf(sdk), CA) },
     gateway: { proxy: own, connect: () => gatewayAgent(gateway.address) },
   };
   const cell = async (calls: number, instructions: Instructions) => {
@@ -178,13 +165,6 @@ function startProxy(simulator: Service, { rttMs, upMbit }: Network): Promise<Cha
     up: { latencyMs, bytesPerSecond: (upMbit * 1_000_000) / 8, readAheadBytes: 16 * 1024 * 1024 },
     down: { latencyMs },
   });
-}
-
-function startTlsSimulator(name: string, timing: Timing): Promise<Service> {
-  const options = join(folder, `${name}.json`);
-  const tls = { certFile: file('server.pem'), keyFile: file('server.key') };
-  writeFileSync(options, JSON.stringify({ timing, tls }));
-  return startSimulator(['--options', options]);
 }
 
 function urlOf(proxy: ChaosProxy): URL {
