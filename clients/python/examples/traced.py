@@ -4,6 +4,7 @@ Needs opentelemetry-sdk.
 """
 
 from opentelemetry.sdk.trace import TracerProvider
+
 from responses_gateway import Client
 
 
