@@ -47,7 +47,6 @@ export interface Core {
   paused: boolean;
   queuedInputBytes: number;
   nextLinkId: number;
-  dialFailures: number;
   /** What the last link could do; the best guess for one that is still dialled. */
   lastCapabilities: LinkCapabilities | undefined;
   lastUpstream: string | undefined;

@@ -274,7 +274,7 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
 
 /** A session that has lost all it had recovers, wherever that is possible; a further link stays where the others are. */
 function purposeOf(core: Core): DialPurpose {
-  const alone = [...core.links.values()].every(({ state }) => state.t === 'retiring');
+  const alone = [...core.links.values()].every((link) => link.state.t === 'retiring' || !upOf(link));
   return alone && core.lastUpstream !== undefined ? 'recovery' : 'lanes';
 }
 

@@ -72,7 +72,6 @@ export class Session {
       paused: false,
       queuedInputBytes: 0,
       nextLinkId: 1,
-      dialFailures: 0,
       lastCapabilities: undefined,
       lastUpstream: undefined,
     };
@@ -398,7 +397,6 @@ export class Session {
       return;
     }
     link.state = { t: 'open', capabilities, route, upAtMs: core.nowMs };
-    core.dialFailures = 0;
     core.lastCapabilities = capabilities;
     tell(core, { kind: 'linkUp', linkId, route, atMs: core.nowMs });
     if (core.paused) pauseLink(core, link);

@@ -214,16 +214,15 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   for (const other of core.links.values()) {
     if (other.state.t === 'rotating' && other.state.successorId === link.id) rotationFailed(core, other);
   }
-  core.dialFailures += 1;
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;
-  if (down.permanent || core.dialFailures >= core.limits.maxDialAttempts) {
-    core.dialFailures = 0;
+  if (down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts) {
     for (const lane of waiting) failQueued(core, lane, down.error);
     return;
   }
   const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);
-  if (isLongWait(core, link, down)) for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
+  if (isLongWait(core, link, down))
+    for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
   if (waiting.every(({ queue }) => queue.length === 0)) return;
   const next = dial(core, link.purpose, link.attempt + 1, delayMs, link.replaces);
   for (const lane of lanes) {

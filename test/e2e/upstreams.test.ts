@@ -301,6 +301,28 @@ describe('failover', () => {
     expect(entriesOf(second).at(-1)).toMatchObject({ contextItems: 3 });
   });
 
+  it.each(['openai', 'xai'] as const)('takes along more lanes than a link of %s has', async (provider) => {
+    const simulator = { switches: { lanes: provider === 'openai' } };
+    const upstream = { provider };
+    const { first, second } = await start({
+      first: { simulator, upstream },
+      second: { simulator, upstream },
+    });
+    const stream = gateway.client().connect();
+    const lanes = Array.from({ length: provider === 'openai' ? 40 : 8 }, (_, n) => `lane-${n}`);
+    const turn = (lane: string, n: number) =>
+      ask(stream, { turn_id: `${lane}-${n}`, lane_id: lane, create: { store: false } } as never, 'go on');
+    await Promise.all(lanes.map((lane) => turn(lane, 1)));
+    const links = new Set(entriesOf(first).map(({ connection }) => connection)).size;
+    await first?.close();
+    await linksDown(links);
+    const ends = await Promise.all(lanes.map(async (lane) => last(await turn(lane, 2)).outcome));
+    expect(new Set(ends)).toEqual(new Set(['TURN_OUTCOME_COMPLETED']));
+    const contexts = entriesOf(second).map(({ contextItems }) => contextItems);
+    expect(contexts.filter((items) => items === 3)).toHaveLength(lanes.length);
+    checkSeq(stream.events);
+  });
+
   it('ends the turn that ran, in words, and takes the lane along', async () => {
     const { first, second } = await start(two);
     const stream = gateway.client().connect();
