@@ -39,16 +39,22 @@ function preparePython(): string | undefined {
   const folder = `${CACHE}/python`;
   const path = `${folder}/bin/python`;
   if (!existsSync(path)) {
-    const base = ['python3', 'python'].find((name) => works(name, ['-c', 'import sys, venv; assert sys.version_info >= (3, 10)']));
+    const base = ['python3', 'python'].find((name) =>
+      works(name, ['-c', 'import sys, venv; assert sys.version_info >= (3, 10)']),
+    );
     if (base === undefined) return undefined;
     mkdirSync(CACHE, { recursive: true });
     if (spawnSync(base, ['-m', 'venv', folder], { stdio: 'inherit' }).status !== 0) return undefined;
   }
   const requirements = `${ROOT}clients/python/requirements-dev.txt`;
   once(`${folder}/.installed`, readFileSync(requirements, 'utf8'), () => {
-    execFileSync(path, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements], {
-      stdio: 'inherit',
-    });
+    execFileSync(
+      path,
+      ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements],
+      {
+        stdio: 'inherit',
+      },
+    );
   });
   return path;
 }

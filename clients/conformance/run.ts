@@ -99,8 +99,10 @@ async function runRunner(runner: (typeof RUNNER_NAMES)[number], url: string): Pr
     cwd,
     env: { ...process.env, ...env, CONFORMANCE_CONTROL_URL: url },
     stdio: ['ignore', 'pipe', 'inherit'],
+    // A group of its own: `go run` and `sh` have children that must end with them.
+    detached: true,
   });
-  const timer = setTimeout(() => child.kill('SIGKILL'), RUNNER_TIMEOUT_MS);
+  const timer = setTimeout(() => process.kill(-(child.pid ?? process.pid), 'SIGKILL'), RUNNER_TIMEOUT_MS);
   const outcomes: Outcome[] = [];
   const failed = new Promise<void>((_, reject) => child.once('error', reject));
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
