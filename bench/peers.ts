@@ -145,10 +145,12 @@ function turn(socket: WebSocket, prompt: string): Promise<number> {
       if (!/"type": ?"response\.completed"/.test(head)) return;
       clearTimeout(timer);
       socket.off('message', listen);
+      socket.off('close', closed);
       resolve(events);
     };
+    const closed = (code: number) => reject(new Error(`closed with ${code} in a turn`));
     socket.on('message', listen);
-    socket.once('close', (code) => reject(new Error(`closed with ${code} in a turn`)));
+    socket.once('close', closed);
     socket.send(
       JSON.stringify({
         type: 'response.create',

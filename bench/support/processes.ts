@@ -59,6 +59,12 @@ export function childrenOf(pid: number): readonly number[] {
   return text === '' ? [] : text.split(' ').map(Number);
 }
 
+// A benchmark that fails half way leaves nobody behind.
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 async function start(
   argv: readonly string[],
   ready: RegExp,
@@ -68,6 +74,8 @@ async function start(
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });
+  running.add(child);
+  child.once('exit', () => running.delete(child));
   const address = await readyLine(child, ready);
   return {
     address,
