@@ -20,9 +20,12 @@ const ROTATION_JITTER = 0.1;
 export function scheduleRotation(core: Core, link: LinkSlot, up: Up): void {
   const { rotateAfterMs, maxAgeMs } = up.capabilities;
   if (rotateAfterMs === undefined) return;
-  const jitteredMs = rotateAfterMs * (1 + ROTATION_JITTER * core.random());
-  const retireAfterMs = Math.max(rotateAfterMs, maxAgeMs - RETIRE_MARGIN_MS);
-  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + Math.min(jitteredMs, retireAfterMs));
+  const leftMs = Math.max(0, maxAgeMs - rotateAfterMs);
+  const retireAfterMs = rotateAfterMs + leftMs - Math.min(RETIRE_MARGIN_MS, leftMs / 2);
+  // However short the upstream's limit is, there is time between the two to dial and to warm.
+  const jitterMs =
+    Math.min(rotateAfterMs * ROTATION_JITTER, (retireAfterMs - rotateAfterMs) / 2) * core.random();
+  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + rotateAfterMs + jitterMs);
   core.deadlines.set({ kind: 'retire', linkId: link.id }, core.nowMs + retireAfterMs);
 }
 
