@@ -35,6 +35,8 @@ export const MAX_SHAPES = 32;
 /** Above this a frame is no delta, and its values cost more than the rest. */
 const MAX_SHAPE_BYTES = 64 * 1024;
 const MAX_HOLES = 16;
+/** What repeats is keys; a long literal would only make an upstream's odd frames cost a long comparison each. */
+const MAX_LITERAL_BYTES = 1024;
 /** Frames that fit nothing and are not learnt from after one that was: bounds what an odd upstream can cost. */
 const LEARN_EVERY = 16;
 /** The longest number of digits that no double changes. */
@@ -102,8 +104,10 @@ function shapeOf(bytes: Buffer, type: string): Shape | undefined {
     holes.push({ key, kind });
     from = valueEnd - quote;
   });
-  if (!plain || keys.size !== members || holes.length > MAX_HOLES) return undefined;
   literals.push(Uint8Array.from(bytes.subarray(from)));
+  const literalBytes = literals.reduce((sum, literal) => sum + literal.length, 0);
+  if (!plain || keys.size !== members) return undefined;
+  if (holes.length > MAX_HOLES || literalBytes > MAX_LITERAL_BYTES) return undefined;
   return { type, literals, holes, sample: Buffer.from(bytes) };
 }
 
