@@ -1,25 +1,10 @@
-import { createHmac, randomBytes } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import { inspect } from 'node:util';
+import { sealSecret } from '../secret.ts';
 import type { Credential } from '../upstream/types.ts';
 import { AccessOptionsError, type AccessWarning, type CredentialSource } from './options.ts';
 
-const REDACTED = '[redacted]';
-
-/** Fingerprints from different processes cannot be compared, so they tell nothing to who reads two logs. */
-const FINGERPRINT_KEY = randomBytes(32);
-
-/** Long enough for every provider's key and for cloud access tokens. */
-const MAX_SECRET_CHARS = 8 * 1024;
-
 /** How often a file is looked at; a rotated key waits no longer than this. */
 const FILE_CHECK_INTERVAL_MS = 1_000;
-
-/** Undefined when the text cannot be a header's value: empty, too long, blanks, control or non-ASCII characters. */
-export function parseCredential(secret: string): Credential | undefined {
-  if (secret.length > MAX_SECRET_CHARS || !/^[\x21-\x7e]+$/.test(secret)) return undefined;
-  return new Secret(secret);
-}
 
 /** Gives the current credential; reads the environment once and a file when it changed. */
 export type CredentialReader = () => Credential;
@@ -34,7 +19,7 @@ export function openCredential(
     case 'env': {
       const value = process.env[source.name];
       if (value === undefined) throw new AccessOptionsError(path, `${source.name} is not set`);
-      const credential = parseCredential(value.trim());
+      const credential = sealSecret(value.trim());
       if (credential === undefined) throw new AccessOptionsError(path, `${source.name} is not a usable key`);
       return () => credential;
     }
@@ -91,37 +76,11 @@ function readSecretFile(file: string, known?: string): SecretFile | { readonly k
     // The inode tells a replaced file (Kubernetes swaps a link), the time an overwritten one.
     const version = `${facts.ino}:${facts.mtimeNs}:${facts.size}`;
     if (version === known) return { kind: 'same' };
-    const credential = parseCredential(readFileSync(file, 'utf8').trim());
+    const credential = sealSecret(readFileSync(file, 'utf8').trim());
     if (credential === undefined) return { kind: 'unusable', why: 'does not hold a usable key' };
     return { kind: 'read', credential, version, worldReadable: (facts.mode & 0o004n) !== 0n };
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error';
     return { kind: 'unusable', why: `cannot be read (${code})` };
-  }
-}
-
-class Secret implements Credential {
-  readonly #secret: string;
-  readonly fingerprint: string;
-
-  constructor(secret: string) {
-    this.#secret = secret;
-    this.fingerprint = createHmac('sha256', FINGERPRINT_KEY).update(secret).digest('hex').slice(0, 16);
-  }
-
-  reveal(): string {
-    return this.#secret;
-  }
-
-  toString(): string {
-    return REDACTED;
-  }
-
-  toJSON(): string {
-    return REDACTED;
-  }
-
-  [inspect.custom](): string {
-    return REDACTED;
   }
 }

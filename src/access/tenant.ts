@@ -1,6 +1,7 @@
 import { GatewayError } from '../errors.ts';
+import { sealSecret } from '../secret.ts';
 import type { Credential } from '../upstream/types.ts';
-import { type CredentialReader, openCredential, parseCredential } from './credential.ts';
+import { type CredentialReader, openCredential } from './credential.ts';
 import { type AllowList, compileAllowList, compileGlob, type Glob } from './glob.ts';
 import { Ledger } from './limits.ts';
 import {
@@ -105,7 +106,7 @@ export class Tenant {
 function parsePassedKey(key: string, reachable: readonly string[]): Credential {
   // A caller's key is meant for one provider; the routing rules are not to choose where it goes.
   if (reachable.length > 1) throw upstreamNeeded();
-  const credential = parseCredential(key);
+  const credential = sealSecret(key);
   if (credential === undefined) {
     throw new GatewayError(
       'INVALID_FIELD',
