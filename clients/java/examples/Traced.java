@@ -17,8 +17,8 @@ public class Traced {
   public static void main(String[] args) {
     var processor = SimpleSpanProcessor.create(LoggingSpanExporter.create());
     var options = SessionOptions.builder().model("gpt-5.5").program("traced-example", "1").build();
-    try (var provider = SdkTracerProvider.builder().addSpanProcessor(processor).build();
-        var telemetry = OpenTelemetrySdk.builder().setTracerProvider(provider).build();
+    var provider = SdkTracerProvider.builder().addSpanProcessor(processor).build();
+    try (var telemetry = OpenTelemetrySdk.builder().setTracerProvider(provider).build();
         var client = Client.create();
         var session = client.connect(options)) {
       var span = telemetry.getTracer("traced-example").spanBuilder("question").startSpan();

@@ -1,49 +1,40 @@
 package dev.responsesgateway.conformance;
 
 import dev.responsesgateway.client.Client;
-import dev.responsesgateway.client.Event;
 import dev.responsesgateway.client.Session;
+import dev.responsesgateway.client.SessionOptions;
+import dev.responsesgateway.client.TurnRequest;
 import java.lang.management.ManagementFactory;
-import java.time.Duration;
 import java.util.Locale;
 
-/** One client's part of scripts/bench-clients.ts: reads turns of the flood server and prints one line of JSON. */
+/** This client's part of clients/conformance/bench.ts: reads one turn and prints what its events cost. */
 public final class Bench {
   private Bench() {}
 
-  /** Arguments: address, batch, events. */
+  /** Takes its turns from the environment. */
   public static void main(String[] args) {
-    var batch = Integer.parseInt(args[1]);
-    var events = Integer.parseInt(args[2]);
-    try (var client = Client.builder().address(args[0]).build();
-        var session = client.connect()) {
-      read(session, events / 4, batch);
-      var cpu = cpu();
+    try (var client = Client.create();
+        var session = client.connect(SessionOptions.builder().model("gpt-5.5").build())) {
+      read(session, System.getenv("BENCH_WARM_UP"));
+      var cpu = cpuNanos();
       var started = System.nanoTime();
-      var count = read(session, events, batch);
+      var events = read(session, System.getenv("BENCH_INPUT"));
       System.out.printf(
           Locale.ROOT,
-          "{\"events\":%d,\"seconds\":%f,\"cpuMicros\":%d,\"batch\":%d}%n",
-          count,
+          "{\"events\":%d,\"seconds\":%f,\"cpuSeconds\":%f}%n",
+          events,
           (System.nanoTime() - started) / 1e9,
-          cpu().minus(cpu).toNanos() / 1000,
-          batch);
+          (cpuNanos() - cpu) / 1e9);
     }
   }
 
-  private static int read(Session session, int events, int batch) {
-    var count = 0;
-    for (var event : session.start(events + " " + batch)) {
-      if (event instanceof Event.TextDelta) {
-        count++;
-      }
-    }
-    return count;
+  private static long read(Session session, String input) {
+    return session.start(TurnRequest.builder().input(input).newConversation().build()).stream().count();
   }
 
-  /** Of the whole process. */
-  private static Duration cpu() {
+  /** Of the whole process, compiler and collector too. */
+  private static long cpuNanos() {
     var system = (com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-    return Duration.ofNanos(system.getProcessCpuTime());
+    return system.getProcessCpuTime();
   }
 }
