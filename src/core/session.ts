@@ -1,31 +1,22 @@
 import { GatewayError } from '../errors.ts';
-import {
-  type Core,
-  emitNotice,
-  emitOwn,
-  emitRejected,
-  type Life,
-  pauseLink,
-  resumeLinks,
-  tell,
-} from './core.ts';
+import { freeWaitingLanes, stopTurn } from './cancel.ts';
+import { type Core, emitOwn, emitRejected, type Life, resumeLinks, tell } from './core.ts';
 import { Deadlines, type Timer } from './deadlines.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
-import { type LinkSlot, upOf } from './link-slot.ts';
+import { upOf } from './link-slot.ts';
+import { handleLinkUp, reroute } from './link-up.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
 import { RecentIds } from './recent-ids.ts';
 import { RecentSettings } from './recent-settings.ts';
-import { advanceRotations, retireLink, scheduleRotation, startRotation, warmUpExpired } from './rotation.ts';
-import { dial, dialNow, enqueue, pump, removeLink, unqueue, unsettle } from './scheduler.ts';
+import { advanceRotations, retireLink, startRotation, warmUpExpired } from './rotation.ts';
+import { dial, dialNow, enqueue, pump, unqueue } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
 import { Transcript } from './transcript.ts';
-import { newTurn, phaseOf, type Turn } from './turn.ts';
-import { discardTurn, endTurn, failTurn, fingerprint, finishDiscarded } from './turn-end.ts';
+import { newTurn, phaseOf } from './turn.ts';
+import { failTurn, fingerprint } from './turn-end.ts';
 import type {
   CancelTurn,
   Input,
-  LinkCapabilities,
-  LinkRoute,
   Output,
   SessionEvent,
   SessionOptions,
@@ -113,7 +104,7 @@ export class Session {
         this.#apply(input);
       }
       advanceRotations(core);
-      this.#freeWaitingLanes();
+      freeWaitingLanes(core);
       pump(core);
       this.#finishIfDone();
     } catch (cause) {
@@ -194,7 +185,7 @@ export class Session {
         if (core.life.t === 'open') core.life = { t: 'finishing' };
         return;
       case 'linkUp':
-        return this.#linkUp(input.linkId, input.capabilities, input.route);
+        return handleLinkUp(core, input.linkId, input.capabilities, input.route);
       case 'linkDown': {
         const link = core.links.get(input.linkId);
         if (link !== undefined) handleLinkDown(core, link, input.down);
@@ -207,7 +198,7 @@ export class Session {
         return;
       }
       case 'reroute':
-        return this.#reroute();
+        return reroute(core);
       case 'drain':
         return this.#drain(input.deadlineMs);
       case 'terminate':
@@ -317,61 +308,7 @@ export class Session {
         );
       return;
     }
-    this.#stop(turn, 'CANCELLED', new GatewayError('TURN_CANCELLED', 'cancelled by the client'));
-  }
-
-  #stop(turn: Turn, outcome: 'CANCELLED' | 'DEADLINE_EXCEEDED', error: GatewayError): void {
-    const core = this.#core;
-    const lane = core.lanes.get(turn.laneId) as Lane;
-    if (unqueue(core, lane, turn)) {
-      // Who comes after it did not ask to wait for the upstream.
-      if (turn.rateLimitWaits > 0) stopWaiting(core, lane);
-      return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
-    }
-    const link = 'linkId' in turn.state ? core.links.get(turn.state.linkId) : undefined;
-    discardTurn(core, turn, outcome, error);
-    if (link !== undefined) this.#giveUpUpstream(link, lane);
-  }
-
-  /** There is no cancel upstream (protocol.md 9): an HTTP request is aborted, a socket closed when nobody else needs it. */
-  #giveUpUpstream(link: LinkSlot, lane: Lane): void {
-    const core = this.#core;
-    const up = upOf(link);
-    if (up === undefined) return;
-    if (up.capabilities.transport === 'sse') {
-      core.outputs.push({
-        kind: 'abort',
-        linkId: link.id,
-        streamId: lane.id === '' || !up.capabilities.multiplexed ? undefined : lane.id,
-      });
-      const turn = link.inFlight.get(lane.id);
-      if (turn !== undefined) finishDiscarded(core, turn);
-      return;
-    }
-    const alone = [...link.inFlight.values()].every(({ state }) => state.t === 'discarding');
-    const losesNothing = [...link.lanes].every((id) => {
-      const head = core.lanes.get(id)?.headId;
-      return (
-        head === undefined || core.transcript.get(head)?.stored === true || core.transcript.isComplete(head)
-      );
-    });
-    if (!alone || !losesNothing) return;
-    for (const turn of [...link.inFlight.values()]) finishDiscarded(core, turn);
-    removeLink(core, link, 'cancelled');
-    core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'cancelled' });
-    // The next turn should find a link, not dial one.
-    if (core.links.size === 0 && core.attached && core.life.t === 'open')
-      dial(core, 'session', 0, 0, undefined);
-  }
-
-  /** A cancelled turn held its link because others ran there; they have ended, and a turn waits for its lane. */
-  #freeWaitingLanes(): void {
-    for (const lane of this.#core.waiting) {
-      const { discarding } = lane;
-      const link =
-        discarding?.state.t === 'discarding' ? this.#core.links.get(discarding.state.linkId) : undefined;
-      if (link !== undefined) this.#giveUpUpstream(link, lane);
-    }
+    stopTurn(core, turn, 'CANCELLED', new GatewayError('TURN_CANCELLED', 'cancelled by the client'));
   }
 
   #attach(lastSeq: number | undefined): void {
@@ -387,65 +324,6 @@ export class Session {
     core.attached = false;
     core.deadlines.clear({ kind: 'slowClient' });
     core.deadlines.set({ kind: 'grace' }, core.nowMs + core.limits.resumeGraceMs);
-  }
-
-  #linkUp(linkId: number, capabilities: LinkCapabilities, route: LinkRoute): void {
-    const core = this.#core;
-    const link = core.links.get(linkId);
-    if (link === undefined || link.state.t !== 'dialing') {
-      core.outputs.push({ kind: 'closeLink', linkId, code: 1000, reason: 'not needed' });
-      return;
-    }
-    link.state = { t: 'open', capabilities, route, upAtMs: core.nowMs };
-    core.lastCapabilities = capabilities;
-    tell(core, { kind: 'linkUp', linkId, route, atMs: core.nowMs });
-    if (core.paused) pauseLink(core, link);
-    scheduleRotation(core, link, { capabilities, route, upAtMs: core.nowMs });
-    this.#trimLanes(link, capabilities);
-    if (link.replaces !== undefined) this.#noteRecovery(link, link.replaces);
-    if (core.lastUpstream !== undefined && core.lastUpstream !== route.upstream) {
-      emitNotice(core, '', '', { kind: 'upstream_changed', reason: 'failover' });
-    }
-    core.lastUpstream = route.upstream;
-  }
-
-  #reroute(): void {
-    const core = this.#core;
-    if (core.life.t !== 'open' || core.lanes.size > 0) return;
-    for (const link of [...core.links.values()]) {
-      removeLink(core, link, 'rerouted');
-      core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'not needed' });
-    }
-    core.lastUpstream = undefined;
-    core.lastCapabilities = undefined;
-    dial(core, 'session', 0, 0, undefined);
-  }
-
-  /** While it was dialled the link was taken for OpenAI's; lanes beyond what it can do look further. */
-  #trimLanes(link: LinkSlot, capabilities: LinkCapabilities): void {
-    const room = capabilities.multiplexed ? capabilities.maxNamedLanes : 1;
-    let named = 0;
-    for (const laneId of [...link.lanes]) {
-      if (laneId === '' && capabilities.multiplexed) continue;
-      named += 1;
-      const lane = this.#core.lanes.get(laneId);
-      if (named > room && lane !== undefined) unsettle(this.#core, lane, lane.lostReason ?? 'not_cached');
-    }
-  }
-
-  #noteRecovery(link: LinkSlot, replaces: { readonly reason: string; readonly sinceMs: number }): void {
-    const core = this.#core;
-    const elapsedMs = core.nowMs - replaces.sinceMs;
-    emitNotice(core, '', '', { kind: 'recovered', reason: replaces.reason, elapsedMs });
-    tell(core, {
-      kind: 'recovered',
-      linkId: link.id,
-      turnId: undefined,
-      reason: replaces.reason,
-      bytes: 0,
-      startedAtMs: replaces.sinceMs,
-      endedAtMs: core.nowMs,
-    });
   }
 
   #drain(deadlineMs: number): void {
@@ -466,7 +344,8 @@ export class Session {
       case 'turn': {
         const turn = core.turns.get(timer.turnId);
         if (turn !== undefined)
-          this.#stop(
+          stopTurn(
+            core,
             turn,
             'DEADLINE_EXCEEDED',
             new GatewayError('TURN_TIMEOUT', "the turn's timeout has passed"),
@@ -566,11 +445,6 @@ export interface SessionSnapshot {
   readonly transcriptBytes: number;
   readonly queuedInputBytes: number;
   readonly nextSeq: number;
-}
-
-function stopWaiting(core: Core, lane: Lane): void {
-  lane.notBeforeMs = undefined;
-  core.deadlines.clear({ kind: 'lane', laneId: lane.id });
 }
 
 function turnIdReused(): GatewayError {
