@@ -15,7 +15,7 @@ const UP_MBIT = 100;
 /** Longer than a rotation takes; the same pause before every turn, so that all find the same idle processes. */
 const PAUSE_MS = 1_700;
 /** A cut is known after half a round trip; a turn sent before that is lost and not sent twice. */
-const HEARD_MS = 50;
+const HEARD_MS = 200;
 const MIB = 1024 * 1024;
 
 const simulator = await startSimulator();
@@ -47,6 +47,7 @@ const rows: Row[] = results.map(([name, times]) => ({
   case: name,
   'first token ms, p50': round(median(times), 1),
   p90: round(quantile(times, 0.9), 1),
+  'turns lost': times.filter(Number.isNaN).length,
   'against undisturbed': `${round((median(times) / base - 1) * 100, 1)} %`,
 }));
 publish({
@@ -92,7 +93,6 @@ async function turn(stream: LightStream, turnId: string, text: string): Promise<
     turnId,
     create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] },
   });
-  if (Number.isNaN(firstMs)) throw new Error(`turn ${turnId} had no output`);
   return firstMs - started;
 }
 

@@ -8,7 +8,7 @@ import { type LoadResult, overFloor, overGateway } from './support/relay-load.ts
 import { median, publish, type Row, round } from './support/report.ts';
 
 const EVENTS = Number(process.env.BENCH_EVENTS ?? 150_000);
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 7);
 const STREAMS = 8;
 const DELTAS = Math.floor(EVENTS / STREAMS);
 
