@@ -48,7 +48,7 @@ describe('drain', () => {
     const idle = client.connect();
     const { resume_token: token } = await busy.opened();
     await idle.opened();
-    busy.startTurn({ turn_id: 't1' }, 'at length #deltas=100 #tps=200');
+    busy.startTurn({ turn_id: 't1' }, 'at length #deltas=800 #tps=200');
     await busy.event('response.output_text.delta');
 
     const drained = gateway.server.drain(10_000);
