@@ -34,10 +34,16 @@ export class LightClient {
   }
 }
 
+/** As the clients of this project do. */
+const ACK_EVENTS = 512;
+const ACK_BYTES = 256 * 1024;
+
 export class LightStream {
   events = 0;
   batches = 0;
   bytes = 0;
+  #acked = 0;
+  #unackedBytes = 0;
   readonly #call: ClientDuplexStream<object, Buffer>;
   readonly #turns = new Map<
     string,
@@ -104,8 +110,14 @@ export class LightStream {
       if (field === 1) this.#onOpened?.done();
       if (field !== 2) return;
       this.batches += 1;
+      this.#unackedBytes += to - from;
       eachField(bytes, from, to, (_, eventFrom, eventTo) => this.#event(bytes, eventFrom, eventTo, now));
     });
+    if (this.events - this.#acked < ACK_EVENTS && this.#unackedBytes < ACK_BYTES) return;
+    this.#unackedBytes = 0;
+    this.#acked = this.events;
+    // The first event of a new session has seq 1, and none is left out.
+    this.#call.write({ ack: { seq: this.events } });
   }
 
   #event(bytes: Buffer, from: number, to: number, now: number): void {
