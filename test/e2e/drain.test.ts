@@ -108,10 +108,10 @@ describe('drain', () => {
 
 describe('the age of a stream', () => {
   it('is announced, ends with OK, and the session goes on elsewhere', async () => {
-    await start({ server: { maxConnectionAgeMs: 150, maxConnectionAgeGraceMs: 150 } });
+    await start({ server: { maxConnectionAgeMs: 400, maxConnectionAgeGraceMs: 1_500 } });
     const first = gateway.client().connect();
     await first.opened();
-    first.startTurn({ turn_id: 't1' }, 'at length #deltas=100 #tps=100');
+    first.startTurn({ turn_id: 't1' }, 'at length #deltas=1000 #tps=100');
     await first.until(() => first.goAways.length > 0);
     expect(first.goAways[0]).toMatchObject({ reason: 'GO_AWAY_REASON_MAX_AGE' });
     const token = first.goAways[0]?.resume_token;
