@@ -19,7 +19,8 @@ import { loadConfig } from '../src/config/load.ts';
 import { startSimulator } from '../src/simulator/index.ts';
 import { loadApi } from '../src/translate/index.ts';
 
-const EVENTS_PER_TURN = 50;
+/** A short answer; `BENCH_DELTAS=200` is one of a few paragraphs. */
+const EVENTS_PER_TURN = Number(process.env.BENCH_DELTAS ?? 50);
 const TURNS_PER_ROUND = 160;
 const SESSIONS = 4;
 // Many and short, so that what else a machine does falls on all alike.
