@@ -2,7 +2,7 @@ import type { GatewayError } from '../errors.ts';
 import type { Core } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
-import { dial, removeLink, unqueue } from './scheduler.ts';
+import { closeLink, dial, unqueue } from './scheduler.ts';
 import { phaseOf, type Turn } from './turn.ts';
 import { discardTurn, endTurn, finishDiscarded } from './turn-end.ts';
 
@@ -47,8 +47,7 @@ function giveUpUpstream(core: Core, link: LinkSlot, lane: Lane): void {
   });
   if (!alone || !losesNothing) return;
   for (const turn of [...link.inFlight.values()]) finishDiscarded(core, turn);
-  removeLink(core, link, 'cancelled');
-  core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'cancelled' });
+  closeLink(core, link, 'cancelled', 'cancelled');
   // The next turn should find a link, not dial one.
   if (core.links.size === 0 && core.attached && core.life.t === 'open')
     dial(core, 'session', 0, 0, undefined);

@@ -1,7 +1,7 @@
 import { type Core, emitNotice, pauseLink, tell } from './core.ts';
 import type { LinkSlot } from './link-slot.ts';
 import { scheduleRotation } from './rotation.ts';
-import { dial, removeLink, unsettle } from './scheduler.ts';
+import { closeLink, dial, unsettle } from './scheduler.ts';
 import type { LinkCapabilities, LinkRoute } from './types.ts';
 
 /** A link that was asked for is there. */
@@ -33,8 +33,7 @@ export function handleLinkUp(
 export function reroute(core: Core): void {
   if (core.life.t !== 'open' || core.lanes.size > 0) return;
   for (const link of [...core.links.values()]) {
-    removeLink(core, link, 'rerouted');
-    core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'not needed' });
+    closeLink(core, link, 'rerouted', 'not needed');
   }
   core.lastUpstream = undefined;
   core.lastCapabilities = undefined;

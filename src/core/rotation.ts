@@ -1,7 +1,7 @@
 import { type Core, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { hasRoomFor, type LinkSlot, retire, type Up, upOf } from './link-slot.ts';
-import { dial, muteLane, removeLink, sendWarmUp, settle, unsettle } from './scheduler.ts';
+import { closeLink, dial, muteLane, sendWarmUp, settle, unsettle } from './scheduler.ts';
 import { newTurn, type Turn } from './turn.ts';
 import { finishWarmUp } from './turn-end.ts';
 
@@ -37,11 +37,14 @@ export function startRotation(core: Core, link: LinkSlot): void {
   link.state = { t: 'rotating', successorId: successor.id, capabilities, route, upAtMs };
 }
 
-export function rotationFailed(core: Core, link: LinkSlot): void {
-  if (link.state.t !== 'rotating') return;
-  const { capabilities, route, upAtMs } = link.state;
-  link.state = { t: 'open', capabilities, route, upAtMs };
-  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
+/** A successor is gone before it took over: the old link serves on, and tries again later. */
+export function rotationFailed(core: Core, successorId: number): void {
+  for (const link of core.links.values()) {
+    if (link.state.t !== 'rotating' || link.state.successorId !== successorId) continue;
+    const { capabilities, route, upAtMs } = link.state;
+    link.state = { t: 'open', capabilities, route, upAtMs };
+    core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
+  }
 }
 
 /** The upstream's limit is near: whatever could not be moved gently moves when it is next used. */
@@ -175,8 +178,7 @@ function leaveIdleLanes(core: Core, link: LinkSlot, reason: string): void {
 function closeOld(core: Core, link: LinkSlot): void {
   const up = upOf(link) as Up;
   const reason = link.state.t === 'retiring' ? link.state.reason : 'max_age';
-  removeLink(core, link, reason);
-  core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'rotated' });
+  closeLink(core, link, reason, 'rotated');
   tell(core, {
     kind: 'rotated',
     linkId: link.id,

@@ -301,9 +301,14 @@ function recycled(core: Core): LinkSlot | undefined {
     if (!busy && (oldest === undefined || link.lastUsedAtMs < oldest.lastUsedAtMs)) oldest = link;
   }
   if (oldest === undefined) return undefined;
-  removeLink(core, oldest, 'recycled');
-  core.outputs.push({ kind: 'closeLink', linkId: oldest.id, code: 1000, reason: 'lanes moved' });
+  closeLink(core, oldest, 'recycled', 'lanes moved');
   return dial(core, 'lanes', 0, 0, undefined);
+}
+
+/** Ends a link of ours; `reason` is what its lanes will say if they need a replay. */
+export function closeLink(core: Core, link: LinkSlot, reason: string, said: string): void {
+  removeLink(core, link, reason);
+  core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: said });
 }
 
 /** Forgets the link; its lanes find another when they need one. */

@@ -12,7 +12,7 @@ import { advanceRotations, retireLink, startRotation, warmUpExpired } from './ro
 import { dial, dialNow, enqueue, pump, unqueue } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
 import { Transcript } from './transcript.ts';
-import { newTurn, phaseOf } from './turn.ts';
+import { newTurn, phaseOf, verdictByPhase } from './turn.ts';
 import { failTurn, fingerprint } from './turn-end.ts';
 import type {
   CancelTurn,
@@ -391,8 +391,7 @@ export class Session {
     for (const turn of [...core.turns.values()]) {
       const lane = core.lanes.get(turn.laneId);
       if (lane !== undefined) unqueue(core, lane, turn);
-      const phase = phaseOf(turn);
-      failTurn(core, turn, error, phase === 'NOT_SENT' ? 'SAFE' : phase === 'SENT' ? 'UNKNOWN' : 'UNSAFE');
+      failTurn(core, turn, error, verdictByPhase(phaseOf(turn)));
     }
     this.#end(error);
   }

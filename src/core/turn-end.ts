@@ -1,7 +1,7 @@
 import type { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
-import { moveTurn, phaseOf, type Turn } from './turn.ts';
+import { moveTurn, phaseOf, type Turn, verdictByPhase } from './turn.ts';
 import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame } from './types.ts';
 
 /** The last word of a turn: the upstream's own frame, a failure of ours, or a Notice. */
@@ -48,7 +48,7 @@ export function discardTurn(core: Core, turn: Turn, outcome: TurnOutcome, error:
   }
   const phase = phaseOf(turn);
   announce(core, turn, outcome, {
-    failed: { error, replay: phase === 'SENT' ? 'UNKNOWN' : 'UNSAFE', phase },
+    failed: { error, replay: verdictByPhase(phase), phase },
   });
   const lane = laneOf(core, turn);
   const settling = running.t === 'settling';

@@ -1,4 +1,12 @@
-import type { LinkRoute, StartTurn, TurnFailed, TurnOutcome, TurnPhase, Usage } from './types.ts';
+import type {
+  LinkRoute,
+  ReplayVerdict,
+  StartTurn,
+  TurnFailed,
+  TurnOutcome,
+  TurnPhase,
+  Usage,
+} from './types.ts';
 
 /** A response of the upstream that has begun and has no terminal yet. */
 export interface OpenResponse {
@@ -161,6 +169,12 @@ export function moveTurn(turn: Turn, next: Exclude<TurnState, { t: 'queued' }>):
 export function requeueTurn(turn: Turn, proof: NotRunProof): void {
   step(turn, { t: 'queued' });
   turn.replayReason = proof;
+}
+
+/** Whether repeating a turn that was given up or cut off in this phase is harmless, nothing more being known. */
+export function verdictByPhase(phase: TurnPhase): ReplayVerdict {
+  if (phase === 'NOT_SENT') return 'SAFE';
+  return phase === 'SENT' ? 'UNKNOWN' : 'UNSAFE';
 }
 
 export function phaseOf(turn: Turn): TurnPhase {

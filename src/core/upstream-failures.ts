@@ -3,8 +3,8 @@ import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, retire, upOf } from './link-slot.ts';
 import { rotationFailed, warmUpFailed } from './rotation.ts';
-import { backoffMs, dial, enqueue, muteLane, removeLink, unqueue, unsettle } from './scheduler.ts';
-import { type NotRunProof, phaseOf, requeueTurn, type Turn } from './turn.ts';
+import { backoffMs, dial, enqueue, muteLane, removeLink, settle, unqueue, unsettle } from './scheduler.ts';
+import { type NotRunProof, phaseOf, requeueTurn, type Turn, verdictByPhase } from './turn.ts';
 import { endTurn, failTurn, finishDiscarded, releaseHold } from './turn-end.ts';
 import type { LinkDown, UpstreamFrame } from './types.ts';
 import {
@@ -64,9 +64,7 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
   removeLink(core, link, 'link_lost');
   for (const turn of [...link.inFlight.values()]) lose(core, turn, down);
   link.inFlight.clear();
-  for (const other of core.links.values()) {
-    if (other.state.t === 'rotating' && other.state.successorId === link.id) rotationFailed(core, other);
-  }
+  rotationFailed(core, link.id);
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
   const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
   if (!wanted || replaced || core.life.t === 'closed') return;
@@ -198,7 +196,7 @@ function lose(core: Core, turn: Turn, down: LinkDown): void {
     case 'sent':
     case 'running':
       if (turn.warming !== undefined) return warmUpFailed(core, turn);
-      return failTurn(core, turn, down.error, phaseOf(turn) === 'SENT' ? 'UNKNOWN' : 'UNSAFE');
+      return failTurn(core, turn, down.error, verdictByPhase(phaseOf(turn)));
     case 'settling':
       return endTurn(core, turn, turn.state.outcome, { noticeReason: 'link_lost' });
     case 'discarding':
@@ -211,9 +209,7 @@ function lose(core: Core, turn: Turn, down: LinkDown): void {
 function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'dial_failed');
-  for (const other of core.links.values()) {
-    if (other.state.t === 'rotating' && other.state.successorId === link.id) rotationFailed(core, other);
-  }
+  rotationFailed(core, link.id);
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;
   if (down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts) {
@@ -225,10 +221,7 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
     for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
   if (waiting.every(({ queue }) => queue.length === 0)) return;
   const next = dial(core, link.purpose, link.attempt + 1, delayMs, link.replaces);
-  for (const lane of lanes) {
-    lane.linkId = next.id;
-    next.lanes.add(lane.id);
-  }
+  for (const lane of lanes) settle(lane, next);
 }
 
 /** As long as a server takes to restart; whether a longer wait is worth it is for the client to say. */
@@ -251,7 +244,7 @@ function failImpatient(core: Core, lane: Lane, error: GatewayError, waitMs: numb
   }
 }
 
-export function failQueued(core: Core, lane: Lane, error: GatewayError): void {
+function failQueued(core: Core, lane: Lane, error: GatewayError): void {
   for (const turn of [...lane.queue]) {
     unqueue(core, lane, turn);
     failTurn(core, turn, error, 'SAFE');
