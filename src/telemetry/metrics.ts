@@ -5,7 +5,8 @@ import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums 
 import type { TelemetrySettings } from './options.ts';
 import { observeProcess } from './process-meters.ts';
 import type { BatchCounts } from './session-meters.ts';
-import { exportResult, httpUrl } from './tracing.ts';
+import { httpUrl } from './span-exporter.ts';
+import { exportResult } from './tracing.ts';
 
 export interface Metrics {
   readonly instruments: Instruments;

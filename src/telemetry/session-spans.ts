@@ -4,18 +4,19 @@ import {
   type HrTime,
   ROOT_CONTEXT,
   type Span,
+  type SpanContext,
   SpanKind,
   SpanStatusCode,
-  type Tracer,
   trace,
 } from '@opentelemetry/api';
 import type { Fact, LinkRoute, TraceContext, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
-import { ATTR, OPERATION_CHAT, providerName } from './genai-names.ts';
-import { errorType } from './labels.ts';
+import { ATTR, OPERATION_CHAT } from './genai-names.ts';
 import type { TelemetrySettings } from './options.ts';
-import { OWN, OWN_LABEL_PREFIX } from './own-names.ts';
-import { outgoingContext, parseTraceparent, type TraceIds } from './tracing.ts';
+import { OWN } from './own-names.ts';
+import { outgoingContext, parseTraceparent, type TraceIds, type Tracing } from './tracing.ts';
+import { acceptedAttributes, endedAttributes, labelAttributes, routeAttributes } from './turn-attributes.ts';
+import type { TurnSpan } from './turn-span.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
 
@@ -37,14 +38,15 @@ export interface SpanSettings {
   readonly semconv: TelemetrySettings['genaiSemconv'];
 }
 
+type Accepted = Extract<Fact, { kind: 'turnAccepted' }>;
+
 interface RunningTurn {
-  readonly span: Span | undefined;
+  readonly span: TurnSpan | undefined;
   /** Of the caller. */
   readonly parent: Context;
   readonly ids: TraceIds | undefined;
   readonly carried: TraceContext | undefined;
-  /** Known when the span began, and set there. */
-  readonly route: LinkRoute | undefined;
+  readonly accepted: Accepted;
   sent: boolean;
   toolEvents: number;
 }
@@ -63,14 +65,16 @@ const SERVER_ERRORS: ReadonlySet<string> = new Set([
 ]);
 
 export function createSessionSpans(
-  tracer: Tracer | undefined,
+  tracing: Tracing | undefined,
   start: SessionStart,
   settings: SpanSettings,
 ): SessionSpans {
+  const tracer = tracing?.tracer;
   const caller = settings.acceptsCallers ? parseTraceparent(start.traceContext) : undefined;
   const session = tracer?.startSpan(start.method, sessionSpanOptions(start), caller?.context ?? ROOT_CONTEXT);
   const sessionContext = session === undefined ? ROOT_CONTEXT : trace.setSpan(ROOT_CONTEXT, session);
-  const sessionIds = session === undefined ? caller : idsOf(session);
+  const sessionIds = session === undefined ? caller : idsOf(session.spanContext());
+  const sessionLinks = session === undefined ? [] : [{ context: session.spanContext() }];
   const turns = new Map<string, RunningTurn>();
   const dials = new Map<number, Span>();
   const labels = labelAttributes(start);
@@ -86,40 +90,19 @@ export function createSessionSpans(
     session.addEvent(name, attributes, atMs === undefined ? undefined : hrTime(atMs));
   }
 
-  function turnAccepted(fact: Extract<Fact, { kind: 'turnAccepted' }>): void {
+  function turnAccepted(fact: Accepted): void {
     const own = settings.acceptsCallers ? parseTraceparent(fact.traceContext) : undefined;
     const parent = own ?? caller;
     const carried = own === undefined ? start.traceContext : fact.traceContext;
     const context = parent?.context ?? ROOT_CONTEXT;
-    const span = tracer?.startSpan(
-      fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`,
-      {
-        kind: SpanKind.CLIENT,
-        startTime: hrTime(fact.atMs),
-        attributes: {
-          [ATTR.operation]: OPERATION_CHAT,
-          [ATTR.requestModel]: fact.model,
-          [ATTR.requestStream]: true,
-          [ATTR.apiType]: 'responses',
-          // Samplers see what is known at the start; the route of the turn itself is set at its end.
-          ...(lastRoute !== undefined && routeAttributes(lastRoute)),
-          ...labels,
-          [ATTR.conversationId]: conversationId(start.sessionId, fact.laneId),
-          ...(fact.laneId !== '' && { [OWN.laneId]: fact.laneId }),
-          [OWN.turnId]: fact.turnId,
-        },
-        ...(session !== undefined && {
-          links: [{ context: session.spanContext() }],
-        }),
-      },
-      context,
-    );
+    const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
+    const span = tracing?.turnSpan(name, hrTime(fact.atMs), context, sessionLinks);
     turns.set(fact.turnId, {
       span,
       parent: context,
-      ids: span === undefined ? parent : idsOf(span),
+      ids: span === undefined ? parent : idsOf(span.context),
       carried,
-      route: lastRoute,
+      accepted: fact,
       sent: false,
       toolEvents: 0,
     });
@@ -128,30 +111,25 @@ export function createSessionSpans(
   function turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void {
     const turn = turns.get(record.turnId);
     turns.delete(record.turnId);
-    const span = turn?.span;
-    if (turn === undefined || span === undefined) return;
-    if (span.isRecording()) {
-      span.setAttributes(turnAttributes(record, split, settings.semconv));
-      if (record.route !== undefined && record.route !== turn.route) {
-        span.setAttributes(routeAttributes(record.route));
-      }
-      if (content !== undefined) span.setAttributes(content);
-      if (record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED') {
-        // Codes only: the upstream's own text may quote the prompt.
-        span.setStatus({
-          code: SpanStatusCode.ERROR,
-          message: record.failed?.error.reason ?? record.outcome,
-        });
-      }
-    }
-    span.end(hrTime(record.endedAtMs));
+    if (turn?.span === undefined) return;
+    const route = record.route ?? lastRoute;
+    const failed = record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED';
+    turn.span.end(
+      hrTime(record.endedAtMs),
+      () => ({
+        ...acceptedAttributes(turn.accepted, start.sessionId, labels),
+        ...endedAttributes(record, split, route, settings.semconv),
+        ...content,
+      }),
+      failed ? (record.failed?.error.reason ?? record.outcome) : undefined,
+    );
   }
 
   /** The first send is told by the length of the queue; one more is worth an event. */
   function turnSent(fact: Extract<Fact, { kind: 'turnSent' }>): void {
     const turn = turns.get(fact.turnId);
     if (turn === undefined) return;
-    if (turn.sent) turn.span?.addEvent('sent again', { [OWN.linkId]: fact.linkId }, hrTime(fact.atMs));
+    if (turn.sent) turn.span?.event('sent again', hrTime(fact.atMs), { [OWN.linkId]: fact.linkId });
     turn.sent = true;
   }
 
@@ -201,7 +179,7 @@ export function createSessionSpans(
             [OWN.bytes]: fact.bytes,
           },
         },
-        turn?.span === undefined ? sessionContext : trace.setSpan(turn.parent, turn.span),
+        turn?.span === undefined ? sessionContext : trace.setSpanContext(turn.parent, turn.span.context),
       )
       .end(hrTime(fact.endedAtMs));
   }
@@ -214,12 +192,12 @@ export function createSessionSpans(
         case 'turnSent':
           return turnSent(fact);
         case 'firstOutput':
-          return void turns.get(fact.turnId)?.span?.addEvent('first token', hrTime(fact.atMs));
+          return void turns.get(fact.turnId)?.span?.event('first token', hrTime(fact.atMs));
         case 'toolCalled': {
           const turn = turns.get(fact.turnId);
           if (turn?.span === undefined || turn.toolEvents >= MAX_TOOL_EVENTS) return;
           turn.toolEvents += 1;
-          turn.span.addEvent('tool call', { [ATTR.toolName]: fact.name }, hrTime(fact.atMs));
+          turn.span.event('tool call', hrTime(fact.atMs), { [ATTR.toolName]: fact.name });
           return;
         }
         case 'linkDialing': {
@@ -267,7 +245,13 @@ export function createSessionSpans(
     ids: (turnId) => (turnId === undefined ? undefined : turns.get(turnId)?.ids) ?? sessionIds,
     end(status) {
       // The core ends every turn and link before; what is left here is the trace of a defect, not to be leaked.
-      for (const turn of turns.values()) turn.span?.setAttribute('error.type', 'INTERNAL').end();
+      const failed = { 'error.type': 'INTERNAL' };
+      for (const { span, accepted } of turns.values()) {
+        span?.end(hrTime(Date.now()), () => ({
+          ...acceptedAttributes(accepted, start.sessionId, labels),
+          ...failed,
+        }));
+      }
       for (const dial of dials.values()) dial.setAttribute('error.type', 'CANCELLED').end();
       turns.clear();
       dials.clear();
@@ -300,13 +284,6 @@ function sessionSpanOptions(start: SessionStart) {
   };
 }
 
-/** The client's own labels, as its `Open` gave them: bounded there in number and length. */
-function labelAttributes(start: SessionStart): Attributes {
-  const attributes: Attributes = {};
-  for (const [name, value] of start.labels ?? []) attributes[`${OWN_LABEL_PREFIX}${name}`] = value;
-  return attributes;
-}
-
 /** `:authority` is host[:port], with an IPv6 host in brackets. */
 function splitAuthority(authority: string | undefined): {
   host: string | undefined;
@@ -319,60 +296,7 @@ function splitAuthority(authority: string | undefined): {
   };
 }
 
-/** A lane is the conversation: real, and the same over all its turns. */
-function conversationId(sessionId: string, laneId: string): string {
-  return laneId === '' ? sessionId : `${sessionId}/${laneId}`;
-}
-
-function turnAttributes(record: TurnRecord, split: TurnSplit, semconv: SpanSettings['semconv']): Attributes {
-  const { usage, failed } = record;
-  const attributes: Attributes = {
-    [ATTR.responseId]: record.responseId,
-    [ATTR.responseModel]: record.responseModel,
-    [ATTR.serviceTier]: record.serviceTier,
-    [OWN.outcome]: record.outcome,
-    [OWN.queueDuration]: split.queueSeconds,
-    [OWN.upstreamDuration]: split.upstreamSeconds,
-  };
-  if (record.responseId !== undefined || failed !== undefined) {
-    // A reason that was due and never came is told as `error`, not left out.
-    attributes[ATTR.finishReasons] = [record.finishReason ?? 'error'];
-  }
-  if (split.firstOutputSeconds !== undefined) attributes[ATTR.timeToFirstChunk] = split.firstOutputSeconds;
-  // What most turns have none of is left out: an attribute costs at every hop to the collector's disk.
-  if (split.gatewaySeconds > 0) attributes[OWN.rebuildDuration] = split.gatewaySeconds;
-  if (record.toolCalls > 0) attributes[OWN.toolCalls] = record.toolCalls;
-  if (record.sends > 1) attributes[OWN.sends] = record.sends;
-  if (record.replays > 0) attributes[OWN.replays] = record.replays;
-  if (record.warmUp) attributes[OWN.warmUp] = true;
-  if (usage !== undefined) {
-    attributes[ATTR.inputTokens] = usage.inputTokens;
-    attributes[ATTR.outputTokens] = usage.outputTokens;
-    attributes[ATTR.cachedInputTokens] = usage.cachedInputTokens;
-    attributes[ATTR.reasoningTokens] = usage.reasoningTokens;
-    if (usage.cacheWriteTokens > 0) {
-      if (semconv !== 'next') attributes[ATTR.cacheCreationTokens] = usage.cacheWriteTokens;
-      if (semconv !== '1.41') attributes[ATTR.cacheWriteTokens] = usage.cacheWriteTokens;
-    }
-  }
-  if (failed !== undefined) {
-    attributes['error.type'] = errorType(failed.error.reason, failed.error.upstream?.code);
-    attributes[OWN.replay] = failed.replay;
-    attributes[OWN.phase] = failed.phase;
-  }
-  return attributes;
-}
-
-function routeAttributes(route: LinkRoute): Attributes {
-  return {
-    [ATTR.provider]: providerName(route.provider),
-    'server.address': route.serverAddress,
-    'server.port': route.serverPort,
-  };
-}
-
-function idsOf(span: Span): TraceIds {
-  const { traceId, spanId, traceFlags } = span.spanContext();
+function idsOf({ traceId, spanId, traceFlags }: SpanContext): TraceIds {
   return { traceId, spanId, sampled: (traceFlags & 1) !== 0 };
 }
 

@@ -1,4 +1,3 @@
-import type { Tracer } from '@opentelemetry/api';
 import type { Logger } from 'pino';
 import { createCapture } from './capture.ts';
 import type { TelemetrySettings } from './options.ts';
@@ -6,11 +5,12 @@ import { OWN } from './own-names.ts';
 import { createSessionLog } from './session-log.ts';
 import { createSessionMeters, type MeterShare } from './session-meters.ts';
 import { createSessionSpans } from './session-spans.ts';
+import type { Tracing } from './tracing.ts';
 import { createRebuildTimes, splitTurn } from './turn-split.ts';
 import type { SessionStart, SessionTelemetry } from './types.ts';
 
 export interface SessionShare {
-  readonly tracer: Tracer | undefined;
+  readonly tracing: Tracing | undefined;
   readonly meters: MeterShare;
   readonly logger: Logger;
   readonly settings: TelemetrySettings;
@@ -25,7 +25,7 @@ export interface ObservedSession {
 /** Hands each fact to spans, meters and log; none of them knows of the others. */
 export function createSession(share: SessionShare, start: SessionStart, ended: () => void): ObservedSession {
   const { settings } = share;
-  const spans = createSessionSpans(share.tracer, start, {
+  const spans = createSessionSpans(share.tracing, start, {
     propagate: settings.traces.propagate,
     acceptsCallers: settings.traces.acceptsCallers,
     semconv: settings.genaiSemconv,
@@ -33,7 +33,7 @@ export function createSession(share: SessionShare, start: SessionStart, ended: (
   const meters = createSessionMeters(share.meters, start.tenantId);
   const log = createSessionLog(share.logger, start, spans.ids(undefined));
   const rebuilds = createRebuildTimes();
-  const captures = settings.captureContent === 'full' && start.captureContent && share.tracer !== undefined;
+  const captures = settings.captureContent === 'full' && start.captureContent && share.tracing !== undefined;
   const capture = captures ? createCapture(settings.maxContentBytes) : undefined;
   let over = false;
 

@@ -63,7 +63,7 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     tenants: settings.metrics.maxTenants > 0 ? boundedLabel(settings.metrics.maxTenants) : undefined,
     reason: reasonLabel(MAX_REASONS),
   };
-  const share = { tracer: tracing?.tracer, meters, logger, settings };
+  const share = { tracing, meters, logger, settings };
   const sessions = new Map<string, ObservedSession>();
 
   return {

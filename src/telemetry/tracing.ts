@@ -1,12 +1,24 @@
-import { type Context, ROOT_CONTEXT, TraceFlags, type Tracer, trace } from '@opentelemetry/api';
+import {
+  type Context,
+  type HrTime,
+  type Link,
+  ROOT_CONTEXT,
+  TraceFlags,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api';
 import type { Resource } from '@opentelemetry/resources';
 import type { ReadableSpan, Sampler, SpanExporter, SpanProcessor } from '@opentelemetry/sdk-trace';
 import type { TraceContext } from '../core/types.ts';
 import { GENAI_SCHEMA_VERSION } from './genai-names.ts';
 import type { SamplerSettings, TelemetrySettings } from './options.ts';
+import { createSpanExporter } from './span-exporter.ts';
+import { TurnSpan } from './turn-span.ts';
 
 export interface Tracing {
+  /** Of all spans but those of turns. */
   readonly tracer: Tracer;
+  turnSpan(name: string, startTime: HrTime, parent: Context, links: Link[]): TurnSpan;
   flush(): Promise<void>;
   shutdown(): Promise<void>;
 }
@@ -22,21 +34,28 @@ export async function createTracing(
   const { traces } = settings;
   if (traces.exporter === 'off' || resource === undefined) return undefined;
   const sdk = await import('@opentelemetry/sdk-trace');
-  const exporter = counted(await createExporter(settings), onExport);
+  const exporter = counted(await createSpanExporter(settings.traces), onExport);
   const processor: SpanProcessor =
     traces.exporter === 'console'
       ? new sdk.SimpleSpanProcessor({ exporter })
       : new sdk.BatchSpanProcessor({ exporter, ...traces.batch });
+  const sampler = createSampler(sdk, traces.sampler);
   const provider = new sdk.TracerProvider({
     resource,
-    sampler: createSampler(sdk, traces.sampler),
+    sampler,
     spanLimits: traces.limits,
     spanProcessors: [processor],
   });
+  const scope = {
+    name: 'responses-gateway',
+    version: settings.serviceVersion,
+    schemaUrl: `https://opentelemetry.io/schemas/${GENAI_SCHEMA_VERSION}.0`,
+  };
+  const ids = new sdk.RandomIdGenerator();
+  const origin = { sampler, ids, processor, resource, scope, limits: traces.limits };
   return {
-    tracer: provider.getTracer('responses-gateway', settings.serviceVersion, {
-      schemaUrl: `https://opentelemetry.io/schemas/${GENAI_SCHEMA_VERSION}.0`,
-    }),
+    tracer: provider.getTracer(scope.name, scope.version, { schemaUrl: scope.schemaUrl }),
+    turnSpan: (name, startTime, parent, links) => new TurnSpan(origin, name, startTime, parent, links),
     flush: () => provider.forceFlush(),
     shutdown: () => provider.shutdown(),
   };
@@ -58,30 +77,6 @@ function createSampler(sdk: typeof import('@opentelemetry/sdk-trace'), settings:
 function ratioSampler(sdk: typeof import('@opentelemetry/sdk-trace'), ratio: number): Sampler {
   if (ratio >= 1) return new sdk.AlwaysOnSampler();
   return ratio <= 0 ? new sdk.AlwaysOffSampler() : new sdk.TraceIdRatioBasedSampler(ratio);
-}
-
-async function createExporter(settings: TelemetrySettings): Promise<SpanExporter> {
-  const { exporter, endpoint } = settings.traces;
-  switch (exporter) {
-    case 'otlp-grpc': {
-      const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-grpc');
-      return new OTLPTraceExporter(endpoint === undefined ? {} : { url: endpoint });
-    }
-    case 'otlp-http': {
-      const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
-      return new OTLPTraceExporter(endpoint === undefined ? {} : { url: httpUrl(endpoint, 'v1/traces') });
-    }
-    case 'console':
-    case 'off': {
-      const { ConsoleSpanExporter } = await import('@opentelemetry/sdk-trace');
-      return new ConsoleSpanExporter();
-    }
-  }
-}
-
-/** The signal's path under the collector's base URL, as the OTLP specification builds it. */
-export function httpUrl(endpoint: string, path: string): string {
-  return new URL(path, endpoint.endsWith('/') ? endpoint : `${endpoint}/`).href;
 }
 
 function counted(exporter: SpanExporter, onExport: OnExport): SpanExporter {

@@ -238,6 +238,40 @@ describe('a conversation at the collector', () => {
     });
   });
 
+  it("keeps to the operator's limits on the spans of turns too", async () => {
+    const env = {
+      OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: '4',
+      OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: '3',
+      OTEL_SPAN_EVENT_COUNT_LIMIT: '1',
+    };
+    const t = await telemetry({ env });
+    const session = t.session(start());
+    const at = Date.now();
+    session.fact(accepted({ turnId: 'one', atMs: at }));
+    session.fact({ kind: 'firstOutput', turnId: 'one', atMs: at + 400 });
+    session.fact({ kind: 'toolCalled', turnId: 'one', name: 'get_weather', atMs: at + 500 });
+    session.fact({ kind: 'turnEnded', record: record({ turnId: 'one', acceptedAtMs: at }) });
+    session.end('OK');
+    await t.shutdown();
+
+    const turn = collector.span('chat gpt-5.2');
+    expect(Object.keys(turn.attributes)).toHaveLength(4);
+    expect(turn.attributes).toMatchObject({ 'gen_ai.operation.name': 'cha', 'openai.api.type': 'res' });
+    expect(turn.events.map((event) => event.name)).toEqual(['first token']);
+  });
+
+  it('shows a turn that a session left behind', async () => {
+    const t = await telemetry();
+    const session = t.session(start());
+    session.fact(accepted({ turnId: 'one', atMs: Date.now() }));
+    session.end('INTERNAL');
+    await t.shutdown();
+    expect(collector.span('chat gpt-5.2').attributes).toMatchObject({
+      'gateway.turn.id': 'one',
+      'error.type': 'INTERNAL',
+    });
+  });
+
   it('shows a session before it ends', async () => {
     const t = await telemetry();
     const session = t.session(start());
