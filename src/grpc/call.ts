@@ -22,6 +22,8 @@ const MAX_IN_FLIGHT_BYTES = 1024 * 1024;
  */
 export const END_TIMEOUT_MS = 5_000;
 
+const OVER = 'the call is over';
+
 type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0];
 
 export type Received =
@@ -69,6 +71,16 @@ export class RpcCall {
     return this.#ledger.inFlightBytes;
   }
 
+  /** Whoever ended it. */
+  get over(): boolean {
+    return this.#ended || this.#over.signal.aborted;
+  }
+
+  /** What its calls share. */
+  get connection(): object {
+    return http2Stream(this.#base)?.session ?? this.#base;
+  }
+
   get peer(): string {
     return this.#base.getPeer();
   }
@@ -84,7 +96,7 @@ export class RpcCall {
 
   /** The next message. One at a time: the client is held back by HTTP/2 until it is asked for. */
   read(): Promise<Received> {
-    if (this.#ended || this.#over.signal.aborted) return Promise.resolve({ kind: 'gone' });
+    if (this.over) return Promise.resolve({ kind: 'gone' });
     return new Promise((resolve) => {
       this.#reader = resolve;
       this.#base.startRead();
@@ -93,7 +105,7 @@ export class RpcCall {
 
   /** Never blocks and never throws; look at `hasRoom` before. */
   write(message: Uint8Array): void {
-    if (this.#ended || this.#over.signal.aborted) return;
+    if (this.over) return;
     this.#ledger.wrote(message.length);
     this.#base.sendMessage(message, this.#written);
   }
@@ -105,7 +117,7 @@ export class RpcCall {
 
   /** The same with the status that another process gave. */
   endWith(status: StatusObject): void {
-    if (this.#ended || this.#over.signal.aborted) return;
+    if (this.over) return;
     this.#ended = true;
     this.#base.sendStatus(status);
     // Whatever the client still sends is nobody's any more.
@@ -123,7 +135,8 @@ export class RpcCall {
 
   gone(): void {
     if (this.#over.signal.aborted) return;
-    this.#over.abort();
+    // Without a reason of ours each one makes an error with a stack.
+    this.#over.abort(OVER);
     this.received({ kind: 'gone' });
   }
 }
@@ -192,6 +205,7 @@ export function reset(base: ServerInterceptingCallInterface): void {
 
 interface ClosableStream {
   readonly destroyed: boolean;
+  readonly session?: object | undefined;
   close(code: number): void;
   once(event: 'close', listener: () => void): unknown;
   on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;

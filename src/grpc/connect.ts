@@ -1,4 +1,3 @@
-import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Principal } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
@@ -9,15 +8,14 @@ import { callerFacts, traceContextOf } from './caller.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
 
-/** Messages of one stream taken before the other streams get their turn. */
-const MAX_MESSAGES_IN_A_ROW = 16;
-
 /** Serves one Connect stream, from its first message to its status. */
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
   try {
     const principal = await admit(call, edge);
     const first = await readOpen(call, edge);
     if (first === undefined) return;
+    await edge.turns.turn(call.connection);
+    if (call.over) return;
     const { open, bytes } = first;
     const token = open.resume?.token;
     if (token !== undefined && (await edge.peers?.forward(call, principal, token, bytes))) return;
@@ -34,7 +32,12 @@ export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
   if (overload !== undefined) throw overload;
   const forwarded = edge.peers?.principalOf(call.metadata);
   if (forwarded !== undefined) return forwarded;
-  return await edge.access.authenticate(callerFacts(call));
+  try {
+    return await edge.access.authenticate(callerFacts(call));
+  } finally {
+    // Failures are told after a while, and those of one burst at the same time.
+    await edge.turns.turn(call.connection);
+  }
 }
 
 /** An error that is nobody's doing is a bug, and somebody should hear of it. */
@@ -49,7 +52,8 @@ async function readOpen(
   edge: Edge,
 ): Promise<{ readonly open: OpenRequest; readonly bytes: Uint8Array } | undefined> {
   const timer = setTimeout(() => {
-    call.end(new GatewayError('OPEN_TIMEOUT', `no Open within ${edge.openTimeoutMs} ms`));
+    const error = new GatewayError('OPEN_TIMEOUT', `no Open within ${edge.openTimeoutMs} ms`);
+    edge.turns.run(call.connection, () => call.end(error));
   }, edge.openTimeoutMs);
   try {
     const received = await call.read();
@@ -220,16 +224,20 @@ class ConnectStream implements ClientStream {
 
   async #readAll(): Promise<void> {
     const { driver } = this.#session;
-    for (let taken = 1; ; taken += 1) {
-      // What has arrived is read without a pause in between: a flood on one stream would be all that happens.
-      if (taken % MAX_MESSAGES_IN_A_ROW === 0) await othersTurn();
+    const { connection } = this.#call;
+    for (;;) {
       await driver.inputReady(this.#call.signal);
       const received = await this.#call.read();
       if (received.kind === 'gone') return;
       if (received.kind === 'halfClose') {
         await stillThere(this.#call.signal);
+        await this.#edge.turns.turn(connection);
         return driver.halfClose(this);
       }
+      // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
+      await this.#edge.turns.turn(connection);
+      // Its place may be another stream's by now.
+      if (this.#call.over) return;
       this.#take(this.#edge.wire.readConnect(received.bytes));
     }
   }

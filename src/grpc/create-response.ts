@@ -47,7 +47,8 @@ export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array
     throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
   }
   const timer = setTimeout(() => {
-    call.end(new GatewayError('OPEN_TIMEOUT', `no request within ${edge.openTimeoutMs} ms`));
+    const error = new GatewayError('OPEN_TIMEOUT', `no request within ${edge.openTimeoutMs} ms`);
+    edge.turns.run(call.connection, () => call.end(error));
   }, edge.openTimeoutMs);
   try {
     const received = await call.read();

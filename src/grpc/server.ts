@@ -23,11 +23,13 @@ import { steadyNow } from './clock.ts';
 import { serveCompactResponse } from './compact-response.ts';
 import { serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
+import { shareHttp2 } from './fair-http2.ts';
 import { FlushQueue } from './flush.ts';
 import { PartialMessages } from './partial-messages.ts';
 import { Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { SessionRegistry } from './registry.ts';
+import { RoundRobin } from './round-robin.ts';
 import type { Edge } from './sessions.ts';
 import { toStatus } from './status.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
@@ -110,6 +112,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     ...channelOptions(options, edge),
     interceptors: [interceptor(edge)],
   });
+  shareHttp2(server, edge.turns);
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
@@ -196,6 +199,7 @@ function createEdge(options: GrpcServerOptions): Edge {
     registry: new SessionRegistry(peers?.tokenPrefix),
     peers,
     flushQueue: new FlushQueue(),
+    turns: new RoundRobin(steadyNow),
     limits,
     transcriptBudget: byteBudget(options.transcriptBudgetBytes ?? DEFAULT_TRANSCRIPT_BUDGET_BYTES),
     maxMessageBytes: options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,

@@ -9,6 +9,7 @@ import { Admission } from './admission.ts';
 import type { FlushQueue } from './flush.ts';
 import type { Peers } from './peers.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
+import type { RoundRobin } from './round-robin.ts';
 import { SessionDriver } from './session-driver.ts';
 
 /** Everything that a call needs, made once for a server. */
@@ -21,6 +22,7 @@ export interface Edge {
   /** The other processes behind the same port. */
   readonly peers: Peers | undefined;
   readonly flushQueue: FlushQueue;
+  readonly turns: RoundRobin;
   readonly limits: SessionLimits;
   readonly transcriptBudget: ByteBudget;
   readonly maxMessageBytes: number;

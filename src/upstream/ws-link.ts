@@ -7,6 +7,7 @@ import { brokenLink, closedLink, silentLink } from './close-codes.ts';
 import { failedDial, timedOutDial } from './connect-errors.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import type { ConnectOptions } from './network.ts';
+import { readInSlices } from './read-slices.ts';
 import { frameWithoutSecret, textWithoutSecret } from './redact.ts';
 import { readRefusal, refusedDial } from './refusal.ts';
 import {
@@ -206,6 +207,7 @@ export class WsLink implements Link {
       },
     });
     takeTextFrames(this.#ws, (chunk, start, end) => this.#text(chunk, start, end));
+    readInSlices(this.#ws, socket, () => this.#state.t === 'open' && this.#state.pausedReads !== undefined);
     this.#state = {
       t: 'open',
       socket,

@@ -14,12 +14,14 @@ export interface Setup {
   readonly access: Pick<AccessOptions, 'auth' | 'tenants'>;
   readonly openTimeoutMs: number;
   readonly limits: Partial<SessionLimits>;
-  readonly upstreamUrl: string;
+  /** By tenant. */
+  readonly upstreamUrls: Readonly<Record<string, string>>;
 }
 
 export type Ask =
   | { readonly ask: 'start'; readonly setup: Setup }
-  | { readonly ask: 'facts' }
+  /** `settled`: after the garbage was collected, which stops the process for a moment. */
+  | { readonly ask: 'facts'; readonly settled: boolean }
   | { readonly ask: 'stop' };
 
 export interface Facts {
@@ -63,6 +65,7 @@ async function answer(ask: Ask): Promise<void> {
     gateway = await start(ask.setup);
     send({ port: gateway.port });
   } else if (ask.ask === 'facts') {
+    if (ask.settled) globalThis.gc?.();
     send({ facts: facts() });
   } else {
     await gateway?.close();
@@ -72,9 +75,18 @@ async function answer(ask: Ask): Promise<void> {
 
 async function start(setup: Setup) {
   const dialer = createDialer({
-    upstreams: [{ name: 'upstream', provider: 'openai', url: setup.upstreamUrl, allowPlaintext: true }],
+    upstreams: Object.entries(setup.upstreamUrls).map(([name, url]) => ({
+      name,
+      provider: 'openai' as const,
+      url,
+      allowPlaintext: true,
+    })),
   });
-  const access = createAccessControl({ ...setup.access, upstreamNames: ['upstream'], loopbackOnly: true });
+  const access = createAccessControl({
+    ...setup.access,
+    upstreamNames: Object.keys(setup.upstreamUrls),
+    loopbackOnly: true,
+  });
   const server = await createGrpcServer({
     access,
     dialer,
@@ -97,7 +109,6 @@ async function start(setup: Setup) {
 }
 
 function facts(): Facts {
-  globalThis.gc?.();
   const { heapUsed, rss, external } = process.memoryUsage();
   return {
     heapBytes: heapUsed,

@@ -47,16 +47,18 @@ export interface Figures {
 /** A gateway in its own process, with two tenants: `good`, a well-behaved neighbour, and `evil`. */
 export class HostileWorld {
   readonly #gateway: ChildProcess;
-  readonly #simulator: ChildProcess;
+  readonly #simulators: readonly ChildProcess[];
   readonly #port: number;
   readonly #goodKey: string;
   readonly #evilKey: string;
   readonly #client: TestClient;
 
   static async start(setup: Partial<Setup> = {}): Promise<HostileWorld> {
-    const simulator = fork(new URL('./simulator-process.ts', import.meta.url));
-    const [{ url }] = (await once(simulator, 'message')) as [{ url: string }];
-    const gateway = fork(new URL('./gateway-process.ts', import.meta.url), { execArgv: ['--expose-gc'] });
+    // What the attacker does to its own upstream is not what is measured.
+    const [goodUpstream, evilUpstream] = await Promise.all([startUpstream(), startUpstream()]);
+    const gateway = fork(new URL('./gateway-process.ts', import.meta.url), {
+      execArgv: ['--expose-gc', ...(process.env['HOSTILE_GATEWAY_ARGS']?.split(' ') ?? [])],
+    });
     const good = createApiKey();
     const evil = createApiKey();
     const access: Setup['access'] = {
@@ -69,27 +71,37 @@ export class HostileWorld {
           ],
         },
       ],
-      tenants: [{ id: 'good' }, { id: 'evil', limits: { sessions: 200, turnsInFlight: 500 } }],
+      tenants: [
+        { id: 'good', upstreams: ['good'] },
+        { id: 'evil', upstreams: ['evil'], limits: { sessions: 200, turnsInFlight: 500 } },
+      ],
     };
+    const upstreamUrls = { good: goodUpstream.url, evil: evilUpstream.url };
     const ask: Ask = {
       ask: 'start',
-      setup: { access, openTimeoutMs: 1_000, limits: {}, upstreamUrl: url, ...setup },
+      setup: { access, openTimeoutMs: 1_000, limits: {}, upstreamUrls, ...setup },
     };
     gateway.send(ask);
     const answer = await reply(gateway);
     if (!('port' in answer)) throw new Error('the gateway did not start');
-    return new HostileWorld(gateway, simulator, answer.port, good.key, evil.key);
+    return new HostileWorld(
+      gateway,
+      [goodUpstream.process, evilUpstream.process],
+      answer.port,
+      good.key,
+      evil.key,
+    );
   }
 
   private constructor(
     gateway: ChildProcess,
-    simulator: ChildProcess,
+    simulators: readonly ChildProcess[],
     port: number,
     goodKey: string,
     evilKey: string,
   ) {
     this.#gateway = gateway;
-    this.#simulator = simulator;
+    this.#simulators = simulators;
     this.#port = port;
     this.#goodKey = goodKey;
     this.#evilKey = evilKey;
@@ -112,8 +124,8 @@ export class HostileWorld {
     return new TestClient(`127.0.0.1:${this.#port}`, { metadata: { authorization: `Bearer ${key}` } });
   }
 
-  async facts(): Promise<Facts> {
-    const ask: Ask = { ask: 'facts' };
+  async facts({ settled = true } = {}): Promise<Facts> {
+    const ask: Ask = { ask: 'facts', settled };
     this.#gateway.send(ask);
     const answer = await reply(this.#gateway);
     if (!('facts' in answer)) throw new Error('no facts');
@@ -143,7 +155,7 @@ export class HostileWorld {
       attacker.send(ask);
       await once(attacker, 'message');
       during = await measure(stream, TURNS, MIN_ATTACK_MS, async () => {
-        peakRssBytes = Math.max(peakRssBytes, (await this.facts()).rssBytes);
+        peakRssBytes = Math.max(peakRssBytes, (await this.facts({ settled: false })).rssBytes);
       });
       const stop: AttackerAsk = { ask: 'stop' };
       attacker.send(stop);
@@ -184,7 +196,7 @@ export class HostileWorld {
     const gone = once(this.#gateway, 'exit');
     this.#gateway.send(ask);
     await gone;
-    this.#simulator.kill();
+    for (const simulator of this.#simulators) simulator.kill();
   }
 }
 
@@ -205,6 +217,12 @@ export function describeFigures({
     `neighbour p99 ${before.p99Ms.toFixed(1)} → ${during.p99Ms.toFixed(1)} ms (p50 ${before.p50Ms.toFixed(1)} → ${during.p50Ms.toFixed(1)})`,
     `memory +${(peakRssGrowthBytes / MIB).toFixed(0)} MiB at most, +${(leftBytes / MIB).toFixed(1)} MiB after`,
   ].join('; ');
+}
+
+async function startUpstream(): Promise<{ readonly process: ChildProcess; readonly url: string }> {
+  const simulator = fork(new URL('./simulator-process.ts', import.meta.url));
+  const [{ url }] = (await once(simulator, 'message')) as [{ url: string }];
+  return { process: simulator, url };
 }
 
 async function measure(

@@ -1,0 +1,67 @@
+import type { Http2Server, ServerHttp2Stream } from 'node:http2';
+import type { Server } from '@grpc/grpc-js';
+import type { RoundRobin } from './round-robin.ts';
+
+/**
+ * Streams that a client may open and reset at once, and how many more each second, before its connection is closed
+ * with ENHANCE_YOUR_CALM (CVE-2023-44487). Node's own default burst of 1,000 fits in one read of a socket.
+ */
+const STREAM_RESET_BURST = 200;
+const STREAM_RESETS_PER_SECOND = 200;
+
+/** grpc-js makes its HTTP/2 servers by itself and has no options for this; these fields are the only handle. */
+interface Internals {
+  readonly commonServerOptions: object;
+  _setupHandlers(http2Server: Http2Server, interceptors: unknown): void;
+}
+
+type OnStream = (stream: ServerHttp2Stream, ...rest: unknown[]) => void;
+
+/** To be called before the server listens. Throws when grpc-js has no such fields any more. */
+export function shareHttp2(server: Server, turns: RoundRobin): void {
+  const internals: unknown = server;
+  if (!hasInternals(internals)) throw new Error('grpc-js has changed: its HTTP/2 servers cannot be reached');
+  Object.assign(internals.commonServerOptions, {
+    streamResetBurst: STREAM_RESET_BURST,
+    streamResetRate: STREAM_RESETS_PER_SECOND,
+  });
+  const setUp = internals._setupHandlers.bind(server);
+  internals._setupHandlers = (http2Server, interceptors) => {
+    setUp(http2Server, interceptors);
+    for (const serve of http2Server.listeners('stream') as OnStream[]) {
+      http2Server.off('stream', serve);
+      http2Server.on('stream', inTurn(serve, turns));
+    }
+  };
+}
+
+/** Connections get their streams served in turn, and one that was reset meanwhile costs nothing more. */
+function inTurn(serve: OnStream, turns: RoundRobin): OnStream {
+  return (stream, ...rest) => {
+    // Until grpc-js listens: an error that nobody hears ends the process.
+    stream.on('error', ignore);
+    if (gone(stream)) return;
+    turns.run(stream.session ?? stream, () => {
+      if (gone(stream)) return;
+      serve(stream, ...rest);
+      stream.off('error', ignore);
+    });
+  };
+}
+
+function gone(stream: ServerHttp2Stream): boolean {
+  return stream.closed || stream.destroyed;
+}
+
+function ignore(): void {}
+
+function hasInternals(server: unknown): server is Internals {
+  return (
+    typeof server === 'object' &&
+    server !== null &&
+    'commonServerOptions' in server &&
+    typeof server.commonServerOptions === 'object' &&
+    '_setupHandlers' in server &&
+    typeof server._setupHandlers === 'function'
+  );
+}

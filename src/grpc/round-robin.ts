@@ -1,0 +1,64 @@
+/**
+ * What clients may cause in one turn of the event loop before the others get theirs. A burst of calls or messages
+ * comes in one piece from the socket, and its work would be done in one piece; a neighbour's message waits behind it.
+ */
+const SLICE_MS = 1;
+
+type Work = () => void;
+
+/**
+ * Gives connections their turns. Work runs at once as long as the event loop's turn is young; after that it waits in
+ * its connection's queue, and each connection in turn does one piece, until the next slice is over.
+ */
+export class RoundRobin {
+  readonly #now: () => number;
+  /** In the order of their next turns. */
+  readonly #queues = new Map<object, Work[]>();
+  #sliceEndsAtMs: number | undefined;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Runs `work` now or later. What throws in it is the caller's to catch. */
+  run(connection: object, work: Work): void {
+    if (this.#queues.size === 0 && this.#hasTime()) work();
+    else this.#wait(connection, work);
+  }
+
+  /** Undefined: go on at once. */
+  turn(connection: object): Promise<void> | undefined {
+    if (this.#queues.size === 0 && this.#hasTime()) return undefined;
+    return new Promise((resolve) => this.#wait(connection, resolve));
+  }
+
+  #wait(connection: object, work: Work): void {
+    const queue = this.#queues.get(connection);
+    if (queue === undefined) this.#queues.set(connection, [work]);
+    else queue.push(work);
+  }
+
+  #hasTime(): boolean {
+    const nowMs = this.#now();
+    if (this.#sliceEndsAtMs === undefined) {
+      this.#sliceEndsAtMs = nowMs + SLICE_MS;
+      setImmediate(() => void this.#nextSlice());
+    }
+    return nowMs < this.#sliceEndsAtMs;
+  }
+
+  async #nextSlice(): Promise<void> {
+    this.#sliceEndsAtMs = undefined;
+    while (this.#queues.size > 0 && this.#hasTime()) {
+      const [next] = this.#queues;
+      if (next === undefined) return;
+      const [connection, queue] = next;
+      const work = queue.shift();
+      this.#queues.delete(connection);
+      if (queue.length > 0) this.#queues.set(connection, queue);
+      work?.();
+      // What the work goes on with after its first `await` belongs to its time.
+      await undefined;
+    }
+  }
+}
