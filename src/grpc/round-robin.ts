@@ -2,7 +2,9 @@
  * What clients may cause in one turn of the event loop before the others get theirs. A burst of calls or messages
  * comes in one piece from the socket, and its work would be done in one piece; a neighbour's message waits behind it.
  */
-const SLICE_MS = 1;
+const MIN_SLICE_MS = 1;
+/** Of what the rest of the event loop's turn took: beside much output a millisecond would let nothing begin. */
+const SLICE_SHARE = 0.25;
 
 type Work = () => void;
 
@@ -15,6 +17,8 @@ export class RoundRobin {
   /** In the order of their next turns. */
   readonly #queues = new Map<object, Work[]>();
   #sliceEndsAtMs: number | undefined;
+  /** When a slice was last asked for time: what passed since then was others'. */
+  #askedAtMs = 0;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -38,10 +42,11 @@ export class RoundRobin {
     else queue.push(work);
   }
 
-  #hasTime(): boolean {
+  #hasTime(sliceMs = MIN_SLICE_MS): boolean {
     const nowMs = this.#now();
+    this.#askedAtMs = nowMs;
     if (this.#sliceEndsAtMs === undefined) {
-      this.#sliceEndsAtMs = nowMs + SLICE_MS;
+      this.#sliceEndsAtMs = nowMs + sliceMs;
       setImmediate(() => void this.#nextSlice());
     }
     return nowMs < this.#sliceEndsAtMs;
@@ -49,7 +54,9 @@ export class RoundRobin {
 
   async #nextSlice(): Promise<void> {
     this.#sliceEndsAtMs = undefined;
-    while (this.#queues.size > 0 && this.#hasTime()) {
+    const othersMs = this.#now() - this.#askedAtMs;
+    const sliceMs = Math.max(MIN_SLICE_MS, othersMs * SLICE_SHARE);
+    while (this.#queues.size > 0 && this.#hasTime(sliceMs)) {
       const [next] = this.#queues;
       if (next === undefined) return;
       const [connection, queue] = next;

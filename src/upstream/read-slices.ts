@@ -5,38 +5,46 @@ import type { WebSocket } from 'ws';
 const SLICE_BYTES = 64 * 1024;
 /** Behind a shorter chunk nothing waits that would be worth a turn. A TLS record has 16 KiB. */
 const MIN_CHUNK_BYTES = 8 * 1024;
-/** The links of this process that wait to be read again, longest first. It has one event loop, so there is one queue. */
-const waiting = new Set<() => void>();
+
+interface Reader {
+  /** In this turn of the event loop. */
+  bytes: number;
+  goOn(): void;
+}
+
+/** This process has one event loop, so that there is one of each: readers of this turn, and those that wait for one. */
+const reading = new Set<Reader>();
+const waiting = new Set<Reader>();
 
 /**
  * libuv reads a socket that has more up to 32 times before it looks at the next one: links with large answers would
  * let everybody else wait for megabytes to be read. `isHeld`: whether the link is paused for another reason.
  */
 export function readInSlices(ws: WebSocket, socket: Socket, isHeld: () => boolean): void {
-  let bytes = 0;
-  const goOn = () => {
-    const paused = bytes >= SLICE_BYTES;
-    bytes = 0;
-    if (paused && !isHeld()) ws.resume();
+  const reader: Reader = {
+    bytes: 0,
+    goOn() {
+      if (!isHeld()) ws.resume();
+    },
   };
   socket.on('data', ({ length }: Buffer) => {
-    if (length < MIN_CHUNK_BYTES || bytes >= SLICE_BYTES) return;
-    if (bytes === 0) wait(goOn);
-    bytes += length;
-    if (bytes >= SLICE_BYTES) ws.pause();
+    if (length < MIN_CHUNK_BYTES) return;
+    if (reading.size === 0 && waiting.size === 0) setImmediate(nextTurn);
+    reading.add(reader);
+    reader.bytes += length;
+    if (reader.bytes < SLICE_BYTES) return;
+    waiting.add(reader);
+    ws.pause();
   });
 }
 
-function wait(goOn: () => void): void {
-  if (waiting.size === 0) setImmediate(nextTurn);
-  waiting.add(goOn);
-}
-
-/** One link in a turn: a slice of large frames is a millisecond's work. */
+/** One of those that wait goes on in a turn: a slice of large frames is a millisecond's work. */
 function nextTurn(): void {
-  const [goOn] = waiting;
-  if (goOn === undefined) return;
-  waiting.delete(goOn);
+  for (const reader of reading) reader.bytes = 0;
+  reading.clear();
+  const [reader] = waiting;
+  if (reader === undefined) return;
+  waiting.delete(reader);
   if (waiting.size > 0) setImmediate(nextTurn);
-  goOn();
+  reader.goOn();
 }

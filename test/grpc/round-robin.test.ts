@@ -43,6 +43,17 @@ describe('connections that want something at the same time', () => {
     );
   });
 
+  it('get more time beside others that take long', async () => {
+    const { turns, done, piece } = world();
+    for (let n = 0; n < 100; n += 1) turns.run(flood, piece('start', 1));
+    expect(done).toHaveLength(1);
+    // Somebody's events, before the next slice.
+    piece('others', 40)();
+    await nextTurn();
+    await nextTurn();
+    expect(done.filter((name) => name === 'start').length).toBeGreaterThanOrEqual(10);
+  });
+
   it('count what goes on after an await as theirs', async () => {
     const { turns, done, piece } = world();
     piece('long', 2)();
