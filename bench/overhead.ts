@@ -3,6 +3,7 @@
  * An event's time runs from its hand-over to the upstream's socket to its arrival at the client.
  */
 import { loadavg } from 'node:os';
+import { credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { build, type Histogram } from 'hdr-histogram-js';
 import { WebSocket } from 'ws';
 import { LightClient, type LightStream, userMessage } from './support/light-client.ts';
@@ -30,13 +31,16 @@ const gateway = await startGateway(url, [
   'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null,"turns_in_flight":null}}]',
 ]);
 const rows: Row[] = [];
+const floor = await startScript(new URL('floor.ts', import.meta.url), [url]);
+const ways = { direct: directClients, floor: floorClients, through: gatewayClients } as const;
+type Way = keyof typeof ways;
+const WAYS: readonly Way[] = ['direct', 'floor', 'through'];
 // Code is compiled in all processes before anything is counted.
-for (const clients of [await directClients(16, histogram()), await gatewayClients(16, histogram())]) {
-  await runAll(clients, '#deltas=1500 #rate=500');
-}
+for (const way of WAYS) await runAll(await ways[way](16, histogram()), '#deltas=1500 #rate=500');
 for (const sessions of SESSIONS) rows.push(...(await events(sessions)));
 rows.push(...(await turns()));
 await gateway.stop();
+await floor.stop();
 await metronome.stop();
 
 publish({
@@ -44,7 +48,7 @@ publish({
   title: 'Overhead: through the gateway minus direct',
   notes: [
     `${RATE} events/s of 200 bytes for each session, ${SECONDS} s a round, ${ROUNDS} rounds of each in turn; the upstream sends by the clock and waits for nobody, so nothing is omitted when something is late.`,
-    '"added" is the difference of the two quantiles. "direct" is a bare WebSocket to the same upstream.',
+    '"direct" is a bare WebSocket to the same upstream; "floor" a bare WebSocket to gRPC relay of thirty lines, which is what a process in between and gRPC cost here. "added" is through minus direct, "over the floor" through minus floor, quantile by quantile.',
     'Upstream, gateway and client share the cores of one machine: a row whose processes want more than it has shows queueing, not the gateway.',
     `Load average at the end: ${round(loadavg()[0] ?? 0, 1)}.`,
   ],
@@ -59,21 +63,21 @@ publish({
 process.exit(0);
 
 async function events(sessions: number): Promise<Row[]> {
-  const direct = histogram();
-  const through = histogram();
+  const times = histograms();
   const prompt = `#deltas=${RATE * SECONDS} #rate=${RATE}`;
-  let usedUs = 0;
+  const usedUs = { direct: 0, floor: 0, through: 0 };
   for (let n = 0; n < ROUNDS; n += 1) {
-    await runAll(await directClients(sessions, direct), prompt);
-    const clients = await gatewayClients(sessions, through);
-    const before = gatewayCpuUs();
-    await runAll(clients, prompt);
-    usedUs += gatewayCpuUs() - before;
+    for (const way of WAYS) {
+      const clients = await ways[way](sessions, times[way]);
+      const before = cpuOf(way);
+      await runAll(clients, prompt);
+      usedUs[way] += cpuOf(way) - before;
+    }
   }
   const of = `event, ${sessions} session${sessions === 1 ? '' : 's'}`;
-  const busy = usedUs / (ROUNDS * SECONDS * 1_000_000);
-  return [...rowsOf(of, direct, through)].map((row) =>
-    row['case'] === 'through' ? { ...row, 'gateway CPU %': round(busy * 100, 1) } : row,
+  const busy = (way: Way) => round(usedUs[way] / (ROUNDS * SECONDS * 10_000), 1);
+  return rowsOf(of, times).map((row) =>
+    row['case'] === 'floor' || row['case'] === 'through' ? { ...row, 'CPU %': busy(row['case']) } : row,
   );
 }
 
@@ -84,23 +88,19 @@ async function runAll(clients: readonly Client[], prompt: string): Promise<void>
 
 /** One turn after the other, from the client's write to the end of an answer of one delta. */
 async function turns(): Promise<Row[]> {
-  const direct = histogram();
-  const through = histogram();
-  const [bare] = await directClients(1, histogram());
-  const [own] = await gatewayClients(1, histogram());
+  const times = histograms();
+  const clients = await Promise.all(
+    WAYS.map(async (way) => ({ way, client: (await ways[way](1, histogram()))[0] })),
+  );
   for (let n = 0; n < TURNS; n += 1) {
-    for (const [client, times] of [
-      [bare, direct],
-      [own, through],
-    ] as const) {
+    for (const { way, client } of clients) {
       const started = performance.now();
       await client?.turn('#deltas=1 #rate=1000');
-      if (n >= TURNS / 10) times.recordValue(Math.round((performance.now() - started) * 1_000));
+      if (n >= TURNS / 10) times[way].recordValue(Math.round((performance.now() - started) * 1_000));
     }
   }
-  bare?.close();
-  own?.close();
-  return rowsOf('turn, 1 session', direct, through);
+  for (const { client } of clients) client?.close();
+  return rowsOf('turn, 1 session', times);
 }
 
 function directClients(count: number, times: Histogram): Promise<Client[]> {
@@ -122,6 +122,37 @@ function directClients(count: number, times: Histogram): Promise<Client[]> {
       };
     }),
   );
+}
+
+async function floorClients(count: number, times: Histogram): Promise<Client[]> {
+  const identity = (value: Buffer) => value;
+  let connection: GrpcClient | undefined;
+  return Array.from({ length: count }, (_, n) => {
+    if (n % STREAMS_PER_CONNECTION === 0 || connection === undefined) {
+      connection = new GrpcClient(floor.address, credentials.createInsecure(), {
+        'grpc.use_local_subchannel_pool': 1,
+      });
+    }
+    const call = connection.makeBidiStreamRequest('/floor.Relay/Relay', identity, identity);
+    let done = () => {};
+    call.on('error', () => {});
+    call.on('data', (batch: Buffer) => {
+      for (let from = 0; from < batch.length; ) {
+        const end = batch.indexOf(10, from);
+        const frame = batch.subarray(from, end);
+        if (!record(frame, times) && frame.includes('response.completed')) done();
+        from = end + 1;
+      }
+    });
+    return {
+      turn: (prompt: string) =>
+        new Promise<void>((resolve) => {
+          done = resolve;
+          call.write(Buffer.from(JSON.stringify({ type: 'response.create', input: prompt })));
+        }),
+      close: () => call.cancel(),
+    };
+  });
 }
 
 async function gatewayClients(count: number, times: Histogram): Promise<Client[]> {
@@ -163,8 +194,12 @@ function histogram(): Histogram {
   return build({ highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: 3 });
 }
 
-function rowsOf(of: string, direct: Histogram, through: Histogram): Row[] {
-  const ms = (times: Histogram, percentile: number) => times.getValueAtPercentile(percentile) / 1_000;
+function histograms(): Record<Way, Histogram> {
+  return { direct: histogram(), floor: histogram(), through: histogram() };
+}
+
+function rowsOf(of: string, times: Readonly<Record<Way, Histogram>>): Row[] {
+  const ms = (way: Way, percentile: number) => times[way].getValueAtPercentile(percentile) / 1_000;
   const row = (name: string, value: (percentile: number) => number): Row => ({
     of,
     case: name,
@@ -173,12 +208,14 @@ function rowsOf(of: string, direct: Histogram, through: Histogram): Row[] {
     'p99.9 ms': round(value(99.9), 3),
   });
   return [
-    row('direct', (percentile) => ms(direct, percentile)),
-    row('through', (percentile) => ms(through, percentile)),
-    row('added', (percentile) => ms(through, percentile) - ms(direct, percentile)),
+    ...WAYS.map((way) => row(way, (percentile) => ms(way, percentile))),
+    row('added', (percentile) => ms('through', percentile) - ms('direct', percentile)),
+    row('over the floor', (percentile) => ms('through', percentile) - ms('floor', percentile)),
   ];
 }
 
-function gatewayCpuUs(): number {
-  return [gateway.pid, ...childrenOf(gateway.pid)].reduce((sum, pid) => sum + cpuUs(pid), 0);
+function cpuOf(way: Way): number {
+  if (way === 'direct') return 0;
+  const { pid } = way === 'floor' ? floor : gateway;
+  return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuUs(each), 0);
 }
