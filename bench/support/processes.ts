@@ -105,7 +105,8 @@ function readyLine(child: ChildProcess, ready: RegExp): Promise<string> {
       const found = ready.exec(seen)?.[1];
       if (found !== undefined) {
         resolve(found);
-        seen = '';
+        // What comes later is only taken off the pipe.
+        for (const stream of [child.stdout, child.stderr]) stream?.off('data', look).resume();
       }
     };
     child.stdout?.on('data', look);

@@ -191,6 +191,8 @@ export class SessionDriver implements Flushable {
   #flushNow(): void {
     this.#unflushedBytes = 0;
     this.#guard(() => {
+      // The client first: what the end of a turn has to do for telemetry takes longer than the events themselves.
+      this.#deliver();
       this.#drainOutputs();
       this.#deliver();
       this.#drainOutputs();

@@ -8,7 +8,10 @@ export interface Logs {
   suppressed(): number;
 }
 
-const WARN = pino.levels.values.warn;
+const FLUSH_INTERVAL_MS = 50;
+const MAX_BUFFERED_CHARACTERS = 64 * 1024;
+const WARN = 40;
+const METADATA: unique symbol = Symbol.for('pino.metadata');
 // Codes are few; messages with changing text must not make the table grow.
 const MAX_REMEMBERED_WARNINGS = 256;
 // Dead children are looked for when their number has doubled, so that the cost for each stays constant.
@@ -78,7 +81,11 @@ function errorFields(error: unknown): unknown {
 async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(line: string): void }> {
   const pretty = settings.pretty ?? (settings.destination === undefined && process.stderr.isTTY === true);
   const target = settings.destination ?? pino.destination({ dest: 2, sync: true });
-  if (!pretty) return { write: (line) => target.write(scrubLine(line)) };
+  if (!pretty) {
+    return settings.destination === undefined
+      ? new LineBuffer(target)
+      : { write: (line) => target.write(scrubLine(line)) };
+  }
   const { prettyFactory } = await import('pino-pretty');
   const render = prettyFactory({
     colorize: settings.destination === undefined && process.env.NO_COLOR === undefined,
@@ -87,6 +94,37 @@ async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(
     singleLine: true,
   });
   return { write: (line) => target.write(render(stripControls(scrubLine(line))) ?? '') };
+}
+
+/**
+ * Lines of a process that nobody watches go out together: a write to a pipe takes longer than the rest of a turn's line.
+ * Warnings, and what comes before them, go at once; a process that is killed loses the last moment.
+ */
+class LineBuffer {
+  /** Asks pino to tell the level of each line. */
+  readonly [METADATA] = true;
+  lastLevel = 0;
+  readonly #target: { write(lines: string): void };
+  #lines = '';
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(target: { write(lines: string): void }) {
+    this.#target = target;
+    process.once('exit', () => this.#flush());
+  }
+
+  write(line: string): void {
+    this.#lines += scrubLine(line);
+    if (this.lastLevel >= WARN || this.#lines.length > MAX_BUFFERED_CHARACTERS) return this.#flush();
+    this.#timer ??= setTimeout(() => this.#flush(), FLUSH_INTERVAL_MS).unref();
+  }
+
+  #flush(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (this.#lines !== '') this.#target.write(this.#lines);
+    this.#lines = '';
+  }
 }
 
 function repeatedWarnings(windowMs: number) {
