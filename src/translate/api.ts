@@ -29,7 +29,9 @@ export function loadApi(): Api {
 /** The same over other descriptors; for tests with another revision. */
 export function apiOf(root: protobuf.Root): Api {
   const plans = new Plans();
-  const type = (name: string) => root.lookupType(`${PACKAGE}.${name}`);
+  // protobufjs takes a path apart, or puts one together, each time.
+  const type = memo((name) => root.lookupType(`${PACKAGE}.${name}`));
+  const planOf = memo((name) => plans.of(type(name)));
   let packageDefinition: protoLoader.PackageDefinition | undefined;
   return {
     root,
@@ -45,7 +47,16 @@ export function apiOf(root: protobuf.Root): Api {
     },
     schemaRevision: newestRevision(root),
     type,
-    plan: (name, carried) => plans.of(type(name), carried),
+    plan: (name, carried) => (carried === undefined ? planOf(name) : plans.of(type(name), carried)),
+  };
+}
+
+function memo<T>(make: (name: string) => T): (name: string) => T {
+  const made = new Map<string, T>();
+  return (name) => {
+    const found = made.get(name) ?? make(name);
+    made.set(name, found);
+    return found;
   };
 }
 
