@@ -11,6 +11,7 @@ import { decodeEvent, eventOf, payloadOf } from './support.ts';
 const OLD = new URL('./fixtures/revision-1.json', import.meta.url);
 const root = protobuf.Root.fromJSON(JSON.parse(readFileSync(OLD, 'utf8')) as protobuf.INamespace);
 const OldEvent = root.lookupType('responses.gateway.v1.Event');
+const NewEvent = loadApi().type('Event');
 const schema = JSON.parse(
   readFileSync(new URL('./fixtures/responses.schema.json', import.meta.url), 'utf8'),
 ) as Schema;
@@ -73,7 +74,8 @@ describe('a client of an older revision', () => {
         (text) => {
           const bytes = translate(text, FIRST);
           // What decoding passes over is not there when encoded again.
-          expect(OldEvent.encode(OldEvent.decode(bytes)).finish()).toHaveLength(bytes.length);
+          const all = NewEvent.encode(NewEvent.decode(bytes)).finish();
+          expect(OldEvent.encode(OldEvent.decode(bytes)).finish()).toHaveLength(all.length);
         },
       ),
       { numRuns: 400 },
