@@ -38,13 +38,11 @@ export function shareHttp2(server: Server, turns: RoundRobin): void {
 /** Connections get their streams served in turn, and one that was reset meanwhile costs nothing more. */
 function inTurn(serve: OnStream, turns: RoundRobin): OnStream {
   return (stream, ...rest) => {
-    // Until grpc-js listens: an error that nobody hears ends the process.
+    // An error that nobody hears ends the process, and grpc-js does not listen to streams that it refuses.
     stream.on('error', ignore);
     if (gone(stream)) return;
     turns.run(stream.session ?? stream, () => {
-      if (gone(stream)) return;
-      serve(stream, ...rest);
-      stream.off('error', ignore);
+      if (!gone(stream)) serve(stream, ...rest);
     });
   };
 }

@@ -107,14 +107,16 @@ class LineBuffer {
   readonly #target: { write(lines: string): void };
   #lines = '';
   #timer: NodeJS.Timeout | undefined;
+  #flushesAtExit = false;
 
   constructor(target: { write(lines: string): void }) {
     this.#target = target;
-    process.once('exit', () => this.#flush());
   }
 
   write(line: string): void {
     this.#lines += scrubLine(line);
+    if (!this.#flushesAtExit) process.once('exit', () => this.#flush());
+    this.#flushesAtExit = true;
     if (this.lastLevel >= WARN || this.#lines.length > MAX_BUFFERED_CHARACTERS) return this.#flush();
     this.#timer ??= setTimeout(() => this.#flush(), FLUSH_INTERVAL_MS).unref();
   }

@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/errors.ts';
 import type { TelemetryOptions } from '../../src/telemetry/options.ts';
@@ -182,5 +185,44 @@ describe('in a terminal', () => {
     const { logger, written } = await withLogs({ pretty: true });
     logger.info({ path: 'C:\\u001b' }, 'x');
     expect(written.join('')).toContain('u001b');
+  });
+});
+
+describe('a process without a terminal', () => {
+  /** What it says with a logger of its own, and how it ended. */
+  async function said(script: string) {
+    const program = `
+      import { createLogs } from './src/telemetry/logs.ts';
+      const { logger } = await createLogs({ level: 'info', repeatWarnMs: 0 });
+      ${script}`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const [output, [code, signal]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    const messages = output
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line).msg);
+    return { messages, end: signal ?? code };
+  }
+
+  it('says everything before it exits', async () => {
+    expect(await said("logger.info('one'); logger.info('two'); process.exit(3);")).toEqual({
+      messages: ['one', 'two'],
+      end: 3,
+    });
+  });
+
+  it('says a warning, and what came before it, at once', async () => {
+    const killed = "process.kill(process.pid, 'SIGKILL');";
+    expect(await said(`logger.info('one'); logger.warn('two'); ${killed}`)).toEqual({
+      messages: ['one', 'two'],
+      end: 'SIGKILL',
+    });
+  });
+
+  it('says the rest soon', async () => {
+    const script = "logger.info('one'); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 1_000);";
+    expect((await said(script)).messages).toEqual(['one']);
   });
 });
