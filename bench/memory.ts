@@ -1,60 +1,29 @@
 /** Resident memory of the gateway process: per idle session, per session with a 1 MB transcript, and after closing. */
 import { LightClient, type LightStream, userMessage } from './support/light-client.ts';
-import { rssBytes, startGateway, startSimulator } from './support/processes.ts';
+import { rssBytes, type Service, startGateway, startSimulator } from './support/processes.ts';
 import { publish, type Row, round } from './support/report.ts';
 
-const COUNTS = (process.env.BENCH_SESSIONS ?? '1000,5000').split(',').map(Number);
+const COUNTS = (process.env.BENCH_SESSIONS ?? '1000,5000,10000').split(',').map(Number);
 const WITH_TRANSCRIPT = Number(process.env.BENCH_TRANSCRIPTS ?? 100);
 /** Streams of one HTTP/2 connection; more connections than that is what a fleet of callers looks like. */
 const STREAMS_PER_CONNECTION = 90;
 const KIB = 1024;
 
+/** What V8 keeps ready for new objects: three times this, and 16 MiB by default. */
+const SMALL_YOUNG = '--max-semi-space-size=1';
+
 const simulator = await startSimulator();
-const gateway = await startGateway(`ws://${simulator.address}/v1`, [
-  '--set',
-  'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
-  '--set',
-  'limits.sessions=null',
-]);
-const rows: Row[] = [];
-
-// One session first: code is compiled and pools are filled before anything is counted.
-await closeAll(await openSessions(50));
-const start = await settledRss();
-for (const count of COUNTS) {
-  const sessions = await openSessions(count);
-  const open = await settledRss();
-  rows.push({
-    case: `${count} idle sessions`,
-    'RSS MiB': mib(open),
-    'KiB per session': round((open - start) / count / KIB, 1),
-  });
-  await closeAll(sessions);
-}
-rows.push({ case: 'after closing them', 'RSS MiB': mib(await settledRss()), 'KiB per session': '' });
-
-const before = await settledRss();
-const sessions = await openSessions(WITH_TRANSCRIPT);
-const text = 'x'.repeat(1024 * KIB);
-for (const { stream } of sessions) {
-  await stream.turn({ turnId: 't', create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] } });
-}
-const loaded = await settledRss();
-rows.push({
-  case: `${WITH_TRANSCRIPT} sessions with a 1 MiB transcript`,
-  'RSS MiB': mib(loaded),
-  'KiB per session': round((loaded - before) / WITH_TRANSCRIPT / KIB, 1),
-});
-await closeAll(sessions);
-rows.push({ case: 'after closing them', 'RSS MiB': mib(await settledRss()), 'KiB per session': '' });
-rows.push({ case: 'at the start', 'RSS MiB': mib(start), 'KiB per session': '' });
-await gateway.stop();
+const rows = [
+  ...(await measure('', {})),
+  ...(await measure(`, ${SMALL_YOUNG}`, { NODE_OPTIONS: SMALL_YOUNG })),
+];
 await simulator.stop();
 
 publish({
   name: 'memory',
   title: 'Memory of the gateway process',
   notes: [
+    `"${SMALL_YOUNG}" is what NODE_OPTIONS can say: less memory, more often collected.`,
     'Each session has its own upstream WebSocket; idle means opened and nothing asked yet.',
     'RSS is what the operating system counts; a freed page is given back late or never, so "after closing" is an upper bound.',
   ],
@@ -66,12 +35,56 @@ publish({
 });
 process.exit(0);
 
+async function measure(setting: string, env: Readonly<Record<string, string>>): Promise<Row[]> {
+  const flags = [
+    '--set',
+    'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
+    '--set',
+    'limits.sessions=null',
+  ];
+  const gateway = await startGateway(`ws://${simulator.address}/v1`, flags, env);
+  const rows: Row[] = [];
+  const note = (name: string, rss: number, perSession: number | '' = '') =>
+    rows.push({
+      case: `${name}${setting}`,
+      'RSS MiB': mib(rss),
+      'KiB per session': perSession === '' ? '' : round(perSession / KIB, 1),
+    });
+  // One round first: code is compiled and pools are filled before anything is counted.
+  await closeAll(await openSessions(gateway, 50));
+  const start = await settledRss(gateway);
+  note('at the start', start);
+  for (const count of COUNTS) {
+    const sessions = await openSessions(gateway, count);
+    const open = await settledRss(gateway);
+    note(`${count} idle sessions`, open, (open - start) / count);
+    await closeAll(sessions);
+  }
+  const before = await settledRss(gateway);
+  note('after closing them', before);
+
+  const sessions = await openSessions(gateway, WITH_TRANSCRIPT);
+  const text = 'x'.repeat(1024 * KIB);
+  for (const { stream } of sessions) {
+    await stream.turn({
+      turnId: 't',
+      create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] },
+    });
+  }
+  const loaded = await settledRss(gateway);
+  note(`${WITH_TRANSCRIPT} sessions with a 1 MiB transcript`, loaded, (loaded - before) / WITH_TRANSCRIPT);
+  await closeAll(sessions);
+  note('after closing them, too', await settledRss(gateway));
+  await gateway.stop();
+  return rows;
+}
+
 interface Open {
   readonly client: LightClient;
   readonly stream: LightStream;
 }
 
-async function openSessions(count: number): Promise<Open[]> {
+async function openSessions(gateway: Service, count: number): Promise<Open[]> {
   const open: Open[] = [];
   let client = new LightClient(gateway.address);
   for (let n = 0; n < count; n += 1) {
@@ -87,7 +100,7 @@ async function closeAll(sessions: readonly Open[]): Promise<void> {
 }
 
 /** The figure once it has stopped moving: two readings in a row within 1 %. */
-async function settledRss(): Promise<number> {
+async function settledRss(gateway: Service): Promise<number> {
   let last = rssBytes(gateway.pid);
   for (let n = 0; n < 20; n += 1) {
     await new Promise((resolve) => setTimeout(resolve, 500));
