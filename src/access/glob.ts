@@ -32,12 +32,15 @@ export function compilePathGlob(pattern: string): Glob {
 
 /** Undefined patterns allow everything. */
 export function compileAllowList(patterns: readonly string[] | undefined): AllowList {
-  if (patterns === undefined || patterns.includes('*')) return { restricted: false, allows: () => true };
+  if (patterns === undefined || patterns.includes('*')) {
+    return { restricted: false, patterns: ['*'], allows: () => true };
+  }
   const globs = patterns.map(compileGlob);
-  return { restricted: true, allows: (value) => globs.some((fits) => fits(value)) };
+  return { restricted: true, patterns, allows: (value) => globs.some((fits) => fits(value)) };
 }
 
 export interface AllowList {
   readonly restricted: boolean;
+  readonly patterns: readonly string[];
   allows(value: string): boolean;
 }

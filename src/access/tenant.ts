@@ -59,13 +59,19 @@ export class Tenant {
     if (!this.#models.restricted) return;
     if (model !== undefined && this.#models.allows(model)) return;
     const what = model === undefined ? 'a turn without a model' : 'this model';
-    throw new GatewayError('MODEL_NOT_ALLOWED', `${what} is not allowed for this tenant`);
+    throw new GatewayError(
+      'MODEL_NOT_ALLOWED',
+      `create.model: ${what} is not allowed for this tenant; allowed: ${this.#models.patterns.join(', ')}`,
+    );
   }
 
   /** Throws UPSTREAM_NOT_ALLOWED; the same for one that does not exist. */
   checkUpstream(named: string | undefined): void {
     if (named === undefined || this.#upstreams.includes(named)) return;
-    throw new GatewayError('UPSTREAM_NOT_ALLOWED', 'this upstream is not allowed for this tenant');
+    throw new GatewayError(
+      'UPSTREAM_NOT_ALLOWED',
+      `upstream: not one of this tenant's; allowed: ${this.#upstreams.join(', ')}`,
+    );
   }
 
   /** The key for a session. Throws when the caller may not, must, or has to choose. */

@@ -93,7 +93,10 @@ describe('models and upstreams', () => {
     session.admitTurn(turn({ model: 'gpt-6-mini' }));
     session.admitTurn(turn({ model: 'o9' }));
     for (const model of ['gpt-5', 'o9-pro', 'GPT-6', undefined]) {
-      expect(refusal(() => session.admitTurn(turn({ model }))).reason).toBe('MODEL_NOT_ALLOWED');
+      expect(refusal(() => session.admitTurn(turn({ model })))).toMatchObject({
+        reason: 'MODEL_NOT_ALLOWED',
+        message: expect.stringContaining('allowed: gpt-6*, o9'),
+      });
     }
     access.admitSession(RED, ANY).admitTurn(turn({ model: undefined }));
   });
@@ -107,7 +110,10 @@ describe('models and upstreams', () => {
       refusal(() => access.admitSession(BLUE, { ...ANY, upstream })),
     );
     expect(new Set(refused.map(({ reason, message }) => `${reason} ${message}`)).size).toBe(1);
-    expect(refused[0]?.reason).toBe('UPSTREAM_NOT_ALLOWED');
+    expect(refused[0]).toMatchObject({
+      reason: 'UPSTREAM_NOT_ALLOWED',
+      message: expect.stringContaining('allowed: azure-eu, azure-us'),
+    });
     expect(access.admitSession(BLUE, { ...ANY, upstream: 'azure-us' }).upstream).toBe('azure-us');
     const session = access.admitSession(BLUE, ANY);
     expect(refusal(() => session.admitTurn(turn({ upstream: 'openai' }))).reason).toBe(
