@@ -50,6 +50,8 @@ export interface Core {
   /** What the last link could do; the best guess for one that is still dialled. */
   lastCapabilities: LinkCapabilities | undefined;
   lastUpstream: string | undefined;
+  /** A loss whose recovery was given up, because nobody waited for it: the next link is its end. */
+  unrecovered: LinkSlot['replaces'];
 }
 
 export function tell(core: Core, fact: Fact): void {

@@ -23,6 +23,7 @@ export function handleLinkUp(
   scheduleRotation(core, link, { capabilities, route, upAtMs: core.nowMs });
   trimLanes(core, link, capabilities);
   if (link.replaces !== undefined) noteRecovery(core, link, link.replaces);
+  core.unrecovered = undefined;
   if (core.lastUpstream !== undefined && core.lastUpstream !== route.upstream) {
     emitNotice(core, '', '', { kind: 'upstream_changed', reason: 'failover' });
   }
@@ -36,6 +37,7 @@ export function reroute(core: Core): void {
     closeLink(core, link, 'rerouted', 'not needed');
   }
   core.lastUpstream = undefined;
+  core.unrecovered = undefined;
   core.lastCapabilities = undefined;
   dial(core, 'session', 0, 0, undefined);
 }

@@ -268,7 +268,10 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     }
   }
   if (best !== undefined) return best;
-  if (core.links.size < core.limits.maxLinks) return dial(core, purposeOf(core), 0, 0, undefined);
+  if (core.links.size < core.limits.maxLinks) {
+    const purpose = purposeOf(core);
+    return dial(core, purpose, 0, 0, purpose === 'recovery' ? core.unrecovered : undefined);
+  }
   return leastLoaded(core, lane) ?? recycled(core);
 }
 

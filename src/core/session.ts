@@ -65,6 +65,7 @@ export class Session {
       nextLinkId: 1,
       lastCapabilities: undefined,
       lastUpstream: undefined,
+      unrecovered: undefined,
     };
     dial(this.#core, 'session', 0, 0, undefined);
   }

@@ -209,6 +209,7 @@ function lose(core: Core, turn: Turn, down: LinkDown): void {
 function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'dial_failed');
+  core.unrecovered = link.replaces ?? core.unrecovered;
   rotationFailed(core, link.id);
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;

@@ -173,6 +173,24 @@ describe('recovery', () => {
     expect(world.notices()).toEqual(['recovered:link_lost']);
   });
 
+  it('tells of a recovery that was given up, once a turn has a link again', () => {
+    const world = ready();
+    world.start({ store: true });
+    world.settle();
+    world.cut(1);
+    world.advance(1_000);
+    expect(world.dials).toEqual([2]);
+    world.failDial();
+    world.advance(60_000);
+    expect(world.dials).toEqual([]);
+    world.start({ store: true });
+    world.settle();
+    expect(world.notices()).toEqual(['recovered:link_lost']);
+    world.start({ store: true });
+    world.settle();
+    expect(world.notices()).toEqual(['recovered:link_lost']);
+  });
+
   it.each([
     [0, 'UNKNOWN', 'SENT'],
     [1, 'UNSAFE', 'CREATED'],
