@@ -3,7 +3,7 @@ import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest } from '../translate/index.ts';
-import type { RpcCall } from './call.ts';
+import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
@@ -51,17 +51,22 @@ async function readOpen(
   call: RpcCall,
   edge: Edge,
 ): Promise<{ readonly open: OpenRequest; readonly bytes: Uint8Array } | undefined> {
+  const received = await readFirst(call, edge, 'Open');
+  if (received.kind === 'gone') return undefined;
+  const bytes = received.kind === 'message' ? received.bytes : undefined;
+  const message = bytes === undefined ? undefined : edge.wire.readConnect(bytes);
+  if (bytes !== undefined && message?.kind === 'open') return { open: checked(message.open), bytes };
+  throw new GatewayError('OPEN_REQUIRED', 'the first message of a stream is Open');
+}
+
+/** The first message of a call, which ends when it does not come in time. */
+export async function readFirst(call: RpcCall, edge: Edge, wanted: string): Promise<Received> {
   const timer = setTimeout(() => {
-    const error = new GatewayError('OPEN_TIMEOUT', `no Open within ${edge.openTimeoutMs} ms`);
+    const error = new GatewayError('OPEN_TIMEOUT', `no ${wanted} within ${edge.openTimeoutMs} ms`);
     edge.turns.run(call.connection, () => call.end(error));
   }, edge.openTimeoutMs);
   try {
-    const received = await call.read();
-    if (received.kind === 'gone') return undefined;
-    const bytes = received.kind === 'message' ? received.bytes : undefined;
-    const message = bytes === undefined ? undefined : edge.wire.readConnect(bytes);
-    if (bytes !== undefined && message?.kind === 'open') return { open: checked(message.open), bytes };
-    throw new GatewayError('OPEN_REQUIRED', 'the first message of a stream is Open');
+    return await call.read();
   } finally {
     clearTimeout(timer);
   }

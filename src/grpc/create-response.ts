@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
-import { admit, explain } from './connect.ts';
+import { admit, explain, readFirst } from './connect.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
 
@@ -46,18 +46,10 @@ export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array
   if (edge.drainDeadlineMs !== undefined) {
     throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
   }
-  const timer = setTimeout(() => {
-    const error = new GatewayError('OPEN_TIMEOUT', `no request within ${edge.openTimeoutMs} ms`);
-    edge.turns.run(call.connection, () => call.end(error));
-  }, edge.openTimeoutMs);
-  try {
-    const received = await call.read();
-    if (received.kind === 'gone') return undefined;
-    if (received.kind === 'message') return received.bytes;
-    throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
-  } finally {
-    clearTimeout(timer);
-  }
+  const received = await readFirst(call, edge, 'request');
+  if (received.kind === 'gone') return undefined;
+  if (received.kind === 'message') return received.bytes;
+  throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
 }
 
 function run(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: CreateResponseRequest): void {

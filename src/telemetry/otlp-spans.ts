@@ -8,7 +8,7 @@ type TraceSerializer = typeof ProtobufTraceSerializer;
 const EXPECTED_SPAN_BYTES = 1_024;
 
 /**
- * Spans → `ExportTraceServiceRequest` of OTLP. The SDK's own serializer does the same and takes five times as long:
+ * Spans → `ExportTraceServiceRequest` of OTLP. The SDK's own serializer does the same and takes more than twice as long:
  * it goes over everything twice and writes each character by itself, and most of what a turn's span says (names of
  * attributes, provider, model) is what the last one said.
  *

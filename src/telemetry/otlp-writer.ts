@@ -134,7 +134,6 @@ export class OtlpWriter {
 
   #any(value: AttributeValue): void {
     if (typeof value === 'string') return this.string(ANY_STRING, value);
-    this.#reserve(MARGIN);
     if (typeof value === 'number') {
       if (Number.isSafeInteger(value)) {
         this.#key(ANY_INT);
@@ -149,7 +148,6 @@ export class OtlpWriter {
     } else if (Array.isArray(value)) {
       const list = this.open(ANY_ARRAY);
       for (const entry of value) {
-        this.#reserve(MARGIN);
         const any = this.open(tag(1, BYTES));
         this.#any(entry ?? undefined);
         this.close(any);

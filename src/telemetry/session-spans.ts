@@ -71,13 +71,17 @@ export function createSessionSpans(
 ): SessionSpans {
   const tracer = tracing?.tracer;
   const caller = settings.acceptsCallers ? parseTraceparent(start.traceContext) : undefined;
-  const session = tracer?.startSpan(start.method, sessionSpanOptions(start), caller?.context ?? ROOT_CONTEXT);
+  const labels = labelAttributes(start);
+  const session = tracer?.startSpan(
+    start.method,
+    sessionSpanOptions(start, labels),
+    caller?.context ?? ROOT_CONTEXT,
+  );
   const sessionContext = session === undefined ? ROOT_CONTEXT : trace.setSpan(ROOT_CONTEXT, session);
   const sessionIds = session === undefined ? caller : idsOf(session.spanContext());
   const sessionLinks = session === undefined ? [] : [{ context: session.spanContext() }];
   const turns = new Map<string, RunningTurn>();
   const dials = new Map<number, Span>();
-  const labels = labelAttributes(start);
   let sessionEvents = 0;
   let lastRoute: LinkRoute | undefined;
 
@@ -267,7 +271,7 @@ export function createSessionSpans(
 
 const REBUILD_NAMES = { recovered: 'recovery', rotated: 'rotation', replayed: 'replay' } as const;
 
-function sessionSpanOptions(start: SessionStart) {
+function sessionSpanOptions(start: SessionStart, labels: Attributes) {
   const { host, port } = splitAuthority(start.serverAddress);
   return {
     kind: SpanKind.SERVER,
@@ -279,7 +283,7 @@ function sessionSpanOptions(start: SessionStart) {
       'session.id': start.sessionId,
       [OWN.clientName]: start.clientName,
       [OWN.clientVersion]: start.clientVersion,
-      ...labelAttributes(start),
+      ...labels,
     },
   };
 }

@@ -1,9 +1,7 @@
-import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace';
+import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import type { TelemetrySettings } from './options.ts';
 
 const EXPORT_SPANS = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
-/** The exporters' metrics of themselves, for which the gateway gives them no meter: it counts exports by itself. */
-const OWN_METRICS = { name: 'span' as const, countItems: (spans: readonly ReadableSpan[]) => spans.length };
 
 /** The SDK's exporters, put together as theirs are, with a serializer of our own. */
 export async function createSpanExporter(traces: TelemetrySettings['traces']): Promise<SpanExporter> {
@@ -11,6 +9,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
   switch (exporter) {
     case 'otlp-grpc': {
       const { spanSerializer } = await import('./otlp-spans.ts');
+      const { TraceExporterMetricsHelper } = await import('@opentelemetry/otlp-transformer');
       const { OTLPExporterBase } = await import('@opentelemetry/otlp-exporter-base');
       const otlp = await import('@opentelemetry/otlp-grpc-exporter-base');
       return new OTLPExporterBase(
@@ -18,7 +17,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
           otlp.convertLegacyOtlpGrpcOptions(endpoint === undefined ? {} : { url: endpoint }, 'TRACES'),
           spanSerializer,
           'otlp_grpc_span_exporter',
-          OWN_METRICS,
+          TraceExporterMetricsHelper,
           undefined,
           'TraceExportService',
           EXPORT_SPANS,
@@ -27,6 +26,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
     }
     case 'otlp-http': {
       const { spanSerializer } = await import('./otlp-spans.ts');
+      const { TraceExporterMetricsHelper } = await import('@opentelemetry/otlp-transformer');
       const { OTLPExporterBase } = await import('@opentelemetry/otlp-exporter-base');
       const otlp = await import('@opentelemetry/otlp-exporter-base/node-http');
       const options = endpoint === undefined ? {} : { url: httpUrl(endpoint, 'v1/traces') };
@@ -37,7 +37,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
           }),
           spanSerializer,
           'otlp_http_span_exporter',
-          OWN_METRICS,
+          TraceExporterMetricsHelper,
           undefined,
         ),
       );

@@ -41,7 +41,7 @@ const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
 /**
  * The span of a turn, which every turn has; all others are the SDK's. Sampler, ids, processor and exporter are the
  * SDK's here too. What is left out is its own bookkeeping between start and end, and what is put off is the attributes:
- * they are worked out for a whole batch at once, which takes a fourth of the time that one by one takes between events.
+ * they are worked out for a whole batch at once, which takes less than one by one between events.
  */
 export class TurnSpan implements ReadableSpan {
   readonly kind = SpanKind.CLIENT;

@@ -29,9 +29,13 @@ export function loadApi(): Api {
 /** The same over other descriptors; for tests with another revision. */
 export function apiOf(root: protobuf.Root): Api {
   const plans = new Plans();
-  // protobufjs takes a path apart, or puts one together, each time.
-  const type = memo((name) => root.lookupType(`${PACKAGE}.${name}`));
-  const planOf = memo((name) => plans.of(type(name)));
+  const types = new Map<string, protobuf.Type>();
+  // protobufjs takes the path apart each time.
+  const type = (name: string) => {
+    const found = types.get(name) ?? root.lookupType(`${PACKAGE}.${name}`);
+    types.set(name, found);
+    return found;
+  };
   let packageDefinition: protoLoader.PackageDefinition | undefined;
   return {
     root,
@@ -47,16 +51,7 @@ export function apiOf(root: protobuf.Root): Api {
     },
     schemaRevision: newestRevision(root),
     type,
-    plan: (name, carried) => (carried === undefined ? planOf(name) : plans.of(type(name), carried)),
-  };
-}
-
-function memo<T>(make: (name: string) => T): (name: string) => T {
-  const made = new Map<string, T>();
-  return (name) => {
-    const found = made.get(name) ?? make(name);
-    made.set(name, found);
-    return found;
+    plan: (name, carried) => plans.of(type(name), carried),
   };
 }
 

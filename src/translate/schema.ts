@@ -128,14 +128,17 @@ export function equalsAt(bytes: Uint8Array, src: Uint8Array, start: number, end:
 
 /** Plans of the messages under one root; `carried` are keys that whoever holds the message tells elsewhere. */
 export class Plans {
-  readonly #plans = new Map<string, Plan>();
+  /** By type, and by what is carried. */
+  readonly #plans = new Map<protobuf.Type, Map<string, Plan>>();
 
   of(type: protobuf.Type, carried: readonly string[] = []): Plan {
-    const id = `${type.fullName}|${carried}`;
-    const known = this.#plans.get(id);
+    const variants = this.#plans.get(type) ?? new Map<string, Plan>();
+    this.#plans.set(type, variants);
+    const key = carried.join();
+    const known = variants.get(key);
     if (known !== undefined) return known;
     const plan = this.#compile(type, carried);
-    this.#plans.set(id, plan);
+    variants.set(key, plan);
     return plan;
   }
 
