@@ -44,11 +44,11 @@ async function measure(setting: string, env: Readonly<Record<string, string>>): 
   ];
   const gateway = await startGateway(`ws://${simulator.address}/v1`, flags, env);
   const rows: Row[] = [];
-  const note = (name: string, rss: number, perSession: number | '' = '') =>
+  const note = (name: string, rss: number, perSession?: number) =>
     rows.push({
       case: `${name}${setting}`,
       'RSS MiB': mib(rss),
-      'KiB per session': perSession === '' ? '' : round(perSession / KIB, 1),
+      'KiB per session': perSession === undefined ? '' : round(perSession / KIB, 1),
     });
   // One round first: code is compiled and pools are filled before anything is counted.
   await closeAll(await openSessions(gateway, 50));

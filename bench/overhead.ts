@@ -7,7 +7,7 @@ import { credentials, Client as GrpcClient } from '@grpc/grpc-js';
 import { build, type Histogram } from 'hdr-histogram-js';
 import { WebSocket } from 'ws';
 import { LightClient, type LightStream, userMessage } from './support/light-client.ts';
-import { childrenOf, cpuUs, startGateway, startScript } from './support/processes.ts';
+import { serviceCpuUs, startGateway, startScript } from './support/processes.ts';
 import { publish, type Row, round } from './support/report.ts';
 
 const SESSIONS = (process.env.BENCH_SESSIONS ?? '1,64,1000').split(',').map(Number);
@@ -216,6 +216,5 @@ function rowsOf(of: string, times: Readonly<Record<Way, Histogram>>): Row[] {
 
 function cpuOf(way: Way): number {
   if (way === 'direct') return 0;
-  const { pid } = way === 'floor' ? floor : gateway;
-  return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuUs(each), 0);
+  return serviceCpuUs((way === 'floor' ? floor : gateway).pid);
 }

@@ -49,6 +49,11 @@ export function cpuUs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * 10_000;
 }
 
+/** The same with the workers of a service. */
+export function serviceCpuUs(pid: number): number {
+  return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuUs(each), 0);
+}
+
 /** Resident memory in bytes. */
 export function rssBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;

@@ -1,7 +1,7 @@
 /** The same load of text deltas through the gateway, and through the floor. */
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
 import { LightClient, userMessage } from './light-client.ts';
-import { childrenOf, cpuUs, type Service } from './processes.ts';
+import { cpuUs, type Service, serviceCpuUs } from './processes.ts';
 
 export interface LoadResult {
   /** Of the service's process and its workers, for each event. */
@@ -20,13 +20,12 @@ export async function overGateway(
 ): Promise<LoadResult> {
   const clients = Array.from({ length: streams }, () => new LightClient(service.address));
   const open = await Promise.all(clients.map((client) => client.open(payload)));
-  const cpu = () => [service.pid, ...childrenOf(service.pid)].reduce((sum, pid) => sum + cpuUs(pid), 0);
-  const before = cpu();
+  const before = serviceCpuUs(service.pid);
   const started = performance.now();
   const create = { model: 'gpt-5.5', input: [userMessage(promptFor(deltas))] };
   await Promise.all(open.map((stream) => stream.turn({ turnId: 't', create })));
   const elapsedMs = performance.now() - started;
-  const used = cpu() - before;
+  const used = serviceCpuUs(service.pid) - before;
   const events = open.reduce((sum, stream) => sum + stream.events, 0);
   const batches = open.reduce((sum, stream) => sum + stream.batches, 0);
   await Promise.all(open.map((stream) => stream.close()));

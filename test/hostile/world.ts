@@ -56,6 +56,7 @@ export class HostileWorld {
   static async start(setup: Partial<Setup> = {}): Promise<HostileWorld> {
     // What the attacker does to its own upstream is not what is measured.
     const [goodUpstream, evilUpstream] = await Promise.all([startUpstream(), startUpstream()]);
+    // `HOSTILE_GATEWAY_ARGS="--cpu-prof"` profiles it.
     const gateway = fork(new URL('./gateway-process.ts', import.meta.url), {
       execArgv: ['--expose-gc', ...(process.env['HOSTILE_GATEWAY_ARGS']?.split(' ') ?? [])],
     });
