@@ -1,5 +1,7 @@
-import type { Http2Server, ServerHttp2Stream } from 'node:http2';
+import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { Server } from '@grpc/grpc-js';
+import type { ConnectionPacing } from './connection-pacing.ts';
 import type { RoundRobin } from './round-robin.ts';
 
 /**
@@ -8,6 +10,8 @@ import type { RoundRobin } from './round-robin.ts';
  */
 const STREAM_RESET_BURST = 200;
 const STREAM_RESETS_PER_SECOND = 200;
+/** nghttp2's number for a peer that speaks no HTTP/2 at all: a probe, which costs nothing. */
+const BAD_CLIENT_MAGIC = -903;
 
 /** grpc-js makes its HTTP/2 servers by itself and has no options for this; these fields are the only handle. */
 interface Internals {
@@ -16,9 +20,10 @@ interface Internals {
 }
 
 type OnStream = (stream: ServerHttp2Stream, ...rest: unknown[]) => void;
+type OnConnection = (socket: Socket) => void;
 
 /** To be called before the server listens. Throws when grpc-js has no such fields any more. */
-export function shareHttp2(server: Server, turns: RoundRobin): void {
+export function shareHttp2(server: Server, turns: RoundRobin, pacing: ConnectionPacing): void {
   const internals: unknown = server;
   if (!hasInternals(internals)) throw new Error('grpc-js has changed: its HTTP/2 servers cannot be reached');
   Object.assign(internals.commonServerOptions, {
@@ -32,7 +37,37 @@ export function shareHttp2(server: Server, turns: RoundRobin): void {
       http2Server.off('stream', serve);
       http2Server.on('stream', inTurn(serve, turns));
     }
+    pace(http2Server, pacing);
   };
+}
+
+/** A socket that waits is not read from; what Node has taken in by then goes to HTTP/2 or TLS with the socket. */
+function pace(http2Server: Http2Server, pacing: ConnectionPacing): void {
+  const serve = http2Server.listeners('connection') as OnConnection[];
+  http2Server.removeAllListeners('connection');
+  http2Server.on('connection', (socket: Socket) => {
+    const go = () => {
+      for (const listener of serve) listener.call(http2Server, socket);
+    };
+    // Only a Unix socket has none.
+    if (socket.remoteAddress === undefined) return go();
+    socket.on('error', ignore);
+    pacing.arrived(
+      socket.remoteAddress,
+      () => {
+        if (!socket.destroyed) go();
+      },
+      () => socket.destroy(),
+    );
+  });
+  http2Server.on('session', (session: ServerHttp2Session) => {
+    const address = session.socket.remoteAddress;
+    session.on('error', ({ code, errno }: NodeJS.ErrnoException) => {
+      // Other codes are the network's: resets and time-outs.
+      if (address === undefined || code !== 'ERR_HTTP2_ERROR' || errno === BAD_CLIENT_MAGIC) return;
+      pacing.offended(address);
+    });
+  });
 }
 
 /** Connections get their streams served in turn, and one that was reset meanwhile costs nothing more. */

@@ -22,6 +22,7 @@ import { checkMetadata } from './caller.ts';
 import { steadyNow } from './clock.ts';
 import { serveCompactResponse } from './compact-response.ts';
 import { serveConnect } from './connect.ts';
+import { ConnectionPacing } from './connection-pacing.ts';
 import { serveCreateResponse } from './create-response.ts';
 import { shareHttp2 } from './fair-http2.ts';
 import { FlushQueue } from './flush.ts';
@@ -112,7 +113,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     ...channelOptions(options, edge),
     interceptors: [interceptor(edge)],
   });
-  shareHttp2(server, edge.turns);
+  shareHttp2(server, edge.turns, new ConnectionPacing(steadyNow));
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Server } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
+import { ConnectionPacing } from '../../src/grpc/connection-pacing.ts';
 import { shareHttp2 } from '../../src/grpc/fair-http2.ts';
 import { RoundRobin } from '../../src/grpc/round-robin.ts';
 
@@ -71,11 +72,13 @@ describe('connections that want something at the same time', () => {
 });
 
 describe('the HTTP/2 servers of grpc-js', () => {
+  const pacing = new ConnectionPacing(() => 0);
+
   it('are within reach', () => {
-    expect(() => shareHttp2(new Server(), world().turns)).not.toThrow();
+    expect(() => shareHttp2(new Server(), world().turns, pacing)).not.toThrow();
   });
 
   it('are missed when they are not', () => {
-    expect(() => shareHttp2({} as Server, world().turns)).toThrow('grpc-js has changed');
+    expect(() => shareHttp2({} as Server, world().turns, pacing)).toThrow('grpc-js has changed');
   });
 });
