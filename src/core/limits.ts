@@ -4,8 +4,9 @@ const MIB = 1024 * 1024;
 
 /** Defaults, each with its reason. */
 export const DEFAULT_SESSION_LIMITS: SessionLimits = Object.freeze({
-  // About two seconds of the fastest published stream (4,000 tokens/s at some 300 bytes an event).
-  maxBufferedBytes: 4 * MIB,
+  // Almost a second of the fastest published stream (4,000 tokens/s at some 300 bytes an event); the sockets on
+  // both sides hold more. Twenty clients that read nothing are to cost no more than one that replays.
+  maxBufferedBytes: MIB,
   // A client that went away mid-burst has at most its transport windows in flight; this is far above them.
   maxResumeBytes: 2 * MIB,
   // The upstream takes 16 MiB in one frame, so a longer transcript could not be replayed anyway.

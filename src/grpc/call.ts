@@ -14,7 +14,7 @@ import { toStatus } from './status.ts';
  * Bytes of one stream that may be on their way to the client. Several times the bandwidth-delay product that
  * HTTP/2's default window of 64 KiB allows, and small beside the core's own buffer, which is the real one.
  */
-const MAX_IN_FLIGHT_BYTES = 1024 * 1024;
+const MAX_IN_FLIGHT_BYTES = 256 * 1024;
 
 /**
  * How long an ended call may take to leave: a client that does not read never gets its status, and one that
