@@ -192,7 +192,11 @@ export function watchEnd(
     send(full);
     tell(statusName(full.code));
     if (stream === undefined || stream.destroyed) return;
-    const timer = setTimeout(() => reset(base), END_TIMEOUT_MS);
+    if (isTooLarge(status)) leaveUnread(stream);
+    const timer = setTimeout(() => {
+      reset(base);
+      stream.resume();
+    }, END_TIMEOUT_MS);
     stream.once('close', () => clearTimeout(timer));
   };
   stream?.once('close', () => tell('CANCELLED'));
@@ -203,10 +207,22 @@ export function reset(base: ServerInterceptingCallInterface): void {
   http2Stream(base)?.close(http2.NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
+/**
+ * A message that is refused for its length is still being sent. What nobody reads shuts the stream's window and ends
+ * that; but a stream with something unread does not leave by itself.
+ */
+function leaveUnread(stream: ClosableStream): void {
+  stream.pause();
+  stream.once('aborted', () => stream.resume());
+}
+
 interface ClosableStream {
   readonly destroyed: boolean;
   readonly session?: object | undefined;
   close(code: number): void;
+  pause(): unknown;
+  resume(): unknown;
+  once(event: 'aborted', listener: () => void): unknown;
   once(event: 'close', listener: () => void): unknown;
   on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
 }
@@ -222,6 +238,7 @@ function isClosable(value: unknown): value is ClosableStream {
     typeof value === 'object' &&
     value !== null &&
     'close' in value &&
+    'pause' in value &&
     'on' in value &&
     'once' in value &&
     'destroyed' in value
@@ -229,12 +246,19 @@ function isClosable(value: unknown): value is ClosableStream {
 }
 
 function explained(status: Status, maxMessageBytes: number): Status {
-  const tooLarge = /^Received message (larger than|that decompresses)/.test(String(status.details));
-  if (!tooLarge || status.code !== grpcStatus.RESOURCE_EXHAUSTED) return status;
+  if (!isTooLarge(status)) return status;
   return toStatus(
     new GatewayError('MESSAGE_TOO_LARGE', `message over the limit of ${maxMessageBytes} bytes`, {
       metadata: { limit: 'max_message_bytes', max_bytes: String(maxMessageBytes) },
     }),
+  );
+}
+
+/** grpc-js's own refusal. */
+function isTooLarge({ code, details }: Status): boolean {
+  return (
+    code === grpcStatus.RESOURCE_EXHAUSTED &&
+    /^Received message (larger than|that decompresses)/.test(String(details))
   );
 }
 
