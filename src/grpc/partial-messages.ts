@@ -7,19 +7,27 @@ const HEADER_BYTES = 5;
 /** Under this a stream is not worth giving up. */
 const MIN_BYTES = 64 * 1024;
 
+export interface PartialLimits {
+  readonly bytes: number;
+  /** Of the streams of one connection. */
+  readonly connectionBytes: number;
+}
+
 /**
  * Messages that have begun and not ended, over all streams. grpc-js keeps their bytes until the last one is there,
  * and nobody else sees them before: without a bound, streams that each stop short of the end fill the memory. Above
- * the bound the message that began first is given up, since an honest one does not take long.
+ * the bound the message that began first is given up, since an honest one does not take long; above that of a
+ * connection, the first one of the connection.
  */
 export class PartialMessages {
-  readonly #maxBytes: number;
+  readonly #max: PartialLimits;
   /** In the order in which they began. */
   readonly #partial = new Map<Framing, ServerInterceptingCallInterface>();
+  readonly #bytesOf = new WeakMap<object, number>();
   #bytes = 0;
 
-  constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
+  constructor(max: PartialLimits) {
+    this.#max = max;
   }
 
   get bytes(): number {
@@ -29,7 +37,7 @@ export class PartialMessages {
   watch(base: ServerInterceptingCallInterface): void {
     const stream = http2Stream(base);
     if (stream === undefined) return;
-    const framing = new Framing();
+    const framing = new Framing(stream.session ?? stream);
     // grpc-js has paused the stream; listening does not start it.
     stream.on('data', (chunk) => this.#received(framing, base, chunk));
     stream.once('close', () => {
@@ -42,25 +50,37 @@ export class PartialMessages {
     if (framing.givenUp) return;
     const before = framing.heldBytes;
     const sameMessage = framing.take(chunk);
-    this.#bytes += framing.heldBytes - before;
+    this.#count(framing.connection, framing.heldBytes - before);
     if (framing.heldBytes === 0 || !sameMessage) this.#partial.delete(framing);
     if (framing.heldBytes > 0 && !this.#partial.has(framing)) this.#partial.set(framing, base);
-    if (this.#bytes > this.#maxBytes) this.#giveUpOldest();
+    if (this.#bytes > this.#max.bytes) this.#giveUpOldest();
+    else if (this.#held(framing.connection) > this.#max.connectionBytes)
+      this.#giveUpOldest(framing.connection);
   }
 
-  #giveUpOldest(): void {
+  #giveUpOldest(connection?: object): void {
     for (const [framing, base] of this.#partial) {
       if (framing.heldBytes < MIN_BYTES) continue;
+      if (connection !== undefined && framing.connection !== connection) continue;
       this.#forget(framing);
       // What is on its way already still comes.
       framing.givenUp = true;
       reset(base);
-      if (this.#bytes <= this.#maxBytes) return;
+      return;
     }
   }
 
   #forget(framing: Framing): void {
-    if (this.#partial.delete(framing)) this.#bytes -= framing.heldBytes;
+    if (this.#partial.delete(framing)) this.#count(framing.connection, -framing.heldBytes);
+  }
+
+  #count(connection: object, bytes: number): void {
+    this.#bytes += bytes;
+    this.#bytesOf.set(connection, this.#held(connection) + bytes);
+  }
+
+  #held(connection: object): number {
+    return this.#bytesOf.get(connection) ?? 0;
   }
 }
 
@@ -69,8 +89,13 @@ class Framing {
   /** Bytes of the message that has begun; 0 between messages. */
   heldBytes = 0;
   givenUp = false;
+  readonly connection: object;
   #lengthBytes = 0;
   #length = 0;
+
+  constructor(connection: object) {
+    this.connection = connection;
+  }
 
   /** False when a message ended in the chunk: what is held now, if anything, is the next one's. */
   take(chunk: Uint8Array): boolean {

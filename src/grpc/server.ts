@@ -77,7 +77,7 @@ export interface GrpcServerOptions {
  * message that still gets in; full histories, of which only the end goes up, need the room as well.
  */
 export const DEFAULT_MAX_MESSAGE_BYTES = 20 * MIB;
-/** Of messages that have begun, over all streams: a dozen of the largest at the same time. */
+/** Of messages that have begun, over all streams: a dozen of the largest at the same time, and three of a connection. */
 const MAX_PARTIAL_BYTES = 256 * MIB;
 const DEFAULT_TRANSCRIPT_BUDGET_BYTES = 512 * MIB;
 const DEFAULT_MAX_STREAMS = 1_000;
@@ -239,7 +239,10 @@ function interceptor(edge: Edge): ServerInterceptor {
     [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
     [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
   };
-  const partial = new PartialMessages(Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes));
+  const partial = new PartialMessages({
+    bytes: Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes),
+    connectionBytes: Math.max(MAX_PARTIAL_BYTES / 4, 2 * edge.maxMessageBytes),
+  });
   return (definition, base: ServerInterceptingCallInterface) => {
     const startedAtMs = edge.clock();
     partial.watch(base);

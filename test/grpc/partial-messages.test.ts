@@ -6,10 +6,12 @@ import { PartialMessages } from '../../src/grpc/partial-messages.ts';
 
 const KIB = 1024;
 
-function fakeCall() {
+function fakeCall(session?: object) {
   const stream = Object.assign(new EventEmitter(), {
+    session,
     destroyed: false,
     closedWith: undefined as number | undefined,
+    pause() {},
     close(code: number) {
       stream.closedWith = code;
       stream.emit('close');
@@ -27,7 +29,7 @@ function frame(length: number): Buffer {
 property.prop([fc.array(fc.nat(300), { maxLength: 10 }), fc.array(fc.nat(2_000), { maxLength: 10 })])(
   'counts what is open, however the bytes are cut',
   (lengths, cuts) => {
-    const partial = new PartialMessages(KIB * KIB);
+    const partial = new PartialMessages({ bytes: KIB * KIB, connectionBytes: KIB * KIB });
     const { stream, base } = fakeCall();
     partial.watch(base);
     const frames = lengths.map(frame);
@@ -46,7 +48,7 @@ property.prop([fc.array(fc.nat(300), { maxLength: 10 }), fc.array(fc.nat(2_000),
 );
 
 test('gives up the oldest open message above the bound, and forgets streams that leave', () => {
-  const partial = new PartialMessages(300 * KIB);
+  const partial = new PartialMessages({ bytes: 300 * KIB, connectionBytes: 300 * KIB });
   const calls = [fakeCall(), fakeCall(), fakeCall(), fakeCall()];
   for (const { base } of calls) partial.watch(base);
   for (const { stream } of calls.slice(0, 3)) stream.emit('data', frame(1_000 * KIB).subarray(0, 100 * KIB));
@@ -60,4 +62,15 @@ test('gives up the oldest open message above the bound, and forgets streams that
   calls[3]?.stream.emit('data', frame(1_000 * KIB).subarray(0, 250 * KIB));
   expect(calls.map(({ stream }) => stream.closedWith)).toEqual([11, undefined, 11, undefined]);
   expect(partial.bytes).toBe(250 * KIB);
+});
+
+test('gives up the oldest open message of a connection that has too many', () => {
+  const partial = new PartialMessages({ bytes: 1_000 * KIB, connectionBytes: 200 * KIB });
+  const [flood, neighbour] = [{}, {}];
+  const calls = [fakeCall(neighbour), fakeCall(flood), fakeCall(flood), fakeCall(neighbour)];
+  for (const { base } of calls) partial.watch(base);
+  for (const { stream } of calls) stream.emit('data', frame(1_000 * KIB).subarray(0, 90 * KIB));
+  calls[2]?.stream.emit('data', Buffer.alloc(50 * KIB));
+  expect(calls.map(({ stream }) => stream.closedWith)).toEqual([undefined, 11, undefined, undefined]);
+  expect(partial.bytes).toBe(320 * KIB);
 });
