@@ -1,5 +1,4 @@
 /** A hostile client in a process of its own. Repeats one attack until it is told to stop, then says what it got. */
-import { constants, setPriority } from 'node:os';
 import { type Attack, attacks } from './attacks.ts';
 
 export type AttackName = keyof typeof attacks;
@@ -21,9 +20,6 @@ export interface AttackReport {
 
 const tookMs = new Map<string, number[]>();
 let stopping = false;
-
-// A real one has a machine of its own: what it does to the neighbour is to go through the gateway, not the scheduler.
-setPriority(constants.priority.PRIORITY_LOW);
 
 process.on('disconnect', () => process.exit(0));
 process.on('message', (ask: AttackerAsk) => {

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, type ForkOptions, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
@@ -7,9 +7,6 @@ import type { AttackerAsk, AttackName, AttackReport } from './attacker-process.t
 import type { Answer, Ask, Facts, Setup } from './gateway-process.ts';
 
 const MIB = 1024 * 1024;
-
-/** Turns of a measurement; enough for a p99, short enough for every run. */
-const TURNS = Number(process.env['HOSTILE_TURNS'] ?? 100);
 
 /** Caches, pooled links and the like. */
 const SETTLED_BYTES = 16 * MIB;
@@ -25,6 +22,17 @@ const MAX_MEASURE_MS = 6_000;
  */
 export const STRICT = process.env['HOSTILE_STRICT'] === '1';
 export const P99_FLOOR_MS = STRICT ? 20 : 10_000;
+
+/** Turns of a measurement: of a hundred, the p99 is the worst. */
+const TURNS = Number(process.env['HOSTILE_TURNS'] ?? (STRICT ? 500 : 100));
+
+/**
+ * Attacker and its upstream. Real ones have machines of their own: what they do to the neighbour is to go through the
+ * gateway, not through the scheduler, so they get the processor when nobody else wants it.
+ */
+const BACKGROUND: ForkOptions = inBackground(
+  spawnSync('chrt', ['--idle', '0', 'true']).status === 0 ? ['chrt', '--idle', '0'] : ['nice', '-n', '19'],
+);
 
 export interface Latency {
   readonly p50Ms: number;
@@ -54,8 +62,7 @@ export class HostileWorld {
   readonly #client: TestClient;
 
   static async start(setup: Partial<Setup> = {}): Promise<HostileWorld> {
-    // What the attacker does to its own upstream is not what is measured.
-    const [goodUpstream, evilUpstream] = await Promise.all([startUpstream(), startUpstream()]);
+    const [goodUpstream, evilUpstream] = await Promise.all([startUpstream(), startUpstream(BACKGROUND)]);
     // `HOSTILE_GATEWAY_ARGS="--cpu-prof"` profiles it.
     const gateway = fork(new URL('./gateway-process.ts', import.meta.url), {
       execArgv: ['--expose-gc', ...(process.env['HOSTILE_GATEWAY_ARGS']?.split(' ') ?? [])],
@@ -141,7 +148,7 @@ export class HostileWorld {
     const before = await measure(stream);
     const quiet = await this.facts();
 
-    const attacker = fork(new URL('./attacker-process.ts', import.meta.url));
+    const attacker = fork(new URL('./attacker-process.ts', import.meta.url), BACKGROUND);
     const ask: AttackerAsk = {
       ask: 'attack',
       attack,
@@ -220,8 +227,14 @@ export function describeFigures({
   ].join('; ');
 }
 
-async function startUpstream(): Promise<{ readonly process: ChildProcess; readonly url: string }> {
-  const simulator = fork(new URL('./simulator-process.ts', import.meta.url));
+function inBackground([execPath, ...args]: readonly [string, ...string[]]): ForkOptions {
+  return { execPath, execArgv: [...args, process.execPath] };
+}
+
+async function startUpstream(
+  options: ForkOptions = {},
+): Promise<{ readonly process: ChildProcess; readonly url: string }> {
+  const simulator = fork(new URL('./simulator-process.ts', import.meta.url), options);
   const [{ url }] = (await once(simulator, 'message')) as [{ url: string }];
   return { process: simulator, url };
 }
