@@ -42,25 +42,32 @@ export type CallEnd = (status: StatusCode | 'OK') => void;
 export class RpcCall {
   readonly method: string;
   readonly metadata: Metadata;
-  /** Aborts when the call is over, whoever ended it. */
-  readonly signal: AbortSignal;
   /** The client may be written to again. */
-  onRoom: () => void = () => {};
+  onRoom: () => void = nothing;
+  /** The client is gone, or the call has ended otherwise: nothing can be read or written any more. */
+  onGone: () => void = nothing;
 
   readonly #base: ServerInterceptingCallInterface;
-  readonly #over = new AbortController();
+  #over: AbortController | undefined;
   readonly #ledger = new ByteLedger(MAX_IN_FLIGHT_BYTES);
   readonly #written = () => {
-    if (this.#ledger.left() && !this.#over.signal.aborted) this.onRoom();
+    if (this.#ledger.left() && !this.#gone) this.onRoom();
   };
   #reader: ((received: Received) => void) | undefined;
   #ended = false;
+  #gone = false;
 
   constructor(base: ServerInterceptingCallInterface, method: string, metadata: Metadata) {
     this.#base = base;
     this.method = method;
     this.metadata = metadata;
-    this.signal = this.#over.signal;
+  }
+
+  /** Aborts with `onGone`. Made when somebody asks: a session at rest does without. */
+  get signal(): AbortSignal {
+    this.#over ??= new AbortController();
+    if (this.#gone) this.#over.abort(OVER);
+    return this.#over.signal;
   }
 
   get hasRoom(): boolean {
@@ -73,7 +80,7 @@ export class RpcCall {
 
   /** Whoever ended it. */
   get over(): boolean {
-    return this.#ended || this.#over.signal.aborted;
+    return this.#ended || this.#gone;
   }
 
   /** What its calls share. */
@@ -131,12 +138,14 @@ export class RpcCall {
   }
 
   /** Called once with the final status, by whoever set it. */
-  onEnd: CallEnd = () => {};
+  onEnd: CallEnd = nothing;
 
   gone(): void {
-    if (this.#over.signal.aborted) return;
+    if (this.#gone) return;
+    this.#gone = true;
+    this.onGone();
     // Without a reason of ours each one makes an error with a stack.
-    this.#over.abort(OVER);
+    this.#over?.abort(OVER);
     this.received({ kind: 'gone' });
   }
 }
@@ -199,7 +208,7 @@ export function watchEnd(
     }, END_TIMEOUT_MS);
     stream.once('close', () => clearTimeout(timer));
   };
-  stream?.once('close', () => tell('CANCELLED'));
+  stream?.on('close', () => tell('CANCELLED'));
 }
 
 /** Ends the stream at once and drops what it holds; the client sees RESOURCE_EXHAUSTED. */
@@ -222,8 +231,8 @@ interface ClosableStream {
   close(code: number): void;
   pause(): unknown;
   resume(): unknown;
-  once(event: 'aborted', listener: () => void): unknown;
-  once(event: 'close', listener: () => void): unknown;
+  once(event: 'aborted' | 'close', listener: () => void): unknown;
+  on(event: 'close', listener: () => void): unknown;
   on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
 }
 
@@ -261,6 +270,8 @@ function isTooLarge({ code, details }: Status): boolean {
     /^Received message (larger than|that decompresses)/.test(String(details))
   );
 }
+
+function nothing(): void {}
 
 function statusName(code: number | null | undefined): StatusCode | 'OK' {
   return (grpcStatus[code ?? grpcStatus.UNKNOWN] ?? 'UNKNOWN') as StatusCode | 'OK';

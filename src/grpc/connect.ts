@@ -151,7 +151,7 @@ class ConnectStream implements ClientStream {
       this.#edge.telemetry.streamClosed(id, status, this.#edge.clock() - openedAtMs);
     };
     this.#call.onRoom = () => driver.room();
-    this.#call.signal.addEventListener('abort', () => this.#left(), { once: true });
+    this.#call.onGone = () => this.#left();
     try {
       driver.attach(this, entry === 'found' ? (lastSeq ?? 0) : undefined);
       this.#sayOpened(entry);
@@ -231,7 +231,7 @@ class ConnectStream implements ClientStream {
     const { driver } = this.#session;
     const { connection } = this.#call;
     for (;;) {
-      await driver.inputReady(this.#call.signal);
+      if (driver.inputBlocked) await driver.inputReady(this.#call.signal);
       const received = await this.#call.read();
       if (received.kind === 'gone') return;
       if (received.kind === 'halfClose') {

@@ -40,7 +40,7 @@ export class PartialMessages {
     const framing = new Framing(stream.session ?? stream);
     // grpc-js has paused the stream; listening does not start it.
     stream.on('data', (chunk) => this.#received(framing, base, chunk));
-    stream.once('close', () => {
+    stream.on('close', () => {
       this.#forget(framing);
       framing.givenUp = true;
     });
