@@ -1,6 +1,6 @@
 import { GatewayError } from '../errors.ts';
 import { createAuthenticate } from './auth/authenticate.ts';
-import { leaseSession } from './lease.ts';
+import { RunningSession } from './lease.ts';
 import { Ledger, type LedgerCounts } from './limits.ts';
 import { createMemoryGuard } from './memory-guard.ts';
 import {
@@ -59,7 +59,7 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
       if (overloaded !== undefined) throw overloaded;
       tenant.checkUpstream(request.upstream);
       const credential = tenant.credentialFor(request.upstream, request.upstreamKey);
-      return leaseSession(principal, {
+      return new RunningSession(principal, {
         tenant,
         process: processLedger,
         credential,

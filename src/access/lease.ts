@@ -22,74 +22,89 @@ export interface LeaseContext {
   readonly now: () => number;
 }
 
-/** Takes a session's place under the limits, or throws. */
-export function leaseSession(principal: Principal, context: LeaseContext): SessionLease {
-  const { tenant } = context;
-  const ledgers = [tenant.ledger, context.process];
-  takeFrom(ledgers, 'sessions');
-  const running = new Set<RunningTurn>();
-  let current = principal;
-  let lanes = 0;
-  let released = false;
+/** A session's place under the limits. */
+export class RunningSession implements SessionLease {
+  readonly #context: LeaseContext;
+  readonly #ledgers: readonly Ledger[];
+  readonly #running = new Set<RunningTurn>();
+  #principal: Principal;
+  #lanes = 0;
+  #released = false;
 
-  const giveLane = (): void => {
-    lanes -= 1;
-    giveTo(ledgers, 'lanes');
-  };
+  /** Throws GatewayError when there is no place. */
+  constructor(principal: Principal, context: LeaseContext) {
+    this.#ledgers = [context.tenant.ledger, context.process];
+    takeFrom(this.#ledgers, 'sessions');
+    this.#context = context;
+    this.#principal = principal;
+  }
 
-  return {
-    get principal() {
-      return current;
-    },
-    credential: context.credential,
-    captureContent: tenant.captureContent,
-    upstream: context.upstream,
-    allowedUpstreams: tenant.allowedUpstreams,
+  get principal(): Principal {
+    return this.#principal;
+  }
 
-    admitTurn(turn) {
-      if (released) throw new GatewayError('INTERNAL', 'a turn after the release of its session');
-      throwIf(context.overload());
-      checkFresh(current, context.now());
-      checkPermissions(turn, context);
-      const lease = new RunningTurn(ledgers, turn, (ended) => running.delete(ended));
-      running.add(lease);
-      return lease;
-    },
+  get credential(): Credential | undefined {
+    return this.#context.credential;
+  }
 
-    admitSteer(input) {
-      checkFresh(current, context.now());
-      tenant.checkOpaque('item_reference', () => input.some(isItemReference));
-    },
+  get captureContent(): boolean {
+    return this.#context.tenant.captureContent;
+  }
 
-    admitLane() {
-      if (released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
-      takeFrom(ledgers, 'lanes');
-      lanes += 1;
-    },
+  get upstream(): string | undefined {
+    return this.#context.upstream;
+  }
 
-    laneClosed() {
-      if (lanes > 0) giveLane();
-    },
+  get allowedUpstreams(): readonly string[] | undefined {
+    return this.#context.tenant.allowedUpstreams;
+  }
 
-    renew(next) {
-      if (next.tenantId !== current.tenantId || next.subject !== current.subject) {
-        throw new GatewayError('PERMISSION_DENIED', 'this session belongs to another caller');
-      }
-      current = next;
-    },
+  admitTurn(turn: TurnAdmission): TurnLease {
+    if (this.#released) throw new GatewayError('INTERNAL', 'a turn after the release of its session');
+    throwIf(this.#context.overload());
+    checkFresh(this.#principal, this.#context.now());
+    checkPermissions(turn, this.#context);
+    const lease = new RunningTurn(this.#ledgers, turn, (ended) => this.#running.delete(ended));
+    this.#running.add(lease);
+    return lease;
+  }
 
-    ownResponse(responseId) {
-      tenant.owned.add(responseId);
-    },
+  admitSteer(input: readonly string[]): void {
+    checkFresh(this.#principal, this.#context.now());
+    this.#context.tenant.checkOpaque('item_reference', () => input.some(isItemReference));
+  }
 
-    release() {
-      if (released) return;
-      released = true;
-      while (lanes > 0) giveLane();
-      for (const turn of [...running]) turn.orphan();
-      giveTo(ledgers, 'sessions');
-    },
-  };
+  admitLane(): void {
+    if (this.#released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
+    takeFrom(this.#ledgers, 'lanes');
+    this.#lanes += 1;
+  }
+
+  laneClosed(): void {
+    if (this.#lanes === 0) return;
+    this.#lanes -= 1;
+    giveTo(this.#ledgers, 'lanes');
+  }
+
+  renew(next: Principal): void {
+    const { tenantId, subject } = this.#principal;
+    if (next.tenantId !== tenantId || next.subject !== subject) {
+      throw new GatewayError('PERMISSION_DENIED', 'this session belongs to another caller');
+    }
+    this.#principal = next;
+  }
+
+  ownResponse(responseId: string): void {
+    this.#context.tenant.owned.add(responseId);
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    while (this.#lanes > 0) this.laneClosed();
+    for (const turn of [...this.#running]) turn.orphan();
+    giveTo(this.#ledgers, 'sessions');
+  }
 }
 
 /**
