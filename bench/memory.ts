@@ -9,21 +9,14 @@ const WITH_TRANSCRIPT = Number(process.env.BENCH_TRANSCRIPTS ?? 100);
 const STREAMS_PER_CONNECTION = 90;
 const KIB = 1024;
 
-/** What V8 keeps ready for new objects: three times this, and 16 MiB by default. */
-const SMALL_YOUNG = '--max-semi-space-size=1';
-
 const simulator = await startSimulator();
-const rows = [
-  ...(await measure('', {})),
-  ...(await measure(`, ${SMALL_YOUNG}`, { NODE_OPTIONS: SMALL_YOUNG })),
-];
+const rows = await measure();
 await simulator.stop();
 
 publish({
   name: 'memory',
   title: 'Memory of the gateway process',
   notes: [
-    `"${SMALL_YOUNG}" is what NODE_OPTIONS can say: less memory, more often collected.`,
     'Each session has its own upstream WebSocket; idle means opened and nothing asked yet.',
     'RSS is what the operating system counts; a freed page is given back late or never, so "after closing" is an upper bound.',
   ],
@@ -35,18 +28,18 @@ publish({
 });
 process.exit(0);
 
-async function measure(setting: string, env: Readonly<Record<string, string>>): Promise<Row[]> {
+async function measure(): Promise<Row[]> {
   const flags = [
     '--set',
     'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
     '--set',
     'limits.sessions=null',
   ];
-  const gateway = await startGateway(`ws://${simulator.address}/v1`, flags, env);
+  const gateway = await startGateway(`ws://${simulator.address}/v1`, flags);
   const rows: Row[] = [];
   const note = (name: string, rss: number, perSession?: number) =>
     rows.push({
-      case: `${name}${setting}`,
+      case: name,
       'RSS MiB': mib(rss),
       'KiB per session': perSession === undefined ? '' : round(perSession / KIB, 1),
     });

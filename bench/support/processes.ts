@@ -15,7 +15,7 @@ export function startSimulator(args: readonly string[] = []): Promise<Service> {
   return start([MAIN, 'simulate', '--listen', '127.0.0.1:0', ...args], /wss?:\/\/(127\.0\.0\.1:\d+)/);
 }
 
-/** The gateway as its users start it. Telemetry as by default: metrics on, traces off. */
+/** The gateway as `npm start` and the image start it. Telemetry as by default: metrics on, traces off. */
 export function startGateway(
   upstreamUrl: string,
   args: readonly string[] = [],
@@ -31,7 +31,7 @@ export function startGateway(
     '--log-format',
     'json',
   ];
-  return start([MAIN, 'serve', ...flags, ...args], /"grpc":"(127\.0\.0\.1:\d+)"/, {
+  return start(['--max-semi-space-size=16', MAIN, 'serve', ...flags, ...args], /"grpc":"(127\.0\.0\.1:\d+)"/, {
     OPENAI_API_KEY: 'bench',
     ...env,
   });
