@@ -7,98 +7,98 @@ import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
 
 /** One line for each end of a turn and of the session. */
-export interface SessionLog {
-  readonly logger: Logger;
-  turnEnded(record: TurnRecord, split: TurnSplit, ids: TraceIds | undefined): void;
-  end(status: StatusCode | 'OK'): void;
-}
+export class SessionLog {
+  readonly #root: Logger;
+  readonly #start: SessionStart;
+  readonly #ids: TraceIds | undefined;
+  readonly #labels: Record<string, string> | undefined;
+  readonly #startedAt = performance.now();
+  #child: Logger | undefined;
+  #turns = 0;
+  #failures = 0;
+  #bytesUp = 0;
+  #bytesDown = 0;
 
-export function createSessionLog(
-  root: Logger,
-  start: SessionStart,
-  sessionIds: TraceIds | undefined,
-): SessionLog {
-  const startedAt = performance.now();
-  const labels =
-    start.labels === undefined || start.labels.size === 0 ? {} : { labels: Object.fromEntries(start.labels) };
-  let child: Logger | undefined;
-  let turns = 0;
-  let failures = 0;
-  let bytesUp = 0;
-  let bytesDown = 0;
-  return {
-    get logger() {
-      child ??= root.child({ session_id: start.sessionId, ...traceFields(sessionIds) });
-      return child;
-    },
-    turnEnded(record, split, ids) {
-      turns += 1;
-      if (record.outcome === 'FAILED') failures += 1;
-      bytesUp += record.bytesUp;
-      bytesDown += record.bytesDown;
-      if (!root.isLevelEnabled('info')) return;
-      const { failed, usage, route } = record;
-      root.info(
-        {
-          session_id: start.sessionId,
-          tenant: start.tenantId,
-          lane_id: record.laneId,
-          turn_id: record.turnId,
-          ...traceFields(ids),
-          ...labels,
-          outcome: record.outcome,
-          ...(failed !== undefined && {
-            reason: failed.error.reason,
-            error_type: errorType(failed.error.reason, failed.error.upstream?.code),
-            fault: failed.error.fault,
-            phase: failed.phase,
-            replay: failed.replay,
-          }),
-          model: record.requestModel,
-          response_model: record.responseModel,
-          response_id: record.responseId,
-          upstream: route?.upstream,
-          total_ms: ms(split.totalSeconds),
-          queue_ms: ms(split.queueSeconds),
-          gateway_ms: ms(split.gatewaySeconds),
-          upstream_ms: ms(split.upstreamSeconds),
-          ttft_ms: ms(split.firstOutputSeconds),
-          input_tokens: usage?.inputTokens,
-          cached_tokens: usage?.cachedInputTokens,
-          output_tokens: usage?.outputTokens,
-          reasoning_tokens: usage?.reasoningTokens,
-          events: record.events,
-          tool_calls: record.toolCalls,
-          bytes_up: record.bytesUp,
-          bytes_down: record.bytesDown,
-          bytes_saved: Math.max(0, record.fullContextBytes - record.bytesUp),
-          sends: record.sends,
-          replays: record.replays,
-        },
-        'turn ended',
-      );
-    },
-    end(status) {
-      root.info(
-        {
-          session_id: start.sessionId,
-          tenant: start.tenantId,
-          ...traceFields(sessionIds),
-          method: start.method,
-          client: start.clientName,
-          client_version: start.clientVersion,
-          ...labels,
-          status,
-          duration_ms: Math.round(performance.now() - startedAt),
-          turns,
-          failures,
-          bytes_up: bytesUp,
-          bytes_down: bytesDown,
-        },
-        'session ended',
-      );
-    },
-  };
+  constructor(root: Logger, start: SessionStart, ids: TraceIds | undefined) {
+    this.#root = root;
+    this.#start = start;
+    this.#ids = ids;
+    this.#labels = start.labels?.size ? Object.fromEntries(start.labels) : undefined;
+  }
+
+  get logger(): Logger {
+    this.#child ??= this.#root.child({ session_id: this.#start.sessionId, ...traceFields(this.#ids) });
+    return this.#child;
+  }
+
+  turnEnded(record: TurnRecord, split: TurnSplit, ids: TraceIds | undefined): void {
+    this.#turns += 1;
+    if (record.outcome === 'FAILED') this.#failures += 1;
+    this.#bytesUp += record.bytesUp;
+    this.#bytesDown += record.bytesDown;
+    if (!this.#root.isLevelEnabled('info')) return;
+    const { failed, usage, route } = record;
+    this.#root.info(
+      {
+        session_id: this.#start.sessionId,
+        tenant: this.#start.tenantId,
+        lane_id: record.laneId,
+        turn_id: record.turnId,
+        ...traceFields(ids),
+        labels: this.#labels,
+        outcome: record.outcome,
+        ...(failed !== undefined && {
+          reason: failed.error.reason,
+          error_type: errorType(failed.error.reason, failed.error.upstream?.code),
+          fault: failed.error.fault,
+          phase: failed.phase,
+          replay: failed.replay,
+        }),
+        model: record.requestModel,
+        response_model: record.responseModel,
+        response_id: record.responseId,
+        upstream: route?.upstream,
+        total_ms: ms(split.totalSeconds),
+        queue_ms: ms(split.queueSeconds),
+        gateway_ms: ms(split.gatewaySeconds),
+        upstream_ms: ms(split.upstreamSeconds),
+        ttft_ms: ms(split.firstOutputSeconds),
+        input_tokens: usage?.inputTokens,
+        cached_tokens: usage?.cachedInputTokens,
+        output_tokens: usage?.outputTokens,
+        reasoning_tokens: usage?.reasoningTokens,
+        events: record.events,
+        tool_calls: record.toolCalls,
+        bytes_up: record.bytesUp,
+        bytes_down: record.bytesDown,
+        bytes_saved: Math.max(0, record.fullContextBytes - record.bytesUp),
+        sends: record.sends,
+        replays: record.replays,
+      },
+      'turn ended',
+    );
+  }
+
+  end(status: StatusCode | 'OK'): void {
+    this.#root.info(
+      {
+        session_id: this.#start.sessionId,
+        tenant: this.#start.tenantId,
+        ...traceFields(this.#ids),
+        method: this.#start.method,
+        client: this.#start.clientName,
+        client_version: this.#start.clientVersion,
+        labels: this.#labels,
+        status,
+        duration_ms: Math.round(performance.now() - this.#startedAt),
+        turns: this.#turns,
+        failures: this.#failures,
+        bytes_up: this.#bytesUp,
+        bytes_down: this.#bytesDown,
+      },
+      'session ended',
+    );
+  }
 }
 
 function traceFields(ids: TraceIds | undefined): { trace_id?: string; span_id?: string } {

@@ -5,6 +5,7 @@ import { ATTR, METRIC, METRIC_NEXT, OPERATION_CHAT, providerName } from './genai
 import { errorType, type LabelValues, OTHER } from './labels.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
+import { withEntry, without } from './optional-map.ts';
 import type { TurnSplit } from './turn-split.ts';
 
 /** What all sessions of the process share. */
@@ -18,105 +19,105 @@ export interface MeterShare {
   readonly batches: BatchCounts;
 }
 
-export interface SessionMeters {
-  /** Every fact but the end of a turn. */
-  fact(fact: Fact): void;
-  turnEnded(record: TurnRecord, split: TurnSplit): void;
-  batch(events: number, bytes: number): void;
-  resumed(outcome: string): void;
-  end(status: StatusCode | 'OK'): void;
-}
-
 interface OpenLink {
   readonly atMs: number;
   readonly route: LinkRoute;
 }
 
+/** Labels for the tokens of a turn. */
+interface TurnLabels {
+  readonly genAi: Attributes;
+  readonly turn: Attributes;
+}
+
 // Usage of a cancelled turn comes soon or never; more than a few are not waited for.
 const MAX_AWAITED_USAGES = 16;
+const NO_TENANT: Attributes = {};
 
-export function createSessionMeters(share: MeterShare, tenantId: string): SessionMeters {
-  const { instruments, links: census } = share;
-  const startedAt = performance.now();
-  const links = new Map<number, OpenLink>();
-  const awaitedUsage = new Map<string, { genAi: Attributes; turn: Attributes }>();
-  // Numbers of links are the session's own; the census counts over all sessions.
-  const owner = {};
-  let lanes = 0;
-  let turns = 0;
-  let pausedAtMs: number | undefined;
+export class SessionMeters {
+  readonly #share: MeterShare;
+  readonly #tenant: Attributes;
+  readonly #startedAt = performance.now();
+  #links: Map<number, OpenLink> | undefined;
+  #awaitedUsage: Map<string, TurnLabels> | undefined;
+  #lanes = 0;
+  #turns = 0;
+  #pausedAtMs: number | undefined;
 
-  share.tenants?.learn(tenantId);
-  const tenant: Attributes = share.tenants === undefined ? {} : { tenant: share.tenants.of(tenantId) };
-  instruments.move('responses_gateway.sessions.active', 1);
-
-  function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
-    links.set(fact.linkId, { atMs: fact.atMs, route: fact.route });
-    census.opened(fact.linkId, owner);
+  constructor(share: MeterShare, tenantId: string) {
+    this.#share = share;
+    share.tenants?.learn(tenantId);
+    this.#tenant = share.tenants === undefined ? NO_TENANT : { tenant: share.tenants.of(tenantId) };
+    share.instruments.move('responses_gateway.sessions.active', 1);
   }
 
-  function linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
-    const link = links.get(fact.linkId);
-    links.delete(fact.linkId);
-    census.closed(fact.linkId, owner);
-    if (link === undefined) return;
-    instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.atMs) / 1_000, {
-      [ATTR.provider]: providerName(link.route.provider),
-      reason: share.reason(fact.reason),
-    });
-  }
-
-  function rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
-    const labels = { reason: share.reason(fact.reason) };
-    const seconds = Math.max(0, fact.endedAtMs - fact.startedAtMs) / 1_000;
+  /** Every fact but the end of a turn. */
+  fact(fact: Fact): void {
+    const { instruments, links: census } = this.#share;
     switch (fact.kind) {
-      case 'recovered':
-        instruments.add('responses_gateway.recoveries', 1, labels);
-        instruments.record('responses_gateway.recovery.duration', seconds, labels);
-        break;
-      case 'rotated':
-        instruments.add('responses_gateway.rotations', 1, labels);
-        instruments.record('responses_gateway.rotation.duration', seconds, labels);
-        break;
-      case 'replayed':
-        instruments.add('responses_gateway.replays', 1, labels);
-        instruments.add('responses_gateway.replay.bytes', fact.bytes, labels);
-        break;
-    }
-  }
-
-  function tokens(genAi: Attributes, turn: Attributes, usage: Usage): void {
-    instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
-    instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
-    const counts: [string, number][] = [
-      ['input', usage.inputTokens],
-      ['cached_input', usage.cachedInputTokens],
-      ['cache_write', usage.cacheWriteTokens],
-      ['output', usage.outputTokens],
-      ['reasoning', usage.reasoningTokens],
-    ];
-    for (const [type, count] of counts) {
-      if (count > 0) {
-        instruments.add('responses_gateway.tokens', count, { ...turn, ...tenant, [ATTR.tokenType]: type });
+      case 'turnAccepted':
+        this.#turns += 1;
+        instruments.move('responses_gateway.turns.active', 1);
+        return;
+      case 'lateUsage': {
+        const labels = this.#awaitedUsage?.get(fact.turnId);
+        this.#awaitedUsage = without(this.#awaitedUsage, fact.turnId);
+        if (labels !== undefined) this.#tokens(labels, fact.usage);
+        return;
       }
+      case 'laneOpened':
+        this.#lanes += 1;
+        instruments.move('responses_gateway.lanes.active', 1);
+        return;
+      case 'laneClosed':
+        this.#lanes -= 1;
+        instruments.move('responses_gateway.lanes.active', -1);
+        return;
+      case 'linkDialing':
+        // Numbers of links are the session's own; the census counts over all sessions.
+        census.dialing(fact.linkId, this);
+        return;
+      case 'linkUp':
+        this.#links = withEntry(this.#links, fact.linkId, { atMs: fact.atMs, route: fact.route });
+        census.opened(fact.linkId, this);
+        return;
+      case 'linkDown':
+        return this.#linkDown(fact);
+      case 'recovered':
+      case 'rotated':
+      case 'replayed':
+        return this.#rebuilt(fact);
+      case 'paused':
+        if (this.#pausedAtMs === undefined) instruments.move('responses_gateway.sessions.paused', 1);
+        this.#pausedAtMs ??= fact.atMs;
+        return;
+      case 'unpaused':
+        return this.#unpaused(fact.atMs);
+      case 'turnSent':
+      case 'responseCreated':
+      case 'firstOutput':
+      case 'toolCalled':
+      case 'turnEnded':
+        return;
     }
   }
 
-  function turnEnded(record: TurnRecord, split: TurnSplit): void {
-    turns -= 1;
+  turnEnded(record: TurnRecord, split: TurnSplit): void {
+    const { instruments, models } = this.#share;
+    this.#turns -= 1;
     instruments.move('responses_gateway.turns.active', -1);
     if (record.outcome === 'COMPLETED' || record.outcome === 'INCOMPLETE') {
-      share.models.learn(record.requestModel);
-      share.models.learn(record.responseModel);
+      models.learn(record.requestModel);
+      models.learn(record.responseModel);
     }
     const { failed, route, usage } = record;
     const provider = { [ATTR.provider]: route === undefined ? OTHER : providerName(route.provider) };
-    const turn: Attributes = { ...provider, [ATTR.requestModel]: share.models.of(record.requestModel) };
+    const turn: Attributes = { ...provider, [ATTR.requestModel]: models.of(record.requestModel) };
     const genAi: Attributes = {
       [ATTR.operation]: OPERATION_CHAT,
       ...turn,
       ...(record.responseModel !== undefined && {
-        [ATTR.responseModel]: share.models.of(record.responseModel),
+        [ATTR.responseModel]: models.of(record.responseModel),
       }),
       ...(route !== undefined && { 'server.address': route.serverAddress, 'server.port': route.serverPort }),
     };
@@ -136,12 +137,12 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
       instruments.record(METRIC.timePerOutputChunk, split.perOutputSeconds, genAi);
       instruments.record(METRIC_NEXT.timePerOutputChunk, split.perOutputSeconds, genAi);
     }
-    if (usage !== undefined) tokens(genAi, turn, usage);
-    else if (record.sentAtMs !== undefined) awaitUsage(record.turnId, { genAi, turn });
+    if (usage !== undefined) this.#tokens({ genAi, turn }, usage);
+    else if (record.sentAtMs !== undefined) this.#awaitUsage(record.turnId, { genAi, turn });
 
     instruments.add('responses_gateway.turns', 1, {
       ...turn,
-      ...tenant,
+      ...this.#tenant,
       outcome: record.outcome,
     });
     if (failed !== undefined) {
@@ -157,7 +158,7 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     instruments.record('responses_gateway.turn.gateway.duration', split.gatewaySeconds, turn);
     instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
     if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
-    const bytes = { ...provider, ...tenant };
+    const bytes = { ...provider, ...this.#tenant };
     instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, direction: 'up' });
     instruments.add('responses_gateway.upstream.bytes', record.bytesDown, { ...bytes, direction: 'down' });
     instruments.add('responses_gateway.context.bytes', record.fullContextBytes, bytes);
@@ -168,84 +169,100 @@ export function createSessionMeters(share: MeterShare, tenantId: string): Sessio
     );
   }
 
-  function awaitUsage(turnId: string, labels: { genAi: Attributes; turn: Attributes }): void {
-    awaitedUsage.set(turnId, labels);
-    if (awaitedUsage.size <= MAX_AWAITED_USAGES) return;
-    for (const oldest of awaitedUsage.keys()) {
-      awaitedUsage.delete(oldest);
-      break;
+  batch(events: number, bytes: number): void {
+    this.#share.batches.add(events, bytes);
+  }
+
+  resumed(outcome: string): void {
+    this.#share.instruments.add('responses_gateway.resumes', 1, { outcome: outcome });
+  }
+
+  end(status: StatusCode | 'OK'): void {
+    const { instruments, links: census } = this.#share;
+    for (; this.#lanes > 0; this.#lanes -= 1) instruments.move('responses_gateway.lanes.active', -1);
+    for (; this.#turns > 0; this.#turns -= 1) instruments.move('responses_gateway.turns.active', -1);
+    census.forget(this);
+    this.#links = undefined;
+    if (this.#pausedAtMs !== undefined) instruments.move('responses_gateway.sessions.paused', -1);
+    this.#pausedAtMs = undefined;
+    instruments.move('responses_gateway.sessions.active', -1);
+    instruments.record('responses_gateway.session.duration', (performance.now() - this.#startedAt) / 1_000, {
+      'rpc.status_code': status,
+    });
+  }
+
+  #linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
+    const { instruments, links: census, reason } = this.#share;
+    const link = this.#links?.get(fact.linkId);
+    this.#links = without(this.#links, fact.linkId);
+    census.closed(fact.linkId, this);
+    if (link === undefined) return;
+    instruments.record('responses_gateway.link.duration', Math.max(0, fact.atMs - link.atMs) / 1_000, {
+      [ATTR.provider]: providerName(link.route.provider),
+      reason: reason(fact.reason),
+    });
+  }
+
+  #rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
+    const { instruments, reason } = this.#share;
+    const labels = { reason: reason(fact.reason) };
+    const seconds = Math.max(0, fact.endedAtMs - fact.startedAtMs) / 1_000;
+    switch (fact.kind) {
+      case 'recovered':
+        instruments.add('responses_gateway.recoveries', 1, labels);
+        instruments.record('responses_gateway.recovery.duration', seconds, labels);
+        break;
+      case 'rotated':
+        instruments.add('responses_gateway.rotations', 1, labels);
+        instruments.record('responses_gateway.rotation.duration', seconds, labels);
+        break;
+      case 'replayed':
+        instruments.add('responses_gateway.replays', 1, labels);
+        instruments.add('responses_gateway.replay.bytes', fact.bytes, labels);
+        break;
     }
   }
 
-  return {
-    turnEnded,
-    fact(fact) {
-      switch (fact.kind) {
-        case 'turnAccepted':
-          turns += 1;
-          instruments.move('responses_gateway.turns.active', 1);
-          return;
-        case 'lateUsage': {
-          const labels = awaitedUsage.get(fact.turnId);
-          awaitedUsage.delete(fact.turnId);
-          if (labels !== undefined) tokens(labels.genAi, labels.turn, fact.usage);
-          return;
-        }
-        case 'laneOpened':
-          lanes += 1;
-          instruments.move('responses_gateway.lanes.active', 1);
-          return;
-        case 'laneClosed':
-          lanes -= 1;
-          instruments.move('responses_gateway.lanes.active', -1);
-          return;
-        case 'linkDialing':
-          census.dialing(fact.linkId, owner);
-          return;
-        case 'linkUp':
-          return linkUp(fact);
-        case 'linkDown':
-          return linkDown(fact);
-        case 'recovered':
-        case 'rotated':
-        case 'replayed':
-          return rebuilt(fact);
-        case 'paused':
-          if (pausedAtMs === undefined) instruments.move('responses_gateway.sessions.paused', 1);
-          pausedAtMs ??= fact.atMs;
-          return;
-        case 'unpaused':
-          unpaused(fact.atMs);
-          return;
-        case 'turnSent':
-        case 'responseCreated':
-        case 'firstOutput':
-        case 'toolCalled':
-        case 'turnEnded':
-          return;
-      }
-    },
-    batch: (events, bytes) => share.batches.add(events, bytes),
-    resumed: (outcome) => instruments.add('responses_gateway.resumes', 1, { outcome: outcome }),
-    end(status) {
-      for (; lanes > 0; lanes -= 1) instruments.move('responses_gateway.lanes.active', -1);
-      for (; turns > 0; turns -= 1) instruments.move('responses_gateway.turns.active', -1);
-      census.forget(owner);
-      links.clear();
-      if (pausedAtMs !== undefined) instruments.move('responses_gateway.sessions.paused', -1);
-      pausedAtMs = undefined;
-      instruments.move('responses_gateway.sessions.active', -1);
-      instruments.record('responses_gateway.session.duration', (performance.now() - startedAt) / 1_000, {
-        'rpc.status_code': status,
-      });
-    },
-  };
-
-  function unpaused(atMs: number): void {
-    if (pausedAtMs === undefined) return;
+  #unpaused(atMs: number): void {
+    if (this.#pausedAtMs === undefined) return;
+    const { instruments } = this.#share;
     instruments.move('responses_gateway.sessions.paused', -1);
-    instruments.record('responses_gateway.backpressure.duration', Math.max(0, atMs - pausedAtMs) / 1_000);
-    pausedAtMs = undefined;
+    instruments.record(
+      'responses_gateway.backpressure.duration',
+      Math.max(0, atMs - this.#pausedAtMs) / 1_000,
+    );
+    this.#pausedAtMs = undefined;
+  }
+
+  #tokens({ genAi, turn }: TurnLabels, usage: Usage): void {
+    const { instruments } = this.#share;
+    instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
+    instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
+    const counts: [string, number][] = [
+      ['input', usage.inputTokens],
+      ['cached_input', usage.cachedInputTokens],
+      ['cache_write', usage.cacheWriteTokens],
+      ['output', usage.outputTokens],
+      ['reasoning', usage.reasoningTokens],
+    ];
+    for (const [type, count] of counts) {
+      if (count > 0) {
+        instruments.add('responses_gateway.tokens', count, {
+          ...turn,
+          ...this.#tenant,
+          [ATTR.tokenType]: type,
+        });
+      }
+    }
+  }
+
+  #awaitUsage(turnId: string, labels: TurnLabels): void {
+    this.#awaitedUsage = withEntry(this.#awaitedUsage, turnId, labels);
+    if (this.#awaitedUsage.size <= MAX_AWAITED_USAGES) return;
+    for (const oldest of this.#awaitedUsage.keys()) {
+      this.#awaitedUsage.delete(oldest);
+      break;
+    }
   }
 }
 

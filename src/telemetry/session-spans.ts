@@ -2,25 +2,28 @@ import {
   type Attributes,
   type Context,
   type HrTime,
+  type Link,
   ROOT_CONTEXT,
   type Span,
   type SpanContext,
   SpanKind,
+  type SpanOptions,
   SpanStatusCode,
   trace,
 } from '@opentelemetry/api';
 import type { Fact, LinkRoute, TraceContext, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { ATTR, OPERATION_CHAT } from './genai-names.ts';
+import { withEntry, without } from './optional-map.ts';
 import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
-import { outgoingContext, parseTraceparent, type TraceIds, type Tracing } from './tracing.ts';
+import { outgoingContext, parseTraceparent, remoteContext, type TraceIds, type Tracing } from './tracing.ts';
 import { acceptedAttributes, endedAttributes, labelAttributes, routeAttributes } from './turn-attributes.ts';
 import type { TurnSpan } from './turn-span.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
 
-/** The spans of one session. Without a tracer it only carries the callers' trace ids on, for logs and upstream. */
+/** The spans of one session. */
 export interface SessionSpans {
   /** Every fact but the end of a turn, which comes with its times worked out. */
   fact(fact: Fact): void;
@@ -32,19 +35,73 @@ export interface SessionSpans {
   end(status: StatusCode | 'OK'): void;
 }
 
-export interface SpanSettings {
-  readonly propagate: TelemetrySettings['traces']['propagate'];
-  readonly acceptsCallers: boolean;
-  readonly semconv: TelemetrySettings['genaiSemconv'];
+/** Without a tracer it only carries the callers' trace ids on, for logs and upstream. */
+export function createSessionSpans(
+  tracing: Tracing | undefined,
+  start: SessionStart,
+  settings: TelemetrySettings,
+): SessionSpans {
+  return tracing === undefined
+    ? new CarriedTrace(start, settings.traces)
+    : new TracedSession(tracing, start, settings);
 }
 
 type Accepted = Extract<Fact, { kind: 'turnAccepted' }>;
+type TraceSettings = TelemetrySettings['traces'];
+
+interface CarriedTurn {
+  readonly ids: TraceIds;
+  readonly carried: TraceContext | undefined;
+}
+
+class CarriedTrace implements SessionSpans {
+  readonly #settings: TraceSettings;
+  readonly #carried: TraceContext | undefined;
+  readonly #caller: TraceIds | undefined;
+  /** Only those that came with a trace of their own. */
+  #turns: Map<string, CarriedTurn> | undefined;
+
+  constructor({ traceContext }: SessionStart, settings: TraceSettings) {
+    this.#settings = settings;
+    this.#carried = traceContext;
+    this.#caller = callerIds(traceContext, settings);
+  }
+
+  fact(fact: Fact): void {
+    if (fact.kind !== 'turnAccepted') return;
+    const ids = callerIds(fact.traceContext, this.#settings);
+    if (ids === undefined) return;
+    this.#turns = withEntry(this.#turns, fact.turnId, { ids, carried: fact.traceContext });
+  }
+
+  turnEnded({ turnId }: TurnRecord): void {
+    this.#turns = without(this.#turns, turnId);
+  }
+
+  event(): void {}
+
+  outgoing(turnId: string | undefined): TraceContext | undefined {
+    const carried = this.#turn(turnId)?.carried ?? this.#carried;
+    return outgoingContext(this.ids(turnId), carried, this.#settings.propagate);
+  }
+
+  ids(turnId: string | undefined): TraceIds | undefined {
+    return this.#turn(turnId)?.ids ?? this.#caller;
+  }
+
+  end(): void {
+    this.#turns = undefined;
+  }
+
+  #turn(turnId: string | undefined): CarriedTurn | undefined {
+    return turnId === undefined ? undefined : this.#turns?.get(turnId);
+  }
+}
 
 interface RunningTurn {
-  readonly span: TurnSpan | undefined;
+  readonly span: TurnSpan;
   /** Of the caller. */
   readonly parent: Context;
-  readonly ids: TraceIds | undefined;
   readonly carried: TraceContext | undefined;
   readonly accepted: Accepted;
   sent: boolean;
@@ -64,104 +121,178 @@ const SERVER_ERRORS: ReadonlySet<string> = new Set([
   'DATA_LOSS',
 ]);
 
-export function createSessionSpans(
-  tracing: Tracing | undefined,
-  start: SessionStart,
-  settings: SpanSettings,
-): SessionSpans {
-  const tracer = tracing?.tracer;
-  const caller = settings.acceptsCallers ? parseTraceparent(start.traceContext) : undefined;
-  const labels = labelAttributes(start);
-  const session = tracer?.startSpan(
-    start.method,
-    sessionSpanOptions(start, labels),
-    caller?.context ?? ROOT_CONTEXT,
-  );
-  const sessionContext = session === undefined ? ROOT_CONTEXT : trace.setSpan(ROOT_CONTEXT, session);
-  const sessionIds = session === undefined ? caller : idsOf(session.spanContext());
-  const sessionLinks = session === undefined ? [] : [{ context: session.spanContext() }];
-  const turns = new Map<string, RunningTurn>();
-  const dials = new Map<number, Span>();
-  let sessionEvents = 0;
-  let lastRoute: LinkRoute | undefined;
+class TracedSession implements SessionSpans {
+  readonly #tracing: Tracing;
+  readonly #start: SessionStart;
+  readonly #settings: TelemetrySettings;
+  readonly #labels: Attributes;
+  /** Of the caller. */
+  readonly #parent: Context;
+  readonly #session: Span;
+  readonly #links: Link[];
+  #turns: Map<string, RunningTurn> | undefined;
+  #dials: Map<number, Span> | undefined;
+  #events = 0;
+  #lastRoute: LinkRoute | undefined;
 
-  // A span is exported at its end, and this one may last for hours: a short child shows the session at once.
-  tracer?.startSpan('session open', { attributes: { 'session.id': start.sessionId } }, sessionContext).end();
-
-  function sessionEvent(name: string, attributes: Attributes | undefined, atMs?: number): void {
-    if (session === undefined || sessionEvents >= MAX_SESSION_EVENTS) return;
-    sessionEvents += 1;
-    session.addEvent(name, attributes, atMs === undefined ? undefined : hrTime(atMs));
+  constructor(tracing: Tracing, start: SessionStart, settings: TelemetrySettings) {
+    this.#tracing = tracing;
+    this.#start = start;
+    this.#settings = settings;
+    this.#labels = labelAttributes(start);
+    this.#parent = remoteContext(callerIds(start.traceContext, settings.traces));
+    this.#session = tracing.tracer.startSpan(
+      start.method,
+      sessionSpanOptions(start, this.#labels),
+      this.#parent,
+    );
+    this.#links = [{ context: this.#session.spanContext() }];
+    // A span is exported at its end, and this one may last for hours: a short child shows the session at once.
+    this.#child('session open', { attributes: { 'session.id': start.sessionId } }).end();
   }
 
-  function turnAccepted(fact: Accepted): void {
-    const own = settings.acceptsCallers ? parseTraceparent(fact.traceContext) : undefined;
-    const parent = own ?? caller;
-    const carried = own === undefined ? start.traceContext : fact.traceContext;
-    const context = parent?.context ?? ROOT_CONTEXT;
-    const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
-    const span = tracing?.turnSpan(name, hrTime(fact.atMs), context, sessionLinks);
-    turns.set(fact.turnId, {
-      span,
-      parent: context,
-      ids: span === undefined ? parent : idsOf(span.context),
-      carried,
-      accepted: fact,
-      sent: false,
-      toolEvents: 0,
-    });
+  fact(fact: Fact): void {
+    switch (fact.kind) {
+      case 'turnAccepted':
+        return this.#turnAccepted(fact);
+      case 'turnSent':
+        return this.#turnSent(fact);
+      case 'firstOutput':
+        return this.#turns?.get(fact.turnId)?.span.event('first token', hrTime(fact.atMs));
+      case 'toolCalled': {
+        const turn = this.#turns?.get(fact.turnId);
+        if (turn === undefined || turn.toolEvents >= MAX_TOOL_EVENTS) return;
+        turn.toolEvents += 1;
+        turn.span.event('tool call', hrTime(fact.atMs), { [ATTR.toolName]: fact.name });
+        return;
+      }
+      case 'linkDialing': {
+        const dial = this.#child('connect', {
+          kind: SpanKind.CLIENT,
+          startTime: hrTime(fact.atMs),
+          attributes: { [OWN.purpose]: fact.purpose, [OWN.linkId]: fact.linkId },
+        });
+        this.#dials = withEntry(this.#dials, fact.linkId, dial);
+        return;
+      }
+      case 'linkUp':
+        return this.#linkUp(fact);
+      case 'linkDown':
+        return this.#linkDown(fact);
+      case 'recovered':
+      case 'rotated':
+      case 'replayed':
+        return this.#rebuilt(fact);
+      case 'paused':
+      case 'unpaused':
+        return this.event(fact.kind, { [OWN.bufferBytes]: fact.bufferedBytes }, fact.atMs);
+      case 'turnEnded':
+      case 'responseCreated':
+      case 'lateUsage':
+      case 'laneOpened':
+      case 'laneClosed':
+        return;
+    }
   }
 
-  function turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void {
-    const turn = turns.get(record.turnId);
-    turns.delete(record.turnId);
-    if (turn?.span === undefined) return;
-    const route = record.route ?? lastRoute;
+  turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void {
+    const turn = this.#turns?.get(record.turnId);
+    this.#turns = without(this.#turns, record.turnId);
+    if (turn === undefined) return;
+    const route = record.route ?? this.#lastRoute;
     const failed = record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED';
     turn.span.end(
       hrTime(record.endedAtMs),
       () => ({
-        ...acceptedAttributes(turn.accepted, start.sessionId, labels),
-        ...endedAttributes(record, split, route, settings.semconv),
+        ...acceptedAttributes(turn.accepted, this.#start.sessionId, this.#labels),
+        ...endedAttributes(record, split, route, this.#settings.genaiSemconv),
         ...content,
       }),
       failed ? (record.failed?.error.reason ?? record.outcome) : undefined,
     );
   }
 
+  event(name: string, attributes: Attributes | undefined, atMs?: number): void {
+    if (this.#events >= MAX_SESSION_EVENTS) return;
+    this.#events += 1;
+    this.#session.addEvent(name, attributes, atMs === undefined ? undefined : hrTime(atMs));
+  }
+
+  outgoing(turnId: string | undefined): TraceContext | undefined {
+    const carried = this.#turn(turnId)?.carried ?? this.#start.traceContext;
+    return outgoingContext(this.ids(turnId), carried, this.#settings.traces.propagate);
+  }
+
+  ids(turnId: string | undefined): TraceIds {
+    return idsOf(this.#turn(turnId)?.span.context ?? this.#session.spanContext());
+  }
+
+  end(status: StatusCode | 'OK'): void {
+    // The core ends every turn and link before; what is left here is the trace of a defect, not to be leaked.
+    const failed = { 'error.type': 'INTERNAL' };
+    for (const { span, accepted } of this.#turns?.values() ?? []) {
+      span.end(hrTime(Date.now()), () => ({
+        ...acceptedAttributes(accepted, this.#start.sessionId, this.#labels),
+        ...failed,
+      }));
+    }
+    for (const dial of this.#dials?.values() ?? []) dial.setAttribute('error.type', 'CANCELLED').end();
+    this.#turns = undefined;
+    this.#dials = undefined;
+    this.#session.setAttribute('rpc.status_code', status);
+    if (SERVER_ERRORS.has(status)) {
+      this.#session.setAttribute('error.type', status).setStatus({ code: SpanStatusCode.ERROR });
+    }
+    this.#session.end();
+  }
+
+  #turnAccepted(fact: Accepted): void {
+    const own = callerIds(fact.traceContext, this.#settings.traces);
+    const parent = own === undefined ? this.#parent : remoteContext(own);
+    const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
+    this.#turns = withEntry(this.#turns, fact.turnId, {
+      span: this.#tracing.turnSpan(name, hrTime(fact.atMs), parent, this.#links),
+      parent,
+      carried: own === undefined ? this.#start.traceContext : fact.traceContext,
+      accepted: fact,
+      sent: false,
+      toolEvents: 0,
+    });
+  }
+
   /** The first send is told by the length of the queue; one more is worth an event. */
-  function turnSent(fact: Extract<Fact, { kind: 'turnSent' }>): void {
-    const turn = turns.get(fact.turnId);
+  #turnSent(fact: Extract<Fact, { kind: 'turnSent' }>): void {
+    const turn = this.#turns?.get(fact.turnId);
     if (turn === undefined) return;
-    if (turn.sent) turn.span?.event('sent again', hrTime(fact.atMs), { [OWN.linkId]: fact.linkId });
+    if (turn.sent) turn.span.event('sent again', hrTime(fact.atMs), { [OWN.linkId]: fact.linkId });
     turn.sent = true;
   }
 
-  function linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
+  #linkUp(fact: Extract<Fact, { kind: 'linkUp' }>): void {
     const { route } = fact;
-    lastRoute = route;
+    this.#lastRoute = route;
     const attributes = {
       ...routeAttributes(route),
       [OWN.upstream]: route.upstream,
       [OWN.linkPooled]: route.pooled,
       [OWN.linkId]: fact.linkId,
     };
-    const dial = dials.get(fact.linkId);
-    dials.delete(fact.linkId);
-    if (dial === undefined) sessionEvent('link up', attributes, fact.atMs);
+    const dial = this.#dials?.get(fact.linkId);
+    this.#dials = without(this.#dials, fact.linkId);
+    if (dial === undefined) this.event('link up', attributes, fact.atMs);
     else dial.setAttributes(attributes).updateName(`connect ${route.serverAddress}`).end(hrTime(fact.atMs));
   }
 
-  function linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
+  #linkDown(fact: Extract<Fact, { kind: 'linkDown' }>): void {
     const attributes = {
       [OWN.reason]: fact.reason,
       [OWN.linkId]: fact.linkId,
       [OWN.linkCloseCode]: fact.closeCode,
     };
-    const dial = dials.get(fact.linkId);
-    dials.delete(fact.linkId);
+    const dial = this.#dials?.get(fact.linkId);
+    this.#dials = without(this.#dials, fact.linkId);
     if (dial === undefined) {
-      sessionEvent('link down', attributes, fact.atMs);
+      this.event('link down', attributes, fact.atMs);
       return;
     }
     dial
@@ -170,103 +301,23 @@ export function createSessionSpans(
       .end(hrTime(fact.atMs));
   }
 
-  function rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
-    const turn = fact.turnId === undefined ? undefined : turns.get(fact.turnId);
-    tracer
-      ?.startSpan(
-        REBUILD_NAMES[fact.kind],
-        {
-          startTime: hrTime(fact.startedAtMs),
-          attributes: {
-            [OWN.reason]: fact.reason,
-            [OWN.linkId]: fact.linkId,
-            [OWN.bytes]: fact.bytes,
-          },
-        },
-        turn?.span === undefined ? sessionContext : trace.setSpanContext(turn.parent, turn.span.context),
-      )
-      .end(hrTime(fact.endedAtMs));
+  #rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {
+    const turn = this.#turn(fact.turnId);
+    const options = {
+      startTime: hrTime(fact.startedAtMs),
+      attributes: { [OWN.reason]: fact.reason, [OWN.linkId]: fact.linkId, [OWN.bytes]: fact.bytes },
+    };
+    const context = turn === undefined ? undefined : trace.setSpanContext(turn.parent, turn.span.context);
+    this.#child(REBUILD_NAMES[fact.kind], options, context).end(hrTime(fact.endedAtMs));
   }
 
-  return {
-    fact(fact) {
-      switch (fact.kind) {
-        case 'turnAccepted':
-          return turnAccepted(fact);
-        case 'turnSent':
-          return turnSent(fact);
-        case 'firstOutput':
-          return void turns.get(fact.turnId)?.span?.event('first token', hrTime(fact.atMs));
-        case 'toolCalled': {
-          const turn = turns.get(fact.turnId);
-          if (turn?.span === undefined || turn.toolEvents >= MAX_TOOL_EVENTS) return;
-          turn.toolEvents += 1;
-          turn.span.event('tool call', hrTime(fact.atMs), { [ATTR.toolName]: fact.name });
-          return;
-        }
-        case 'linkDialing': {
-          const dial = tracer?.startSpan(
-            'connect',
-            {
-              kind: SpanKind.CLIENT,
-              startTime: hrTime(fact.atMs),
-              attributes: { [OWN.purpose]: fact.purpose, [OWN.linkId]: fact.linkId },
-            },
-            sessionContext,
-          );
-          if (dial !== undefined) dials.set(fact.linkId, dial);
-          return;
-        }
-        case 'linkUp':
-          return linkUp(fact);
-        case 'linkDown':
-          return linkDown(fact);
-        case 'recovered':
-        case 'rotated':
-        case 'replayed':
-          return rebuilt(fact);
-        case 'paused':
-        case 'unpaused':
-          return sessionEvent(fact.kind, { [OWN.bufferBytes]: fact.bufferedBytes }, fact.atMs);
-        case 'turnEnded':
-        case 'responseCreated':
-        case 'lateUsage':
-        case 'laneOpened':
-        case 'laneClosed':
-          return;
-      }
-    },
-    turnEnded,
-    event: sessionEvent,
-    outgoing(turnId) {
-      const turn = turnId === undefined ? undefined : turns.get(turnId);
-      return outgoingContext(
-        turn?.ids ?? sessionIds,
-        turn?.carried ?? start.traceContext,
-        settings.propagate,
-      );
-    },
-    ids: (turnId) => (turnId === undefined ? undefined : turns.get(turnId)?.ids) ?? sessionIds,
-    end(status) {
-      // The core ends every turn and link before; what is left here is the trace of a defect, not to be leaked.
-      const failed = { 'error.type': 'INTERNAL' };
-      for (const { span, accepted } of turns.values()) {
-        span?.end(hrTime(Date.now()), () => ({
-          ...acceptedAttributes(accepted, start.sessionId, labels),
-          ...failed,
-        }));
-      }
-      for (const dial of dials.values()) dial.setAttribute('error.type', 'CANCELLED').end();
-      turns.clear();
-      dials.clear();
-      if (session === undefined) return;
-      session.setAttribute('rpc.status_code', status);
-      if (SERVER_ERRORS.has(status)) {
-        session.setAttribute('error.type', status).setStatus({ code: SpanStatusCode.ERROR });
-      }
-      session.end();
-    },
-  };
+  #turn(turnId: string | undefined): RunningTurn | undefined {
+    return turnId === undefined ? undefined : this.#turns?.get(turnId);
+  }
+
+  #child(name: string, options: SpanOptions, context = trace.setSpan(ROOT_CONTEXT, this.#session)): Span {
+    return this.#tracing.tracer.startSpan(name, options, context);
+  }
 }
 
 const REBUILD_NAMES = { recovered: 'recovery', rotated: 'rotation', replayed: 'replay' } as const;
@@ -298,6 +349,11 @@ function splitAuthority(authority: string | undefined): {
     host: match?.[1]?.replaceAll(/^\[|\]$/g, ''),
     port: match?.[2] === undefined ? undefined : Number(match[2]),
   };
+}
+
+/** Undefined where callers are not listened to. */
+function callerIds(carried: TraceContext | undefined, settings: TraceSettings): TraceIds | undefined {
+  return settings.acceptsCallers ? parseTraceparent(carried) : undefined;
 }
 
 function idsOf({ traceId, spanId, traceFlags }: SpanContext): TraceIds {

@@ -1,12 +1,14 @@
 import type { Logger } from 'pino';
-import { createCapture } from './capture.ts';
+import type { Fact, TraceContext } from '../core/types.ts';
+import type { StatusCode } from '../errors.ts';
+import { type Capture, createCapture } from './capture.ts';
 import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
-import { createSessionLog } from './session-log.ts';
-import { createSessionMeters, type MeterShare } from './session-meters.ts';
-import { createSessionSpans } from './session-spans.ts';
+import { SessionLog } from './session-log.ts';
+import { type MeterShare, SessionMeters } from './session-meters.ts';
+import { createSessionSpans, type SessionSpans } from './session-spans.ts';
 import type { Tracing } from './tracing.ts';
-import { createRebuildTimes, splitTurn } from './turn-split.ts';
+import { RebuildTimes, splitTurn } from './turn-split.ts';
 import type { SessionStart, SessionTelemetry } from './types.ts';
 
 export interface SessionShare {
@@ -14,65 +16,74 @@ export interface SessionShare {
   readonly meters: MeterShare;
   readonly logger: Logger;
   readonly settings: TelemetrySettings;
-}
-
-/** What the process needs of a session beyond what its driver uses. */
-export interface ObservedSession {
-  readonly telemetry: SessionTelemetry;
-  event(name: 'stream opened' | 'stream closed', status?: string): void;
+  readonly ended: (sessionId: string) => void;
 }
 
 /** Hands each fact to spans, meters and log; none of them knows of the others. */
-export function createSession(share: SessionShare, start: SessionStart, ended: () => void): ObservedSession {
-  const { settings } = share;
-  const spans = createSessionSpans(share.tracing, start, {
-    propagate: settings.traces.propagate,
-    acceptsCallers: settings.traces.acceptsCallers,
-    semconv: settings.genaiSemconv,
-  });
-  const meters = createSessionMeters(share.meters, start.tenantId);
-  const log = createSessionLog(share.logger, start, spans.ids(undefined));
-  const rebuilds = createRebuildTimes();
-  const captures = settings.captureContent === 'full' && start.captureContent && share.tracing !== undefined;
-  const capture = captures ? createCapture(settings.maxContentBytes) : undefined;
-  let over = false;
+export class ObservedSession implements SessionTelemetry {
+  readonly capture: Capture | undefined;
+  readonly #share: SessionShare;
+  readonly #sessionId: string;
+  readonly #spans: SessionSpans;
+  readonly #meters: SessionMeters;
+  readonly #log: SessionLog;
+  readonly #rebuilds = new RebuildTimes();
+  #over = false;
 
-  const telemetry: SessionTelemetry = {
-    fact(fact) {
-      if (over) return;
-      if (fact.kind === 'turnEnded') {
-        const split = splitTurn(fact.record, rebuilds.take(fact.record.turnId));
-        log.turnEnded(fact.record, split, spans.ids(fact.record.turnId));
-        meters.turnEnded(fact.record, split);
-        spans.turnEnded(fact.record, split, capture?.take(fact.record));
-        return;
-      }
-      rebuilds.fact(fact);
-      meters.fact(fact);
-      spans.fact(fact);
-    },
-    outgoing: (turnId) => spans.outgoing(turnId),
-    batch: (events, bytes) => meters.batch(events, bytes),
-    resumed(outcome) {
-      meters.resumed(outcome);
-      spans.event('resumed', { [OWN.outcome]: outcome });
-    },
-    end(status) {
-      if (over) return;
-      over = true;
-      log.end(status);
-      meters.end(status);
-      spans.end(status);
-      ended();
-    },
-    capture,
-    get log() {
-      return log.logger;
-    },
-  };
-  return {
-    telemetry,
-    event: (name, status) =>
-      spans.event(name, status === undefined ? undefined : { 'rpc.status_code': status }),
-  };
+  constructor(share: SessionShare, start: SessionStart) {
+    const { tracing, settings } = share;
+    this.#share = share;
+    this.#sessionId = start.sessionId;
+    this.#spans = createSessionSpans(tracing, start, settings);
+    this.#meters = new SessionMeters(share.meters, start.tenantId);
+    this.#log = new SessionLog(share.logger, start, this.#spans.ids(undefined));
+    const captures = settings.captureContent === 'full' && start.captureContent && tracing !== undefined;
+    this.capture = captures ? createCapture(settings.maxContentBytes) : undefined;
+  }
+
+  get log(): Logger {
+    return this.#log.logger;
+  }
+
+  fact(fact: Fact): void {
+    if (this.#over) return;
+    if (fact.kind === 'turnEnded') {
+      const { record } = fact;
+      const split = splitTurn(record, this.#rebuilds.take(record.turnId));
+      this.#log.turnEnded(record, split, this.#spans.ids(record.turnId));
+      this.#meters.turnEnded(record, split);
+      this.#spans.turnEnded(record, split, this.capture?.take(record));
+      return;
+    }
+    this.#rebuilds.fact(fact);
+    this.#meters.fact(fact);
+    this.#spans.fact(fact);
+  }
+
+  outgoing(turnId: string | undefined): TraceContext | undefined {
+    return this.#spans.outgoing(turnId);
+  }
+
+  batch(events: number, bytes: number): void {
+    this.#meters.batch(events, bytes);
+  }
+
+  resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE'): void {
+    this.#meters.resumed(outcome);
+    this.#spans.event('resumed', { [OWN.outcome]: outcome });
+  }
+
+  /** What the process sees of it, and its driver does not tell. */
+  event(name: 'stream opened' | 'stream closed', status?: string): void {
+    this.#spans.event(name, status === undefined ? undefined : { 'rpc.status_code': status });
+  }
+
+  end(status: StatusCode | 'OK'): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#log.end(status);
+    this.#meters.end(status);
+    this.#spans.end(status);
+    this.#share.ended(this.#sessionId);
+  }
 }

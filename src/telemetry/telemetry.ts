@@ -9,7 +9,7 @@ import { createLogs } from './logs.ts';
 import { createObservedSums } from './meters.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { parseTelemetryOptions, type TelemetryOptions, type TelemetrySettings } from './options.ts';
-import { createSession, type ObservedSession } from './session.ts';
+import { ObservedSession, type SessionShare } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
 import type { GatewayTelemetry } from './types.ts';
@@ -63,17 +63,17 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     tenants: settings.metrics.maxTenants > 0 ? boundedLabel(settings.metrics.maxTenants) : undefined,
     reason: reasonLabel(MAX_REASONS),
   };
-  const share = { tracing, meters, logger, settings };
   const sessions = new Map<string, ObservedSession>();
+  const share: SessionShare = { tracing, meters, logger, settings, ended: (id) => sessions.delete(id) };
 
   return {
     logger,
     setLevel: logs.setLevel,
     level: () => logger.level,
     session(start) {
-      const session = createSession(share, start, () => sessions.delete(start.sessionId));
+      const session = new ObservedSession(share, start);
       sessions.set(start.sessionId, session);
-      return session.telemetry;
+      return session;
     },
     streamOpened(sessionId) {
       instruments.move('responses_gateway.streams.active', 1);

@@ -103,33 +103,27 @@ const MAX_TRACESTATE = 512;
 const MAX_BAGGAGE = 8_192;
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
-export interface RemoteParent {
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly sampled: boolean;
-  readonly context: Context;
-}
-
-/** Undefined for a traceparent that the W3C format does not allow: a broken caller gets a trace of its own. */
-export function parseTraceparent(carried: TraceContext | undefined): RemoteParent | undefined {
-  const match = carried === undefined ? null : TRACEPARENT.exec(carried.traceparent);
-  const [, traceId, spanId, flags] = match ?? [];
-  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
-  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
-  const sampled = (Number.parseInt(flags, 16) & TraceFlags.SAMPLED) !== 0;
-  const context = trace.setSpanContext(ROOT_CONTEXT, {
-    traceId,
-    spanId,
-    traceFlags: sampled ? TraceFlags.SAMPLED : TraceFlags.NONE,
-    isRemote: true,
-  });
-  return { traceId, spanId, sampled, context };
-}
-
 export interface TraceIds {
   readonly traceId: string;
   readonly spanId: string;
   readonly sampled: boolean;
+}
+
+/** Undefined for a traceparent that the W3C format does not allow: a broken caller gets a trace of its own. */
+export function parseTraceparent(carried: TraceContext | undefined): TraceIds | undefined {
+  const match = carried === undefined ? null : TRACEPARENT.exec(carried.traceparent);
+  const [, traceId, spanId, flags] = match ?? [];
+  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
+  if (/^0+$/.test(traceId) || /^0+$/.test(spanId)) return undefined;
+  return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & TraceFlags.SAMPLED) !== 0 };
+}
+
+/** The parent of a span that a caller asked for. */
+export function remoteContext(caller: TraceIds | undefined): Context {
+  if (caller === undefined) return ROOT_CONTEXT;
+  const { traceId, spanId, sampled } = caller;
+  const traceFlags = sampled ? TraceFlags.SAMPLED : TraceFlags.NONE;
+  return trace.setSpanContext(ROOT_CONTEXT, { traceId, spanId, traceFlags, isRemote: true });
 }
 
 /** What goes upstream: our own span as the parent, and of the caller's the parts that the operator let through. */

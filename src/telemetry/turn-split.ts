@@ -1,4 +1,5 @@
 import type { Fact, TurnRecord } from '../core/types.ts';
+import { withEntry, without } from './optional-map.ts';
 
 /** Where a turn's time went. Queue, gateway and upstream add up to the whole. */
 export interface TurnSplit {
@@ -34,28 +35,24 @@ export function splitTurn(record: TurnRecord, rebuildMs: number): TurnSplit {
 }
 
 /** Adds up, for each running turn, the rebuilding that it waited for after its first send. */
-export interface RebuildTimes {
-  fact(fact: Fact): void;
-  take(turnId: string): number;
-}
+export class RebuildTimes {
+  #turns: Map<string, { readonly sentAtMs: number; rebuildMs: number }> | undefined;
 
-export function createRebuildTimes(): RebuildTimes {
-  const turns = new Map<string, { sentAtMs: number; rebuildMs: number }>();
-  return {
-    fact(fact) {
-      if (fact.kind === 'turnSent') {
-        if (!turns.has(fact.turnId)) turns.set(fact.turnId, { sentAtMs: fact.atMs, rebuildMs: 0 });
-        return;
-      }
-      if (fact.kind !== 'recovered' && fact.kind !== 'rotated' && fact.kind !== 'replayed') return;
-      const turn = fact.turnId === undefined ? undefined : turns.get(fact.turnId);
-      if (turn === undefined) return;
-      turn.rebuildMs += Math.max(0, fact.endedAtMs - Math.max(fact.startedAtMs, turn.sentAtMs));
-    },
-    take(turnId) {
-      const rebuildMs = turns.get(turnId)?.rebuildMs ?? 0;
-      turns.delete(turnId);
-      return rebuildMs;
-    },
-  };
+  fact(fact: Fact): void {
+    if (fact.kind === 'turnSent') {
+      if (this.#turns?.has(fact.turnId)) return;
+      this.#turns = withEntry(this.#turns, fact.turnId, { sentAtMs: fact.atMs, rebuildMs: 0 });
+      return;
+    }
+    if (fact.kind !== 'recovered' && fact.kind !== 'rotated' && fact.kind !== 'replayed') return;
+    const turn = fact.turnId === undefined ? undefined : this.#turns?.get(fact.turnId);
+    if (turn === undefined) return;
+    turn.rebuildMs += Math.max(0, fact.endedAtMs - Math.max(fact.startedAtMs, turn.sentAtMs));
+  }
+
+  take(turnId: string): number {
+    const rebuildMs = this.#turns?.get(turnId)?.rebuildMs ?? 0;
+    this.#turns = without(this.#turns, turnId);
+    return rebuildMs;
+  }
 }
