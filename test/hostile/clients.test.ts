@@ -7,6 +7,8 @@ const MIB = 1024 * 1024;
 const TIMEOUT_MS = 180_000;
 /** The attacker's clock stands still when it does not get the processor; only a quiet machine tells the true time. */
 const SLACK = STRICT ? 1 : 10;
+/** Of one attack; their median counts, because every machine has its slow seconds. */
+const MEASUREMENTS = STRICT ? 3 : 1;
 
 let world: HostileWorld;
 
@@ -30,8 +32,6 @@ const EXPECTED: readonly Expected[] = [
   { attack: 'neverEnding', answers: /^(status 8|then reset \d+)$/, withinMs: 8_000, peakMiB: 100 },
   { attack: 'slowSending', answers: /^status 4$/, withinMs: 4_000, peakMiB: 100 },
   { attack: 'halfMessages', answers: /^(reset (0|8|11)|status 4)$/, withinMs: 10_000, peakMiB: 500 },
-  { attack: 'streams', answers: /^(status 4|reset (2|7|11))$/, withinMs: 30_000, peakMiB: 300 },
-  { attack: 'rapidReset', answers: /^connection closed$/, withinMs: 5_000, peakMiB: 200 },
   { attack: 'slowReading', answers: /^(status 8|reset \d+)$/, withinMs: 20_000, peakMiB: 400 },
   { attack: 'pings', answers: /^(answered|connection closed)$/, withinMs: 60_000, peakMiB: 100 },
   { attack: 'headers', answers: /^(status 8|reset \d+)$/, withinMs: 1_000, peakMiB: 100 },
@@ -66,30 +66,46 @@ const EXPECTED: readonly Expected[] = [
   { attack: 'badKeys', answers: /^UNAUTHENTICATED$/, withinMs: 5_000, peakMiB: 100 },
   { attack: 'sessionFlood', answers: /^(opened|LIMIT_EXCEEDED)$/, withinMs: 10_000, peakMiB: 300 },
   { attack: 'forgottenTurnId', answers: /^UNKNOWN_RESPONSE$/, withinMs: 3_000, peakMiB: 200 },
+  // After these two the address gets its next connections one a second, which would spare the gateway the others.
+  { attack: 'rapidReset', answers: /^connection closed$/, withinMs: 5_000, peakMiB: 200 },
+  { attack: 'streams', answers: /^(status 4|reset (2|7|11))$/, withinMs: 30_000, peakMiB: 300 },
 ];
 
 describe('a hostile client', () => {
   test.each(EXPECTED)(
     '$attack: is refused, in time, without memory, and its neighbour goes on',
     async ({ attack, answers, withinMs, peakMiB }) => {
-      const figures = await world.under(attack);
-      console.log(describeFigures(figures));
-      const { outcomes } = figures.report;
-      expect(Object.keys(outcomes)).not.toEqual([]);
-      for (const [name, { p50Ms }] of Object.entries(outcomes)) {
-        expect(name).toMatch(answers);
-        expect(p50Ms).toBeLessThan(withinMs * SLACK);
+      const measured: Figures[] = [];
+      while (measured.length < MEASUREMENTS) {
+        const figures = await world.under(attack);
+        console.log(describeFigures(figures));
+        measured.push(figures);
+        const { outcomes } = figures.report;
+        expect(Object.keys(outcomes)).not.toEqual([]);
+        for (const [name, { p50Ms }] of Object.entries(outcomes)) {
+          expect(name).toMatch(answers);
+          expect(p50Ms).toBeLessThan(withinMs * SLACK);
+        }
+        expect(figures.peakRssGrowthBytes).toBeLessThan(peakMiB * MIB);
+        expectUnharmed(figures);
       }
-      expect(figures.peakRssGrowthBytes).toBeLessThan(peakMiB * MIB);
-      expectUnharmed(figures);
+      expect(median(measured.map(shareOfBound))).toBeLessThan(1);
     },
     TIMEOUT_MS,
   );
 });
 
-function expectUnharmed({ before, during, facts, leftBytes }: Figures): void {
+function expectUnharmed({ facts, leftBytes }: Figures): void {
   expect(facts.bugs).toEqual([]);
   expect(facts.pollution).toEqual([]);
   expect(leftBytes).toBeLessThan(64 * MIB);
-  expect(during.p99Ms).toBeLessThan(Math.max(2 * before.p99Ms, P99_FLOOR_MS));
+}
+
+/** The neighbour's p99 over what it may be: twice its own, measured just before. */
+function shareOfBound({ before, during }: Figures): number {
+  return during.p99Ms / Math.max(2 * before.p99Ms, P99_FLOOR_MS);
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }

@@ -65,7 +65,11 @@ export class HostileWorld {
     const [goodUpstream, evilUpstream] = await Promise.all([startUpstream(), startUpstream(BACKGROUND)]);
     // `HOSTILE_GATEWAY_ARGS="--cpu-prof"` profiles it.
     const gateway = fork(new URL('./gateway-process.ts', import.meta.url), {
-      execArgv: ['--max-semi-space-size=16', '--expose-gc', ...(process.env['HOSTILE_GATEWAY_ARGS']?.split(' ') ?? [])],
+      execArgv: [
+        '--max-semi-space-size=16',
+        '--expose-gc',
+        ...(process.env['HOSTILE_GATEWAY_ARGS']?.split(' ') ?? []),
+      ],
     });
     const good = createApiKey();
     const evil = createApiKey();
