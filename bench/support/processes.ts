@@ -31,10 +31,14 @@ export function startGateway(
     '--log-format',
     'json',
   ];
-  return start(['--max-semi-space-size=16', MAIN, 'serve', ...flags, ...args], /"grpc":"(127\.0\.0\.1:\d+)"/, {
-    OPENAI_API_KEY: 'bench',
-    ...env,
-  });
+  return start(
+    ['--max-semi-space-size=16', MAIN, 'serve', ...flags, ...args],
+    /"grpc":"(127\.0\.0\.1:\d+)"/,
+    {
+      OPENAI_API_KEY: 'bench',
+      ...env,
+    },
+  );
 }
 
 /** Any script that prints `listening HOST:PORT`. */

@@ -404,31 +404,31 @@ describe('rotation', () => {
     });
   });
 
-  it.each([
-    '',
-    'b',
-  ])('takes a late answer to the warm-up of lane "%s" for nobody else\'s, and runs nothing twice', (warmed) => {
-    const world = ready();
-    world.start({ lane: warmed, wait: true });
-    world.settle();
-    world.advance(3_200_000 - 60_000);
-    world.start({ lane: warmed, wait: true });
-    world.settle();
-    world.advance(100_000);
-    world.nextFault = 'rate_limit';
-    world.answerDial();
-    expect(sent(world).at(-1)).toMatchObject({ generate: false });
-    world.advance(30_000);
+  it.each(['', 'b'])(
+    'takes a late answer to the warm-up of lane "%s" for nobody else\'s, and runs nothing twice',
+    (warmed) => {
+      const world = ready();
+      world.start({ lane: warmed, wait: true });
+      world.settle();
+      world.advance(3_200_000 - 60_000);
+      world.start({ lane: warmed, wait: true });
+      world.settle();
+      world.advance(100_000);
+      world.nextFault = 'rate_limit';
+      world.answerDial();
+      expect(sent(world).at(-1)).toMatchObject({ generate: false });
+      world.advance(30_000);
 
-    // The answer to the warm-up waits before those to the turn.
-    world.start({ lane: 'a', text: 'once', wait: true });
-    world.settle();
-    world.advance(10_000);
-    world.settle();
-    expect(world.upstream.executions.filter(({ input }) => input.includes('once'))).toHaveLength(1);
-    expect(world.outcomes('t3').map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
-    expect(world.received.filter(({ type }) => type === 'error')).toEqual([]);
-  });
+      // The answer to the warm-up waits before those to the turn.
+      world.start({ lane: 'a', text: 'once', wait: true });
+      world.settle();
+      world.advance(10_000);
+      world.settle();
+      expect(world.upstream.executions.filter(({ input }) => input.includes('once'))).toHaveLength(1);
+      expect(world.outcomes('t3').map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
+      expect(world.received.filter(({ type }) => type === 'error')).toEqual([]);
+    },
+  );
 
   it('keeps the old link when the successor cannot be dialled', () => {
     const world = ready();
