@@ -1,6 +1,6 @@
 /** Resident memory of the gateway process: per idle session, per session with a 1 MB transcript, and after closing. */
 import { LightClient, type LightStream, userMessage } from './support/light-client.ts';
-import { rssBytes, type Service, startGateway, startSimulator } from './support/processes.ts';
+import { rssBytes, startGateway, startSimulator } from './support/processes.ts';
 import { publish, type Row, round } from './support/report.ts';
 
 const COUNTS = (process.env.BENCH_SESSIONS ?? '1000,5000,10000').split(',').map(Number);
@@ -10,7 +10,46 @@ const STREAMS_PER_CONNECTION = 90;
 const KIB = 1024;
 
 const simulator = await startSimulator();
-const rows = await measure();
+const flags = [
+  '--set',
+  'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
+  '--set',
+  'limits.sessions=null',
+];
+const gateway = await startGateway(`ws://${simulator.address}/v1`, flags);
+const rows: Row[] = [];
+const note = (name: string, rss: number, perSession?: number) =>
+  rows.push({
+    case: name,
+    'RSS MiB': mib(rss),
+    'KiB per session': perSession === undefined ? '' : round(perSession / KIB, 1),
+  });
+// One round first: code is compiled and pools are filled before anything is counted.
+await closeAll(await openSessions(50));
+const start = await settledRss();
+note('at the start', start);
+for (const count of COUNTS) {
+  const sessions = await openSessions(count);
+  const open = await settledRss();
+  note(`${count} idle sessions`, open, (open - start) / count);
+  await closeAll(sessions);
+}
+const before = await settledRss();
+note('after closing them', before);
+
+const sessions = await openSessions(WITH_TRANSCRIPT);
+const text = 'x'.repeat(1024 * KIB);
+for (const { stream } of sessions) {
+  await stream.turn({
+    turnId: 't',
+    create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] },
+  });
+}
+const loaded = await settledRss();
+note(`${WITH_TRANSCRIPT} sessions with a 1 MiB transcript`, loaded, (loaded - before) / WITH_TRANSCRIPT);
+await closeAll(sessions);
+note('after closing them, too', await settledRss());
+await gateway.stop();
 await simulator.stop();
 
 publish({
@@ -28,56 +67,12 @@ publish({
 });
 process.exit(0);
 
-async function measure(): Promise<Row[]> {
-  const flags = [
-    '--set',
-    'tenants=[{"id":"default","limits":{"sessions":null,"lanes":null}}]',
-    '--set',
-    'limits.sessions=null',
-  ];
-  const gateway = await startGateway(`ws://${simulator.address}/v1`, flags);
-  const rows: Row[] = [];
-  const note = (name: string, rss: number, perSession?: number) =>
-    rows.push({
-      case: name,
-      'RSS MiB': mib(rss),
-      'KiB per session': perSession === undefined ? '' : round(perSession / KIB, 1),
-    });
-  // One round first: code is compiled and pools are filled before anything is counted.
-  await closeAll(await openSessions(gateway, 50));
-  const start = await settledRss(gateway);
-  note('at the start', start);
-  for (const count of COUNTS) {
-    const sessions = await openSessions(gateway, count);
-    const open = await settledRss(gateway);
-    note(`${count} idle sessions`, open, (open - start) / count);
-    await closeAll(sessions);
-  }
-  const before = await settledRss(gateway);
-  note('after closing them', before);
-
-  const sessions = await openSessions(gateway, WITH_TRANSCRIPT);
-  const text = 'x'.repeat(1024 * KIB);
-  for (const { stream } of sessions) {
-    await stream.turn({
-      turnId: 't',
-      create: { model: 'gpt-5.5', store: false, input: [userMessage(text)] },
-    });
-  }
-  const loaded = await settledRss(gateway);
-  note(`${WITH_TRANSCRIPT} sessions with a 1 MiB transcript`, loaded, (loaded - before) / WITH_TRANSCRIPT);
-  await closeAll(sessions);
-  note('after closing them, too', await settledRss(gateway));
-  await gateway.stop();
-  return rows;
-}
-
 interface Open {
   readonly client: LightClient;
   readonly stream: LightStream;
 }
 
-async function openSessions(gateway: Service, count: number): Promise<Open[]> {
+async function openSessions(count: number): Promise<Open[]> {
   const open: Open[] = [];
   let client = new LightClient(gateway.address);
   for (let n = 0; n < count; n += 1) {
@@ -93,7 +88,7 @@ async function closeAll(sessions: readonly Open[]): Promise<void> {
 }
 
 /** The figure once it has stopped moving: two readings in a row within 1 %. */
-async function settledRss(gateway: Service): Promise<number> {
+async function settledRss(): Promise<number> {
   let last = rssBytes(gateway.pid);
   for (let n = 0; n < 20; n += 1) {
     await new Promise((resolve) => setTimeout(resolve, 500));

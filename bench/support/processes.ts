@@ -16,11 +16,7 @@ export function startSimulator(args: readonly string[] = []): Promise<Service> {
 }
 
 /** The gateway as `npm start` and the image start it. Telemetry as by default: metrics on, traces off. */
-export function startGateway(
-  upstreamUrl: string,
-  args: readonly string[] = [],
-  env: Readonly<Record<string, string>> = {},
-): Promise<Service> {
+export function startGateway(upstreamUrl: string, args: readonly string[] = []): Promise<Service> {
   const flags = [
     '--listen',
     '127.0.0.1:0',
@@ -36,7 +32,6 @@ export function startGateway(
     /"grpc":"(127\.0\.0\.1:\d+)"/,
     {
       OPENAI_API_KEY: 'bench',
-      ...env,
     },
   );
 }

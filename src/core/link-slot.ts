@@ -100,6 +100,12 @@ export function laneOf(link: LinkSlot, streamId: string | undefined): string | u
   return streamId ?? link.unnamed;
 }
 
+/** Whether the frame's lane has left this link. */
+export function isMuted(link: LinkSlot, streamId: string | undefined): boolean {
+  const laneId = laneOf(link, streamId);
+  return laneId !== undefined && link.muted.has(laneId);
+}
+
 function pendingNames(link: LinkSlot): number {
   let count = 0;
   for (const laneId of link.lanes) if (laneId !== '' && !link.names.has(laneId)) count += 1;

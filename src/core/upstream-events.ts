@@ -1,6 +1,6 @@
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
-import { type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
+import { isMuted, type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
 import { warmUpFailed } from './rotation.ts';
 import { muteLane } from './scheduler.ts';
 import {
@@ -33,8 +33,8 @@ export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): b
   }
   if (frame.type === 'error') {
     handleErrorFrame(core, link, frame, turn);
-  } else if (turn === undefined && laneId !== undefined && link.muted.has(laneId)) {
-    // The rest of a turn that nobody waits for; its lane has left this link.
+  } else if (turn === undefined && isMuted(link, frame.streamId)) {
+    // The rest of a turn that nobody waits for.
   } else if (turn === undefined || handler === undefined) {
     // Nobody waits for it, but nothing is dropped: it belongs to the lane, or to the connection (protocol.md 3.3).
     const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);

@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
-import { type LinkSlot, laneOf, retire, upOf } from './link-slot.ts';
+import { isMuted, type LinkSlot, retire, upOf } from './link-slot.ts';
 import { rotationFailed, warmUpFailed } from './rotation.ts';
 import { backoffMs, dial, enqueue, muteLane, removeLink, settle, unqueue, unsettle } from './scheduler.ts';
 import { type NotRunProof, phaseOf, requeueTurn, type Turn, verdictByPhase } from './turn.ts';
@@ -30,9 +30,7 @@ export function handleErrorFrame(
 ): void {
   const error = readErrorFrame(frame);
   if (isConnectionLimit(error)) return connectionLimit(core, link);
-  const laneId = laneOf(link, frame.streamId);
-  // The answer to what nobody waits for any more; its lane has left this link.
-  if (routed === undefined && laneId !== undefined && link.muted.has(laneId)) return;
+  if (routed === undefined && isMuted(link, frame.streamId)) return;
   const turn = routed ?? (frame.streamId === undefined ? onlyUnanswered(link) : undefined);
   if (turn === undefined) {
     emitFrame(core, '', '', frame);

@@ -197,11 +197,12 @@ export function watchEnd(
     onEnd(status);
   };
   base.sendStatus = (status) => {
-    const full = explained(status, maxMessageBytes);
+    const isTooLarge = isRefusalForLength(status);
+    const full = isTooLarge ? tooLarge(maxMessageBytes) : status;
     send(full);
     tell(statusName(full.code));
     if (stream === undefined || stream.destroyed) return;
-    if (isTooLarge(status)) leaveUnread(stream);
+    if (isTooLarge) leaveUnread(stream);
     const timer = setTimeout(() => {
       reset(base);
       stream.resume();
@@ -254,8 +255,7 @@ function isClosable(value: unknown): value is ClosableStream {
   );
 }
 
-function explained(status: Status, maxMessageBytes: number): Status {
-  if (!isTooLarge(status)) return status;
+function tooLarge(maxMessageBytes: number): Status {
   return toStatus(
     new GatewayError('MESSAGE_TOO_LARGE', `message over the limit of ${maxMessageBytes} bytes`, {
       metadata: { limit: 'max_message_bytes', max_bytes: String(maxMessageBytes) },
@@ -263,8 +263,8 @@ function explained(status: Status, maxMessageBytes: number): Status {
   );
 }
 
-/** grpc-js's own refusal. */
-function isTooLarge({ code, details }: Status): boolean {
+/** grpc-js's own. */
+function isRefusalForLength({ code, details }: Status): boolean {
   return (
     code === grpcStatus.RESOURCE_EXHAUSTED &&
     /^Received message (larger than|that decompresses)/.test(String(details))

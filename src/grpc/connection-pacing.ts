@@ -28,15 +28,13 @@ export class ConnectionPacing {
 
   offended(address: string): void {
     const nowMs = this.#now();
-    const known = this.#known(address);
+    const offender = this.#known(address) ?? { offendedAtMs: nowMs, nextAtMs: nowMs, waiting: 0 };
+    offender.offendedAtMs = nowMs;
+    offender.nextAtMs = Math.max(offender.nextAtMs, nowMs + SPACING_MS);
     this.#offenders.delete(address);
     const [oldest] = this.#offenders.keys();
     if (oldest !== undefined && this.#offenders.size >= MAX_ADDRESSES) this.#offenders.delete(oldest);
-    this.#offenders.set(address, {
-      offendedAtMs: nowMs,
-      nextAtMs: Math.max(known?.nextAtMs ?? 0, nowMs + SPACING_MS),
-      waiting: known?.waiting ?? 0,
-    });
+    this.#offenders.set(address, offender);
   }
 
   /** Serves a new connection now or later, or refuses it. */
@@ -50,8 +48,7 @@ export class ConnectionPacing {
     if (atMs === nowMs) return serve();
     offender.waiting += 1;
     setTimeout(() => {
-      const known = this.#offenders.get(address);
-      if (known !== undefined) known.waiting -= 1;
+      offender.waiting -= 1;
       serve();
     }, atMs - nowMs).unref();
   }

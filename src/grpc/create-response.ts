@@ -56,14 +56,10 @@ function run(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: Cre
   const { driver } = session;
   const stream = new OneTurnStream(call, edge, session, request.format);
   call.onRoom = () => driver.room();
-  call.signal.addEventListener(
-    'abort',
-    () => {
-      // Nobody can come back to this session: what still runs is given up.
-      driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
-    },
-    { once: true },
-  );
+  call.onGone = () => {
+    // Nobody can come back to this session: what still runs is given up.
+    driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
+  };
   driver.attach(stream, undefined);
   driver.startTurn(request.turn);
   driver.feed({ kind: 'halfClose' });

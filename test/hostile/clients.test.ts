@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { median } from '../../bench/support/report.ts';
 import type { AttackName } from './attacker-process.ts';
 import { describeFigures, type Figures, HostileWorld, P99_FLOOR_MS, STRICT } from './world.ts';
 
@@ -104,8 +105,4 @@ function expectUnharmed({ facts, leftBytes }: Figures): void {
 /** The neighbour's p99 over what it may be: twice its own, measured just before. */
 function shareOfBound({ before, during }: Figures): number {
   return during.p99Ms / Math.max(2 * before.p99Ms, P99_FLOOR_MS);
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
