@@ -5,7 +5,7 @@ import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
 import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
-import { Frame } from './peek.ts';
+import { Frame, interned } from './peek.ts';
 import { Reader } from './reader.ts';
 import type { Plan } from './schema.ts';
 import { MAX_SHAPES, type Shape } from './shape.ts';
@@ -64,7 +64,12 @@ export class EventEncoder {
         for (const kind of field.kinds) {
           const { resolvedType } = event.fields[field.name]?.resolve() ?? {};
           const plan = api.plan(resolvedType?.name ?? '', CARRIED);
-          this.#arms.set(kind, { plan, since: field.since, tag: field.tag, typeField: typeFieldOf(kind) });
+          this.#arms.set(interned(kind), {
+            plan,
+            since: field.since,
+            tag: field.tag,
+            typeField: typeFieldOf(kind),
+          });
         }
       }
     }
@@ -178,7 +183,7 @@ export class EventEncoder {
     out.varint(arm.tag);
     const guess = encoder.length;
     const mark = out.open(guess);
-    if (encoder.write(frame.src, frame.start, frame.end, out)) {
+    if (encoder.write(frame, out)) {
       encoder.length = out.at - mark;
       out.close(mark, guess);
       return true;

@@ -3,7 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
-import { findShape, lane, learnShape, type Shape } from './shape.ts';
+import { findShape, lane, learnShape, type Shape, text } from './shape.ts';
 
 /** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
 export interface Peek {
@@ -36,7 +36,7 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
   const shape = findShape(src, start, end);
   if (shape !== undefined) {
     const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : undefined;
-    return new Frame(shape.type, streamId, shape, src, start, end);
+    return new Frame(shape.type, streamId, shape, src, start, end, text.start, text.end);
   }
   const bytes = src.subarray(start, end);
   const peek = peekFrame(bytes);
@@ -45,7 +45,7 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
   }
   learnShape(bytes, peek.type);
-  return new Frame(peek.type, peek.streamId, undefined, src, start, end);
+  return new Frame(peek.type, peek.streamId, undefined, src, start, end, 0, 0);
 }
 
 /** Bytes of a chunk that holds many frames: a buffer of its own for each would cost more than the rest of it. */
@@ -57,6 +57,9 @@ export class Frame implements UpstreamFrame {
   readonly src: Buffer;
   readonly start: number;
   readonly end: number;
+  /** Of a longer text without escapes, as far as that is known; both 0 if not. */
+  readonly textStart: number;
+  readonly textEnd: number;
   #json: Readonly<Record<string, unknown>> | undefined;
 
   constructor(
@@ -66,6 +69,8 @@ export class Frame implements UpstreamFrame {
     src: Buffer,
     start: number,
     end: number,
+    textStart: number,
+    textEnd: number,
   ) {
     this.type = type;
     this.streamId = streamId;
@@ -73,6 +78,8 @@ export class Frame implements UpstreamFrame {
     this.src = src;
     this.start = start;
     this.end = end;
+    this.textStart = textStart;
+    this.textEnd = textEnd;
   }
 
   get byteLength(): number {
@@ -101,9 +108,14 @@ class LastString {
     if (src[start] !== QUOTE) return undefined;
     if (isKey(this.#bytes, src, start, end)) return this.#text;
     this.#bytes = new Uint8Array(src.subarray(start, end));
-    this.#text = JSON.parse(src.toString('utf8', start, end)) as string;
+    this.#text = interned(JSON.parse(src.toString('utf8', start, end)) as string);
     return this.#text;
   }
+}
+
+/** The same text as a literal in the code or a property's name is: comparing the two looks at no character. */
+export function interned(text: string): string {
+  return Object.keys({ [text]: undefined })[0] as string;
 }
 
 const TYPE = Buffer.from('type');

@@ -1,9 +1,10 @@
 /** Frames of a known shape → protobuf bytes: what repeats was translated once, what differs is copied into place. */
 import { Output } from './output.ts';
+import type { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
 import { isJson, MAX_DEPTH } from './scan.ts';
 import type { Field, Plan, Slot } from './schema.ts';
-import { endOfUnescaped, type Shape } from './shape.ts';
+import { endOfUnescaped, type Literal, type Shape } from './shape.ts';
 
 const MAX_INT32 = 2 ** 31 - 1;
 
@@ -61,15 +62,16 @@ export class ShapeEncoder {
       const slot = plan.byKey.get(sample, keyStart, keyEnd);
       const value = slot === undefined || slot.since > revision ? undefined : writingOf(slot, hole.kind);
       if (value === undefined) possible = false;
-      const skip = (literals[steps.length] as Uint8Array).length;
+      const skip = (literals[steps.length] as Literal).bytes.length;
       steps.push({ skip, constant: Buffer.concat(constants), ...(value ?? CARRIED) });
       constants = [];
     });
     return possible ? new ShapeEncoder(steps, Buffer.concat(constants)) : undefined;
   }
 
-  /** Appends the message of src[start, end); false if it has to be read in full, and `out` is to be set back. */
-  write(src: Buffer, start: number, end: number, out: Output): boolean {
+  /** Appends the message of a frame of the shape; false if it has to be read in full, and `out` is to be set back. */
+  write(frame: Frame, out: Output): boolean {
+    const { src, start, end, textStart, textEnd } = frame;
     const steps = this.#steps;
     out.reserve(end - start + this.#overhead);
     let pos = start;
@@ -89,7 +91,7 @@ export class ShapeEncoder {
         else out.varint64(value);
         continue;
       }
-      const quote = endOfUnescaped(src, pos, end);
+      const quote = pos === textStart ? textEnd : endOfUnescaped(src, pos, end);
       if (quote < 0) return false;
       if (step.take === 'carried') {
         // The envelope cannot tell an empty one from none.

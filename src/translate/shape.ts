@@ -21,11 +21,21 @@ export interface Hole {
   readonly kind: 'string' | 'number';
 }
 
+export interface Literal {
+  readonly bytes: Uint8Array;
+  /** The same, four bytes at a time; what is over is in `lastWord`. */
+  readonly words: Int32Array;
+  /** The last four bytes, some of which may be in `words` as well. */
+  readonly lastWord: number;
+}
+
 export interface Shape {
   readonly type: string;
   /** What stands before each hole, and behind the last one: always one more than there are holes. */
-  readonly literals: readonly Uint8Array[];
+  readonly literals: readonly Literal[];
   readonly holes: readonly Hole[];
+  /** Index of the hole that is the lane, or -1. */
+  readonly laneHole: number;
   /** A frame of the shape, as it was read. */
   readonly sample: Buffer;
 }
@@ -39,6 +49,9 @@ const MAX_HOLES = 16;
 const MAX_LITERAL_BYTES = 1024;
 /** Frames that fit nothing and are not learnt from after one that was: bounds what an odd upstream can cost. */
 const LEARN_EVERY = 16;
+const WORD_BYTES = 4;
+/** What is shorter is found again as quickly as remembered. */
+const SHORT_TEXT_BYTES = 32;
 /** The longest number of digits that no double changes. */
 const SAFE_DIGITS = 15;
 
@@ -49,6 +62,9 @@ let untilLearning = 0;
 
 /** Where the value of `stream_id` lies in the frame that fitted last, quotes included; equal when there is none. */
 export const lane = { start: 0, end: 0 };
+
+/** Where the text of the frame that fitted last lies, if it has a longer one without escapes; without its quotes. */
+export const text = { start: 0, end: 0 };
 
 /** The shape that src[start, end) fits; undefined if it has to be read in full. */
 export function findShape(src: Buffer, start: number, end: number): Shape | undefined {
@@ -83,7 +99,7 @@ export function learnShape(bytes: Buffer, type: string): void {
 
 /** Undefined if more than strings and numbers may change, or a key may be read in two ways. */
 function shapeOf(bytes: Buffer, type: string): Shape | undefined {
-  const literals: Uint8Array[] = [];
+  const literals: Literal[] = [];
   const holes: Hole[] = [];
   const keys = new Set<string>();
   let members = 0;
@@ -100,62 +116,104 @@ function shapeOf(bytes: Buffer, type: string): Shape | undefined {
     const kind = first === QUOTE ? 'string' : isDigit(first) ? 'number' : undefined;
     if (kind === undefined || key === 'type') return;
     const quote = kind === 'string' ? 1 : 0;
-    literals.push(Uint8Array.from(bytes.subarray(from, valueStart + quote)));
+    literals.push(literalOf(bytes.subarray(from, valueStart + quote)));
     holes.push({ key, kind });
     from = valueEnd - quote;
   });
-  literals.push(Uint8Array.from(bytes.subarray(from)));
-  const literalBytes = literals.reduce((sum, literal) => sum + literal.length, 0);
+  literals.push(literalOf(bytes.subarray(from)));
+  const literalBytes = literals.reduce((sum, literal) => sum + literal.bytes.length, 0);
   if (!plain || keys.size !== members) return undefined;
   if (holes.length > MAX_HOLES || literalBytes > MAX_LITERAL_BYTES) return undefined;
-  return { type, literals, holes, sample: Buffer.from(bytes) };
+  const laneHole = holes.findIndex(({ key, kind }) => key === 'stream_id' && kind === 'string');
+  return { type, literals, holes, laneHole, sample: Buffer.from(bytes) };
+}
+
+function literalOf(part: Buffer): Literal {
+  const bytes = Uint8Array.from(part);
+  const words = new Int32Array(bytes.buffer, 0, bytes.length >> 2);
+  const lastWord = part.length < WORD_BYTES ? 0 : part.readInt32LE(part.length - WORD_BYTES);
+  return { bytes, words, lastWord };
 }
 
 function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
   const { literals, holes } = shape;
   let pos = start;
   lane.start = lane.end = 0;
+  text.start = text.end = 0;
   foreign = false;
+  escaped = false;
+  lookAt(src);
   for (let i = 0; i < holes.length; i++) {
-    const literal = literals[i] as Uint8Array;
+    const literal = literals[i] as Literal;
     if (!startsWith(literal, src, pos, end)) return false;
-    pos += literal.length;
-    const hole = holes[i] as Hole;
+    pos += literal.bytes.length;
     const from = pos;
-    pos = hole.kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
+    pos = (holes[i] as Hole).kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
     if (pos < 0) return false;
-    if (hole.key === 'stream_id' && hole.kind === 'string') {
+    if (pos - from > SHORT_TEXT_BYTES && !escaped) {
+      text.start = from;
+      text.end = pos;
+    }
+    if (i === shape.laneHole) {
       lane.start = from - 1;
       lane.end = pos + 1;
     }
   }
-  const literal = literals[holes.length] as Uint8Array;
-  if (pos + literal.length !== end || !startsWith(literal, src, pos, end)) return false;
+  const literal = literals[holes.length] as Literal;
+  if (pos + literal.bytes.length !== end || !startsWith(literal, src, pos, end)) return false;
   return !foreign || isUtf8(src.subarray(start, end));
 }
 
-function startsWith(bytes: Uint8Array, src: Buffer, at: number, end: number): boolean {
+/** Of the chunk that is looked at. */
+function startsWith({ bytes, words, lastWord }: Literal, src: Buffer, at: number, end: number): boolean {
   const { length } = bytes;
   if (at + length > end) return false;
-  for (let i = 0; i < length; i++) if (bytes[i] !== src[at + i]) return false;
-  return true;
+  if (length < WORD_BYTES) {
+    for (let i = 0; i < length; i++) if (bytes[i] !== src[at + i]) return false;
+    return true;
+  }
+  const view = chunk.view;
+  let pos = at + chunk.shift;
+  const last = pos + length - WORD_BYTES;
+  for (let i = 0; i < words.length; i++, pos += WORD_BYTES) {
+    if (view.getInt32(pos, true) !== words[i]) return false;
+  }
+  return view.getInt32(last, true) === lastWord;
 }
 
 /** Whether more than ASCII, or an escape, has come by. */
 let foreign = false;
 let escaped = false;
 
-/** The chunk looked at last, four bytes at a time: most of an event is text, and most of text is plain. */
-let wordsOf: ArrayBufferLike | undefined;
-let words: Int32Array = new Int32Array(0);
+/** The chunk looked at last, several bytes at a time: most of an event is text, and most of text is plain. */
+const chunk: Chunk = {
+  src: undefined,
+  shift: 0,
+  words: new Int32Array(0),
+  view: new DataView(new ArrayBuffer(0)),
+};
 
-/** The closing quote of the string whose first byte is at `at`; -1 if it is not valid. */
+interface Chunk {
+  src: Buffer | undefined;
+  /** Of `src` in its memory. */
+  shift: number;
+  words: Int32Array;
+  view: DataView;
+}
+
+/** Asking a buffer for its memory costs as much as comparing fifty bytes, and a chunk has many frames. */
+function lookAt(src: Buffer): void {
+  if (src === chunk.src) return;
+  const { buffer } = src;
+  chunk.src = src;
+  chunk.shift = src.byteOffset;
+  chunk.words = new Int32Array(buffer, 0, buffer.byteLength >> 2);
+  chunk.view = new DataView(buffer);
+}
+
+/** The closing quote of the string whose first byte is at `at`; -1 if it is not valid. Of the chunk that is looked at. */
 function endOfText(src: Buffer, at: number, end: number): number {
-  if (src.buffer !== wordsOf) {
-    wordsOf = src.buffer;
-    words = new Int32Array(wordsOf, 0, wordsOf.byteLength >> 2);
-  }
-  const shift = src.byteOffset;
+  const { shift } = chunk;
   let pos = at;
   while (pos < end) {
     if (!foreign && ((pos + shift) & 3) === 0)
@@ -177,10 +235,10 @@ function endOfText(src: Buffer, at: number, end: number): number {
 
 /** Offset of the first word that holds a quote, a backslash, a control character or a byte beyond ASCII. */
 function skipPlainWords(from: number, to: number): number {
-  const view = words;
+  const { words } = chunk;
   let at = from;
   for (; at < to; at++) {
-    const word = view[at] as number;
+    const word = words[at] as number;
     const special =
       (word - 0x20202020) | ((word ^ 0x22222222) - 0x01010101) | ((word ^ 0x5c5c5c5c) - 0x01010101);
     if (((special | word) & 0x80808080) !== 0) break;
@@ -192,6 +250,7 @@ function skipPlainWords(from: number, to: number): number {
 export function endOfUnescaped(src: Buffer, at: number, end: number): number {
   foreign = false;
   escaped = false;
+  lookAt(src);
   const to = endOfText(src, at, end);
   return escaped ? -1 : to;
 }
