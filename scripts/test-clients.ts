@@ -31,6 +31,7 @@ const SUITES: readonly Suite[] = [
       step('vet', 'go', ['vet', './...'], 'clients/go'),
       step('tests', 'go', ['test', '-race', '.'], 'clients/go'),
       step('examples', 'go', ['vet', './...'], 'clients/go/examples'),
+      step('load of the benchmarks', 'go', ['vet', './...'], 'bench/load'),
     ],
   },
   {

@@ -99,10 +99,6 @@ export class LightStream {
     });
   }
 
-  cancel(): void {
-    this.#call.cancel();
-  }
-
   #take(bytes: Buffer): void {
     const now = performance.now();
     this.bytes += bytes.length;

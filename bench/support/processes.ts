@@ -38,7 +38,12 @@ export function startGateway(upstreamUrl: string, args: readonly string[] = []):
 
 /** Any script that prints `listening HOST:PORT`. */
 export function startScript(script: URL, args: readonly string[]): Promise<Service> {
-  return start([fileURLToPath(script), ...args], /listening (127\.0\.0\.1:\d+)/);
+  return startProgram(process.execPath, [...nodeFlags(), fileURLToPath(script), ...args]);
+}
+
+/** The same for any program. */
+export function startProgram(path: string, args: readonly string[]): Promise<Service> {
+  return launch(path, args, /listening (127\.0\.0\.1:\d+)/);
 }
 
 /** CPU time of a process and its threads, user and system, in microseconds. Resolution: one clock tick, 10 ms. */
@@ -69,12 +74,21 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-async function start(
+function start(
   argv: readonly string[],
   ready: RegExp,
   env: Readonly<Record<string, string>> = {},
 ): Promise<Service> {
-  const child = spawn(process.execPath, [...nodeFlags(), ...argv], {
+  return launch(process.execPath, [...nodeFlags(), ...argv], ready, env);
+}
+
+async function launch(
+  path: string,
+  args: readonly string[],
+  ready: RegExp,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Service> {
+  const child = spawn(path, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });
