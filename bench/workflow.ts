@@ -1,6 +1,7 @@
 /**
  * An agent loop four ways, side by side: HTTP with the whole context, HTTP by id, the official SDK's WebSocket, and
- * the gateway, each over its own emulated network to the same simulator with TLS. `--quick` runs a part of it.
+ * the gateway, each over its own emulated network to the same simulator with TLS. `--quick` runs a part of it,
+ * `BENCH_SLOW_START=0` leaves out the slow start of TCP.
  */
 import { loadavg } from 'node:os';
 import { type ChaosConnection, type ChaosProxy, startChaosProxy } from '../test/harness/chaos-proxy.ts';
@@ -19,6 +20,7 @@ const NETWORKS: readonly Network[] = (QUICK ? [20] : [0, 20, 80]).flatMap((rttMs
 const WARM_UP_LOOPS = 12;
 /** Networks measured at once: they mostly wait. One gives the cleanest times, and takes half an hour. */
 const AT_ONCE = Number(process.env.BENCH_AT_ONCE ?? 3);
+const SLOW_START = process.env.BENCH_SLOW_START !== '0';
 
 /** Nothing is known of a real model's: read every result beside these. */
 const MODELS: Readonly<Record<string, Timing>> = {
@@ -73,7 +75,7 @@ publish({
     '18 KB of instructions, 2 KB of tools, 1–4 KB of output for each call, reasoning items; each turn one call, then an answer.',
     'Instructions are the first message of the conversation, except where a row says that they are in `instructions`, which is not inherited and so goes up with every turn in every way.',
     'Assumed model "stated": 100 ms to the first token, 200 tokens/s, and 10 µs for each input token that the connection does not hold (an assumption: that HTTP requests have their whole context read again; providers with a prompt cache do better). Model "none": no model time at all, pure transport.',
-    'The emulated network delays both directions and limits the way up, for each connection; no slow start and no loss, which favours HTTP with large bodies. The service is beside the gateway, the delay lies between gateway and provider. TLS everywhere; connecting is part of the time.',
+    `The emulated network delays both directions and limits the way up, for each connection; ${SLOW_START ? 'slow start as Linux does it by default, also after a pause' : 'no slow start, which favours HTTP with large bodies'}; no loss. The service is beside the gateway, the delay lies between gateway and provider. TLS everywhere; connecting is part of the time.`,
     'Before that the gateway of each network has served 12 loops of 20 calls: a new process spends several times the CPU on a turn.',
     'Bytes up are those of the TLS connections to the provider, handshakes included.',
     `Load average at the start: ${round(load, 1)}. All four ways of a row ran at the same time, and ${AT_ONCE} networks.`,
@@ -170,12 +172,12 @@ function rowOf(
 
 function startProxy(simulator: Service, { rttMs, upMbit }: Network): Promise<ChaosProxy> {
   const port = Number(simulator.address.split(':')[1]);
-  const latencyMs = rttMs / 2;
+  const path = { latencyMs: rttMs / 2, ...(SLOW_START && { slowStart: { roundTripMs: rttMs } }) };
   return startChaosProxy({
     target: { host: '127.0.0.1', port },
-    // A window that is never the limit: what is compared is bytes, not the tuning of TCP.
-    up: { latencyMs, bytesPerSecond: (upMbit * 1_000_000) / 8, readAheadBytes: 16 * 1024 * 1024 },
-    down: { latencyMs },
+    // Buffers that are never the limit: what is compared is bytes, not the tuning of TCP.
+    up: { ...path, bytesPerSecond: (upMbit * 1_000_000) / 8, readAheadBytes: 16 * 1024 * 1024 },
+    down: path,
   });
 }
 

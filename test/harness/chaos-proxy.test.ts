@@ -88,6 +88,45 @@ describe('the chaos proxy', () => {
     await read(client, 49_000_000);
   });
 
+  it('starts slowly where told, is warm after that, and starts slowly again after a pause', async () => {
+    const roundTripMs = 80;
+    const latencyMs = roundTripMs / 2;
+    const tcp = { latencyMs, slowStart: { roundTripMs } };
+    const [cold, other, endless] = await Promise.all([
+      pair({ up: tcp, down: tcp }),
+      pair({ up: tcp, down: tcp }),
+      pair({ up: { latencyMs }, down: { latencyMs } }),
+    ]);
+    const done: string[] = [];
+    const exchange = async (name: string, { client, remote }: typeof cold) => {
+      const startedAt = performance.now();
+      const bytes = pattern(100_000);
+      client.write(bytes);
+      expect((await read(remote, bytes.length)).equals(bytes)).toBe(true);
+      remote.write('x');
+      await read(client, 1);
+      done.push(name);
+      return performance.now() - startedAt;
+    };
+    // 14,600 bytes, twice that, and the rest.
+    const [coldMs] = await Promise.all([exchange('cold', cold), exchange('no slow start', endless)]);
+    expect(coldMs).toBeGreaterThanOrEqual(3 * roundTripMs);
+    await Promise.all([exchange('cold too', other), exchange('warm', cold)]);
+    expect(done).toEqual(['no slow start', 'cold', 'warm', 'cold too']);
+    // Two retransmission timeouts: a quarter of the 200,000 that the window has grown to.
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(await exchange('after a pause', cold)).toBeGreaterThanOrEqual(2 * roundTripMs);
+  });
+
+  it('never limits without a round trip', async () => {
+    const slow = { slowStart: { roundTripMs: 0, initialWindowBytes: 1 } };
+    const { client, remote } = await pair({ up: slow, down: slow });
+    const bytes = pattern(1_000_000);
+    client.end(bytes);
+    expect((await read(remote, bytes.length)).equals(bytes)).toBe(true);
+    await once(remote, 'end');
+  });
+
   it('slices writes', async () => {
     const { client, remote } = await pair({ up: { slice: { bytes: 10, delayMs: 1 } } });
     const sizes: number[] = [];

@@ -11,6 +11,8 @@ export interface Toxics {
    * connection: at most so much per latency.
    */
   readonly readAheadBytes?: number;
+  /** The sender is TCP: it begins slowly, and again after a pause. */
+  readonly slowStart?: SlowStart;
   /** Writes of at most this size, with a pause after each. */
   readonly slice?: { readonly bytes: number; readonly delayMs?: number };
   /** Nothing is read any more, so the sender's buffers fill. */
@@ -19,6 +21,17 @@ export interface Toxics {
   readonly swallow?: boolean;
   /** The connection is reset after this many bytes of the direction. */
   readonly limitBytes?: number;
+}
+
+/**
+ * As Linux has it by default, on a path without loss: what has not been acknowledged is at most a window, which grows
+ * with what is acknowledged and shrinks while nothing is sent. Without a round trip it never limits.
+ */
+export interface SlowStart {
+  /** The latency of both directions: bytes are acknowledged so much after they were sent. */
+  readonly roundTripMs: number;
+  /** Default 10 segments of 1,460 bytes (RFC 6928). */
+  readonly initialWindowBytes?: number;
 }
 
 /** `up`: client to target. `down`: target to client. */
@@ -167,6 +180,7 @@ class Pipe {
   readonly #random: () => number;
   readonly #cut: () => void;
   #toxics: Toxics;
+  #window: CongestionWindow | undefined;
   #queue: { bytes: Buffer | 'end'; readonly dueAt: number }[] = [];
   #queuedBytes = 0;
   #lastDueAt = 0;
@@ -179,6 +193,7 @@ class Pipe {
     this.#source = source;
     this.#sink = sink;
     this.#toxics = toxics;
+    this.#window = toxics.slowStart && new CongestionWindow(toxics.slowStart);
     this.#random = random;
     this.#cut = cut;
     source.on('data', (chunk: Buffer) => this.#take(chunk));
@@ -195,6 +210,7 @@ class Pipe {
 
   set(toxics: Toxics): void {
     this.#toxics = toxics;
+    this.#window = toxics.slowStart && new CongestionWindow(toxics.slowStart);
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#freeAt = 0;
@@ -220,8 +236,12 @@ class Pipe {
   #enqueue(bytes: Buffer | 'end'): void {
     const { latencyMs = 0, jitterMs = 0 } = this.#toxics;
     const delayMs = Math.max(0, latencyMs + (this.#random() * 2 - 1) * jitterMs);
-    this.#lastDueAt = Math.max(this.#lastDueAt, performance.now() + delayMs);
-    this.#queue.push({ bytes, dueAt: this.#lastDueAt });
+    const now = performance.now();
+    const sends = bytes === 'end' ? undefined : this.#window?.send(bytes, now);
+    for (const send of sends ?? [{ bytes, sentAt: now }]) {
+      this.#lastDueAt = Math.max(this.#lastDueAt, send.sentAt + delayMs);
+      this.#queue.push({ bytes: send.bytes, dueAt: this.#lastDueAt });
+    }
     if (bytes !== 'end') this.#queuedBytes += bytes.length;
     this.#flow();
     this.#pump();
@@ -281,6 +301,75 @@ class Pipe {
     }
     if (this.bytes >= limitBytes) return this.#cut();
     this.#flow();
+  }
+}
+
+const INITIAL_WINDOW_BYTES = 10 * 1_460;
+/** Linux retransmits no sooner than this after the acknowledgement was due. */
+const RETRANSMISSION_MARGIN_MS = 200;
+
+/**
+ * The congestion window of a TCP sender. All times follow from when bytes are handed in, so that timers that fire late
+ * do not add up over the round trips.
+ */
+class CongestionWindow {
+  readonly #roundTripMs: number;
+  readonly #initialBytes: number;
+  #bytes: number;
+  /** Oldest first. */
+  readonly #unacknowledged: { readonly bytes: number; readonly acknowledgedAt: number }[] = [];
+  #unacknowledgedBytes = 0;
+  /** Most that was unacknowledged at once since nothing was. */
+  #peakBytes = 0;
+  #lastSentAt = 0;
+
+  constructor({ roundTripMs, initialWindowBytes = INITIAL_WINDOW_BYTES }: SlowStart) {
+    this.#roundTripMs = roundTripMs;
+    this.#initialBytes = initialWindowBytes;
+    this.#bytes = initialWindowBytes;
+  }
+
+  /** Which bytes leave when. */
+  send(bytes: Buffer, handedInAt: number): readonly { readonly bytes: Buffer; readonly sentAt: number }[] {
+    const sends: { bytes: Buffer; sentAt: number }[] = [];
+    let sentAt = Math.max(handedInAt, this.#lastSentAt);
+    this.#acknowledge(sentAt);
+    this.#shrink(sentAt);
+    for (let from = 0; from < bytes.length; ) {
+      const room = this.#bytes - this.#unacknowledgedBytes;
+      const oldest = this.#unacknowledged[0];
+      if (room <= 0 && oldest !== undefined) {
+        sentAt = oldest.acknowledgedAt;
+        this.#acknowledge(sentAt);
+        continue;
+      }
+      const piece = bytes.subarray(from, from + room);
+      from += piece.length;
+      sends.push({ bytes: piece, sentAt });
+      this.#unacknowledged.push({ bytes: piece.length, acknowledgedAt: sentAt + this.#roundTripMs });
+      this.#unacknowledgedBytes += piece.length;
+      this.#peakBytes = Math.max(this.#peakBytes, this.#unacknowledgedBytes);
+    }
+    this.#lastSentAt = sentAt;
+    return sends;
+  }
+
+  /** A window of which less than half is used does not grow (`tcp_is_cwnd_limited`). */
+  #acknowledge(now: number): void {
+    const later = this.#unacknowledged.findIndex(({ acknowledgedAt }) => acknowledgedAt > now);
+    for (const { bytes } of this.#unacknowledged.splice(0, later < 0 ? this.#unacknowledged.length : later)) {
+      this.#unacknowledgedBytes -= bytes;
+      this.#bytes = Math.max(this.#bytes, Math.min(this.#bytes + bytes, 2 * this.#peakBytes));
+    }
+    if (this.#unacknowledged.length === 0) this.#peakBytes = 0;
+  }
+
+  /** Halved for each retransmission timeout without a byte, as `tcp_slow_start_after_idle` has it (RFC 2861). */
+  #shrink(now: number): void {
+    if (this.#unacknowledged.length > 0) return;
+    const timeoutMs = this.#roundTripMs + RETRANSMISSION_MARGIN_MS;
+    const timeouts = Math.floor((now - this.#lastSentAt) / timeoutMs);
+    this.#bytes = Math.max(this.#initialBytes, Math.floor(this.#bytes / 2 ** timeouts));
   }
 }
 
