@@ -11,7 +11,7 @@ import {
   toApiError,
 } from './errors.ts';
 import type { EventFault, FaultSite } from './faults.ts';
-import { FrameWriter } from './frames.ts';
+import { DeflatingWriter, FrameWriter } from './frames.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { type Lane, LaneTable, laneNameOf } from './lanes.ts';
@@ -43,7 +43,7 @@ export class Connection {
   readonly #stream: Duplex;
   readonly #keyTag: string;
   readonly #onClosed: () => void;
-  readonly #frames: FrameWriter;
+  readonly #frames: FrameWriter | DeflatingWriter;
   readonly #pump: Pump;
   readonly #liveness: Liveness;
   readonly #steers: SteerFlow;
@@ -65,7 +65,10 @@ export class Connection {
     this.#world = fields.world;
     this.#socket = fields.socket;
     this.#stream = fields.stream;
-    this.#frames = new FrameWriter(fields.stream);
+    this.#frames =
+      fields.socket.extensions === ''
+        ? new FrameWriter(fields.stream)
+        : new DeflatingWriter(fields.socket, () => this.#pump.drained());
     this.#keyTag = fields.keyTag;
     this.#onClosed = fields.onClosed;
     this.#pump = new Pump(
@@ -376,8 +379,7 @@ export class Connection {
         this.#socket.send(bytes);
       },
       hangUp: () => {
-        this.#frames.flush();
-        this.#stream.end(() => this.#stream.destroy());
+        this.#frames.flush(() => this.#stream.end(() => this.#stream.destroy()));
         // A peer that does not read must not keep the line up.
         setTimeout(() => this.#stream.destroy(), HANG_UP_MS).unref();
         this.#close();

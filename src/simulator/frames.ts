@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { WebSocket } from 'ws';
 
 /**
  * Writes text frames of a server (RFC 6455, unmasked, unfragmented) to an upgraded socket, many in one buffer. `ws`
@@ -38,14 +39,57 @@ export class FrameWriter {
     return this.#stream.writableLength + this.#bytes;
   }
 
-  flush(): void {
-    if (this.#bytes === 0) return;
+  /** `whenWritten`: everything is with the stream. */
+  flush(whenWritten?: () => void): void {
+    if (this.#bytes > 0) this.#flush();
+    whenWritten?.();
+  }
+
+  #flush(): void {
     const batch = Buffer.allocUnsafe(this.#bytes);
     let at = 0;
     for (const text of this.#texts) at = writeFrame(batch, at, text);
     this.#texts = [];
     this.#bytes = 0;
     if (this.#stream.writable) this.#stream.write(batch);
+  }
+}
+
+/** The same over permessage-deflate, which only `ws` can write: one frame after the other, each over the thread pool. */
+export class DeflatingWriter {
+  readonly #socket: WebSocket;
+  readonly #onDrained: () => void;
+  #unwritten = 0;
+  #whenWritten: (() => void) | undefined;
+
+  constructor(socket: WebSocket, onDrained: () => void) {
+    this.#socket = socket;
+    this.#onDrained = onDrained;
+  }
+
+  /** Returns the bytes of the text. */
+  write(text: string): number {
+    this.#unwritten += 1;
+    this.#socket.send(text, () => {
+      this.#unwritten -= 1;
+      if (this.#unwritten > 0) return;
+      this.#whenWritten?.();
+      this.#onDrained();
+    });
+    return Buffer.byteLength(text);
+  }
+
+  cork(): void {}
+
+  uncork(): void {}
+
+  pendingBytes(): number {
+    return this.#socket.bufferedAmount;
+  }
+
+  flush(whenWritten?: () => void): void {
+    if (this.#unwritten === 0) whenWritten?.();
+    else this.#whenWritten = whenWritten;
   }
 }
 

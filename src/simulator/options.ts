@@ -58,6 +58,10 @@ export const SwitchesSchema = z.strictObject({
     .min(1024)
     .default(16 * 1024 * 1024)
     .describe('open: a longer message closes with 1009'),
+  compression: z
+    .boolean()
+    .default(false)
+    .describe('accept permessage-deflate where a client offers it, and use it both ways'),
   connectionAgeMs: milliseconds.default(3_600_000).describe('0: no limit'),
   ageLimit: z
     .enum(['finish-then-close', 'cut'])

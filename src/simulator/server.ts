@@ -15,6 +15,7 @@ import {
   type Settings,
   type SettingsChange,
   type SimulatorOptions,
+  type Switches,
 } from './options.ts';
 import { ResponseStore } from './store.ts';
 import { keyTagOf, type World } from './turn.ts';
@@ -62,7 +63,7 @@ class Endpoint implements Simulator {
   readonly #sockets = new Set<Socket>();
   #attempts = 0;
   #accepted = 0;
-  #acceptor: { maxPayload: number; server: WebSocketServer } | undefined;
+  #acceptor: { maxPayload: number; compression: boolean; server: WebSocketServer } | undefined;
 
   constructor(options: ResolvedOptions, store: ResponseStore) {
     this.#options = options;
@@ -181,7 +182,7 @@ class Endpoint implements Simulator {
     }
     const answer = (): void => {
       if (socket.destroyed) return;
-      if (refusal === undefined) this.#accept(request, socket, head, switches.maxMessageBytes);
+      if (refusal === undefined) this.#accept(request, socket, head, switches);
       else this.#refuse(socket, refusal);
     };
     if (waitMs > 0) setTimeout(answer, waitMs);
@@ -227,17 +228,18 @@ class Endpoint implements Simulator {
     this.journal.notify();
   }
 
-  #accept(request: IncomingMessage, socket: Duplex, head: Buffer, maxPayload: number): void {
-    if (this.#acceptor?.maxPayload !== maxPayload) {
+  #accept(request: IncomingMessage, socket: Duplex, head: Buffer, switches: Switches): void {
+    const { maxMessageBytes: maxPayload, compression } = switches;
+    if (this.#acceptor?.maxPayload !== maxPayload || this.#acceptor.compression !== compression) {
       const server = new WebSocketServer({
         noServer: true,
         // None is documented for this API; `ws` would take the first one offered.
         handleProtocols: () => false,
         clientTracking: false,
-        perMessageDeflate: false,
+        perMessageDeflate: compression,
         maxPayload,
       });
-      this.#acceptor = { maxPayload, server };
+      this.#acceptor = { maxPayload, compression, server };
     }
     this.#acceptor.server.handleUpgrade(request, socket, head, (webSocket) => {
       const { counters } = this.journal;

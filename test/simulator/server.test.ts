@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { simulatorOptionsFromFile } from '../../src/simulator/index.ts';
 import { functionTool, RawClient, simulator } from './support.ts';
@@ -33,6 +34,42 @@ describe('the simulator as a server', () => {
     expect(turn.usage.input_tokens).toBeGreaterThan(20 * 150);
     expect(turn.usage.input_tokens - turn.usage.input_tokens_details.cached_tokens).toBeLessThan(250);
     expect(counters.bytesReceived).toBe(entries.reduce((sum, entry) => sum + entry.bytesReceived, 0));
+  });
+
+  it('compresses both ways, the context too, where that is switched on and offered', async () => {
+    const running = await simulator({ switches: { compression: true } });
+    const plain = await RawClient.open(running, { perMessageDeflate: false });
+    const client = await RawClient.open(running, { perMessageDeflate: true });
+    expect([plain.socket.extensions, client.socket.extensions]).toEqual(['', 'permessage-deflate']);
+    const input = Array.from({ length: 1_000 }, (_, n) => `${n * 7919}`).join(' ');
+    const sizes: number[][] = [];
+    for (const content of [input, input, '#deltas=2000']) {
+      const [wantedText, text] = await Promise.all(
+        [plain, client].map(async (each) => JSON.stringify((await each.turn({ input: content })).output)),
+      );
+      expect(withoutIds(text)).toBe(withoutIds(wantedText));
+      sizes.push([wireBytes(plain).written, wireBytes(client).written]);
+    }
+    const [first, second] = sizes as [number[], number[]];
+    expect(first[1]).toBeLessThan((first[0] as number) / 2);
+    // What was said before costs next to nothing.
+    expect((second[1] as number) - (first[1] as number)).toBeLessThan(input.length / 10);
+    expect(wireBytes(client).read).toBeLessThan(wireBytes(plain).read / 2);
+  });
+
+  it('sends in order what it compresses: more than it buffers, and before a cut', async () => {
+    const running = await simulator({ switches: { compression: true } });
+    const client = await RawClient.open(running, { perMessageDeflate: true });
+    const { output } = await client.turn({ input: '#bytes=3000000' });
+    expect(JSON.stringify(output).length).toBeGreaterThan(3_000_000);
+    expect(client.frames.every(({ sequence_number }, n) => sequence_number === n)).toBe(true);
+    const seen = client.frames.length;
+    running.configure({ faults: [{ kind: 'cut', atEvent: 100 }] });
+    client.create({ input: '#deltas=200' });
+    expect((await client.closed).code).toBe(1006);
+    expect(client.frames.slice(seen).map((frame) => frame.sequence_number)).toEqual(
+      Array.from({ length: 100 }, (_, n) => n),
+    );
   });
 
   it('counts a resent prefix of this connection as cached', async () => {
@@ -76,3 +113,13 @@ describe('the simulator as a server', () => {
     expect(running.journal.counters.requestsWs).toBe(15);
   });
 });
+
+function withoutIds(text: string | undefined): string | undefined {
+  return text?.replace(/"id":"[^"]*"/g, '');
+}
+
+/** Of the TCP connection under a client. */
+function wireBytes({ socket }: RawClient): { readonly written: number; readonly read: number } {
+  const { bytesWritten, bytesRead } = (socket as unknown as { readonly _socket: Socket })._socket;
+  return { written: bytesWritten, read: bytesRead };
+}
