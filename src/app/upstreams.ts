@@ -68,7 +68,7 @@ export function upstreamOptions(
     },
     proxies: proxies(upstream.proxy, environment),
     capabilities: capabilities(upstream.capabilities ?? {}),
-    limits: { handshakeTimeoutMs: upstream.handshake_timeout },
+    limits: { handshakeTimeoutMs: upstream.handshake_timeout, compression: upstream.compression },
     // Telemetry decides what goes on to the upstream; without `propagate` that is nothing.
     forwardTraceContext: true,
   }));

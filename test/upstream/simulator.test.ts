@@ -165,6 +165,33 @@ describe('an upstream that fails', () => {
     }
   });
 
+  it('compresses where both sides want it, many fragments too, and carries the same', async () => {
+    const input = Array.from({ length: 100_000 }, (_, n) => `${n}`).join(' ');
+    const seen: object[] = [];
+    for (const [offered, accepted] of [
+      [true, true],
+      [true, false],
+      [false, true],
+    ] as const) {
+      const { recorder, link, proxy, simulator } = await simulated(
+        { switches: { compression: accepted } },
+        { limits: { compression: offered } },
+      );
+      await recorder.up();
+      link.send(create('a', input), undefined);
+      const first = await turn(recorder, 'a');
+      link.send(create('a', '#deltas=300', responseOf(first)?.id), undefined);
+      expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
+      seen.push({
+        events: recorder.frames.map((frame) => [frame.type, frame.json()['sequence_number']]),
+        contexts: simulator.journal.entries.map(({ contextHash }) => contextHash),
+        small: (proxy.connections[0]?.bytesUp ?? 0) < input.length / 2,
+      });
+    }
+    const plain = { ...seen[1], small: false };
+    expect(seen).toEqual([{ ...plain, small: true }, plain, plain]);
+  });
+
   it('is given up when the network swallows everything', async () => {
     const { recorder, proxy } = await simulated({}, { limits: { pingIntervalMs: 20, pongTimeoutMs: 80 } });
     await recorder.up();
