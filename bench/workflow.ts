@@ -1,7 +1,7 @@
 /**
- * An agent loop four ways, side by side: HTTP with the whole context, HTTP by id, the official SDK's WebSocket, and
- * the gateway, each over its own emulated network to the same simulator with TLS. `--quick` runs a part of it,
- * `BENCH_SLOW_START=0` leaves out the slow start of TCP.
+ * An agent loop five ways, side by side: HTTP with the whole context, HTTP by id, the official SDK's WebSocket, the
+ * gateway, and the gateway with compression to the provider, each over its own emulated network to the same simulator
+ * with TLS. `--quick` runs a part of it, `BENCH_SLOW_START=0` leaves out the slow start of TCP.
  */
 import { loadavg } from 'node:os';
 import { type ChaosConnection, type ChaosProxy, startChaosProxy } from '../test/harness/chaos-proxy.ts';
@@ -28,7 +28,13 @@ const MODELS: Readonly<Record<string, Timing>> = {
   stated: { timeToFirstTokenMs: 100, tokensPerSecond: 200, costPerInputTokenUs: 10 },
 };
 
-const WAYS = ['HTTP, full context', 'HTTP, by id', 'SDK WebSocket', 'gateway'] as const;
+const WAYS = [
+  'HTTP, full context',
+  'HTTP, by id',
+  'SDK WebSocket',
+  'gateway',
+  'gateway, compressed',
+] as const;
 type Way = (typeof WAYS)[number];
 
 interface Timing {
@@ -52,7 +58,7 @@ interface Cell {
 const rows: Row[] = [];
 const load = loadavg()[0] ?? 0;
 for (const [model, timing] of Object.entries(MODELS)) {
-  const simulator = await startTlsSimulator({ timing });
+  const simulator = await startTlsSimulator({ timing, switches: { compression: true } });
   const waiting = [...NETWORKS.entries()];
   const found: Row[][] = [];
   await Promise.all(
@@ -70,15 +76,16 @@ for (const [model, timing] of Object.entries(MODELS)) {
 const chosen = rows.filter((row) => row['network'] === (QUICK ? '20 ms, 10 Mbit/s' : '80 ms, 10 Mbit/s'));
 publish({
   name: QUICK ? 'workflow-quick' : 'workflow',
-  title: 'Workflow: an agent loop of tool calls, four ways',
+  title: 'Workflow: an agent loop of tool calls, five ways',
   notes: [
     '18 KB of instructions, 2 KB of tools, 1–4 KB of output for each call, reasoning items; each turn one call, then an answer.',
     'Instructions are the first message of the conversation, except where a row says that they are in `instructions`, which is not inherited and so goes up with every turn in every way.',
     'Assumed model "stated": 100 ms to the first token, 200 tokens/s, and 10 µs for each input token that the connection does not hold (an assumption: that HTTP requests have their whole context read again; providers with a prompt cache do better). Model "none": no model time at all, pure transport.',
     `The emulated network delays both directions and limits the way up, for each connection; ${SLOW_START ? 'slow start as Linux does it by default, also after a pause' : 'no slow start, which favours HTTP with large bodies'}; no loss. The service is beside the gateway, the delay lies between gateway and provider. TLS everywhere; connecting is part of the time.`,
-    'Before that the gateway of each network has served 12 loops of 20 calls: a new process spends several times the CPU on a turn.',
+    'Before that each gateway of a network has served 12 loops of 20 calls: a new process spends several times the CPU on a turn.',
     'Bytes up are those of the TLS connections to the provider, handshakes included.',
-    `Load average at the start: ${round(load, 1)}. All four ways of a row ran at the same time, and ${AT_ONCE} networks.`,
+    '"gateway, compressed" is `upstream.compression: true`: permessage-deflate with context takeover, both ways, with a window of 32 KB. The text is random letters and digits, which it makes a third smaller; prose and code it makes less than half.',
+    `Load average at the start: ${round(load, 1)}. All five ways of a row ran at the same time, and ${AT_ONCE} networks.`,
   ],
   rows,
   chart: {
@@ -94,15 +101,19 @@ publish({
 process.exit(0);
 
 async function measureNetwork(simulator: Service, model: string, network: Network): Promise<Row[]> {
-  const proxies = await Promise.all(WAYS.map(() => startProxy(simulator, network)));
-  const [full, byId, sdk, own] = proxies as [ChaosProxy, ChaosProxy, ChaosProxy, ChaosProxy];
-  const gateway = await startGateway(`wss://127.0.0.1:${own.port}/v1`, TRUST_CA);
+  const start = () => startProxy(simulator, network);
+  const [full, byId, sdk, own, small] = await Promise.all([start(), start(), start(), start(), start()]);
+  const [gateway, compressing] = await Promise.all([
+    startGateway(`wss://127.0.0.1:${own.port}/v1`, TRUST_CA),
+    startGateway(`wss://127.0.0.1:${small.port}/v1`, [...TRUST_CA, '--set', 'upstream.compression=true']),
+  ]);
   const found: Row[] = [];
   const ways: Readonly<Record<Way, { readonly proxy: ChaosProxy; readonly connect: () => Agent }>> = {
     'HTTP, full context': { proxy: full, connect: () => httpAgent(urlOf(full), CA, 'full') },
     'HTTP, by id': { proxy: byId, connect: () => httpAgent(urlOf(byId), CA, 'by id') },
     'SDK WebSocket': { proxy: sdk, connect: () => sdkSocketAgent(urlOf(sdk), CA) },
     gateway: { proxy: own, connect: () => gatewayAgent(gateway.address) },
+    'gateway, compressed': { proxy: small, connect: () => gatewayAgent(compressing.address) },
   };
   const cell = async (calls: number, instructions: Instructions) => {
     const cells = await Promise.all(
@@ -110,13 +121,14 @@ async function measureNetwork(simulator: Service, model: string, network: Networ
     );
     return rowOf(cells, model, network, calls, instructions);
   };
-  // The clients share this process and warm each other up; the gateway of each network is new.
-  await Promise.all(Array.from({ length: WARM_UP_LOOPS }, () => warmUp(ways.gateway.connect())));
+  // The clients share this process and warm each other up; the gateways of each network are new.
+  for (const way of ['gateway', 'gateway, compressed'] as const)
+    await Promise.all(Array.from({ length: WARM_UP_LOOPS }, () => warmUp(ways[way].connect())));
   await cell(5, 'message');
   for (const calls of CALLS) found.push(await cell(calls, 'message'));
   if (!QUICK && network.rttMs === 20) found.push(await cell(50, 'field'));
-  await gateway.stop();
-  for (const proxy of proxies) await proxy.close();
+  await Promise.all([gateway.stop(), compressing.stop()]);
+  for (const { proxy } of Object.values(ways)) await proxy.close();
   return found;
 }
 
@@ -153,7 +165,8 @@ function rowOf(
   instructions: Instructions,
 ): Row {
   const of = (way: Way) => cells.find((cell) => cell.way === way) as Cell;
-  const [full, sdk, own] = [of('HTTP, full context'), of('SDK WebSocket'), of('gateway')];
+  const [full, sdk] = [of('HTTP, full context'), of('SDK WebSocket')];
+  const [own, small] = [of('gateway'), of('gateway, compressed')];
   const percent = (value: number, base: number) => `${round((value / base - 1) * 100, 1)} %`;
   return {
     model,
@@ -167,6 +180,7 @@ function rowOf(
     ),
     ...Object.fromEntries(cells.map(({ way, bytesUp }) => [`${way}: KB up`, round(bytesUp / 1_000, 1)])),
     'bytes up against HTTP full': percent(own.bytesUp, full.bytesUp),
+    'bytes up of the compressed one against HTTP full': percent(small.bytesUp, full.bytesUp),
   };
 }
 
