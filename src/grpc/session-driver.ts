@@ -4,6 +4,7 @@ import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
 import type { Admission } from './admission.ts';
 import type { Flushable, FlushQueue } from './flush.ts';
+import type { RoundRobin } from './round-robin.ts';
 
 /** Events of one message to the client. A batch has no meaning; these keep a message and its encoding short. */
 const MAX_BATCH_EVENTS = 256;
@@ -20,6 +21,12 @@ const MAX_QUEUED_INPUT_BYTES = 32 * 1024 * 1024;
 
 /** Longest delay that Node's timers take; a later deadline is armed again when this one fires. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * All sessions' deadlines are one of those that take turns: the sessions of a client that is gone end in the same
+ * moment, and a thousand of them would keep everybody else waiting for a quarter of a second.
+ */
+const TIMERS = {};
 
 /** The part of the core's session that a driver uses. */
 export interface SessionCore {
@@ -49,6 +56,7 @@ export interface SessionDriverOptions {
   readonly admission: Admission;
   readonly telemetry: SessionTelemetry;
   readonly flushQueue: FlushQueue;
+  readonly turns: Pick<RoundRobin, 'run'>;
   readonly clock: () => number;
   /** A bug of ours, for the log; the session that it struck is over. */
   readonly onBug: (error: unknown) => void;
@@ -416,9 +424,11 @@ export class SessionDriver implements Flushable {
     clearTimeout(this.#timer);
     this.#timerAtMs = atMs;
     const delayMs = Math.ceil(Math.min(Math.max(atMs - this.#options.clock(), 0), MAX_TIMER_MS));
-    this.#timer = setTimeout(() => {
-      this.#timerAtMs = Number.POSITIVE_INFINITY;
-      this.feed({ kind: 'time' });
-    }, delayMs);
+    this.#timer = setTimeout(() => this.#options.turns.run(TIMERS, () => this.#timeUp()), delayMs);
+  }
+
+  #timeUp(): void {
+    this.#timerAtMs = Number.POSITIVE_INFINITY;
+    this.feed({ kind: 'time' });
   }
 }

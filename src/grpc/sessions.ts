@@ -102,6 +102,7 @@ export function createSession(edge: Edge, request: SessionRequest): EdgeSessionH
     admission: new Admission(lease, lease.upstream),
     telemetry,
     flushQueue: edge.flushQueue,
+    turns: edge.turns,
     clock: edge.clock,
     onBug: edge.onBug,
     onClosed: (status: StatusCode | 'OK') => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type {
   Input,
   LinkDown,
@@ -10,6 +10,7 @@ import type {
 import { GatewayError } from '../../src/errors.ts';
 import { Admission } from '../../src/grpc/admission.ts';
 import { FlushQueue } from '../../src/grpc/flush.ts';
+import { RoundRobin } from '../../src/grpc/round-robin.ts';
 import { type ClientStream, type SessionCore, SessionDriver } from '../../src/grpc/session-driver.ts';
 import type { DialRequest, Link, LinkListener } from '../../src/upstream/types.ts';
 import { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
@@ -105,7 +106,7 @@ class FakeLink implements Link {
   }
 }
 
-function setUp() {
+function setUp(turns = new RoundRobin(() => performance.now())) {
   const core = new ScriptedCore();
   const access = new OpenAccess();
   const telemetry = new RecordedTelemetry();
@@ -137,6 +138,7 @@ function setUp() {
       serverAddress: undefined,
     }),
     flushQueue: new FlushQueue(),
+    turns,
     clock: () => performance.now(),
     onBug: (error) => bugs.push(error),
     onClosed: (status) => closed.push(status),
@@ -365,6 +367,36 @@ describe('SessionDriver', () => {
     );
     driver.feed({ kind: 'time' });
     expect(link.calls).toEqual(['send a', 'send b', 'pause', 'pause']);
+  });
+
+  it('lets others have their turn when many deadlines come together', async () => {
+    let nowMs = 0;
+    const turns = new RoundRobin(() => nowMs);
+    let over = 0;
+    let overBefore: number | undefined;
+    const deadlineMs = performance.now() + 50;
+    for (let n = 0; n < 100; n += 1) {
+      const { core, driver } = setUp(turns);
+      core.deadlineMs = deadlineMs;
+      core.onInput.set('time', () => {
+        core.deadlineMs = undefined;
+        nowMs += 0.3;
+        over += 1;
+        // Somebody else comes while the first one is at it.
+        if (over === 1)
+          setImmediate(() =>
+            turns.run({}, () => {
+              overBefore = over;
+            }),
+          );
+      });
+      driver.attach(new Sink(), undefined);
+    }
+    await flushed();
+    // All are due when the event loop comes to its timers.
+    while (performance.now() < deadlineMs + 10);
+    await vi.waitUntil(() => over === 100 && overBefore !== undefined);
+    expect(overBefore).toBeLessThan(20);
   });
 
   it('arms one timer for the next deadline', async () => {
