@@ -22,6 +22,8 @@ const streamsPerConnection = 50
 type client interface {
 	// turn returns at the end of the turn, having shown each message.
 	turn(ctx context.Context, prompt string, onMessage func([]byte)) error
+	// close leaves nothing behind that the next ones would pay for.
+	close()
 }
 
 var completed = []byte("response.completed")
@@ -82,7 +84,11 @@ func (c directClient) turn(ctx context.Context, prompt string, onMessage func([]
 	}
 }
 
+func (c directClient) close() { _ = c.socket.CloseNow() }
+
 type floorClient struct{ stream grpc.ClientStream }
+
+func (c floorClient) close() { closeStream(c.stream) }
 
 func (c floorClient) turn(_ context.Context, prompt string, onMessage func([]byte)) error {
 	return turnOver(c.stream, createOf(prompt), onMessage)
@@ -92,6 +98,8 @@ type gatewayClient struct {
 	stream grpc.ClientStream
 	turns  *int
 }
+
+func (c gatewayClient) close() { closeStream(c.stream) }
 
 func openGateway(ctx context.Context, connection *grpc.ClientConn) (client, error) {
 	stream, err := connection.NewStream(ctx, &bothWays, gatewayv1.ResponsesService_Connect_FullMethodName)
@@ -144,6 +152,18 @@ func turnOver(stream grpc.ClientStream, start []byte, onMessage func([]byte)) er
 		onMessage(message)
 		if bytes.Contains(message, completed) {
 			return nil
+		}
+	}
+}
+
+func closeStream(stream grpc.ClientStream) {
+	if stream.CloseSend() != nil {
+		return
+	}
+	for {
+		var message []byte
+		if stream.RecvMsg(&message) != nil {
+			return
 		}
 	}
 }

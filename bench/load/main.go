@@ -2,7 +2,7 @@
 // themselves is part of every time that they measure, and because services that call a gateway often are.
 //
 //	load upstream
-//	load events -way direct -target HOST:PORT -sessions 64 -rate 50 -seconds 5
+//	load events -way direct -target HOST:PORT -sessions 64 -rate 50 -ramp 4 -seconds 5
 //	load turns -direct HOST:PORT -floor HOST:PORT -through HOST:PORT -count 300
 package main
 
@@ -37,21 +37,26 @@ func main() {
 	}
 }
 
+// Turns go on for so long after the last event that counts, because all of them end in the same moment.
+const tail = time.Second
+
 // Times of one way, in microseconds. HdrHistograms in their own encoding, which other languages read.
 type result struct {
 	Histogram string `json:"histogram"`
 	Count     int64  `json:"count"`
 }
 
-// measureEvents opens the sessions and says so, runs one turn in each of them at once, and prints how long each event
-// took from the upstream's hand to here.
+// measureEvents opens the sessions, begins one turn in each of them, and prints how long each event took from the
+// upstream's hand to here. Beginning a turn costs far more than an event, so turns begin one after the other, and what
+// is sent meanwhile does not count: what counts lies between the lines `begin` and `end`.
 func measureEvents(args []string) {
 	flags := flag.NewFlagSet("events", flag.ExitOnError)
 	way := flags.String("way", "direct", "direct, floor or through")
 	target := flags.String("target", "", "HOST:PORT")
 	sessions := flags.Int("sessions", 1, "")
 	rate := flags.Int("rate", 50, "events a second of each session")
-	seconds := flags.Int("seconds", 5, "")
+	ramp := flags.Int("ramp", 4, "seconds in which the turns begin")
+	seconds := flags.Int("seconds", 5, "that count, after those")
 	_ = flags.Parse(args)
 
 	ctx := context.Background()
@@ -59,17 +64,32 @@ func measureEvents(args []string) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("open")
-	prompt := fmt.Sprintf("#deltas=%d #rate=%d", *rate**seconds, *rate)
+	began := time.Now()
+	from := began.Add(time.Duration(*ramp) * time.Second)
+	to := from.Add(time.Duration(*seconds) * time.Second)
 	var wait sync.WaitGroup
+	wait.Go(func() {
+		time.Sleep(time.Until(from))
+		fmt.Println("begin")
+		time.Sleep(time.Until(to))
+		fmt.Println("end")
+	})
 	times := make([]*hdrhistogram.Histogram, len(clients))
 	for index, client := range clients {
 		times[index] = newHistogram()
+		start := began.Add(from.Sub(began) / time.Duration(len(clients)) * time.Duration(index))
+		deltas := int((to.Sub(start) + tail).Seconds() * float64(*rate))
 		wait.Go(func() {
-			if err := client.turn(ctx, prompt, func(message []byte) { recordStamps(message, times[index]) }); err != nil {
+			time.Sleep(time.Until(start))
+			record := func(message []byte) { recordStamps(message, from.UnixNano(), to.UnixNano(), times[index]) }
+			if err := client.turn(ctx, fmt.Sprintf("#deltas=%d #rate=%d", deltas, *rate), record); err != nil {
 				log.Fatal(err)
 			}
 		})
+	}
+	wait.Wait()
+	for _, client := range clients {
+		wait.Go(client.close)
 	}
 	wait.Wait()
 	all := newHistogram()
@@ -122,7 +142,8 @@ func measureTurns(args []string) {
 // Up to ten minutes.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 600_000_000, 3) }
 
-func recordStamps(message []byte, times *hdrhistogram.Histogram) {
+// Of events that were sent in [from, to).
+func recordStamps(message []byte, from, to int64, times *hdrhistogram.Histogram) {
 	now := time.Now().UnixNano()
 	for {
 		at := bytes.Index(message, stampMark)
@@ -137,7 +158,9 @@ func recordStamps(message []byte, times *hdrhistogram.Histogram) {
 			}
 			sent = sent*10 + int64(digit-'0')
 		}
-		_ = times.RecordValue(max(0, (now-sent)/1_000))
+		if sent >= from && sent < to {
+			_ = times.RecordValue(max(0, (now-sent)/1_000))
+		}
 	}
 }
 
