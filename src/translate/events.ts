@@ -5,10 +5,10 @@ import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
 import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
-import { Frame, interned } from './peek.ts';
+import { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
 import type { Plan } from './schema.ts';
-import { MAX_SHAPES, type Shape } from './shape.ts';
+import { interned, MAX_SHAPES, type Shape } from './shape.ts';
 import { ShapeEncoder } from './shape-encoder.ts';
 
 /** Field numbers of the envelope, which never change. */

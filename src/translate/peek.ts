@@ -108,14 +108,9 @@ class LastString {
     if (src[start] !== QUOTE) return undefined;
     if (isKey(this.#bytes, src, start, end)) return this.#text;
     this.#bytes = new Uint8Array(src.subarray(start, end));
-    this.#text = interned(JSON.parse(src.toString('utf8', start, end)) as string);
+    this.#text = JSON.parse(src.toString('utf8', start, end)) as string;
     return this.#text;
   }
-}
-
-/** The same text as a literal in the code or a property's name is: comparing the two looks at no character. */
-export function interned(text: string): string {
-  return Object.keys({ [text]: undefined })[0] as string;
 }
 
 const TYPE = Buffer.from('type');

@@ -125,7 +125,12 @@ function shapeOf(bytes: Buffer, type: string): Shape | undefined {
   if (!plain || keys.size !== members) return undefined;
   if (holes.length > MAX_HOLES || literalBytes > MAX_LITERAL_BYTES) return undefined;
   const laneHole = holes.findIndex(({ key, kind }) => key === 'stream_id' && kind === 'string');
-  return { type, literals, holes, laneHole, sample: Buffer.from(bytes) };
+  return { type: interned(type), literals, holes, laneHole, sample: Buffer.from(bytes) };
+}
+
+/** The very string that a literal in the code or a property's name is: maps find it without looking at characters. */
+export function interned(name: string): string {
+  return Object.keys({ [name]: undefined })[0] as string;
 }
 
 function literalOf(part: Buffer): Literal {
