@@ -82,7 +82,9 @@ const upstreamFields = {
   compression: z
     .boolean()
     .default(DEFAULT_WS_LIMITS.compression)
-    .describe('Offer permessage-deflate: less than half of the bytes, for some milliseconds and several times the CPU of each turn.'),
+    .describe(
+      'Offer permessage-deflate: less than half of the bytes, for some milliseconds and several times the CPU of each turn.',
+    ),
   tls_min_version: z.enum(['TLSv1.2', 'TLSv1.3']).default('TLSv1.2').describe('Oldest TLS version.'),
   tls_server_name: z.string().optional().describe('Name in the certificate, where it is not the URL’s host.'),
   capabilities: capabilitiesSchema.optional().describe('What this upstream can do, where it differs.'),
