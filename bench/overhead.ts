@@ -24,6 +24,8 @@ const LOADS: readonly Load[] = (process.env.BENCH_LOADS ?? '1x50,64x50,1000x5,10
   .split(',')
   .map(loadOf);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 5);
+/** In which the turns begin; what is sent meanwhile does not count. */
+const RAMP_SECONDS = 4;
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const TURNS = 1_000;
 const WAYS = ['direct', 'floor', 'through'] as const;
@@ -54,7 +56,7 @@ publish({
   notes: [
     `Events of 200 bytes, ${SECONDS} s a round, ${ROUNDS} rounds of each way in turn; the upstream sends by the clock and waits for nobody, so nothing is omitted when something is late.`,
     '"direct" is a bare WebSocket to the same upstream; "floor" a bare WebSocket to gRPC relay of thirty lines, which is what a process in between and gRPC cost here. "added" is through minus direct, "over the floor" through minus floor, quantile by quantile.',
-    'Turns begin one after the other within four seconds, which do not count: the beginning of a turn costs what many events cost.',
+    `Turns begin one after the other within ${RAMP_SECONDS} s, which do not count: the beginning of a turn costs what many events cost.`,
     'Upstream and clients are one program in Go. Upstream, gateway and client share the cores of one machine: a row whose processes want more than it has shows queueing, not the gateway. "CPU %" is that of the process in between, of one core; "direct" shows the upstream\'s. Fewer events/s than asked for: the upstream itself did not get the processor in time.',
     `Load average at the end: ${round(loadavg()[0] ?? 0, 1)}.`,
   ],
@@ -101,10 +103,11 @@ async function measureEvents(load: Load): Promise<Row[]> {
   });
 }
 
-/** One turn in every session, all at a time. */
+/** One turn in every session; `seconds` of it count. */
 async function events(way: Way, load: Load, seconds: number, onLine?: OnLine): Promise<Histogram> {
   const { sessions, rate } = load;
-  const settings = { way, target: services[way].address, sessions, rate, seconds };
+  const target = services[way].address;
+  const settings = { way, target, sessions, rate, ramp: RAMP_SECONDS, seconds };
   const args = Object.entries(settings).flatMap(([name, value]) => [`-${name}`, `${value}`]);
   const found = await run(['events', ...args], onLine);
   return found[way] as Histogram;

@@ -43,7 +43,6 @@ const tail = time.Second
 // Times of one way, in microseconds. HdrHistograms in their own encoding, which other languages read.
 type result struct {
 	Histogram string `json:"histogram"`
-	Count     int64  `json:"count"`
 }
 
 // measureEvents opens the sessions, begins one turn in each of them, and prints how long each event took from the
@@ -169,7 +168,7 @@ func encoded(times *hdrhistogram.Histogram) result {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return result{Histogram: string(text), Count: times.TotalCount()}
+	return result{Histogram: string(text)}
 }
 
 func print(results map[string]result) {
