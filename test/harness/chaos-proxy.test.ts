@@ -182,6 +182,22 @@ describe('the chaos proxy', () => {
     client.destroy();
   });
 
+  it('delivers nothing more after bytes that it swallowed: no TCP stream has holes', async () => {
+    const { client, remote, proxy } = await pair();
+    proxy.set({ up: { swallow: true } });
+    const heard: string[] = [];
+    remote.on('data', (chunk: Buffer) => heard.push(String(chunk)));
+    client.write('lost');
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    proxy.set({});
+    client.write('late');
+    remote.write('down');
+    expect(String(await read(client, 4))).toBe('down');
+    client.end();
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(heard).toEqual([]);
+  });
+
   it('can treat one connection differently', async () => {
     const { proxy, join, remote } = await pair();
     const other = await join();

@@ -17,7 +17,7 @@ export interface Toxics {
   readonly slice?: { readonly bytes: number; readonly delayMs?: number };
   /** Nothing is read any more, so the sender's buffers fill. */
   readonly stall?: boolean;
-  /** Half-open: everything is taken, nothing is passed on, the end neither. */
+  /** Half-open: everything is taken, nothing is passed on, the end neither. For good: a stream of TCP has no holes. */
   readonly swallow?: boolean;
   /** The connection is reset after this many bytes of the direction. */
   readonly limitBytes?: number;
@@ -188,11 +188,13 @@ class Pipe {
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #stopped = false;
+  #swallows = false;
 
   constructor(source: Socket, sink: Socket, toxics: Toxics, random: () => number, cut: () => void) {
     this.#source = source;
     this.#sink = sink;
     this.#toxics = toxics;
+    this.#swallows = toxics.swallow === true;
     this.#window = toxics.slowStart && new CongestionWindow(toxics.slowStart);
     this.#random = random;
     this.#cut = cut;
@@ -205,7 +207,7 @@ class Pipe {
   }
 
   get swallows(): boolean {
-    return this.#toxics.swallow === true;
+    return this.#swallows;
   }
 
   set(toxics: Toxics): void {
@@ -215,6 +217,7 @@ class Pipe {
     this.#timer = undefined;
     this.#freeAt = 0;
     if (toxics.swallow === true) {
+      this.#swallows = true;
       this.#queue = [];
       this.#queuedBytes = 0;
     }
