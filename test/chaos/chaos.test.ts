@@ -39,6 +39,7 @@ it(`ends every turn once, in order, with the truth, while connections die (CHAOS
   const more = () => SECONDS === 0 || Date.now() < until;
   const clients = await openClients(down);
   const chaos = new Chaos(up, down, SEED);
+  running.push({ close: () => chaos.stop() });
   chaos.start();
   await Promise.all(
     clients.flatMap((client) => LANES.map((lane) => client.converse(lane, TURNS_PER_LANE, more))),
@@ -56,7 +57,6 @@ it(`ends every turn once, in order, with the truth, while connections die (CHAOS
     clients.flatMap(({ notices }) => notices).filter((notice) => notice.startsWith('replayed:')).length,
   ).toBeGreaterThan(0);
   report(turns, clients, chaos);
-  for (const client of clients) await client.close();
 });
 
 async function openClients(down: ChaosProxy): Promise<ChaoticClient[]> {
@@ -67,6 +67,7 @@ async function openClients(down: ChaosProxy): Promise<ChaoticClient[]> {
     });
     running.push(connection);
     const client = new ChaoticClient(connection, `s${n}`);
+    running.push(client);
     await client.open();
     clients.push(client);
   }

@@ -21,6 +21,12 @@ export interface FinishedTurn {
 
 type Item = Record<string, unknown>;
 
+interface Waiting {
+  readonly events: TestEvent[];
+  readonly done: (events: TestEvent[]) => void;
+  readonly fail: (error: unknown) => void;
+}
+
 /**
  * A session's client that comes back whatever happens to its stream: it resumes by token, sends its unanswered
  * requests again, and keeps its own account of every conversation.
@@ -32,7 +38,7 @@ export class ChaoticClient {
   readonly #client: TestClient;
   readonly #name: string;
   readonly #unanswered = new Map<string, Record<string, unknown>>();
-  readonly #waiting = new Map<string, { events: TestEvent[]; done: (events: TestEvent[]) => void }>();
+  readonly #waiting = new Map<string, Waiting>();
   #stream: TestStream | undefined;
   #token: string | undefined;
   #lastSeq = 0;
@@ -81,7 +87,11 @@ export class ChaoticClient {
       const stream = this.#client.connect({ payload: 'PAYLOAD_FORMAT_BOTH', ...resume });
       this.#stream = stream;
       stream.call.on('data', (message: { events?: { events: TestEvent[] } | null }) => {
-        for (const event of message.events?.events ?? []) this.#take(event);
+        try {
+          for (const event of message.events?.events ?? []) this.#take(event);
+        } catch (error) {
+          this.#fail(error);
+        }
       });
       const opened = await stream.opened().catch(() => undefined);
       if (opened === undefined) continue;
@@ -93,15 +103,21 @@ export class ChaoticClient {
       void stream.ended().then(() => {
         if (this.#closed) return;
         this.reconnects += 1;
-        void this.open();
+        this.open().catch((error) => this.#fail(error));
       });
       return;
     }
   }
 
+  /** Nobody awaits what happens between turns: the turns that wait tell it. */
+  #fail(error: unknown): void {
+    this.#closed = true;
+    for (const { fail } of this.#waiting.values()) fail(error);
+  }
+
   #turn(lane: string, turnId: string, text: string): Promise<TestEvent[]> {
-    return new Promise((done) => {
-      this.#waiting.set(turnId, { events: [], done });
+    return new Promise((done, fail) => {
+      this.#waiting.set(turnId, { events: [], done, fail });
       const request = {
         lane_id: lane,
         turn_id: turnId,
