@@ -30,6 +30,8 @@ export function start(args: readonly string[], { env = {}, input }: Options = {}
     });
   }
   const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...output }));
+  // It may end before it has read all of it.
+  child.stdin.on('error', () => {});
   if (input !== undefined) child.stdin.end(input);
   return {
     child,

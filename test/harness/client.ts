@@ -147,6 +147,8 @@ export class TestClient {
 
 const OK: Ended = { code: 0, message: 'OK', reason: undefined, metadata: {}, details: [] };
 
+type Opened = Message & { resume_token: string; resume_outcome: string; session_id: string };
+
 type Waiter = {
   readonly look: () => boolean;
   readonly resolve: () => void;
@@ -186,40 +188,51 @@ export class TestStream {
     });
   }
 
-  async opened(): Promise<Message & { resume_token: string; resume_outcome: string; session_id: string }> {
-    await this.until(() => this.openedMessage !== undefined);
-    return this.openedMessage as Message & {
-      resume_token: string;
-      resume_outcome: string;
-      session_id: string;
-    };
+  opened(): Promise<Opened> {
+    return this.#wait(
+      () => this.openedMessage !== undefined,
+      () => this.openedMessage as Opened,
+    );
   }
 
   /** All events of the turn, once its last one has come. */
-  async turn(turnId: string): Promise<TestEvent[]> {
-    await this.until(() => this.events.some((e) => e.turn_id === turnId && e.outcome !== NO_OUTCOME));
-    return this.events.filter((event) => event.turn_id === turnId);
+  turn(turnId: string): Promise<TestEvent[]> {
+    return this.#wait(
+      () => this.events.some((e) => e.turn_id === turnId && e.outcome !== NO_OUTCOME),
+      () => this.events.filter((event) => event.turn_id === turnId),
+    );
   }
 
   /** The first event of this type (of this turn). */
-  async event(type: string, turnId?: string): Promise<TestEvent> {
+  event(type: string, turnId?: string): Promise<TestEvent> {
     const fits = (event: TestEvent) =>
       event.type === type && (turnId === undefined || event.turn_id === turnId);
-    await this.until(() => this.events.some(fits));
-    return this.events.find(fits) as TestEvent;
+    return this.#wait(
+      () => this.events.some(fits),
+      () => this.events.find(fits) as TestEvent,
+    );
   }
 
-  async ended(): Promise<Ended> {
-    await this.until(() => this.endedWith !== undefined);
-    return this.endedWith as Ended;
+  ended(): Promise<Ended> {
+    return this.#wait(
+      () => this.endedWith !== undefined,
+      () => this.endedWith as Ended,
+    );
   }
 
   /** Resolves as soon as the condition holds; rejects if the stream ends before, unless that is waited for. */
   until(condition: () => boolean): Promise<void> {
-    return new Promise((resolve, reject) => {
+    return this.#wait(condition, () => {});
+  }
+
+  /** A test that fails leaves its other waits behind; they must not fail the run when it passes on its repetition. */
+  #wait<T>(condition: () => boolean, result: () => T): Promise<T> {
+    const waiting = new Promise<void>((resolve, reject) => {
       this.#waiters.add({ look: condition, resolve, reject });
       this.#look();
-    });
+    }).then(result);
+    waiting.catch(() => {});
+    return waiting;
   }
 
   halfClose(): void {

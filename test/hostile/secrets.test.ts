@@ -10,6 +10,7 @@ import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import { startSimulator } from '../../src/simulator/index.ts';
 import { run, start } from '../cli/program.ts';
 import { TestClient, userMessage } from '../harness/client.ts';
+import { bodyOf } from '../upstream/harness.ts';
 import { startHostileUpstream } from './upstream.ts';
 
 /** Each in another place where it could leak from. Short enough that no limit on lengths cuts them in two. */
@@ -229,9 +230,7 @@ async function startCollector() {
   const bodies = new Map<string, string>();
   const waiters = new Set<() => void>();
   const server = createServer(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk);
-    const body = Buffer.concat(chunks);
+    const body = await bodyOf(request);
     const plain = request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body;
     const path = request.url ?? '';
     bodies.set(path, (bodies.get(path) ?? '') + plain.toString('latin1'));

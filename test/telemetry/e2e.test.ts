@@ -325,6 +325,8 @@ async function startRecordingProxy(): Promise<RecordingProxy> {
         answer.pipe(response);
       },
     );
+    // It may end before the simulator has answered.
+    forward.on('error', () => response.destroy());
     request.pipe(forward);
   });
   server.on('upgrade', (request, client, head) => {

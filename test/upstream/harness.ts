@@ -140,10 +140,13 @@ export async function startServer(options: TestServerOptions = {}): Promise<Test
   };
 }
 
-export async function bodyOf(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
+/** Stays pending when the caller gives up the request: nobody waits for its answer then, nor for an error. */
+export function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => resolve(Buffer.concat(chunks)));
+  });
 }
 
 export function dialRequest(changes: Partial<DialRequest> = {}): DialRequest {

@@ -200,7 +200,7 @@ describe('compaction', () => {
     const server = cleanup.add(
       await startServer({
         onRequest: async (request, response) => {
-          bodies.push(await bodyOf(request));
+          bodies.push(String(await bodyOf(request)));
           response
             .writeHead(200, { 'content-type': 'application/json' })
             .end('{"object":"response.compaction"}');

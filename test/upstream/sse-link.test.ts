@@ -30,7 +30,7 @@ async function overHttp(
       onRequest: async (request, response) => {
         if (onRequest !== undefined) return onRequest(request, response);
         if (request.method !== 'POST') return response.writeHead(405).end();
-        calls.push({ request, response, body: await bodyOf(request) });
+        calls.push({ request, response, body: String(await bodyOf(request)) });
         for (const wake of waiting.splice(0)) wake();
       },
     }),
