@@ -46,7 +46,7 @@ export class Peers {
 
   /**
    * Carries the call over to the process that the token names. Resolves with false, and nothing has happened, when the
-   * token is no other process's or that process is gone.
+   * token is no other process's or that process is gone. A client that leaves before is done with: true.
    */
   async forward(call: RpcCall, principal: Principal, token: string, open: Uint8Array): Promise<boolean> {
     const [, id] = /^([\w-]+)\./.exec(token) ?? [];
@@ -105,7 +105,7 @@ export class Peers {
 }
 
 interface Carried {
-  /** False: the other process is not there, and nothing has happened. */
+  /** False: the other process is not there, nothing has happened, and the client still waits. */
   readonly answered: Promise<boolean>;
   readonly over: Promise<void>;
 }
@@ -135,6 +135,8 @@ function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, op
   call.onRoom = () => stream.resume();
   const left = (): void => {
     stream.cancel();
+    // Nobody waits for a session any more, wherever it would be.
+    answered.resolve(true);
     over.resolve();
   };
   call.signal.addEventListener('abort', left, { once: true });

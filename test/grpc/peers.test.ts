@@ -1,7 +1,13 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { Peers } from '../../src/grpc/peers.ts';
+import { startGateway } from '../harness/gateway.ts';
 
 const secret = randomBytes(32);
 const peers = new Peers({ id: '1', addressOf: (id) => `unix:/nowhere/${id}.sock`, secret });
@@ -28,4 +34,24 @@ test.each([
   ['somebody who sends something else', 'Bearer x', undefined],
 ])('the principal as said by %s', (_who, value, expected) => {
   expect(peers.principalOf(withHop(value))).toEqual(expected);
+});
+
+test('a client that leaves while another process has not answered leaves no session behind', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-peers-'));
+  // Takes the connection and says nothing, as a process that stands still.
+  const silent = createServer((socket) => socket.on('error', () => {})).listen(join(folder, '2.sock'));
+  await once(silent, 'listening');
+  const addressOf = (id: string) => `unix:${join(folder, `${id}.sock`)}`;
+  await using gateway = await startGateway({ server: { peers: { id: '1', addressOf, secret } } });
+  const client = gateway.client();
+  const leaving = client.connect({ resume: { token: `2.${randomBytes(32).toString('base64url')}` } });
+  const [socket] = (await once(silent, 'connection')) as [Socket];
+  leaving.cancel();
+  await vi.waitFor(() => expect(gateway.telemetry.rpcs).toHaveLength(1));
+  await client.connect().opened();
+  expect(gateway.server.registry.size).toBe(1);
+  expect(gateway.bugs).toEqual([]);
+  socket.destroy();
+  silent.close();
+  rmSync(folder, { recursive: true });
 });
