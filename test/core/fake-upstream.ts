@@ -12,7 +12,38 @@ export interface Execution {
   readonly warmUp: boolean;
 }
 
+/** What one of several upstreams can do; the rules are OpenAI's unless said otherwise. */
+export interface FakeKind {
+  readonly name: string;
+  readonly multiplexed: boolean;
+  readonly maxInFlight: number;
+  readonly keepsUnstored: boolean;
+  readonly storesResponses: boolean;
+  readonly steering: boolean;
+  readonly warmUp: boolean;
+}
+
+export type Fault = 'rate_limit' | 'server_error' | 'not_reached';
+
+const OPENAI_KIND: FakeKind = {
+  name: 'main',
+  multiplexed: true,
+  maxInFlight: 16,
+  keepsUnstored: true,
+  storesResponses: true,
+  steering: true,
+  warmUp: true,
+};
+
+interface FakeLink {
+  readonly kind: FakeKind;
+  readonly lanes: Map<string, LaneState>;
+  readonly names: Set<string>;
+  loose: Frame[];
+}
+
 interface Stored {
+  readonly upstream: string;
   readonly context: readonly string[];
   readonly output: readonly string[];
 }
@@ -55,13 +86,13 @@ export class FakeUpstream {
   readonly executions: Execution[] = [];
   readonly violations: string[] = [];
   readonly #stored = new Map<string, Stored>();
-  readonly #links = new Map<number, { lanes: Map<string, LaneState>; names: Set<string>; loose: Frame[] }>();
+  readonly #links = new Map<number, FakeLink>();
   /** Links at their age limit; they close when nothing runs on them any more. */
   readonly limited = new Set<number>();
   #nextId = 1;
 
-  open(linkId: number): void {
-    this.#links.set(linkId, { lanes: new Map(), names: new Set(), loose: [] });
+  open(linkId: number, kind = OPENAI_KIND): void {
+    this.#links.set(linkId, { kind, lanes: new Map(), names: new Set(), loose: [] });
   }
 
   close(linkId: number): void {
@@ -69,19 +100,32 @@ export class FakeUpstream {
     this.limited.delete(linkId);
   }
 
+  /** The request over HTTP is given up: nothing of it comes any more. */
+  abort(linkId: number, name = ''): void {
+    const link = this.#links.get(linkId);
+    const lane = link?.lanes.get(name);
+    if (link === undefined || lane === undefined) return;
+    lane.running = undefined;
+    link.loose = link.loose.filter(({ stream_id = '' }) => stream_id !== name);
+  }
+
   get openLinks(): readonly number[] {
     return [...this.#links.keys()];
   }
 
   /** Takes one frame of the gateway. `fault` answers a create with an error instead of running it. */
-  receive(linkId: number, text: string, fault?: 'rate_limit' | 'server_error'): void {
+  receive(linkId: number, text: string, fault?: Fault): void {
     const link = this.#links.get(linkId);
     if (link === undefined) return;
     const frame = JSON.parse(text) as Frame;
     if (frame.type === 'response.steer') return this.#steer(link, frame);
     const name = (frame.stream_id as string | undefined) ?? '';
     if (name !== '') link.names.add(name);
-    if (link.names.size > 32) this.violations.push('33 names on a link');
+    const { kind } = link;
+    // Over HTTP a name is the gateway's own.
+    if (link.names.size > 32 && kind.keepsUnstored) this.violations.push('33 names on a link');
+    if (name !== '' && !kind.multiplexed) this.violations.push('a name on a link without lanes');
+    if (frame.generate === false && !kind.warmUp) this.violations.push('a warm-up where there are none');
     const lane = laneState(link.lanes, name);
     const create: Create = {
       lane: name,
@@ -94,9 +138,10 @@ export class FakeUpstream {
       (sum, { running, queue }) => sum + queue.length + (running ? 1 : 0),
       0,
     );
-    if (inFlight >= 16) this.violations.push('17 in flight on a link');
+    if (inFlight >= kind.maxInFlight) this.violations.push(`${inFlight + 1} in flight on a link`);
     if (fault !== undefined) {
-      if (create.previousId !== undefined && lane.cached?.id === create.previousId) lane.cached = undefined;
+      const evicts = fault !== 'not_reached' && lane.cached?.id === create.previousId;
+      if (create.previousId !== undefined && evicts) lane.cached = undefined;
       link.loose.push(errorFrame(fault, name));
       return;
     }
@@ -152,13 +197,8 @@ export class FakeUpstream {
     });
   }
 
-  #run(
-    linkId: number,
-    link: { lanes: Map<string, LaneState>; loose: Frame[] },
-    lane: LaneState,
-    create: Create,
-  ): void {
-    const base = create.previousId === undefined ? [] : this.#lookUp(link.lanes, create.previousId);
+  #run(linkId: number, link: FakeLink, lane: LaneState, create: Create): void {
+    const base = create.previousId === undefined ? [] : this.#lookUp(link, create.previousId);
     if (base === undefined) {
       if (lane.cached?.id === create.previousId) lane.cached = undefined;
       link.loose.push({
@@ -226,24 +266,22 @@ export class FakeUpstream {
     lane.running = { id, create, frames, context, output: create.generate ? output : '', steers: [] };
   }
 
-  #next(
-    linkId: number,
-    link: { lanes: Map<string, LaneState>; loose: Frame[] },
-    name: string,
-    lane: LaneState,
-  ): Frame {
+  #next(linkId: number, link: FakeLink, name: string, lane: LaneState): Frame {
     const running = lane.running as NonNullable<LaneState['running']>;
     const frame = running.frames.shift() as Frame;
     const tagged = name === '' ? frame : { ...frame, stream_id: name };
     if (running.frames.length > 0) return tagged;
     const output = running.output === '' ? [] : [running.output];
-    lane.cached = { id: running.id, context: [...running.context, ...output] };
-    if (running.create.store) this.#stored.set(running.id, { context: running.context, output });
+    const { kind } = link;
+    const after = [...running.context, ...output];
+    if (kind.keepsUnstored) lane.cached = { id: running.id, context: after };
+    if (running.create.store && kind.storesResponses)
+      this.#stored.set(running.id, { upstream: kind.name, context: running.context, output });
     lane.running = undefined;
     if (running.steers.length > 0) {
       const texts = running.steers.flatMap((steer) => steer.texts);
       const successor = { ...running.create, input: texts };
-      this.#begin(linkId, lane, successor, [...lane.cached.context, ...texts], running.id);
+      this.#begin(linkId, lane, successor, [...after, ...texts], running.id);
       return tagged;
     }
     const next = lane.queue.shift();
@@ -251,7 +289,8 @@ export class FakeUpstream {
     return tagged;
   }
 
-  #steer(link: { lanes: Map<string, LaneState>; loose: Frame[] }, frame: Frame): void {
+  #steer(link: FakeLink, frame: Frame): void {
+    if (!link.kind.steering) this.violations.push('a steer where there are none');
     const target = frame.previous_response_id as string;
     const texts = (frame.input as Frame[]).map(textOf);
     for (const [name, lane] of link.lanes) {
@@ -279,10 +318,10 @@ export class FakeUpstream {
     });
   }
 
-  #lookUp(lanes: Map<string, LaneState>, id: string): readonly string[] | undefined {
-    for (const { cached } of lanes.values()) if (cached?.id === id) return cached.context;
+  #lookUp(link: FakeLink, id: string): readonly string[] | undefined {
+    for (const { cached } of link.lanes.values()) if (cached?.id === id) return cached.context;
     const stored = this.#stored.get(id);
-    return stored === undefined ? undefined : [...stored.context, ...stored.output];
+    return stored?.upstream === link.kind.name ? [...stored.context, ...stored.output] : undefined;
   }
 }
 
@@ -301,8 +340,11 @@ export function toFrame(json: Frame): UpstreamFrame {
   };
 }
 
-function errorFrame(fault: 'rate_limit' | 'server_error', name: string): Frame {
+function errorFrame(fault: Fault, name: string): Frame {
   const tag = name === '' ? {} : { stream_id: name };
+  // The link's own word for a request that did not leave the gateway.
+  if (fault === 'not_reached')
+    return { type: 'error', ...tag, code: 'upstream_not_reached', message: 'not reached', param: null };
   return fault === 'rate_limit'
     ? {
         type: 'error',

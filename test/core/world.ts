@@ -5,12 +5,13 @@ import type {
   Input,
   LinkCapabilities,
   LinkDown,
+  LinkRoute,
   Output,
   SessionEvent,
   SessionLimits,
 } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { FakeUpstream, userItem } from './fake-upstream.ts';
+import { FakeUpstream, type Fault, userItem } from './fake-upstream.ts';
 
 export const OPENAI: LinkCapabilities = {
   transport: 'websocket',
@@ -33,6 +34,33 @@ export const ROUTE = {
   serverPort: 1,
   pooled: false,
 };
+
+/** Another upstream that serves one lane a link, as Azure's does. */
+export const SPARE: Destination = {
+  capabilities: { ...OPENAI, multiplexed: false, maxInFlight: 1, maxNamedLanes: 0, steering: false },
+  route: { ...ROUTE, upstream: 'spare', provider: 'azure' },
+};
+
+/** The one upstream over HTTP: nothing is remembered that was not stored. */
+export const OVER_HTTP: Destination = {
+  capabilities: {
+    ...OPENAI,
+    transport: 'sse',
+    maxNamedLanes: Number.MAX_SAFE_INTEGER,
+    keepsUnstored: false,
+    steering: false,
+    warmUp: false,
+    maxAgeMs: Number.POSITIVE_INFINITY,
+    rotateAfterMs: undefined,
+  },
+  route: ROUTE,
+};
+
+/** Who answers a dial. */
+export interface Destination {
+  readonly capabilities: LinkCapabilities;
+  readonly route: LinkRoute;
+}
 
 export interface StartOptions {
   readonly lane?: string;
@@ -61,7 +89,7 @@ export class World {
   now = 1_000_000;
   attached = true;
   ended = false;
-  nextFault: 'rate_limit' | 'server_error' | undefined;
+  nextFault: Fault | undefined;
   capabilities: LinkCapabilities = OPENAI;
   #turns = 0;
 
@@ -118,11 +146,14 @@ export class World {
     this.feed({ kind: 'cancelTurn', laneId: lane, turnId });
   }
 
-  answerDial(linkId: number | undefined = this.dials[0]): void {
+  answerDial(
+    linkId: number | undefined = this.dials[0],
+    { capabilities, route }: Destination = { capabilities: this.capabilities, route: ROUTE },
+  ): void {
     if (linkId === undefined) return;
     this.dials.splice(this.dials.indexOf(linkId), 1);
-    this.upstream.open(linkId);
-    this.feed({ kind: 'linkUp', linkId, capabilities: this.capabilities, route: ROUTE });
+    this.upstream.open(linkId, { ...capabilities, name: route.upstream });
+    this.feed({ kind: 'linkUp', linkId, capabilities, route });
   }
 
   failDial(linkId: number | undefined = this.dials[0], permanent = false): void {
@@ -212,6 +243,9 @@ export class World {
         case 'closeLink':
           if (this.dials.includes(output.linkId)) this.dials.splice(this.dials.indexOf(output.linkId), 1);
           this.upstream.close(output.linkId);
+          break;
+        case 'abort':
+          this.upstream.abort(output.linkId, output.streamId);
           break;
         case 'pauseLink':
           this.paused.add(output.linkId);
