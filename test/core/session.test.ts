@@ -1,19 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { toFrame, userItem } from './fake-upstream.ts';
-import { OPENAI, World } from './world.ts';
-
-function ready(limits = {}): World {
-  const world = new World(limits);
-  world.answerDial();
-  return world;
-}
-
-/** The frames that the gateway wrote, parsed. */
-function sent(world: World): Record<string, unknown>[] {
-  return world.outputs.flatMap((output) =>
-    output.kind === 'send' ? [JSON.parse(output.text) as Record<string, unknown>] : [],
-  );
-}
+import { OPENAI, ready, sent, World } from './world.ts';
 
 function texts(world: World): readonly (readonly string[])[] {
   return world.upstream.executions.map(({ context }) => context);

@@ -11,7 +11,7 @@ import type {
   SessionLimits,
 } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { FakeUpstream, type Fault, userItem } from './fake-upstream.ts';
+import { FakeUpstream, type Fault, toFrame, userItem } from './fake-upstream.ts';
 
 export const OPENAI: LinkCapabilities = {
   transport: 'websocket',
@@ -162,6 +162,11 @@ export class World {
     this.feed({ kind: 'linkDown', linkId, down: lost('dial', 'UPSTREAM_UNAVAILABLE', permanent) });
   }
 
+  /** A frame that the test writes itself. */
+  say(json: Readonly<Record<string, unknown>>, linkId = 1): void {
+    this.feed({ kind: 'frame', linkId, frame: toFrame(json) });
+  }
+
   cut(linkId: number): void {
     this.upstream.close(linkId);
     this.feed({ kind: 'linkDown', linkId, down: lost('open', 'UPSTREAM_LINK_LOST', false) });
@@ -262,6 +267,27 @@ export class World {
       }
     }
   }
+}
+
+/** With its first link up. */
+export function ready(limits: Partial<SessionLimits> = {}): World {
+  const world = new World(limits);
+  world.answerDial();
+  return world;
+}
+
+/** The frames that the gateway wrote, parsed. */
+export function sent(world: World): Record<string, unknown>[] {
+  return world.outputs.flatMap((output) =>
+    output.kind === 'send' ? [JSON.parse(output.text) as Record<string, unknown>] : [],
+  );
+}
+
+/** What the frame brings as input: texts, and types of what is no text. */
+export function inputOf(frame: Record<string, unknown> | undefined): readonly string[] {
+  return ((frame?.['input'] ?? []) as Record<string, string>[]).map(
+    ({ content, call_id, output, type }) => content ?? output ?? call_id ?? type ?? '',
+  );
 }
 
 export function lost(
