@@ -68,7 +68,8 @@ export class Transcript {
    * @param heads ids that lanes stand on; they and their ancestors are never dropped. Asked only when space is short.
    * @returns whether the node's items were kept.
    */
-  add(node: NewNode, heads: () => Iterable<string>): boolean {
+  add(wanted: NewNode, heads: () => Iterable<string>): boolean {
+    const { node, children } = this.#replace(wanted);
     const size = bytesOf(node.input) + bytesOf(node.output);
     const parent = node.parentId === undefined ? undefined : this.#nodes.get(node.parentId);
     const fits = !node.overflowed && this.#reserve(size + NODE_OVERHEAD_BYTES, node.parentId, heads);
@@ -82,7 +83,7 @@ export class Transcript {
       items: fits
         ? { input: node.input, output: node.output, compactionIndex: node.compactionIndex, bytes: size }
         : undefined,
-      children: 0,
+      children,
     });
     if (parent !== undefined) parent.children += 1;
     return fits;
@@ -141,6 +142,23 @@ export class Transcript {
     this.#budget.give(this.#bytes);
     this.#bytes = 0;
     this.#nodes.clear();
+  }
+
+  /**
+   * Some upstreams give several responses one id. The newest stands for it; a path that would lead back to the id is
+   * folded into the new node, because a walk along it would not end.
+   */
+  #replace(wanted: NewNode): { readonly node: NewNode; readonly children: number } {
+    const known = this.#nodes.get(wanted.id);
+    if (known === undefined) return { node: wanted, children: 0 };
+    const { parentId } = wanted;
+    const leadsBack = parentId !== undefined && this.#ancestry([parentId]).has(wanted.id);
+    const path = leadsBack ? this.itemsSince(parentId, () => false) : undefined;
+    this.#remove(known);
+    if (!leadsBack) return { node: wanted, children: known.children };
+    const input = [...(path?.items ?? []), ...wanted.input];
+    const overflowed = wanted.overflowed || path === undefined;
+    return { node: { ...wanted, parentId: undefined, input, overflowed }, children: known.children };
   }
 
   #reserve(bytes: number, parentId: string | undefined, heads: () => Iterable<string>): boolean {

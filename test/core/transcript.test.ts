@@ -1,0 +1,75 @@
+import { expect, it } from 'vitest';
+import { type NewNode, Transcript } from '../../src/core/transcript.ts';
+import { OVER_HTTP, ready, World } from './world.ts';
+
+const transcript = () => new Transcript(1 << 20, { tryTake: () => true, give: () => {} });
+
+function node(id: string, parentId: string | undefined, said: string): NewNode {
+  return {
+    id,
+    parentId,
+    stored: false,
+    upstream: 'main',
+    input: [said],
+    output: [`re: ${said}`],
+    compactionIndex: undefined,
+    overflowed: false,
+  };
+}
+
+it('keeps the whole conversation of an upstream that gives every response the same id', () => {
+  const kept = transcript();
+  for (const [parentId, said] of [
+    [undefined, 'one'],
+    ['resp_mock', 'two'],
+    ['resp_mock', 'three'],
+  ] as const)
+    kept.add(node('resp_mock', parentId, said), () => ['resp_mock']);
+  expect(kept.isComplete('resp_mock')).toBe(true);
+  expect(kept.itemsSince('resp_mock', () => false)?.items).toEqual([
+    'one',
+    're: one',
+    'two',
+    're: two',
+    'three',
+    're: three',
+  ]);
+});
+
+it('comes to an end where an id returns further up its path', () => {
+  const kept = transcript();
+  kept.add(node('a', undefined, 'one'), () => ['a']);
+  kept.add(node('b', 'a', 'two'), () => ['b']);
+  kept.add(node('a', 'b', 'three'), () => ['a']);
+  expect(kept.itemsSince('a', () => false)?.items).toEqual([
+    'one',
+    're: one',
+    'two',
+    're: two',
+    'three',
+    're: three',
+  ]);
+});
+
+it('accounts a repeated id once', () => {
+  const kept = transcript();
+  kept.add(node('a', undefined, 'one'), () => []);
+  const bytes = kept.bytes;
+  kept.add(node('a', undefined, 'two'), () => []);
+  expect(kept.bytes).toBe(bytes);
+});
+
+it.each(['http', 'websocket'])('goes on with such an upstream over %s', (transport) => {
+  const world = transport === 'http' ? new World() : ready();
+  if (transport === 'http') world.answerDial(1, OVER_HTTP);
+  for (let n = 1; n <= 4; n += 1) {
+    world.start({ turn: `t${n}` });
+    for (const [type, status] of [
+      ['response.created', 'in_progress'],
+      ['response.completed', 'completed'],
+    ])
+      world.say({ type, response: { id: 'resp_mock', status, output: [] } });
+    world.read();
+    expect(world.outcomes(`t${n}`).map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
+  }
+});
