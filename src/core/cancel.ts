@@ -15,8 +15,7 @@ export function stopTurn(
 ): void {
   const lane = core.lanes.get(turn.laneId) as Lane;
   if (unqueue(core, lane, turn)) {
-    // Who comes after it did not ask to wait for the upstream.
-    if (turn.rateLimitWaits > 0) stopWaiting(core, lane);
+    stopWaiting(core, lane, turn);
     return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
   }
   const link = 'linkId' in turn.state ? core.links.get(turn.state.linkId) : undefined;
@@ -62,7 +61,9 @@ export function freeWaitingLanes(core: Core): void {
   }
 }
 
-function stopWaiting(core: Core, lane: Lane): void {
+/** The turn waits no more for its rate limit; who comes after it did not ask to wait. */
+export function stopWaiting(core: Core, lane: Lane, turn: Turn): void {
+  if (turn.rateLimitWaits === 0) return;
   lane.notBeforeMs = undefined;
   core.deadlines.clear({ kind: 'lane', laneId: lane.id });
 }

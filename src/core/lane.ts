@@ -12,12 +12,12 @@ export interface Lane {
   headId: string | undefined;
   /** Where the lane lives; undefined until it is needed, and after its link is lost. */
   linkId: number | undefined;
-  /** A fork from this lane's head is not yet running: the head must stay in the upstream's cache (protocol.md 4.4). */
-  heldByTurnId: string | undefined;
+  /** Forks from this lane's head that are not yet running: it must stay in the upstream's cache (protocol.md 4.4). */
+  waitingForks: number;
   notBeforeMs: number | undefined;
   /** Accepted steers that the next explicit create commits (protocol.md 6.2, WAITING). */
   waitingSteers:
-    | { readonly targetId: string; readonly linkId: number; readonly input: readonly string[] }
+    | { readonly targetId: string; readonly linkId: number | undefined; readonly input: readonly string[] }
     | undefined;
   lastUsedAtMs: number;
   /** Why the next turn will need a replay, for its Notice. */
@@ -33,7 +33,7 @@ export function newLane(id: string, nowMs: number): Lane {
     discarding: undefined,
     headId: undefined,
     linkId: undefined,
-    heldByTurnId: undefined,
+    waitingForks: 0,
     notBeforeMs: undefined,
     waitingSteers: undefined,
     lastUsedAtMs: nowMs,

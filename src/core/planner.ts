@@ -74,7 +74,9 @@ function reach(
       ? { id: parentId, cachedIn: undefined }
       : wireOf(core, link, up, turn, since.stoppedAt);
   const replayed = since === undefined ? [] : replayable(since.items);
-  const steers = waitingSteersFor(lane, link, parentId, wire.cachedIn);
+  // A warm-up stands for what was said so far; the steers belong to the create after it.
+  const steers =
+    turn.warming === undefined ? waitingSteersFor(lane, link, parentId, wire.cachedIn) : NO_STEERS;
   const replayedItems = [...replayed, ...steers.toSend];
   return {
     plan: {
@@ -121,10 +123,16 @@ function wireIdOf(
     return { id: cached.responseId, cachedIn };
   if (turn.avoidIds?.has(nodeId) === true) return undefined;
   const node = core.transcript.get(nodeId);
+  // Who has lost one stored response has lost those before it: asking for each would be a refusal each.
   const hydrates =
-    node?.stored === true && up.capabilities.storesResponses && node.upstream === up.route.upstream;
+    turn.avoidIds === undefined &&
+    node?.stored === true &&
+    up.capabilities.storesResponses &&
+    node.upstream === up.route.upstream;
   return hydrates ? { id: nodeId, cachedIn: undefined } : undefined;
 }
+
+const NO_STEERS = { committed: [], toSend: [] } as const;
 
 /** Steers that wait for this create: the upstream adds them itself if it still holds them, else we must. */
 function waitingSteersFor(
@@ -134,7 +142,7 @@ function waitingSteersFor(
   cachedIn: string | undefined,
 ): { readonly committed: readonly string[]; readonly toSend: readonly string[] } {
   const waiting = lane.waitingSteers;
-  if (waiting === undefined || waiting.targetId !== parentId) return { committed: [], toSend: [] };
+  if (waiting === undefined || waiting.targetId !== parentId) return NO_STEERS;
   const held = waiting.linkId === link.id && cachedIn === lane.id;
   return { committed: waiting.input, toSend: held ? [] : waiting.input };
 }

@@ -56,6 +56,8 @@ export function retireLink(link: LinkSlot): void {
 /** Moves every rotation one step on; called after anything that may have made a step possible. */
 export function advanceRotations(core: Core): void {
   for (const link of core.links.values()) {
+    if (link.state.t === 'rotating' && !core.links.has(link.state.successorId))
+      rotationFailed(core, link.state.successorId);
     const { state } = link;
     const successor = state.t === 'rotating' ? core.links.get(state.successorId) : undefined;
     const successorUp = successor === undefined ? undefined : upOf(successor);

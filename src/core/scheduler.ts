@@ -12,8 +12,7 @@ import type { DialPurpose, LinkCapabilities } from './types.ts';
 export function pump(core: Core): void {
   if (core.life.t === 'closed') return;
   for (const lane of core.waiting) {
-    if (lane.active !== undefined || lane.discarding !== undefined || lane.heldByTurnId !== undefined)
-      continue;
+    if (lane.active !== undefined || lane.discarding !== undefined || lane.waitingForks > 0) continue;
     if (lane.notBeforeMs !== undefined && lane.notBeforeMs > core.nowMs) continue;
     const link = linkFor(core, lane);
     // The lane's warm-up is under way there; its frames would be taken for the turn's.
@@ -237,7 +236,7 @@ function holdSource(core: Core, lane: Lane, turn: Turn, cachedIn: string | undef
   if (cachedIn === undefined || cachedIn === lane.id) return;
   const source = core.lanes.get(cachedIn);
   if (source === undefined || source.active !== undefined) return;
-  source.heldByTurnId = turn.id;
+  source.waitingForks += 1;
   turn.holds = source.id;
 }
 
@@ -256,7 +255,7 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
   let best: LinkSlot | undefined;
   let bestLoad = Number.POSITIVE_INFINITY;
   for (const link of core.links.values()) {
-    if (link.state.t === 'retiring' || link.state.t === 'rotating') continue;
+    if (!takesLanes(core, link)) continue;
     const capabilities = capabilitiesOf(core, link);
     if (!hasRoomFor(link, lane.id, capabilities)) continue;
     // A fork belongs where its parent is cached; anywhere else it costs a replay.
@@ -275,17 +274,31 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
   return leastLoaded(core, lane) ?? recycled(core);
 }
 
+/** A link takes lanes until its successor is up, and the successor from then on: no lane waits for a rotation. */
+function takesLanes(core: Core, link: LinkSlot): boolean {
+  const { state } = link;
+  if (state.t === 'retiring') return false;
+  const successor = state.t === 'rotating' ? core.links.get(state.successorId) : undefined;
+  if (successor !== undefined) return upOf(successor) === undefined;
+  const isUp = upOf(link) !== undefined;
+  return isUp || ![...core.links.values()].some((old) => isReplacedBy(old, link));
+}
+
+function isReplacedBy({ state }: LinkSlot, successor: LinkSlot): boolean {
+  return state.t === 'rotating' && state.successorId === successor.id;
+}
+
 /** A session that has lost all it had recovers, wherever that is possible; a further link stays where the others are. */
-function purposeOf(core: Core): DialPurpose {
+export function purposeOf(core: Core): DialPurpose {
   const alone = [...core.links.values()].every((link) => link.state.t === 'retiring' || !upOf(link));
   return alone && core.lastUpstream !== undefined ? 'recovery' : 'lanes';
 }
 
 /** Every link is busy to its limit and no more may be opened: wait behind the shortest queue. */
-function leastLoaded(core: Core, lane: Lane): LinkSlot | undefined {
+export function leastLoaded(core: Core, lane: Lane): LinkSlot | undefined {
   let best: LinkSlot | undefined;
   for (const link of core.links.values()) {
-    if (link.state.t === 'retiring' || link.state.t === 'rotating') continue;
+    if (!takesLanes(core, link)) continue;
     if (!hasRoomFor(link, lane.id, capabilitiesOf(core, link))) continue;
     if (best === undefined || loadOf(core, link) < loadOf(core, best)) best = link;
   }
@@ -312,6 +325,7 @@ function recycled(core: Core): LinkSlot | undefined {
 export function closeLink(core: Core, link: LinkSlot, reason: string, said: string): void {
   removeLink(core, link, reason);
   core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: said });
+  tell(core, { kind: 'linkDown', linkId: link.id, reason, closeCode: undefined, atMs: core.nowMs });
 }
 
 /** Forgets the link; its lanes find another when they need one. */

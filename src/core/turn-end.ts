@@ -1,7 +1,8 @@
 import type { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
-import { moveTurn, phaseOf, type Turn, verdictByPhase } from './turn.ts';
+import { refuseHeldSteers } from './steering.ts';
+import { moveTurn, phaseOf, type Turn, type TurnState, verdictByPhase } from './turn.ts';
 import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame } from './types.ts';
 
 /** The last word of a turn: the upstream's own frame, a failure of ours, or a Notice. */
@@ -21,8 +22,20 @@ export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: Last
   if (turn.headId !== undefined && (outcome === 'COMPLETED' || outcome === 'INCOMPLETE')) {
     lane.headId = turn.headId;
     core.transcript.releaseBehind(turn.headId, () => headsOf(core));
-  }
+  } else restoreSteers(lane, turn, undefined);
   lane.lastUsedAtMs = core.nowMs;
+}
+
+/** Ends a settling turn whose steers will not be answered. */
+export function endUnanswered(
+  core: Core,
+  turn: Turn,
+  { outcome, failed }: Extract<TurnState, { t: 'settling' }>,
+  reason: string,
+): void {
+  if (failed === undefined) return endTurn(core, turn, outcome, { noticeReason: reason });
+  emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason });
+  endTurn(core, turn, outcome, { failed });
 }
 
 export function failTurn(
@@ -58,6 +71,7 @@ export function discardTurn(core: Core, turn: Turn, outcome: TurnOutcome, error:
     core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
   lane.active = undefined;
   lane.discarding = turn;
+  restoreSteers(lane, turn, undefined);
 }
 
 /** The upstream is done with a discarded turn, or its link is gone. */
@@ -77,14 +91,25 @@ export function finishWarmUp(core: Core, turn: Turn): void {
   moveTurn(turn, { t: 'ended' });
 }
 
+/**
+ * Waiting steers were taken from the lane when the turn was written; one that leaves nothing in the conversation gives
+ * them back. `linkId` is the link whose upstream still holds them; without it they will be sent.
+ */
+export function restoreSteers(lane: Lane, { plan }: Turn, linkId: number | undefined): void {
+  if (plan?.parentId === undefined) return;
+  const steers = plan.input.slice(0, plan.input.length - plan.ownInput.length);
+  if (steers.length > 0) lane.waitingSteers = { targetId: plan.parentId, linkId, input: steers };
+}
+
 export function releaseHold(core: Core, turn: Turn): void {
   if (turn.holds === undefined) return;
   const source = core.lanes.get(turn.holds);
-  if (source?.heldByTurnId === turn.id) source.heldByTurnId = undefined;
+  if (source !== undefined) source.waitingForks -= 1;
   turn.holds = undefined;
 }
 
 function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
+  refuseHeldSteers(core, turn);
   core.turns.delete(turn.id);
   core.endedTurns.add(turn.id, fingerprint(turn));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });

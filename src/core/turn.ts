@@ -35,6 +35,8 @@ export type TurnState =
       readonly linkId: number;
       readonly responseId: string;
       readonly outcome: TurnOutcome;
+      /** Why, when the outcome is FAILED. */
+      readonly failed: TurnFailed | undefined;
     }
   | { readonly t: 'discarding'; readonly linkId: number; readonly terminalSeen: boolean }
   | { readonly t: 'ended' };

@@ -10,9 +10,10 @@ import {
   refuseHeldSteers,
   sendHeldSteers,
 } from './steering.ts';
+import type { NewNode } from './transcript.ts';
 import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
-import { endTurn, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
-import type { TurnOutcome, UpstreamFrame, Usage } from './types.ts';
+import { endTurn, endUnanswered, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
+import type { TurnFailed, TurnOutcome, UpstreamFrame, Usage } from './types.ts';
 import { readFailedResponse, toGatewayError } from './upstream-error.ts';
 import { handleErrorFrame } from './upstream-failures.ts';
 
@@ -159,17 +160,19 @@ function keepItem(
     response.output.length = 0;
     return;
   }
-  // A hostile index would make the array sparse without bound.
+  // Items are not always done in their order. A hostile index would make the array sparse without bound.
   const at =
-    typeof index === 'number' && Number.isInteger(index) && index >= 0 && index <= response.output.length
+    typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < MAX_OUTPUT_ITEMS
       ? index
       : response.output.length;
   response.output[at] = text;
-  if (type === 'compaction') response.compactionIndex = at;
+  if (type === 'compaction') response.compactionIndex = Math.max(response.compactionIndex ?? 0, at);
 }
 
+const MAX_OUTPUT_ITEMS = 4_096;
+
 function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.state.t === 'discarding') return onDiscardedTerminal(core, turn, frame);
+  if (turn.state.t === 'discarding') return onDiscardedTerminal(core, link, turn, frame);
   const json = responseOf(frame);
   if (turn.state.t === 'sent') begin(core, turn, typeof json['id'] === 'string' ? json['id'] : '');
   if (turn.state.t !== 'running') return pass(core, turn, frame);
@@ -183,12 +186,10 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
     evict(link, turn);
     if (turn.warming !== undefined) return warmUpFailed(core, turn);
     refuseHeldSteers(core, turn);
-    if (settleLater(core, turn, frame, linkId, response.id, 'FAILED')) return;
     const error = toGatewayError(readFailedResponse(frame), 'RESPONSE_FAILED');
-    return endTurn(core, turn, 'FAILED', {
-      frame,
-      failed: { error, replay: 'UNSAFE', phase: phaseOf(turn) },
-    });
+    const failed: TurnFailed = { error, replay: 'UNSAFE', phase: phaseOf(turn) };
+    if (settleLater(core, turn, frame, linkId, response.id, 'FAILED', failed)) return;
+    return endTurn(core, turn, 'FAILED', { frame, failed });
   }
   if (up.capabilities.keepsUnstored)
     link.cache.set(lane.id, { responseId: response.id, nodeId: turn.warming?.nodeId ?? response.id });
@@ -209,18 +210,22 @@ function settleLater(
   linkId: number,
   responseId: string,
   outcome: TurnOutcome,
+  failed?: TurnFailed,
 ): boolean {
   if (!hasUndecidedSteers(turn, responseId)) return false;
   turn.events += 1;
   emitFrame(core, turn.laneId, turn.id, frame);
-  moveTurn(turn, { t: 'settling', linkId, responseId, outcome });
+  moveTurn(turn, { t: 'settling', linkId, responseId, outcome, failed });
   core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
   return true;
 }
 
 /** The terminal of a cancelled turn: its tokens are accounted, its lane is free unless a successor is on its way. */
-function onDiscardedTerminal(core: Core, turn: Turn, frame: UpstreamFrame): void {
+function onDiscardedTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
   if (turn.state.t !== 'discarding') return;
+  // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
+  if (frame.type === 'response.failed') evict(link, turn);
+  else link.cache.delete(turn.laneId);
   const usage = usageOf(responseOf(frame)['usage']);
   if (usage !== undefined) tell(core, { kind: 'lateUsage', turnId: turn.id, usage });
   const successorPossible =
@@ -239,7 +244,8 @@ function onSteer(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): 
   }
   if (turn.state.t !== 'settling' || hasUndecidedSteers(turn, turn.state.responseId))
     return pass(core, turn, frame);
-  endTurn(core, turn, turn.state.outcome, { frame });
+  const { outcome, failed } = turn.state;
+  endTurn(core, turn, outcome, failed === undefined ? { frame } : { frame, failed });
 }
 
 /** A failed steer names no lane when its target was not found (protocol.md 6.4). */
@@ -258,7 +264,7 @@ export function steerSettleExpired(core: Core, turnId: string): void {
       lane.active?.id === turnId ? lane.active : lane.discarding?.id === turnId ? lane.discarding : undefined;
     if (turn === undefined) continue;
     const { state } = turn;
-    if (state.t === 'settling') endTurn(core, turn, state.outcome, { noticeReason: 'no_answer' });
+    if (state.t === 'settling') endUnanswered(core, turn, state, 'no_answer');
     else if (state.t === 'discarding') finishDiscarded(core, turn);
     if (state.t === 'settling' || state.t === 'discarding') muteLane(core, lane, state.linkId, 'steer_lost');
     return;
@@ -271,7 +277,7 @@ function remember(
   turn: Turn,
   up: Up,
   response: OpenResponse,
-  output: readonly string[],
+  said: Pick<NewNode, 'output' | 'compactionIndex'>,
 ): void {
   if (response.id === '') return;
   turn.headId = response.id;
@@ -282,8 +288,7 @@ function remember(
       stored: response.stored,
       upstream: up.route.upstream,
       input: response.input,
-      output,
-      compactionIndex: response.compactionIndex,
+      ...said,
       overflowed: response.outputBytes > core.limits.maxTranscriptBytes,
     },
     () => headsOf(core),
@@ -295,10 +300,15 @@ function remember(
 }
 
 /** The items as they were done; the terminal's own list where that says more (protocol.md 3.2). */
-function outputOf(response: OpenResponse, listed: unknown): readonly string[] {
-  const done = response.output.filter((item) => item !== undefined);
-  if (!Array.isArray(listed) || listed.length <= done.length) return done;
-  return listed.map((item) => JSON.stringify(item));
+function outputOf(response: OpenResponse, listed: unknown): Pick<NewNode, 'output' | 'compactionIndex'> {
+  // Skips what was never done.
+  const output = response.output.filter(() => true);
+  if (Array.isArray(listed) && listed.length > output.length) {
+    const at = listed.findLastIndex((item) => item?.type === 'compaction');
+    return { output: listed.map((item) => JSON.stringify(item)), compactionIndex: at < 0 ? undefined : at };
+  }
+  const before = response.output.slice(0, response.compactionIndex).filter(() => true);
+  return { output, compactionIndex: response.compactionIndex === undefined ? undefined : before.length };
 }
 
 /** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */

@@ -1,11 +1,23 @@
 import { GatewayError } from '../errors.ts';
+import { stopWaiting } from './cancel.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, retire, upOf } from './link-slot.ts';
 import { rotationFailed, warmUpFailed } from './rotation.ts';
-import { backoffMs, dial, enqueue, muteLane, removeLink, settle, unqueue, unsettle } from './scheduler.ts';
+import {
+  backoffMs,
+  dial,
+  enqueue,
+  leastLoaded,
+  muteLane,
+  purposeOf,
+  removeLink,
+  settle,
+  unqueue,
+  unsettle,
+} from './scheduler.ts';
 import { type NotRunProof, phaseOf, requeueTurn, type Turn, verdictByPhase } from './turn.ts';
-import { endTurn, failTurn, finishDiscarded, releaseHold } from './turn-end.ts';
+import { endUnanswered, failTurn, finishDiscarded, releaseHold, restoreSteers } from './turn-end.ts';
 import type { LinkDown, UpstreamFrame } from './types.ts';
 import {
   isClientError,
@@ -44,7 +56,7 @@ export function handleErrorFrame(
     evict(link, turn);
     return finishDiscarded(core, turn);
   }
-  if (turn.state.t === 'sent' && sendAgain(core, link, turn, error)) return;
+  if (isUnanswered(turn) && sendAgain(core, link, turn, error)) return;
   evict(link, turn);
   failTurn(core, turn, toGatewayError(error), verdictOf(turn, error), frame);
 }
@@ -78,21 +90,14 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
 /** The connection is at its age limit: its caches and queued creates are gone, its running turns may yet finish. */
 function connectionLimit(core: Core, link: LinkSlot): void {
   const up = upOf(link);
-  if (up === undefined || link.state.t === 'retiring') return;
+  if (up === undefined || (link.state.t === 'retiring' && link.state.reason === 'connection_limit')) return;
   retire(link, up, 'connection_limit');
-  tell(core, {
-    kind: 'linkDown',
-    linkId: link.id,
-    reason: 'connection_limit',
-    closeCode: undefined,
-    atMs: core.nowMs,
-  });
   for (const turn of [...link.inFlight.values()]) {
     if (turn.warming !== undefined) warmUpFailed(core, turn);
     else if (turn.state.t === 'discarding') {
       finishDiscarded(core, turn);
       muteLane(core, core.lanes.get(turn.laneId) as Lane, link.id, 'connection_limit');
-    } else if (turn.state.t === 'sent') resend(core, link, turn, 'connection_limit_reached', 'first');
+    } else if (isUnanswered(turn)) resend(core, link, turn, 'connection_limit_reached', 'first');
   }
   if (![...core.links.values()].some(({ state }) => state.t !== 'retiring')) {
     dial(core, 'recovery', 0, 0, { reason: 'connection_limit', sinceMs: core.nowMs });
@@ -107,7 +112,7 @@ function sendAgain(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError)
     for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
     core.transcript.forgetStored(wireId);
     const replayable = turn.plan?.parentId !== undefined && core.transcript.isComplete(turn.plan.parentId);
-    if (!replayable || turn.avoidIds.size > MAX_IDS_TO_AVOID) return false;
+    if (!replayable) return false;
     resend(core, link, turn, 'previous_response_not_found', 'first');
     return true;
   }
@@ -137,14 +142,14 @@ function goElsewhere(core: Core, link: LinkSlot, turn: Turn): true {
   return true;
 }
 
-/** A chain of caches can miss one after the other; past this the transcript is sent whole. */
-const MAX_IDS_TO_AVOID = 8;
 /** Backoff for a rate limit that does not say how long to wait. */
 const RATE_LIMIT_MIN_WAIT_MS = 1_000;
 
 function waitAndResend(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError): boolean {
   const guessMs = RATE_LIMIT_MIN_WAIT_MS * 2 ** Math.min(turn.rateLimitWaits, 5) * (1 + core.random() / 4);
-  const waitMs = error.retryAfterMs ?? guessMs;
+  const askedMs = error.retryAfterMs ?? 0;
+  // "At once" from an upstream that has just refused would be asked again and again.
+  const waitMs = askedMs > 0 ? askedMs : guessMs;
   if (turn.deadlineMs !== undefined && core.nowMs + waitMs >= turn.deadlineMs) return false;
   const lane = core.lanes.get(turn.laneId) as Lane;
   evict(link, turn);
@@ -165,23 +170,20 @@ function resend(core: Core, link: LinkSlot, turn: Turn, proof: NotRunProof, wher
   link.inFlight.delete(turn.laneId);
   releaseHold(core, turn);
   if (lane.active === turn) lane.active = undefined;
-  restoreSteers(lane, link, turn);
+  restoreSteers(lane, turn, link.id);
   requeueTurn(turn, proof);
   enqueue(core, lane, turn, where);
 }
 
-/** Waiting steers were taken from the lane when the turn was written; a turn that did not run gives them back. */
-function restoreSteers(lane: Lane, link: LinkSlot, turn: Turn): void {
-  const { plan } = turn;
-  if (plan?.parentId === undefined) return;
-  const steers = plan.input.slice(0, plan.input.length - plan.ownInput.length);
-  if (steers.length > 0) lane.waitingSteers = { targetId: plan.parentId, linkId: link.id, input: steers };
-}
-
 /** An error that names no lane, when just one turn has had no answer yet, can only be its answer. */
 function onlyUnanswered(link: LinkSlot): Turn | undefined {
-  const unanswered = [...link.inFlight.values()].filter(({ state }) => state.t === 'sent');
+  const unanswered = [...link.inFlight.values()].filter(isUnanswered);
   return unanswered.length === 1 ? unanswered[0] : undefined;
+}
+
+/** Some upstreams begin with the output: a turn without `response.created` may have been answered all the same. */
+function isUnanswered({ state, outputStarted }: Turn): boolean {
+  return state.t === 'sent' && !outputStarted;
 }
 
 /** Whether repeating the turn is harmless, from how far it got and what the upstream said. */
@@ -199,7 +201,7 @@ function lose(core: Core, turn: Turn, down: LinkDown): void {
       if (turn.warming !== undefined) return warmUpFailed(core, turn);
       return failTurn(core, turn, down.error, verdictByPhase(phaseOf(turn)));
     case 'settling':
-      return endTurn(core, turn, turn.state.outcome, { noticeReason: 'link_lost' });
+      return endUnanswered(core, turn, turn.state, 'link_lost');
     case 'discarding':
       return finishDiscarded(core, turn);
     default:
@@ -214,16 +216,28 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   rotationFailed(core, link.id);
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;
-  if (down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts) {
-    for (const lane of waiting) failQueued(core, lane, down.error);
-    return;
-  }
   const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);
-  if (isLongWait(core, link, down))
-    for (const lane of waiting) failImpatient(core, lane, down.error, delayMs);
-  if (waiting.every(({ queue }) => queue.length === 0)) return;
-  const next = dial(core, link.purpose, link.attempt + 1, delayMs, link.replaces);
-  for (const lane of lanes) settle(lane, next);
+  const givesUp = down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts;
+  if (givesUp || isLongWait(core, link, down)) {
+    const stranded = waiting.filter((lane) => !joinAnother(core, lane));
+    for (const lane of stranded) {
+      if (givesUp) failQueued(core, lane, down.error);
+      else failImpatient(core, lane, down.error, delayMs);
+    }
+    if (givesUp) return;
+  }
+  if (waiting.every(({ queue, linkId }) => queue.length === 0 || linkId !== undefined)) return;
+  // What began beside other links has become the only way back.
+  const purpose = purposeOf(core) === 'recovery' ? 'recovery' : link.purpose;
+  const next = dial(core, purpose, link.attempt + 1, delayMs, link.replaces);
+  for (const lane of lanes) if (lane.linkId === undefined) settle(lane, next);
+}
+
+/** Waiting behind others is better than failing; false when there is no other link. */
+function joinAnother(core: Core, lane: Lane): boolean {
+  const link = leastLoaded(core, lane);
+  if (link !== undefined) settle(lane, link);
+  return link !== undefined;
 }
 
 /** As long as a server takes to restart; whether a longer wait is worth it is for the client to say. */
@@ -241,14 +255,16 @@ function failImpatient(core: Core, lane: Lane, error: GatewayError, waitMs: numb
   for (const turn of [...lane.queue]) {
     const inTime = turn.deadlineMs === undefined || core.nowMs + waitMs < turn.deadlineMs;
     if (turn.request.waitOnRateLimit && inTime) continue;
-    unqueue(core, lane, turn);
-    failTurn(core, turn, error, 'SAFE');
+    giveUp(core, lane, turn, error);
   }
 }
 
 function failQueued(core: Core, lane: Lane, error: GatewayError): void {
-  for (const turn of [...lane.queue]) {
-    unqueue(core, lane, turn);
-    failTurn(core, turn, error, 'SAFE');
-  }
+  for (const turn of [...lane.queue]) giveUp(core, lane, turn, error);
+}
+
+function giveUp(core: Core, lane: Lane, turn: Turn, error: GatewayError): void {
+  unqueue(core, lane, turn);
+  stopWaiting(core, lane, turn);
+  failTurn(core, turn, error, 'SAFE');
 }

@@ -295,10 +295,13 @@ class TracedSession implements SessionSpans {
       this.event('link down', attributes, fact.atMs);
       return;
     }
-    dial
-      .setAttributes({ ...attributes, 'error.type': fact.reason })
-      .setStatus({ code: SpanStatusCode.ERROR, message: fact.reason })
-      .end(hrTime(fact.atMs));
+    dial.setAttributes(attributes);
+    // A dial that the session gave up for another upstream has not failed.
+    if (fact.reason !== 'rerouted') {
+      dial.setAttribute('error.type', fact.reason);
+      dial.setStatus({ code: SpanStatusCode.ERROR, message: fact.reason });
+    }
+    dial.end(hrTime(fact.atMs));
   }
 
   #rebuilt(fact: Extract<Fact, { startedAtMs: number }>): void {

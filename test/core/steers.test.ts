@@ -1,0 +1,135 @@
+import { describe, expect, it } from 'vitest';
+import { inputOf, ready, sent, type World } from './world.ts';
+
+const CALL = { type: 'function_call', call_id: 'c', name: 'f', arguments: '{}' };
+const OUTPUT = '{"type":"function_call_output","call_id":"c","output":"42"}';
+const STEER = { id: 'steer_1', previous_response_id: 'resp_a' };
+const REFUSED = {
+  type: 'error',
+  status: 400,
+  error: { type: 'invalid_request_error', code: 'invalid_tools', message: 'no' },
+};
+
+function created(world: World): void {
+  world.say({ type: 'response.created', response: { id: 'resp_a', status: 'in_progress' } });
+}
+
+/** A turn that ended for a tool, with an accepted steer that waits for the tool's output. */
+function withWaitingSteer(world = ready()): World {
+  world.start({ text: 'one' });
+  created(world);
+  world.steer('', 'be brief');
+  world.say({ type: 'response.steer.accepted', steer: STEER });
+  world.say({ type: 'response.output_item.done', output_index: 0, item: CALL });
+  world.say({ type: 'response.completed', response: { id: 'resp_a', status: 'completed' } });
+  world.say({
+    type: 'response.steer.pending',
+    steer: STEER,
+    reason: 'waiting_for_required_input',
+    required_input: [],
+  });
+  world.read();
+  return world;
+}
+
+describe('a steer that waits for the output of a tool', () => {
+  it.each([
+    ['is refused', (world: World) => world.say(REFUSED)],
+    ['loses its link', (world: World) => world.cut(1)],
+    ['is cancelled', (world: World, turn: string) => world.cancel('', turn)],
+  ])('is not lost when the turn with the output %s', (_, end) => {
+    const world = withWaitingSteer();
+    const turn = world.start({ input: [OUTPUT] });
+    end(world, turn);
+    world.read();
+    expect(world.outcomes(turn)).toHaveLength(1);
+    world.start({ input: [OUTPUT] });
+    world.advance(1_000);
+    world.answerDial();
+    const said = sent(world).flatMap(inputOf);
+    expect(said.slice(said.lastIndexOf('be brief'))).toEqual(['be brief', '42']);
+  });
+
+  it('reaches the model once when its lane rotates', () => {
+    const world = ready();
+    world.advance(2_990_000);
+    withWaitingSteer(world);
+    world.advance(310_000);
+    expect(world.dials).toEqual([2]);
+    world.answerDial();
+    const warmUp = sent(world).at(-1);
+    expect(warmUp?.['generate']).toBe(false);
+    for (const [type, status] of [
+      ['response.created', 'in_progress'],
+      ['response.completed', 'completed'],
+    ])
+      world.say({ type, response: { id: 'resp_w', status } }, 2);
+    world.start({ input: [OUTPUT] });
+    const create = sent(world).at(-1);
+    expect(create?.['previous_response_id']).toBe('resp_w');
+    expect([...inputOf(warmUp), ...inputOf(create)]).toEqual(['one', 'c', 'be brief', '42']);
+  });
+});
+
+describe('a steer that was not sent yet', () => {
+  const rejected = (world: World) =>
+    world.received.filter(({ type }) => type === 'gateway.request.rejected').length;
+
+  it.each([
+    ['is refused', (world: World) => world.say(REFUSED)],
+    ['loses its link', (world: World) => world.cut(1)],
+    ['is cancelled', (world: World) => world.cancel('', 't1')],
+    ['runs out of time', (world: World) => world.advance(10_000)],
+  ])('is answered when its turn %s', (_, end) => {
+    const world = ready();
+    world.start({ turn: 't1', timeoutMs: 5_000 });
+    world.steer('', 'more');
+    end(world);
+    world.read();
+    expect(world.outcomes('t1')).toHaveLength(1);
+    expect(rejected(world)).toBe(1);
+  });
+
+  it('is answered when its turn waits for the answer to another steer and ends', () => {
+    const world = ready();
+    world.start();
+    created(world);
+    world.steer('', 'first');
+    world.say({ type: 'response.completed', response: { id: 'resp_a', status: 'completed' } });
+    world.steer('', 'second');
+    world.say({
+      type: 'response.steer.failed',
+      steer: { previous_response_id: 'resp_a', input: [] },
+      error: { code: 'response_already_completed', type: 'invalid_request_error', message: 'late' },
+    });
+    world.read();
+    expect(rejected(world)).toBe(1);
+  });
+});
+
+it.each([
+  [
+    'answered',
+    (world: World) =>
+      world.say({
+        type: 'response.steer.failed',
+        steer: { ...STEER, input: [] },
+        error: { type: 'invalid_request_error', code: 'response_not_active', message: 'gone' },
+      }),
+  ],
+  ['never answered', (world: World) => world.advance(60_000)],
+  ['lost with the link', (world: World) => world.cut(1)],
+])('a failed turn says why although its steer is %s', (_, decide) => {
+  const world = ready();
+  const turn = world.start();
+  created(world);
+  world.steer('', 'more');
+  world.say({ type: 'response.steer.accepted', steer: STEER });
+  const error = { code: 'server_error', message: 'boom' };
+  world.say({ type: 'response.failed', response: { id: 'resp_a', status: 'failed', error } });
+  decide(world);
+  world.read();
+  expect(world.outcomes(turn)).toMatchObject([
+    { outcome: 'FAILED', turnFailed: { replay: 'UNSAFE', error: { reason: 'RESPONSE_FAILED' } } },
+  ]);
+});
