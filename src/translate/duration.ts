@@ -7,8 +7,10 @@ interface Duration {
 
 /** google.protobuf.Duration from milliseconds, never negative. */
 export function durationOf(ms: number): Duration {
-  const seconds = Math.floor(Math.max(0, ms) / 1000);
-  return { seconds, nanos: Math.round(Math.max(0, ms) - seconds * 1000) * 1_000_000 };
+  // Rounded before it is split: 999.7 ms are a second, and a billion nanos would be no valid Duration.
+  const wholeMs = Math.round(Math.max(0, ms));
+  const seconds = Math.floor(wholeMs / 1000);
+  return { seconds, nanos: (wholeMs - seconds * 1000) * 1_000_000 };
 }
 
 /** Milliseconds of a decoded time limit; undefined if it is not set. */

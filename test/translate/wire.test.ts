@@ -609,6 +609,17 @@ describe("the gateway's own messages", () => {
     expect(decodeEvent(wire.event(event, TYPED)).json.equals(frame.bytes)).toBe(true);
   });
 
+  test.each([
+    [999.7, 1, 0],
+    [1_999.6, 2, 0],
+    [999.4, 0, 999_000_000],
+    [-1, 0, 0],
+  ])('a time of %d ms is a valid Duration in whole milliseconds', (timeLeftMs, seconds, nanos) => {
+    const { go_away } = decode('ConnectResponse', wire.goAway('draining', timeLeftMs, 'token'));
+    const { time_left } = go_away as { readonly time_left: { readonly seconds: object; nanos: number } };
+    expect([Number(time_left.seconds), time_left.nanos]).toEqual([seconds, nanos]);
+  });
+
   test('Notice, also for a client that wants JSON', () => {
     const notice = { kind: 'replayed', reason: 'link_lost', replayedBytes: 1024, elapsedMs: 40 } as const;
     const event = { ...base, type: 'gateway.notice', outcome: undefined, notice };
