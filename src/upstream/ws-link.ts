@@ -132,6 +132,7 @@ export class WsLink implements Link {
       () => this.#readOnce(state.socket),
       this.#options.limits.pausedReadIntervalMs,
     );
+    state.queue.readingPaused = true;
   }
 
   resume(): void {

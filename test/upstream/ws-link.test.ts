@@ -282,6 +282,27 @@ describe('a WebSocket link', () => {
     await recorder.frame(300);
   });
 
+  it.each(['before', 'during'])(
+    'uploads without waiting for pongs while paused, %s the upload',
+    async (when) => {
+      const { socket, link } = await connected(
+        { ws: { autoPong: false } },
+        { limits: { pausedReadIntervalMs: 60_000, pongTimeoutMs: 60_000 } },
+      );
+      let arrived = 0;
+      socket.on('message', () => {
+        arrived += 1;
+      });
+      if (when === 'before') link.pause();
+      const create = `{"type":"response.create","input":"${'x'.repeat(500_000)}"}`;
+      for (let at = 0; at < 8; at += 1) link.send(create, undefined);
+      while (arrived === 0) await once(socket, 'message');
+      // Half a megabyte is all that goes out unanswered while the link reads.
+      if (when === 'during') link.pause();
+      while (arrived < 8) await once(socket, 'message');
+    },
+  );
+
   it('pings, measures the round trip, and gives up a silent upstream', async () => {
     const { recorder, observed, socket } = await connected(
       { ws: { autoPong: true } },
