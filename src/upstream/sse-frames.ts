@@ -46,7 +46,21 @@ export function answerFrame(
   const { status, retryAfterMs } = refusal;
   if (status < 400) return protocolFrame(streamId);
   const headers = retryAfterMs === undefined ? undefined : { 'retry-after': String(retryAfterMs / 1_000) };
-  return errorFrame(streamId, status, readError(refusal, secret), headers);
+  const error = readError(parseObject(refusal.body.toString('utf8')), status, secret);
+  return errorFrame(streamId, status, error, headers);
+}
+
+/** An error that broke off a stream without a type: its object is an HTTP error's, the status at best its code (vLLM). */
+export function brokenOffFrame(
+  error: Readonly<Record<string, unknown>>,
+  streamId: string | undefined,
+  secret: string | undefined,
+): UpstreamFrame {
+  const code = asObject(error['error'])?.['code'];
+  // An object may have members that make its conversion throw.
+  const number = typeof code === 'object' ? Number.NaN : Number(code);
+  const status = number >= 400 && number < 600 ? number : undefined;
+  return errorFrame(streamId, status, readError(error, status, secret));
 }
 
 interface ErrorBody {
@@ -60,13 +74,13 @@ const DEFAULT_TYPE = 'upstream_error';
 
 function errorFrame(
   streamId: string | undefined,
-  status: number,
+  status: number | undefined,
   { type = DEFAULT_TYPE, code, message, param }: ErrorBody,
   headers?: Readonly<Record<string, string>>,
 ): UpstreamFrame {
   const json = {
     type: 'error',
-    status,
+    ...(status === undefined ? {} : { status }),
     error: { type, code: code ?? null, message, param: param ?? null },
     ...(headers === undefined ? {} : { headers }),
   };
@@ -75,24 +89,27 @@ function errorFrame(
 }
 
 /** OpenAI's `{error:{…}}`, FastAPI's `{detail}`, vLLM's flat object; anything else has no text worth passing on. */
-function readError({ status, body }: Refusal, secret: string | undefined): ErrorBody {
-  const text = body.toString('utf8');
-  const plain = { message: `the upstream answered HTTP ${status}` };
-  const outer = parseObject(text);
-  const inner = outer === undefined ? undefined : (asObject(outer['error']) ?? outer);
-  if (inner === undefined) return plain;
-  const said = stringOf(inner['message']) ?? stringOf(inner['detail']);
-  // Providers quote parts of a bad key, and a hostile one all of it.
-  const unsafe = status === 401 || status === 403 || (secret !== undefined && text.includes(secret));
-  return {
-    ...optional('type', unsafe ? undefined : stringOf(inner['type'])),
-    ...optional('code', unsafe ? undefined : stringOf(inner['code'])),
-    ...optional('param', unsafe ? undefined : stringOf(inner['param'])),
-    message: unsafe || said === undefined ? plain.message : said,
+function readError(
+  outer: Readonly<Record<string, unknown>> | undefined,
+  status: number | undefined,
+  secret: string | undefined,
+): ErrorBody {
+  const plain = { message: `the upstream answered ${status === undefined ? 'an error' : `HTTP ${status}`}` };
+  if (outer === undefined) return plain;
+  const inner = asObject(outer['error']) ?? outer;
+  const said = stringOf(inner['message']) ?? stringOf(inner['detail']) ?? stringOf(inner['error']);
+  const body: ErrorBody = {
+    ...optional('type', stringOf(inner['type'])),
+    ...optional('code', stringOf(inner['code'])),
+    ...optional('param', stringOf(inner['param'])),
+    message: said ?? plain.message,
   };
+  // Providers quote parts of a bad key, and a hostile one all of it.
+  const quotesKey = secret !== undefined && Object.values(body).some((each) => each.includes(secret));
+  return status === 401 || status === 403 || quotesKey ? plain : body;
 }
 
-function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
+export function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {
   try {
     return asObject(JSON.parse(text));
   } catch {

@@ -5,7 +5,15 @@ import { frameFromBytes } from '../translate/peek.ts';
 import { onConnected } from './http-post.ts';
 import { frameWithoutSecret } from './redact.ts';
 import { readRefusal } from './refusal.ts';
-import { answerFrame, laneFrame, lostFrame, notReachedFrame, protocolFrame } from './sse-frames.ts';
+import {
+  answerFrame,
+  brokenOffFrame,
+  laneFrame,
+  lostFrame,
+  notReachedFrame,
+  parseObject,
+  protocolFrame,
+} from './sse-frames.ts';
 
 export interface SseRequestOptions {
   readonly request: ClientRequest;
@@ -106,15 +114,23 @@ export class SseRequest {
   }
 
   #event(data: string): void {
-    if (this.#state !== 'running' || data === '[DONE]') return;
+    // Some servers keep the connection busy with events that have no data.
+    if (this.#state !== 'running' || data === '' || data === '[DONE]') return;
     let frame: UpstreamFrame;
     try {
       frame = frameWithoutSecret(frameFromBytes(Buffer.from(data, 'utf8')), () => this.#options.secret);
     } catch {
-      return this.#broken();
+      return this.#untyped(data);
     }
     if (TERMINALS.has(frame.type)) this.#finish(laneFrame(frame, this.streamId));
     else this.#options.onFrame(laneFrame(frame, this.streamId));
+  }
+
+  /** A heartbeat, like `{}`, or the error of a server that has no events for errors. */
+  #untyped(data: string): void {
+    const value = parseObject(data);
+    if (value === undefined || Object.hasOwn(value, 'type')) return this.#broken();
+    if (value['error']) this.#finish(brokenOffFrame(value, this.streamId, this.#options.secret));
   }
 
   #broken(): void {

@@ -246,6 +246,7 @@ describe('a link over HTTP', () => {
       (response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{"id":"resp_1"}'),
       (response) => response.writeHead(200, eventStream).end('data: nonsense\n\n'),
       (response) => response.writeHead(200, eventStream).end('data: [1]\n\n'),
+      (response) => response.writeHead(200, eventStream).end('data: {"type":7,"error":{}}\n\n'),
       (response) =>
         response.writeHead(200, eventStream).write(`data: {"type":"x","pad":"${'x'.repeat(20_000)}`),
       (response) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
@@ -264,6 +265,56 @@ describe('a link over HTTP', () => {
     link.send(create('lane'), undefined);
     (await call(answers.length)).response.writeHead(200, eventStream).end(event(completed));
     expect((await recorder.frame(answers.length + 1)).type).toBe('response.completed');
+  });
+
+  it.each(['event: ping\ndata:\n\n', 'data\n\n', 'event: ping\ndata: {}\n\n', 'data: {"ping":1}\n\n'])(
+    'takes %j for a heartbeat, not for a broken stream',
+    async (heartbeat) => {
+      const { link, recorder, call } = await overHttp();
+      await recorder.up();
+      link.send(create('lane'), undefined);
+      const { response } = await call();
+      response.writeHead(200, eventStream);
+      response.end(`${heartbeat}${event(created)}${heartbeat}${heartbeat}${event(completed)}`);
+      await recorder.frame(2);
+      expect(recorder.frames.map(({ type }) => type)).toEqual(['response.created', 'response.completed']);
+    },
+  );
+
+  it.each([
+    [
+      '{"error":{"message":"context too long","type":"BadRequestError","param":null,"code":400}}',
+      { status: 400, error: { type: 'BadRequestError', message: 'context too long' } },
+    ],
+    [
+      '{"error":{"message":"slow down","type":"rate_limit_error","code":"rate_limit_exceeded"}}',
+      { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', message: 'slow down' } },
+    ],
+    ['{"error":"out of memory"}', { error: { message: 'out of memory' } }],
+    ['{"error":{"code":{"toString":1,"valueOf":1},"message":"odd"}}', { error: { message: 'odd' } }],
+    ['{"error":{}}', { error: { message: 'the upstream answered an error' } }],
+    [
+      '{"error":{"message":"you sent sk-\\u0063anary-9","code":"x"}}',
+      { error: { code: null, message: 'the upstream answered an error' } },
+    ],
+    [
+      '{"error":{"message":"bad key sk-…9","code":"401"}}',
+      { status: 401, error: { code: null, message: 'the upstream answered HTTP 401' } },
+    ],
+  ])('tells what the upstream said when %s breaks off the stream', async (said, json) => {
+    const { link, recorder, call } = await overHttp({
+      transport: 'sse',
+      credential: createCredential('sk-canary-9'),
+    });
+    await recorder.up();
+    link.send(create('lane'), undefined);
+    const { response } = await call();
+    response.writeHead(200, eventStream).end(`${event(created)}data: ${said}\n\ndata: [DONE]\n\n`);
+    const frame = await recorder.frame(2);
+    expect([frame.type, frame.streamId]).toEqual(['error', 'lane']);
+    expect(frame.json()).toMatchObject(json);
+    expect('status' in frame.json()).toBe('status' in json);
+    expect(frame.json()).toEqual(JSON.parse(Buffer.from(frame.bytes).toString('utf8')));
   });
 
   it('takes an event of 20 MB and says nothing after a terminal one', async () => {
