@@ -303,7 +303,7 @@ export class SessionDriver implements Flushable {
       onFrame: (frame) => {
         if (this.#closed || !this.#links.has(linkId)) return;
         // The hot path: nothing but this and the flush that is due anyway.
-        this.#options.telemetry.capture?.frame(frame);
+        this.#options.telemetry.capture?.frame(linkId, frame);
         this.#scheduleFlush();
         try {
           this.#core.handle({ kind: 'frame', linkId, frame }, this.#nowMs);
@@ -337,6 +337,7 @@ export class SessionDriver implements Flushable {
   #forget(linkId: number): void {
     this.#links.delete(linkId);
     this.#blockedLinks.delete(linkId);
+    this.#options.telemetry.capture?.linkGone(linkId);
     this.#scheduleFlush();
   }
 

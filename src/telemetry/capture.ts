@@ -15,8 +15,9 @@ const MAX_TURNS = 256;
 export function createCapture(maxBytes: number): Capture {
   const inputs = new Map<string, Attributes>();
   const outputs = new Map<string, Attributes>();
-  // Items of the running response of each lane, for upstreams whose last event does not repeat them.
-  const items = new Map<string | undefined, string[]>();
+  // Items of the running response of each lane, for upstreams whose last event does not repeat them. By link first:
+  // where a link carries one lane (Azure, xAI), its frames name none.
+  const items = new Map<number, Map<string | undefined, string[]>>();
 
   return {
     turn({ turnId, create }: StartTurn) {
@@ -26,19 +27,22 @@ export function createCapture(maxBytes: number): Capture {
         ...contentAttributes('input', `[${create.input.join(',')}]`, maxBytes),
       });
     },
-    frame(frame: UpstreamFrame) {
+    frame(linkId: number, frame: UpstreamFrame) {
       switch (frame.type) {
         case 'response.output_item.done': {
-          const lane = items.get(frame.streamId) ?? [];
+          const lanes = items.get(linkId) ?? new Map<string | undefined, string[]>();
+          const lane = lanes.get(frame.streamId) ?? [];
           lane.push(JSON.stringify(frame.json()['item'] ?? null));
-          remember(items, frame.streamId, withinBytes(lane, maxBytes));
+          remember(lanes, frame.streamId, withinBytes(lane, maxBytes));
+          items.set(linkId, lanes);
           return;
         }
         case 'response.completed':
         case 'response.incomplete':
         case 'response.failed': {
-          const seen = items.get(frame.streamId) ?? [];
-          items.delete(frame.streamId);
+          const lanes = items.get(linkId);
+          const seen = lanes?.get(frame.streamId) ?? [];
+          lanes?.delete(frame.streamId);
           const { id, output } = responseOf(frame);
           if (id === undefined) return;
           const json = output.length > 0 ? JSON.stringify(output) : `[${seen.join(',')}]`;
@@ -46,6 +50,9 @@ export function createCapture(maxBytes: number): Capture {
           return;
         }
       }
+    },
+    linkGone(linkId: number) {
+      items.delete(linkId);
     },
     take({ turnId, responseId = '' }) {
       const input = inputs.get(turnId);

@@ -22,7 +22,9 @@ export interface SessionTelemetry {
 /** Sees what must not be seen otherwise: the input of turns and the frames of the upstream. */
 export interface ContentCapture {
   turn(turn: StartTurn): void;
-  frame(frame: UpstreamFrame): void;
+  frame(linkId: number, frame: UpstreamFrame): void;
+  /** No frame of the link follows. */
+  linkGone(linkId: number): void;
 }
 
 export interface SessionStart {

@@ -12,6 +12,7 @@ import { Admission } from '../../src/grpc/admission.ts';
 import { FlushQueue } from '../../src/grpc/flush.ts';
 import { RoundRobin } from '../../src/grpc/round-robin.ts';
 import { type ClientStream, type SessionCore, SessionDriver } from '../../src/grpc/session-driver.ts';
+import type { ContentCapture } from '../../src/telemetry/types.ts';
 import type { DialRequest, Link, LinkListener } from '../../src/upstream/types.ts';
 import { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 
@@ -106,7 +107,7 @@ class FakeLink implements Link {
   }
 }
 
-function setUp(turns = new RoundRobin(() => performance.now())) {
+function setUp(turns = new RoundRobin(() => performance.now()), capture?: ContentCapture) {
   const core = new ScriptedCore();
   const access = new OpenAccess();
   const telemetry = new RecordedTelemetry();
@@ -129,14 +130,17 @@ function setUp(turns = new RoundRobin(() => performance.now())) {
     dial: { upstream: undefined, tenantId: 't', credential: undefined },
     model: 'from-open',
     admission: new Admission(lease, undefined),
-    telemetry: telemetry.session({
-      sessionId: 's',
-      tenantId: 't',
-      method: 'm',
-      traceContext: undefined,
-      captureContent: false,
-      serverAddress: undefined,
-    }),
+    telemetry: {
+      ...telemetry.session({
+        sessionId: 's',
+        tenantId: 't',
+        method: 'm',
+        traceContext: undefined,
+        captureContent: capture !== undefined,
+        serverAddress: undefined,
+      }),
+      capture,
+    },
     flushQueue: new FlushQueue(),
     turns,
     clock: () => performance.now(),
@@ -231,6 +235,24 @@ describe('SessionDriver', () => {
     link.listener.onFrame(frame);
     link.listener.onDown({ during: 'open' } as LinkDown);
     expect(core.inputs).toHaveLength(before);
+  });
+
+  it('tells the capture of content which link a frame came by, and when a link is gone', () => {
+    const seen: string[] = [];
+    const { core, links, driver } = setUp(undefined, {
+      turn: () => {},
+      frame: (linkId, { type }) => seen.push(`${type} by ${linkId}`),
+      linkGone: (linkId) => seen.push(`${linkId} gone`),
+    });
+    for (const linkId of [7, 8]) core.outputs.push({ kind: 'dial', linkId, purpose: 'session', attempt: 0 });
+    driver.attach(new Sink(), undefined);
+    links[0]?.listener.onFrame(frame);
+    links[1]?.listener.onFrame(frame);
+    links[0]?.listener.onDown({ during: 'open' } as LinkDown);
+    core.outputs.push({ kind: 'closeLink', linkId: 8, code: 1000, reason: 'x' });
+    driver.feed({ kind: 'time' });
+    links[1]?.listener.onFrame(frame);
+    expect(seen).toEqual(['x by 7', 'x by 8', '7 gone', '8 gone']);
   });
 
   it('delivers what one tick brought as one batch', async () => {

@@ -47,8 +47,8 @@ describe('what passes a session', () => {
   it('is kept until its turn ends, the output by the id of the response', () => {
     const capture = createCapture(1_000);
     capture.turn(turnWith('r1', ['{"role":"user","content":"hi"}']));
-    capture.frame(frame('response.output_text.delta', { delta: 'never parsed' }));
-    capture.frame(frame('response.completed', { response: { id: 'resp_r1', output: [said('hello')] } }));
+    capture.frame(1, frame('response.output_text.delta', { delta: 'never parsed' }));
+    capture.frame(1, frame('response.completed', { response: { id: 'resp_r1', output: [said('hello')] } }));
     expect(capture.take(record({ turnId: 'r1', acceptedAtMs: 1 }))).toEqual({
       'gen_ai.system_instructions': '[{"type":"text","content":"be kind"}]',
       'gen_ai.input.messages': '[{"role":"user","parts":[{"type":"text","content":"hi"}]}]',
@@ -59,15 +59,42 @@ describe('what passes a session', () => {
 
   it('is put together from its items, lane by lane, when the last event has none', () => {
     const capture = createCapture(1_000);
-    capture.frame(frame('response.output_item.done', { item: said('from a') }, 'a'));
-    capture.frame(frame('response.output_item.done', { item: said('from b') }, 'b'));
-    capture.frame(frame('response.completed', { response: { id: 'resp_b' } }, 'b'));
-    capture.frame(frame('response.incomplete', { response: { id: 'resp_a', output: [] } }, 'a'));
+    capture.frame(1, frame('response.output_item.done', { item: said('from a') }, 'a'));
+    capture.frame(1, frame('response.output_item.done', { item: said('from b') }, 'b'));
+    capture.frame(1, frame('response.completed', { response: { id: 'resp_b' } }, 'b'));
+    capture.frame(1, frame('response.incomplete', { response: { id: 'resp_a', output: [] } }, 'a'));
     for (const lane of ['a', 'b']) {
       expect(capture.take(record({ turnId: lane, acceptedAtMs: 1 }))).toEqual({
         'gen_ai.output.messages': saidMessages(`from ${lane}`),
       });
     }
+  });
+
+  it('stays with its lane where each lane has a link of its own and no name', () => {
+    const capture = createCapture(1_000);
+    capture.frame(1, frame('response.output_item.done', { item: said('from a') }));
+    capture.frame(2, frame('response.output_item.done', { item: said('from b') }));
+    capture.frame(2, frame('response.completed', { response: { id: 'resp_b' } }));
+    capture.frame(1, frame('response.completed', { response: { id: 'resp_a' } }));
+    for (const lane of ['a', 'b']) {
+      expect(capture.take(record({ turnId: lane, acceptedAtMs: 1 }))).toEqual({
+        'gen_ai.output.messages': saidMessages(`from ${lane}`),
+      });
+    }
+  });
+
+  it('goes with its link when that ends before the response', () => {
+    const capture = createCapture(1_000);
+    capture.frame(1, frame('response.output_item.done', { item: said('lost') }, 'a'));
+    capture.frame(2, frame('response.output_item.done', { item: said('kept') }, 'a'));
+    capture.linkGone(1);
+    capture.frame(1, frame('response.completed', { response: { id: 'resp_1' } }, 'a'));
+    capture.frame(2, frame('response.completed', { response: { id: 'resp_2' } }, 'a'));
+    const taken = ['1', '2'].map((turnId) => capture.take(record({ turnId, acceptedAtMs: 1 })));
+    expect(taken).toEqual([
+      { 'gen_ai.output.messages': '[]' },
+      { 'gen_ai.output.messages': saidMessages('kept') },
+    ]);
   });
 });
 
