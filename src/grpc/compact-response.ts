@@ -1,4 +1,4 @@
-import type { TurnLease } from '../access/types.ts';
+import type { Principal, TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError, type Reason } from '../errors.ts';
 import type { CompactRequest } from '../translate/index.ts';
@@ -14,49 +14,55 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
     const principal = await admit(call, edge);
     const bytes = await readRequest(call, edge);
     if (bytes === undefined) return;
-    const request = edge.wire.readCompact(bytes);
-    const lease = edge.access.admitSession(principal, {
-      upstream: request.upstream,
-      upstreamKey: callerFacts(call).upstreamKey,
-    });
-    try {
-      const turn = lease.admitTurn({
-        model: request.model,
-        upstream: lease.upstream,
-        inputBytes: Buffer.byteLength(request.body),
-        maxOutputTokens: undefined,
-        responseIds: request.previousResponseId === undefined ? [] : [request.previousResponseId],
-        conversation: false,
-        input: request.input,
-      });
-      const startedAtMs = edge.clock();
-      const timeout = request.timeoutMs === undefined ? undefined : AbortSignal.timeout(request.timeoutMs);
-      const json = await settled(turn, request, edge, startedAtMs, () =>
-        edge.dialer.compact(
-          {
-            purpose: 'session',
-            attempt: 0,
-            upstream: lease.upstream,
-            allowed: lease.allowedUpstreams,
-            model: request.model,
-            tenantId: principal.tenantId,
-            credential: lease.credential,
-            traceContext: request.traceContext ?? traceContextOf(call.metadata),
-          },
-          request.body,
-          timeout === undefined ? call.signal : AbortSignal.any([call.signal, timeout]),
-        ),
-      ).catch((error: unknown) => {
-        if (timeout?.aborted !== true) throw error;
-        throw new GatewayError('TURN_TIMEOUT', `not compacted within ${request.timeoutMs} ms`);
-      });
-      call.write(edge.wire.compactResponse(json, request.format));
-      call.end();
-    } finally {
-      lease.release();
-    }
+    const work = compact(call, edge, principal, bytes);
+    edge.compactions.add(work);
+    await work;
   } catch (error) {
     call.end(explain(error, edge));
+  }
+}
+
+async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: Uint8Array): Promise<void> {
+  const request = edge.wire.readCompact(bytes);
+  const lease = edge.access.admitSession(principal, {
+    upstream: request.upstream,
+    upstreamKey: callerFacts(call).upstreamKey,
+  });
+  try {
+    const turn = lease.admitTurn({
+      model: request.model,
+      upstream: lease.upstream,
+      inputBytes: Buffer.byteLength(request.body),
+      maxOutputTokens: undefined,
+      responseIds: request.previousResponseId === undefined ? [] : [request.previousResponseId],
+      conversation: false,
+      input: request.input,
+    });
+    const startedAtMs = edge.clock();
+    const timeout = request.timeoutMs === undefined ? undefined : AbortSignal.timeout(request.timeoutMs);
+    const json = await settled(turn, request, edge, startedAtMs, () =>
+      edge.dialer.compact(
+        {
+          purpose: 'session',
+          attempt: 0,
+          upstream: lease.upstream,
+          allowed: lease.allowedUpstreams,
+          model: request.model,
+          tenantId: principal.tenantId,
+          credential: lease.credential,
+          traceContext: request.traceContext ?? traceContextOf(call.metadata),
+        },
+        request.body,
+        timeout === undefined ? call.signal : AbortSignal.any([call.signal, timeout]),
+      ),
+    ).catch((error: unknown) => {
+      if (timeout?.aborted !== true) throw error;
+      throw new GatewayError('TURN_TIMEOUT', `not compacted within ${request.timeoutMs} ms`);
+    });
+    call.write(edge.wire.compactResponse(json, request.format));
+    call.end();
+  } finally {
+    lease.release();
   }
 }
 

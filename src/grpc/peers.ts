@@ -2,6 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { Client, type ClientDuplexStream, credentials, Metadata, type StatusObject } from '@grpc/grpc-js';
 import type { Principal } from '../access/types.ts';
 import type { RpcCall } from './call.ts';
+import { RunningWork } from './running-work.ts';
 
 /** Who called, said by one process of the gateway to another. */
 const HOP_KEY = 'x-responses-gateway-hop';
@@ -20,9 +21,10 @@ export interface PeersOptions {
  * in which, and a stream that resumes at another is carried over there, message by message.
  */
 export class Peers {
+  /** Streams that are carried for another process. */
+  readonly carried = new RunningWork();
   readonly #options: PeersOptions;
   readonly #clients = new Map<string, Client>();
-  readonly #carried = new Set<Promise<void>>();
 
   constructor(options: PeersOptions) {
     this.#options = options;
@@ -61,20 +63,11 @@ export class Peers {
       metadata,
     );
     const { answered, over } = carry(call, stream, open);
-    this.#carried.add(over);
-    void over.then(() => this.#carried.delete(over));
+    this.carried.add(over);
     const reached = await answered;
     // Ids come from tokens, and tokens from callers: only those of real processes are kept.
     if (!reached) this.#forget(id);
     return reached;
-  }
-
-  /** Resolves when no stream is carried for another process any more, or after `timeoutMs`. */
-  async whenIdle(timeoutMs: number): Promise<void> {
-    const { promise: timeout, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, timeoutMs);
-    await Promise.race([timeout, Promise.all(this.#carried)]);
-    clearTimeout(timer);
   }
 
   close(): void {

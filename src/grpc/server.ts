@@ -31,6 +31,7 @@ import { Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { SessionRegistry } from './registry.ts';
 import { RoundRobin } from './round-robin.ts';
+import { RunningWork } from './running-work.ts';
 import type { Edge } from './sessions.ts';
 import { toStatus } from './status.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
@@ -98,8 +99,8 @@ export interface GrpcServer {
   /** What grpc.health.v1 answers for the server and the service. */
   setServing(serving: boolean): void;
   /**
-   * Announces the end to every session and waits until the running turns have ended, at most until `graceMs` is
-   * over; then everything is closed. A second call with a shorter time shortens the wait.
+   * Announces the end to every session and waits until the running turns and compactions have ended, at most until
+   * `graceMs` is over; then everything is closed. A second call with a shorter time shortens the wait.
    */
   drain(graceMs: number): Promise<void>;
   /** Ends everything now. */
@@ -154,12 +155,16 @@ class RunningServer implements GrpcServer {
   }
 
   async drain(graceMs: number): Promise<void> {
-    const { registry, clock } = this.#edge;
+    const { registry, compactions, peers, clock } = this.#edge;
     const deadlineMs = clock() + graceMs;
     this.setServing(false);
     this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
     for (const { driver } of registry.sessions()) driver.feed({ kind: 'drain', deadlineMs });
-    await Promise.all([registry.whenEmpty(graceMs), this.#edge.peers?.whenIdle(graceMs)]);
+    await Promise.all([
+      registry.whenEmpty(graceMs),
+      compactions.whenIdle(graceMs),
+      peers?.carried.whenIdle(graceMs),
+    ]);
     await this.close();
   }
 
@@ -199,6 +204,7 @@ function createEdge(options: GrpcServerOptions): Edge {
     wire: createWire(),
     registry: new SessionRegistry(peers?.tokenPrefix),
     peers,
+    compactions: new RunningWork(),
     flushQueue: new FlushQueue(),
     turns: new RoundRobin(steadyNow),
     limits,

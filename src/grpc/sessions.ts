@@ -10,6 +10,7 @@ import type { FlushQueue } from './flush.ts';
 import type { Peers } from './peers.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
 import type { RoundRobin } from './round-robin.ts';
+import type { RunningWork } from './running-work.ts';
 import { SessionDriver } from './session-driver.ts';
 
 /** Everything that a call needs, made once for a server. */
@@ -21,6 +22,8 @@ export interface Edge {
   readonly registry: SessionRegistry;
   /** The other processes behind the same port. */
   readonly peers: Peers | undefined;
+  /** Calls that belong to no session. */
+  readonly compactions: RunningWork;
   readonly flushQueue: FlushQueue;
   readonly turns: RoundRobin;
   readonly limits: SessionLimits;

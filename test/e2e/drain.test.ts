@@ -1,6 +1,9 @@
+import { once } from 'node:events';
+import { createServer, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it } from 'vitest';
-import { checkSeq, NO_OUTCOME, type TestEvent } from '../harness/client.ts';
+import { checkSeq, NO_OUTCOME, TestClient, type TestEvent, userMessage } from '../harness/client.ts';
 import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
 
@@ -77,6 +80,27 @@ describe('drain', () => {
     client.close();
     await drained;
     expect(gateway.server.registry.size).toBe(0);
+  });
+
+  it('waits for a compaction, whose upstream stays open', async () => {
+    const upstream = createServer((request) => request.resume()).listen(0, '127.0.0.1');
+    await once(upstream, 'listening');
+    const { port } = upstream.address() as AddressInfo;
+    await start({
+      upstreamUrl: `http://127.0.0.1:${port}/v1`,
+      upstream: { provider: 'compatible', transport: 'sse' },
+    });
+    const client = new TestClient(gateway.address);
+    const running = client.compactResponse({ compact: { model: 'gpt-6', input: [userMessage('one')] } });
+    const [, response] = (await once(upstream, 'request')) as [unknown, ServerResponse];
+    // As the program does it: what the gateway dialled is closed as well.
+    const gone = gateway.server.drain(10_000).then(() => gateway.close());
+    // Longer than a server gives its streams to leave.
+    setTimeout(() => response.end('{"object":"response.compaction","output":[]}'), 2_500);
+    expect((await running).ended).toMatchObject({ code: 0 });
+    await gone;
+    client.close();
+    upstream.close();
   });
 
   it('fails what still runs at the deadline, in words', async () => {
