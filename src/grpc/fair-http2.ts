@@ -22,14 +22,18 @@ interface Internals {
 type OnStream = (stream: ServerHttp2Stream, ...rest: unknown[]) => void;
 type OnConnection = (socket: Socket) => void;
 
-/** To be called before the server listens. Throws when grpc-js has no such fields any more. */
-export function shareHttp2(server: Server, turns: RoundRobin, pacing: ConnectionPacing): void {
+/**
+ * To be called before the server listens. Throws when grpc-js has no such fields any more. Returns what closes all
+ * connections at once.
+ */
+export function shareHttp2(server: Server, turns: RoundRobin, pacing: ConnectionPacing): () => void {
   const internals: unknown = server;
   if (!hasInternals(internals)) throw new Error('grpc-js has changed: its HTTP/2 servers cannot be reached');
   Object.assign(internals.commonServerOptions, {
     streamResetBurst: STREAM_RESET_BURST,
     streamResetRate: STREAM_RESETS_PER_SECOND,
   });
+  const sockets = new Set<Socket>();
   const setUp = internals._setupHandlers.bind(server);
   internals._setupHandlers = (http2Server, interceptors) => {
     setUp(http2Server, interceptors);
@@ -38,6 +42,14 @@ export function shareHttp2(server: Server, turns: RoundRobin, pacing: Connection
       http2Server.on('stream', inTurn(serve, turns));
     }
     pace(http2Server, pacing);
+    // Not HTTP/2's sessions: those that were asked to close wait for their client, and a TLS handshake has none yet.
+    http2Server.on('connection', (socket: Socket) => {
+      sockets.add(socket);
+      socket.once('close', () => sockets.delete(socket));
+    });
+  };
+  return () => {
+    for (const socket of sockets) socket.destroy();
   };
 }
 

@@ -114,7 +114,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     ...channelOptions(options, edge),
     interceptors: [interceptor(edge)],
   });
-  shareHttp2(server, edge.turns, new ConnectionPacing(steadyNow));
+  const closeConnections = shareHttp2(server, edge.turns, new ConnectionPacing(steadyNow));
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
@@ -124,7 +124,8 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   if (options.peers !== undefined) {
     await bind(server, options.peers.addressOf(options.peers.id), ServerCredentials.createInsecure());
   }
-  return new RunningServer(server, edge, health, (address) => bind(server, address, credentials));
+  const listen = (address: string) => bind(server, address, credentials);
+  return new RunningServer(server, edge, health, listen, closeConnections);
 }
 
 class RunningServer implements GrpcServer {
@@ -133,6 +134,7 @@ class RunningServer implements GrpcServer {
   readonly #server: Server;
   readonly #edge: Edge;
   readonly #health: HealthImplementation;
+  readonly #closeConnections: () => void;
   #stopped: Promise<void> | undefined;
 
   constructor(
@@ -140,10 +142,12 @@ class RunningServer implements GrpcServer {
     edge: Edge,
     health: HealthImplementation,
     listen: (address: string) => Promise<number>,
+    closeConnections: () => void,
   ) {
     this.#server = server;
     this.#edge = edge;
     this.#health = health;
+    this.#closeConnections = closeConnections;
     this.registry = edge.registry;
     this.listen = listen;
   }
@@ -183,6 +187,8 @@ class RunningServer implements GrpcServer {
       // Waits for every open stream, which a client may keep for ever.
       const timer = setTimeout(() => {
         this.#server.forceShutdown();
+        // grpc-js knows its connections only when it serves channelz, and one that stays keeps the process.
+        this.#closeConnections();
         // grpc-js does not always call back after that, for instance when a connection was reset meanwhile.
         resolve();
       }, SHUTDOWN_TIMEOUT_MS);

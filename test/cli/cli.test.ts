@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client, credentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, expect, test, vi } from 'vitest';
 import { killAll, run, start, startGateway } from './program.ts';
 
@@ -111,6 +112,19 @@ test('a turn that runs at SIGTERM is finished; new sessions are refused', async 
   expect(ended.code).toBe(0);
   expect(ended.stdout.trim().split(/\s+/).length).toBe(120);
   expect((await gateway.ended).code).toBe(0);
+});
+
+test('a client that watches its health does not keep the process', async () => {
+  const gateway = await startGateway();
+  const client = new Client(gateway.grpc, credentials.createInsecure());
+  const same = (bytes: Buffer) => bytes;
+  const watch = client.makeServerStreamRequest('/grpc.health.v1.Health/Watch', same, same, Buffer.alloc(0));
+  watch.on('error', () => {});
+  await once(watch, 'data');
+  watch.resume();
+  gateway.child.kill('SIGTERM');
+  expect((await gateway.ended).code).toBe(0);
+  client.close();
 });
 
 test('a key of "keys create" lets its tenant in, and nobody else', async () => {
