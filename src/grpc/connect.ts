@@ -40,6 +40,11 @@ export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
   }
 }
 
+export function refuseWhileDraining(edge: Edge): void {
+  if (edge.drainDeadlineMs === undefined) return;
+  throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
+}
+
 /** An error that is nobody's doing is a bug, and somebody should hear of it. */
 export function explain(error: unknown, edge: Edge): GatewayError {
   if (!(error instanceof GatewayError)) edge.onBug(error);
@@ -104,9 +109,7 @@ function enter(
     found.lease.renew(principal);
     return { session: found, outcome: 'found' };
   }
-  if (edge.drainDeadlineMs !== undefined) {
-    throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
-  }
+  refuseWhileDraining(edge);
   const lease = edge.access.admitSession(principal, {
     upstream: open.upstream,
     upstreamKey: callerFacts(call).upstreamKey,

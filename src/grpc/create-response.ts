@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
-import { admit, explain, readFirst } from './connect.ts';
+import { admit, explain, readFirst, refuseWhileDraining } from './connect.ts';
 import type { ClientStream } from './session-driver.ts';
 import { createSession, type Edge, type EdgeSessionHandle } from './sessions.ts';
 
@@ -43,11 +43,11 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
 
 /** The one request of a call that is not a session. Undefined: the call is over. */
 export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array | undefined> {
-  if (edge.drainDeadlineMs !== undefined) {
-    throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
-  }
+  refuseWhileDraining(edge);
   const received = await readFirst(call, edge, 'request');
   if (received.kind === 'gone') return undefined;
+  // A drain that began while the message was on its way does not wait for what would begin now.
+  refuseWhileDraining(edge);
   if (received.kind === 'message') return received.bytes;
   throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
 }

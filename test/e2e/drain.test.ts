@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Client, credentials, Metadata } from '@grpc/grpc-js';
-import { afterEach, describe, expect, it } from 'vitest';
-import { checkSeq, NO_OUTCOME, TestClient, type TestEvent, userMessage } from '../harness/client.ts';
+import { Client, credentials, Metadata, type StatusObject } from '@grpc/grpc-js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { checkSeq, endedBy, NO_OUTCOME, TestClient, type TestEvent, userMessage } from '../harness/client.ts';
 import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
 
@@ -19,10 +19,11 @@ afterEach(async () => {
   expect(gateway.access.openSessions).toBe(0);
 });
 
+const same = (bytes: Buffer) => bytes;
+
 /** grpc.health.v1 by hand: HealthCheckRequest { service = 1 }, HealthCheckResponse { status = 1 }. */
 function health(client: Client, service: string): Promise<string> {
   const request = Buffer.concat([Buffer.from([0x0a, service.length]), Buffer.from(service)]);
-  const same = (bytes: Buffer) => bytes;
   return new Promise((resolve, reject) => {
     client.makeUnaryRequest(
       '/grpc.health.v1.Health/Check',
@@ -80,6 +81,23 @@ describe('drain', () => {
     client.close();
     await drained;
     expect(gateway.server.registry.size).toBe(0);
+  });
+
+  it('refuses a call whose request comes after it began', async () => {
+    await start();
+    const raw = new Client(gateway.address, credentials.createInsecure());
+    // As a client whose request is large: the headers are there long before.
+    const path = '/responses.gateway.v1.ResponsesService/CreateResponse';
+    const late = raw.makeBidiStreamRequest(path, same, same);
+    late.on('error', () => {});
+    const ended = new Promise<StatusObject>((resolve) => late.resume().once('status', resolve));
+    await vi.waitFor(() => expect(gateway.access.callers).toHaveLength(1));
+    const drained = gateway.server.drain(10_000);
+    late.write(Buffer.alloc(0));
+    late.end();
+    expect(endedBy(await ended)).toMatchObject({ code: 14, reason: 'DRAINING' });
+    await drained;
+    raw.close();
   });
 
   it('waits for a compaction, whose upstream stays open', async () => {
