@@ -178,9 +178,7 @@ class ConnectStream implements ClientStream {
   }
 
   goAway(reason: 'draining' | 'maxAge', timeLeftMs: number): void {
-    this.#goneAway = true;
-    const token = this.#edge.registry.issueToken(this.#session.id, this.#lastSeq + 1);
-    this.#call.write(this.#edge.wire.goAway(reason, timeLeftMs, token));
+    this.#sayGoAway(reason, timeLeftMs, this.#edge.registry.issueToken(this.#session.id, this.#lastSeq + 1));
   }
 
   end(error: GatewayError | undefined): void {
@@ -196,16 +194,18 @@ class ConnectStream implements ClientStream {
   }
 
   #sayOpened(entry: 'NEW' | 'GONE' | 'found'): void {
-    const { id, core, telemetry } = this.#session;
+    const { id, core, driver, telemetry } = this.#session;
+    const { drainDeadlineMs, clock } = this.#edge;
     const point = entry === 'found' ? core.resumePoint : undefined;
     const nextSeq = point?.oldestSeq ?? 1;
     this.#lastSeq = nextSeq - 1;
     const outcome = entry === 'found' ? (point?.outcome ?? 'RESUMED') : entry;
     if (outcome !== 'NEW') telemetry.resumed(outcome);
+    const resumeToken = this.#edge.registry.issueToken(id, nextSeq);
     this.#call.write(
       this.#edge.wire.opened({
         sessionId: id,
-        resumeToken: this.#edge.registry.issueToken(id, nextSeq),
+        resumeToken,
         resumeOutcome: outcome,
         oldestSeq: nextSeq,
         nextSeq,
@@ -215,6 +215,14 @@ class ConnectStream implements ClientStream {
         activeTurns: entry === 'found' ? activeTurns(core) : [],
       }),
     );
+    // The session was told while no stream listened.
+    if (drainDeadlineMs === undefined || driver.closed) return;
+    this.#sayGoAway('draining', Math.max(0, drainDeadlineMs - clock()), resumeToken);
+  }
+
+  #sayGoAway(reason: 'draining' | 'maxAge', timeLeftMs: number, token: string): void {
+    this.#goneAway = true;
+    this.#call.write(this.#edge.wire.goAway(reason, timeLeftMs, token));
   }
 
   /** A stream ends before its connection does, and the client is told in time. */

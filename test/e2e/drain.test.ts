@@ -121,6 +121,29 @@ describe('drain', () => {
     upstream.close();
   });
 
+  it('tells a client that resumes meanwhile', async () => {
+    await start();
+    const left = gateway.client().connect();
+    const { resume_token: token } = await left.opened();
+    left.startTurn({ turn_id: 't1' }, 'at length #deltas=300 #tps=100');
+    await left.event('response.output_text.delta');
+    left.cancel();
+    await vi.waitFor(() => expect(gateway.server.registry.sessions()[0]?.driver.attached).toBe(false));
+    const drained = gateway.server.drain(10_000);
+    const resumed = gateway.client().connect({ resume: { token, last_seq: 0 } });
+    const opened = await resumed.opened();
+    expect(opened.resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+    await resumed.until(() => resumed.goAways.length > 0);
+    expect(resumed.goAways[0]).toMatchObject({
+      reason: 'GO_AWAY_REASON_DRAINING',
+      resume_token: opened.resume_token,
+    });
+    expect((await resumed.turn('t1')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+    expect(await resumed.ended()).toMatchObject({ code: 0 });
+    expect(resumed.goAways).toHaveLength(1);
+    await drained;
+  });
+
   it('fails what still runs at the deadline, in words', async () => {
     await start();
     const stream = gateway.client().connect();
