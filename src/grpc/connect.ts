@@ -109,6 +109,10 @@ function enter(
     found.lease.renew(principal);
     return { session: found, outcome: 'found' };
   }
+  if (edge.peers?.principalOf(call.metadata) !== undefined) {
+    // The process that the client reached opens the new one: it has the caller's own metadata.
+    throw new GatewayError('SESSION_EXPIRED', 'this process does not have the session');
+  }
   refuseWhileDraining(edge);
   const lease = edge.access.admitSession(principal, {
     upstream: open.upstream,

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
 import { expect, test, vi } from 'vitest';
+import type { Principal, SessionLease } from '../../src/access/types.ts';
 import { Peers } from '../../src/grpc/peers.ts';
+import { OpenAccess } from '../harness/fakes.ts';
 import { startGateway } from '../harness/gateway.ts';
 
 const secret = randomBytes(32);
@@ -54,4 +56,57 @@ test('a client that leaves while another process has not answered leaves no sess
   socket.destroy();
   silent.close();
   rmSync(folder, { recursive: true });
+});
+
+/** Keeps what a caller brought along for the upstream. */
+class KeyAccess extends OpenAccess {
+  readonly upstreamKeys: (string | undefined)[] = [];
+
+  override admitSession(
+    principal: Principal,
+    request: { readonly upstream: string | undefined; readonly upstreamKey: string | undefined },
+  ): SessionLease {
+    this.upstreamKeys.push(request.upstreamKey);
+    return super.admitSession(principal, request);
+  }
+}
+
+/** Two processes, as far as they can tell. */
+async function startTwo(resumeGraceMs = 60_000) {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-peers-'));
+  const addressOf = (id: string) => `unix:${join(folder, `${id}.sock`)}`;
+  const start = (id: string) =>
+    startGateway({
+      access: new KeyAccess(),
+      limits: { resumeGraceMs },
+      server: { peers: { id, addressOf, secret } },
+    });
+  const [reached, owner] = await Promise.all([start('1'), start('2')]);
+  return {
+    reached,
+    owner,
+    [Symbol.asyncDispose]: async () => {
+      await Promise.all([reached.close(), owner.close()]);
+      rmSync(folder, { recursive: true });
+      expect([...reached.bugs, ...owner.bugs]).toEqual([]);
+    },
+  };
+}
+
+test('a session that another process no longer has is opened anew as its caller asks', async () => {
+  await using both = await startTwo(20);
+  const { reached, owner } = both;
+  const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
+  const metadata = { 'x-upstream-api-key': 'sk-mine', traceparent };
+  const first = owner.client().connect({}, metadata);
+  const { resume_token: token } = await first.opened();
+  first.cancel();
+  await vi.waitFor(() => expect(owner.server.registry.size).toBe(0));
+
+  const again = reached.client().connect({ resume: { token } }, metadata);
+  expect((await again.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
+  expect([reached.server.registry.size, owner.server.registry.size]).toEqual([1, 0]);
+  expect(reached.access.upstreamKeys).toEqual(['sk-mine']);
+  const [{ start } = { start: undefined }] = reached.telemetry.sessions;
+  expect([start?.traceContext?.traceparent, start?.serverAddress]).toEqual([traceparent, reached.address]);
 });
