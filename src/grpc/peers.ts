@@ -1,5 +1,12 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { Client, type ClientDuplexStream, credentials, Metadata, type StatusObject } from '@grpc/grpc-js';
+import {
+  Client,
+  type ClientDuplexStream,
+  credentials,
+  status as grpcStatus,
+  Metadata,
+  type StatusObject,
+} from '@grpc/grpc-js';
 import type { Principal } from '../access/types.ts';
 import type { RpcCall } from './call.ts';
 import { RunningWork } from './running-work.ts';
@@ -48,7 +55,8 @@ export class Peers {
 
   /**
    * Carries the call over to the process that the token names. Resolves with false, and nothing has happened, when the
-   * token is no other process's or that process is gone. A client that leaves before is done with: true.
+   * token is no other process's, that process is gone, or it does not have the session. A client that leaves before is
+   * done with: true.
    */
   async forward(call: RpcCall, principal: Principal, token: string, open: Uint8Array): Promise<boolean> {
     const [, id] = /^([\w-]+)\./.exec(token) ?? [];
@@ -64,10 +72,10 @@ export class Peers {
     );
     const { answered, over } = carry(call, stream, open);
     this.carried.add(over);
-    const reached = await answered;
+    const answer = await answered;
     // Ids come from tokens, and tokens from callers: only those of real processes are kept.
-    if (!reached) this.#forget(id);
-    return reached;
+    if (answer === 'unreachable') this.#forget(id);
+    return answer === 'taken';
   }
 
   close(): void {
@@ -97,15 +105,17 @@ export class Peers {
   }
 }
 
+type Answer = 'taken' | 'unknown session' | 'unreachable';
+
 interface Carried {
-  /** False: the other process is not there, nothing has happened, and the client still waits. */
-  readonly answered: Promise<boolean>;
+  /** Unless the call was taken, nothing has happened, and the client still waits. */
+  readonly answered: Promise<Answer>;
   readonly over: Promise<void>;
 }
 
 /** Both directions, each held back by the one who reads it. */
 function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, open: Uint8Array): Carried {
-  const answered = Promise.withResolvers<boolean>();
+  const answered = Promise.withResolvers<Answer>();
   const over = Promise.withResolvers<void>();
   let hasAnswered = false;
   let status: StatusObject | undefined;
@@ -113,8 +123,10 @@ function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, op
   const finish = (): void => {
     // The status comes when it is received, which may be before the last messages are read.
     if (status === undefined || !ended) return;
-    if (hasAnswered) call.endWith(status);
-    answered.resolve(false);
+    const answer = hasAnswered ? 'taken' : answerOf(status);
+    // A refusal is the client's to hear: the session is still there, and it may try again.
+    if (answer === 'taken') call.endWith(status);
+    answered.resolve(answer);
     over.resolve();
   };
   stream.on('data', (bytes: Buffer) => {
@@ -122,14 +134,14 @@ function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, op
     if (!call.hasRoom) stream.pause();
     if (hasAnswered) return;
     hasAnswered = true;
-    answered.resolve(true);
+    answered.resolve('taken');
     void carryUp(call, stream);
   });
   call.onRoom = () => stream.resume();
   const left = (): void => {
     stream.cancel();
     // Nobody waits for a session any more, wherever it would be.
-    answered.resolve(true);
+    answered.resolve('taken');
     over.resolve();
   };
   call.signal.addEventListener('abort', left, { once: true });
@@ -145,6 +157,12 @@ function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, op
   });
   stream.write(open);
   return { answered: answered.promise, over: over.promise };
+}
+
+/** A status before the first message. */
+function answerOf({ code }: StatusObject): Answer {
+  if (code === grpcStatus.NOT_FOUND) return 'unknown session';
+  return code === grpcStatus.UNAVAILABLE ? 'unreachable' : 'taken';
 }
 
 async function carryUp(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>): Promise<void> {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Metadata } from '@grpc/grpc-js';
 import { expect, test, vi } from 'vitest';
 import type { Principal, SessionLease } from '../../src/access/types.ts';
+import { GatewayError } from '../../src/errors.ts';
 import { Peers } from '../../src/grpc/peers.ts';
 import { OpenAccess } from '../harness/fakes.ts';
 import { startGateway } from '../harness/gateway.ts';
@@ -109,4 +110,21 @@ test('a session that another process no longer has is opened anew as its caller 
   expect(reached.access.upstreamKeys).toEqual(['sk-mine']);
   const [{ start } = { start: undefined }] = reached.telemetry.sessions;
   expect([start?.traceContext?.traceparent, start?.serverAddress]).toEqual([traceparent, reached.address]);
+});
+
+test('a session whose process refuses the resume for the moment is not given up', async () => {
+  await using both = await startTwo();
+  const { reached, owner } = both;
+  const first = owner.client().connect();
+  const { resume_token: token, session_id: id } = await first.opened();
+  first.cancel();
+  owner.access.overloadError = new GatewayError('OVERLOADED', 'short of memory', { retryAfterMs: 100 });
+  expect(await reached.client().connect({ resume: { token } }).ended()).toMatchObject({
+    code: 8,
+    reason: 'OVERLOADED',
+    details: ['ErrorInfo', 'RetryInfo'],
+  });
+  owner.access.overloadError = undefined;
+  const opened = await reached.client().connect({ resume: { token } }).opened();
+  expect([opened.session_id, opened.resume_outcome]).toEqual([id, 'RESUME_OUTCOME_RESUMED']);
 });
