@@ -10,6 +10,8 @@ import type { RoundRobin } from './round-robin.ts';
  */
 const STREAM_RESET_BURST = 200;
 const STREAM_RESETS_PER_SECOND = 200;
+/** Between processes of the gateway a connection has the streams of many clients, each within its own limit. */
+const NO_STREAM_LIMIT = 2 ** 32 - 1;
 /** nghttp2's number for a peer that speaks no HTTP/2 at all: a probe, which costs nothing. */
 const BAD_CLIENT_MAGIC = -903;
 
@@ -42,6 +44,9 @@ export function shareHttp2(server: Server, turns: RoundRobin, pacing: Connection
       http2Server.on('stream', inTurn(serve, turns));
     }
     pace(http2Server, pacing);
+    http2Server.on('session', (session: ServerHttp2Session) => {
+      if (isUnix(http2Server)) session.settings({ maxConcurrentStreams: NO_STREAM_LIMIT });
+    });
     // Not HTTP/2's sessions: those that were asked to close wait for their client, and a TLS handshake has none yet.
     http2Server.on('connection', (socket: Socket) => {
       sockets.add(socket);
@@ -92,6 +97,10 @@ function inTurn(serve: OnStream, turns: RoundRobin): OnStream {
       if (!gone(stream)) serve(stream, ...rest);
     });
   };
+}
+
+function isUnix(http2Server: Http2Server): boolean {
+  return typeof http2Server.address() === 'string';
 }
 
 function gone(stream: ServerHttp2Stream): boolean {

@@ -9,6 +9,7 @@ import { expect, test, vi } from 'vitest';
 import type { Principal, SessionLease } from '../../src/access/types.ts';
 import { GatewayError } from '../../src/errors.ts';
 import { Peers } from '../../src/grpc/peers.ts';
+import type { GrpcServerOptions } from '../../src/grpc/server.ts';
 import { OpenAccess } from '../harness/fakes.ts';
 import { startGateway } from '../harness/gateway.ts';
 
@@ -73,14 +74,14 @@ class KeyAccess extends OpenAccess {
 }
 
 /** Two processes, as far as they can tell. */
-async function startTwo(resumeGraceMs = 60_000) {
+async function startTwo(server: Partial<GrpcServerOptions> = {}, resumeGraceMs = 60_000) {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-peers-'));
   const addressOf = (id: string) => `unix:${join(folder, `${id}.sock`)}`;
   const start = (id: string) =>
     startGateway({
       access: new KeyAccess(),
       limits: { resumeGraceMs },
-      server: { peers: { id, addressOf, secret } },
+      server: { ...server, peers: { id, addressOf, secret } },
     });
   const [reached, owner] = await Promise.all([start('1'), start('2')]);
   return {
@@ -95,7 +96,7 @@ async function startTwo(resumeGraceMs = 60_000) {
 }
 
 test('a session that another process no longer has is opened anew as its caller asks', async () => {
-  await using both = await startTwo(20);
+  await using both = await startTwo({}, 20);
   const { reached, owner } = both;
   const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
   const metadata = { 'x-upstream-api-key': 'sk-mine', traceparent };
@@ -127,4 +128,18 @@ test('a session whose process refuses the resume for the moment is not given up'
   owner.access.overloadError = undefined;
   const opened = await reached.client().connect({ resume: { token } }).opened();
   expect([opened.session_id, opened.resume_outcome]).toEqual([id, 'RESUME_OUTCOME_RESUMED']);
+});
+
+test('more sessions are carried than one client may have', async () => {
+  await using both = await startTwo({ maxStreamsPerConnection: 2 });
+  const { reached, owner } = both;
+  const left = Array.from({ length: 4 }, () => owner.client().connect());
+  const tokens = (await Promise.all(left.map((stream) => stream.opened()))).map(
+    (opened) => opened.resume_token,
+  );
+  for (const stream of left) stream.cancel();
+  const resumed = tokens.map((token) => reached.client().connect({ resume: { token } }).opened());
+  for (const opened of await Promise.all(resumed)) {
+    expect(opened.resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+  }
 });
