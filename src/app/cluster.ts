@@ -224,10 +224,23 @@ class Primary {
   }
 }
 
+/** What the address of a Unix socket holds on macOS; Linux has 4 more. */
+const MAX_SOCKET_PATH_BYTES = 103;
+/** The name of a socket in the folder, for as many workers as will ever be started. */
+const MAX_SOCKET_NAME_BYTES = '/9999999.sock'.length;
+
 /** Only we can enter it. Without it, a resume at the wrong worker starts a new session. */
 function makeSocketFolder({ logger }: GatewayTelemetry): string | undefined {
+  const folder = join(tmpdir(), 'responses-gateway-');
+  if (Buffer.byteLength(`${folder}XXXXXX`) + MAX_SOCKET_NAME_BYTES > MAX_SOCKET_PATH_BYTES) {
+    logger.warn(
+      { code: 'no_socket_folder' },
+      `workers cannot reach each other: ${tmpdir()} is too long for the path of a socket`,
+    );
+    return undefined;
+  }
   try {
-    return mkdtempSync(join(tmpdir(), 'responses-gateway-'));
+    return mkdtempSync(folder);
   } catch (error) {
     logger.warn(
       { code: 'no_socket_folder', err: error },

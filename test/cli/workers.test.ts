@@ -1,8 +1,11 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { get } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
 import { checkSeq, TestClient, type TestStream } from '../harness/client.ts';
 import { Page } from '../telemetry/prometheus.ts';
-import { killAll, run, startGateway } from './program.ts';
+import { killAll, run, start, startGateway } from './program.ts';
 
 // Every test starts several processes.
 vi.setConfig({ testTimeout: 120_000 });
@@ -150,6 +153,19 @@ test('a drain waits for a turn whose stream is carried over from another worker'
   expect((await stream.turn('long')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
   expect((await stream.ended()).code).toBe(0);
   expect((await gateway.ended).code).toBe(0);
+});
+
+test('a folder too long for sockets is told, and the workers serve without', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-workers-'));
+  const long = join(folder, 'x'.repeat(90));
+  mkdirSync(long);
+  const flags = ['--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0', '--workers', '2'];
+  const gateway = start(['serve', ...flags], { env: { TMPDIR: long } });
+  await gateway.until('stderr', /"ready"/);
+  expect(gateway.output.stderr).toContain('"no_socket_folder"');
+  const [, grpc = ''] = await gateway.until('stdout', /gRPC\s+(\S+:\d+)/);
+  await open(grpc);
+  rmSync(folder, { recursive: true });
 });
 
 test('a port in use is told once, and nothing stays behind', async () => {
