@@ -39,7 +39,8 @@ async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: U
       input: request.input,
     });
     const startedAtMs = edge.clock();
-    const timeout = request.timeoutMs === undefined ? undefined : AbortSignal.timeout(request.timeoutMs);
+    const timeout =
+      request.timeoutMs === undefined ? undefined : AbortSignal.timeout(timerMs(request.timeoutMs));
     const json = await settled(turn, request, edge, startedAtMs, () =>
       edge.dialer.compact(
         {
@@ -64,6 +65,14 @@ async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: U
   } finally {
     lease.release();
   }
+}
+
+/** Node's timers hold 31 bits, which is 24 days. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** AbortSignal.timeout throws on fractions, and a longer one ends at once. */
+function timerMs(timeoutMs: number): number {
+  return Math.min(Math.ceil(timeoutMs), MAX_TIMER_MS);
 }
 
 /** Failures after which the upstream may have done the work, and charged for it; the caller may even want that. */

@@ -108,6 +108,15 @@ describe('CompactResponse', () => {
     expect(events.at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
   });
 
+  it.each([
+    ['a fraction of a millisecond', { seconds: 5, nanos: 20_000 }],
+    ['longer than a timer of Node', { seconds: 30 * 86_400, nanos: 0 }],
+    ['longer than 32 bits of milliseconds', { seconds: 60 * 86_400, nanos: 0 }],
+  ])('takes a timeout of %s', async (_what, timeout) => {
+    const compact = { model: 'gpt-6', input: [userMessage('one'), userMessage('two')] };
+    expect((await gateway.client().compactResponse({ compact, timeout })).ended).toMatchObject({ code: 0 });
+  });
+
   it('tells what the upstream refused', async () => {
     const { ended } = await gateway.client().compactResponse({
       compact: { model: 'gpt-6', previous_response_id: 'resp_unknown' },
