@@ -20,7 +20,7 @@ const MAX_IN_FLIGHT_BYTES = 256 * 1024;
  * How long an ended call may take to leave: a client that does not read never gets its status, and one that
  * goes on sending never stops. Then the stream is reset.
  */
-export const END_TIMEOUT_MS = 5_000;
+const END_TIMEOUT_MS = 5_000;
 
 const OVER = 'the call is over';
 
@@ -181,12 +181,13 @@ export class TakenCall extends ServerInterceptingCall {
 /**
  * Watches how a call ends, whoever ends it: handler, client, deadline or grpc-js itself, which ends calls by
  * `sendStatus` on its own object. Gives grpc-js's own refusals our error details, and resets streams that do
- * not leave.
+ * not leave. `unreadTimeoutMs` is what the client may still take for what it was sent before the status.
  */
 export function watchEnd(
   base: ServerInterceptingCallInterface,
   maxMessageBytes: number,
   onEnd: CallEnd,
+  unreadTimeoutMs: () => number,
 ): void {
   const stream = http2Stream(base);
   const send = base.sendStatus.bind(base);
@@ -203,10 +204,11 @@ export function watchEnd(
     tell(statusName(full.code));
     if (stream === undefined || stream.destroyed) return;
     if (isTooLarge) leaveUnread(stream);
+    const leaveMs = Math.max(END_TIMEOUT_MS, unreadTimeoutMs());
     const timer = setTimeout(() => {
       reset(base);
       stream.resume();
-    }, END_TIMEOUT_MS);
+    }, leaveMs);
     stream.once('close', () => clearTimeout(timer));
   };
   stream?.on('close', () => tell('CANCELLED'));

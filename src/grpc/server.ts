@@ -17,7 +17,7 @@ import { GatewayError } from '../errors.ts';
 import type { Telemetry } from '../telemetry/types.ts';
 import { createWire, loadApi } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
-import { type RpcCall, TakenCall, watchEnd } from './call.ts';
+import { type CallEnd, type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
 import { steadyNow } from './clock.ts';
 import { serveCompactResponse } from './compact-response.ts';
@@ -260,10 +260,14 @@ function interceptor(edge: Edge): ServerInterceptor {
     partial.watch(base);
     const method = definition.path.slice(1);
     let call: RpcCall | undefined;
-    watchEnd(base, edge.maxMessageBytes, (status) => {
+    const onEnd: CallEnd = (status) => {
       edge.telemetry.rpcEnded(method, status, edge.clock() - startedAtMs);
       call?.onEnd(status);
-    });
+    };
+    // The rest of an answer may take as long as any other part of it.
+    watchEnd(base, edge.maxMessageBytes, onEnd, () =>
+      call !== undefined && call.inFlightBytes > 0 ? edge.limits.slowClientTimeoutMs : 0,
+    );
     const handler = serve[definition.path];
     if (handler === undefined) return checked(base);
     return new TakenCall(base, method, (taken) => {

@@ -1,7 +1,10 @@
+import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkSeq, NO_OUTCOME, type TestEvent, type TestStream, textOf } from '../harness/client.ts';
 import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
+import { encodeCreateResponse } from '../hostile/encode.ts';
+import { grpcFrame, openCall, openHttp2, outcomeOf } from '../hostile/raw.ts';
 
 const MIB = 1024 * 1024;
 
@@ -174,6 +177,28 @@ describe('a client that reads slowly', () => {
     }
     checkSeq(all);
     expect(textOf(all) === gateway.simulator.journal.entries[0]?.finalText).toBe(true);
+  }, 60_000);
+
+  it('gets the end of its answer after a pause', async () => {
+    await start();
+    const http2 = await openHttp2(gateway.port);
+    const call = openCall(http2, { ':path': '/responses.gateway.v1.ResponsesService/CreateResponse' });
+    // HTTP/2's first window fills, and then nothing moves.
+    call.pause();
+    const outcome = outcomeOf(call);
+    const closed = once(call, 'close');
+    const message = { type: 'message', role: 'user', content: 'long #deltas=1500' };
+    call.end(grpcFrame(encodeCreateResponse(JSON.stringify(message))));
+    while (gateway.telemetry.rpcs.length === 0) await tick();
+    // Longer than other calls get to leave, and well within slow_client_timeout.
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    const chunks: Buffer[] = [];
+    call.on('data', (chunk: Buffer) => chunks.push(chunk));
+    call.resume();
+    expect(await outcome).toBe('status 0');
+    await closed;
+    expect(Buffer.concat(chunks).includes('response.completed')).toBe(true);
+    http2.close();
   }, 60_000);
 
   it('is reset when it does not even take its status', async () => {
