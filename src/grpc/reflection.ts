@@ -34,8 +34,10 @@ interface Request {
 
 function answerAll(stream: ServerDuplexStream<Request, object>): void {
   stream.on('data', (request: Request) => {
-    stream.write({ original_request: request, ...answer(descriptors(), request) });
+    // An answer may be 2,000 times as long as its request: a client that does not read would fill the memory.
+    if (!stream.write({ original_request: request, ...answer(descriptors(), request) })) stream.pause();
   });
+  stream.on('drain', () => stream.resume());
   stream.on('end', () => stream.end());
 }
 

@@ -1,8 +1,10 @@
+import { once } from 'node:events';
 import { Client, credentials, Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadSync, type MessageTypeDefinition } from '@grpc/proto-loader';
 import descriptor from 'protobufjs/ext/descriptor/index.js';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { addReflection } from '../../src/grpc/reflection.ts';
+import { grpcFrame, openCall, openHttp2, outcomeOf } from '../hostile/raw.ts';
 
 interface Answer {
   readonly message_response: string;
@@ -13,12 +15,13 @@ interface Answer {
 }
 
 let server: Server;
+let port: number;
 let client: Client;
 
 beforeEach(async () => {
   server = new Server();
   addReflection(server);
-  const port = await new Promise<number>((resolve, reject) => {
+  port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) => {
       if (error === null) resolve(bound);
       else reject(error);
@@ -89,6 +92,38 @@ test('files are found by name, extensions by number', async () => {
   const request = { containing_type: type, extension_number: numbers?.[0] };
   const [options] = filesOf(await ask('v1', { file_containing_extension: request }));
   expect(options?.['name']).toBe('responses/gateway/v1/options.proto');
+});
+
+test('a client that does not read is read no further, and loses nothing', async () => {
+  const http2 = await openHttp2(port);
+  const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
+  const call = openCall(http2, { ':path': path });
+  call.pause();
+  const outcome = outcomeOf(call);
+  const closed = once(call, 'close');
+  // ServerReflectionRequest { file_by_filename = 3 }
+  const name = 'google/protobuf/duration.proto';
+  const request = grpcFrame(Buffer.concat([Buffer.from([0x1a, name.length]), Buffer.from(name)]));
+  // Several times HTTP/2's window, in which what is not read waits.
+  const requests = 8_000;
+  for (let sent = 0; sent < requests; sent += 1) call.write(request);
+  call.end();
+  for (let before = -1; before !== call.writableLength; ) {
+    before = call.writableLength;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+  }
+  expect(call.writableLength).toBeGreaterThan((requests * request.length) / 4);
+
+  let answers = 0;
+  call.on('data', (chunk: Buffer) => {
+    for (let at = chunk.indexOf(name); at !== -1; at = chunk.indexOf(name, at + 1)) answers += 1;
+  });
+  call.resume();
+  expect(await outcome).toBe('status 0');
+  await closed;
+  // Each holds it twice: in the request that it repeats, and in the file.
+  expect(answers).toBeGreaterThan(1.9 * requests);
+  http2.close();
 });
 
 test.each([
