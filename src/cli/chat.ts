@@ -66,6 +66,7 @@ class Chat {
   readonly #over = Promise.withResolvers<Error | undefined>();
   #lane = '';
   #turns = 0;
+  #ended = false;
   #lines: Interface | undefined;
 
   constructor({ model, instructions }: ChatOptions) {
@@ -113,6 +114,7 @@ class Chat {
   }
 
   ended(error: Error | undefined): void {
+    this.#ended = true;
     this.#running.clear();
     this.#idle.resolve();
     this.#over.resolve(error);
@@ -151,6 +153,8 @@ class Chat {
   }
 
   #start(session: ClientSession, text: string): void {
+    // Lines that were read before still come; a turn that nobody ends would be waited for without end.
+    if (this.#ended) return;
     this.#turns += 1;
     const turnId = `chat-${this.#turns}`;
     this.#running.set(this.#lane, [...(this.#running.get(this.#lane) ?? []), turnId]);

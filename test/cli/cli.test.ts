@@ -127,6 +127,16 @@ test('a client that watches its health does not keep the process', async () => {
   client.close();
 });
 
+test('a chat from a pipe ends with the gateway that goes away during its turn', async () => {
+  const gateway = await startGateway();
+  const chat = start(['chat', '--address', gateway.grpc], { input: 'Go #hang\nTwo\nThree\n' });
+  await chat.until('stdout', /\w/);
+  gateway.child.kill('SIGKILL');
+  const { code, stderr } = await chat.ended;
+  expect(stderr).toContain('error: ');
+  expect(code).toBe(1);
+}, 30_000);
+
 test('a key of "keys create" lets its tenant in, and nobody else', async () => {
   const created = await run(['keys', 'create', '--tenant', 'blue']);
   const key = created.stdout.trim();
