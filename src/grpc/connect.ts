@@ -267,12 +267,8 @@ class ConnectStream implements ClientStream {
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
-      case 'startTurn': {
-        const overload = this.#edge.access.overload();
-        const { laneId, turnId } = message.turn;
-        if (overload !== undefined) return driver.feed({ kind: 'refuse', laneId, turnId, error: overload });
+      case 'startTurn':
         return driver.startTurn(withModel(message.turn, defaultModel));
-      }
       case 'refused':
         return driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',

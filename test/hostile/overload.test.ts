@@ -11,11 +11,14 @@ test('short of memory: what runs goes on, what is new is refused with a time to 
   const { gateway, access } = await open({}, { probe: () => memory, sampleIntervalMs: 5 });
   const stream = gateway.client().connect();
   await stream.opened();
-  stream.startTurn({ turn_id: 'running' }, '#deltas=200 #tps=400');
+  const running = () => stream.startTurn({ turn_id: 'running' }, '#deltas=200 #tps=400');
+  running();
   await stream.event('response.created', 'running');
 
   memory.rssBytes = 90;
   await expect.poll(() => access.overload()).toBeDefined();
+  // As a client does that does not know whether it arrived.
+  running();
   stream.startTurn({ turn_id: 'new', lane_id: 'a' }, 'hello');
   const refused = (await stream.turn('new')).at(-1)?.turn_failed;
   expect(refused).toMatchObject({
@@ -29,7 +32,9 @@ test('short of memory: what runs goes on, what is new is refused with a time to 
   expect(other.details).toContain('RetryInfo');
   const unary = gateway.client().createResponse({ create: { model: 'm', input: [userMessage('hi')] } });
   expect((await unary.result).ended.reason).toBe('OVERLOADED');
-  expect((await stream.turn('running')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  const went = await stream.turn('running');
+  expect(went.at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  expect(went.filter((event) => event.turn_failed != null)).toEqual([]);
 
   memory.rssBytes = 50;
   await expect.poll(() => access.overload()).toBeUndefined();
