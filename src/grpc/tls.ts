@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import { experimental, ServerCredentials } from '@grpc/grpc-js';
@@ -39,7 +40,12 @@ async function load(tls: TlsOptions): Promise<Loaded> {
     readFile(tls.privateKeyFile),
     tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile),
   ]);
-  // Throws on a key that is not the certificate's, as is the case while the two are being replaced.
+  // As is the case while the two are being replaced. A TLS context takes a key of another kind than the certificate's.
+  if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey))) {
+    throw new RangeError(
+      `tls.key_file (${tls.privateKeyFile}) is not the key of tls.cert_file (${tls.certificateFile})`,
+    );
+  }
   createSecureContext({ cert: certificate, key: privateKey, ...(caCertificate && { ca: caCertificate }) });
   return {
     identity: { certificate, privateKey },

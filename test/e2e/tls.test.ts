@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -111,6 +111,27 @@ describe('TLS', () => {
   it('refuses files that are missing or do not fit together before any port opens', async () => {
     await expect(serverCredentials({ ...serverFiles, privateKeyFile: '/nowhere' })).rejects.toThrow('ENOENT');
     const mixed = { ...serverFiles, privateKeyFile: file('client.key') };
-    await expect(serverCredentials(mixed)).rejects.toThrow(/key values mismatch/);
+    await expect(serverCredentials(mixed)).rejects.toThrow(
+      /tls\.key_file .* is not the key of tls\.cert_file/,
+    );
+  });
+
+  it('refuses a key of another kind than the certificate, at the start and when it changes', async () => {
+    directory = mkdtempSync(join(tmpdir(), 'tls-'));
+    // The certificate's is an EC key.
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const privateKeyFile = join(directory, 'tls.key');
+    writeFileSync(privateKeyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    const mixed = { ...serverFiles, privateKeyFile };
+    await expect(serverCredentials(mixed)).rejects.toThrow(RangeError);
+
+    const otherKey = readFileSync(privateKeyFile);
+    copyFileSync(file('server.key'), privateKeyFile);
+    const errors: unknown[] = [];
+    const watched = { ...mixed, reloadIntervalMs: 5, onReloadError: (error: unknown) => errors.push(error) };
+    gateway = await startGateway({ server: { tls: watched } });
+    writeFileSync(privateKeyFile, otherKey);
+    while (errors.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await served(gateway.port)).toBe(serialOf('server.pem'));
   });
 });
