@@ -36,21 +36,52 @@ interface Loaded {
 
 async function load(tls: TlsOptions): Promise<Loaded> {
   const [certificate, privateKey, caCertificate] = await Promise.all([
-    readFile(tls.certificateFile),
-    readFile(tls.privateKeyFile),
-    tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile),
+    readPem('tls.cert_file', tls.certificateFile),
+    readPem('tls.key_file', tls.privateKeyFile),
+    tls.clientCaFile === undefined ? undefined : readPem('tls.client_ca_file', tls.clientCaFile),
   ]);
+  const parsed = usable('tls.cert_file', tls.certificateFile, () => new X509Certificate(certificate));
+  const key = usable('tls.key_file', tls.privateKeyFile, () => createPrivateKey(privateKey));
   // As is the case while the two are being replaced. A TLS context takes a key of another kind than the certificate's.
-  if (!new X509Certificate(certificate).checkPrivateKey(createPrivateKey(privateKey))) {
+  if (!parsed.checkPrivateKey(key)) {
     throw new RangeError(
       `tls.key_file (${tls.privateKeyFile}) is not the key of tls.cert_file (${tls.certificateFile})`,
     );
   }
-  createSecureContext({ cert: certificate, key: privateKey, ...(caCertificate && { ca: caCertificate }) });
+  // The rest of the chain, and what a certificate of today has to have, such as a long enough key.
+  usable('tls.cert_file', tls.certificateFile, () =>
+    createSecureContext({ cert: certificate, key: privateKey }),
+  );
+  if (tls.clientCaFile !== undefined && caCertificate !== undefined) {
+    // A TLS context takes anything for the authorities, and then trusts none.
+    usable('tls.client_ca_file', tls.clientCaFile, () => new X509Certificate(caCertificate));
+  }
   return {
     identity: { certificate, privateKey },
     ca: caCertificate === undefined ? null : { caCertificate },
   };
+}
+
+async function readPem(field: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw unusable(field, path, error);
+  }
+}
+
+function usable<T>(field: string, path: string, take: () => T): T {
+  try {
+    return take();
+  } catch (error) {
+    throw unusable(field, path, error);
+  }
+}
+
+/** A RangeError is the operator's mistake: the start ends with one line that says it. */
+function unusable(field: string, path: string, cause: unknown): RangeError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new RangeError(`${field} (${path}) cannot be used: ${why}`, { cause });
 }
 
 /**

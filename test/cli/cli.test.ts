@@ -186,6 +186,30 @@ test('a port in use is told in one line', async () => {
   server.close();
 });
 
+test.each([
+  ['cert_file', 'junk'],
+  ['key_file', 'junk'],
+  ['key_file', 'other'],
+  ['client_ca_file', 'junk'],
+])('a tls.%s that cannot be used (%s) is told in one line', async (field, what) => {
+  const certs = new URL('../harness/certs/', import.meta.url).pathname;
+  const junk = join(folder, 'junk.pem');
+  writeFileSync(junk, 'junk');
+  const files: Record<string, string> = {
+    cert_file: `${certs}server.pem`,
+    key_file: `${certs}server.key`,
+    client_ca_file: `${certs}ca.pem`,
+    [field]: what === 'junk' ? junk : `${certs}client.key`,
+  };
+  const settings = Object.entries(files).flatMap(([name, path]) => ['--set', `tls.${name}=${path}`]);
+  const { code, stderr } = await run([
+    ...['serve', '--log-level', 'silent', '--listen', '127.0.0.1:0', '--admin-listen', '127.0.0.1:0'],
+    ...settings,
+  ]);
+  expect(stderr).toMatch(new RegExp(`^error: tls\\.${field} .*\n$`));
+  expect(code).toBe(2);
+});
+
 test('simulate serves alone and ends with the signal', async () => {
   const simulator = start(['simulate', '--listen', '127.0.0.1:0']);
   const [, url = ''] = await simulator.until('stdout', /--upstream-url (\S+)/);
