@@ -115,8 +115,8 @@ async function answer(options: AdminOptions, request: IncomingMessage): Promise<
   if (!hostAllowed(request.headers.host, options.allowedHosts)) {
     return problem(421, 'unknown Host header; add the name to admin.allowed_hosts');
   }
-  const path = new URL(request.url ?? '/', 'http://admin').pathname;
-  const route = ROUTES[path];
+  const path = pathOf(request.url ?? '/');
+  const route = path === undefined ? undefined : ROUTES[path];
   if (route === undefined) {
     return problem(404, `no such path; there is ${Object.keys(ROUTES).join(', ')}`);
   }
@@ -131,6 +131,11 @@ async function answer(options: AdminOptions, request: IncomingMessage): Promise<
     return { ...problem(405, `allowed here: ${allow}`), headers: { allow } };
   }
   return handler(options, request);
+}
+
+/** Undefined: no address at all. `//` begins a host name, and a proxy's clients send whole addresses. */
+function pathOf(target: string): string | undefined {
+  return URL.parse(target, 'http://admin')?.pathname;
 }
 
 function authorize({ token, listen }: AdminOptions, request: IncomingMessage): Reply | undefined {

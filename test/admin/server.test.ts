@@ -152,6 +152,11 @@ test('unknown paths and methods are named', async () => {
   expect((await call('/healthz', { method: 'constructor' })).status).toBe(400);
 });
 
+test.each(['//', '//[', 'http://['])('%s is no path', async (path) => {
+  const { call } = await admin();
+  expect((await call(path)).status).toBe(404);
+});
+
 test('an address that is taken is an error of the start', async () => {
   const { call } = await admin();
   await call('/healthz');
