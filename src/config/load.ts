@@ -33,7 +33,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   const file = sources.file === undefined ? EMPTY_FILE : openFile(sources.file);
   const environment = readEnvironment(sources.environment, configLeaves);
   const settings = [...environment.settings, ...sources.flags];
-  const raw = overlay(file.value, settings);
+  const { raw, problems: strayProblems } = overlay(file.value, settings);
   const origins = new Map(settings.map(({ path, origin }) => [renderPath(path), origin]));
 
   const originOf = (path: readonly PathSegment[], part: 'key' | 'value' = 'value'): Origin => {
@@ -63,7 +63,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
       origin: placeOf(path),
     }),
   );
-  const problems = [...environment.problems, ...schemaProblems, ...crossProblems];
+  const problems = [...environment.problems, ...strayProblems, ...schemaProblems, ...crossProblems];
   if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(problems);
   const config = deepFreeze(parsed.data);
   return { config, effective: () => z.encode(configSchema, config), originOf };
@@ -97,23 +97,32 @@ function openFile(path: string): ConfigFile {
   throw new ConfigError(file);
 }
 
-/** Later settings win. A scalar where a section should be stays, for the schema to complain about. */
+/** Later settings win. One that leads into a list or a scalar of the file comes back as a problem. */
 function overlay(
   base: Readonly<Record<string, unknown>>,
   settings: readonly Setting[],
-): Record<string, unknown> {
-  const root = structuredClone(base) as Record<string, unknown>;
-  for (const { path, value } of settings) {
-    let section: unknown = root;
-    for (const segment of path.slice(0, -1)) {
-      if (!isRecord(section)) break;
-      section[segment] ??= {};
-      section = section[segment];
+): { readonly raw: Record<string, unknown>; readonly problems: readonly ConfigProblem[] } {
+  const raw = structuredClone(base) as Record<string, unknown>;
+  return { raw, problems: settings.flatMap((setting) => put(raw, setting)) };
+}
+
+function put(root: Record<PathSegment, unknown>, { path, value, origin }: Setting): ConfigProblem[] {
+  let section = root;
+  for (const [at, segment] of path.slice(0, -1).entries()) {
+    section[segment] ??= {};
+    const next = section[segment];
+    if (!isRecord(next)) {
+      const outer = renderPath(path.slice(0, at + 1));
+      const expected = Array.isArray(next)
+        ? `${outer} as a whole, in the file or as YAML: it is a list`
+        : `${outer} itself: it has no fields`;
+      return [{ path: renderPath(path), found: `a field inside of ${outer}`, expected, origin }];
     }
-    const last = path.at(-1);
-    if (isRecord(section) && last !== undefined) section[last] = value;
+    section = next;
   }
-  return root;
+  const last = path.at(-1);
+  if (last !== undefined) section[last] = value;
+  return [];
 }
 
 /** When the whole does not parse, what does is still checked against each other. */

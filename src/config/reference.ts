@@ -33,7 +33,8 @@ command line. Flag > environment > file > default. Nothing has to be set: withou
 
 - In the environment, a field is called \`RESPONSES_GATEWAY_\` and its path in capitals with underscores. Lists and
   mappings are written there as in YAML: \`RESPONSES_GATEWAY_AUTH='[{ kind: none, force: true }]'\`.
-- On the command line, \`--set PATH=VALUE\` reaches every field; the most used have flags of their own (\`--help\`).
+- On the command line, \`--set PATH=VALUE\` reaches every field outside of lists, which are set whole; the most
+  used have flags of their own (\`--help\`).
 - Durations and sizes carry their unit: \`250ms\`, \`30s\`, \`1h30m\`; \`512KiB\`, \`8MiB\`, \`1GB\`. Bare numbers are refused.
 - Unknown keys are errors. All problems are reported at once, with their line, and nothing starts (exit code 2).
 - The configuration holds no secrets, only the names of environment variables and files that do.

@@ -149,6 +149,16 @@ test.each([
   expect(problemsOf({ file })[0]?.expected).toMatch(expected);
 });
 
+test.each([
+  ['a list', 'upstreams: [{name: a, url: "ws://127.0.0.1:1/v1"}]\n', 'upstreams.0.url', /a whole.* list/],
+  ['a single value', 'listen: 127.0.0.1:1\n', 'listen.port', /listen itself/],
+])('a flag that leads into %s of the file is not passed over', (_what, file, path, expected) => {
+  const [problem, ...others] = problemsOf({ file, flags: { [path]: 'ws://127.0.0.1:2/v1' } });
+  expect(problem).toMatchObject({ path, origin: { kind: 'flag' } });
+  expect(problem?.expected).toMatch(expected);
+  expect(others).toEqual([]);
+});
+
 test('a file that is not there', () => {
   expect(() => loadConfig({ file: join(folder, 'absent.yaml'), environment: {}, flags: [] })).toThrow(
     /ENOENT/,
