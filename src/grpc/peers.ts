@@ -74,8 +74,8 @@ export class Peers {
     this.carried.add(over);
     const answer = await answered;
     // Ids come from tokens, and tokens from callers: only those of real processes are kept.
-    if (answer === 'unreachable') this.#forget(id);
-    return answer === 'taken';
+    if (answer === 'unreachable' || answer === 'unheard') this.#forget(id);
+    return answer === 'taken' || answer === 'unheard';
   }
 
   close(): void {
@@ -105,10 +105,11 @@ export class Peers {
   }
 }
 
-type Answer = 'taken' | 'unknown session' | 'unreachable';
+/** unheard: the client has left before. */
+type Answer = 'taken' | 'unknown session' | 'unreachable' | 'unheard';
 
 interface Carried {
-  /** Unless the call was taken, nothing has happened, and the client still waits. */
+  /** Where the session is unknown or nobody is reached nothing has happened, and the client still waits. */
   readonly answered: Promise<Answer>;
   readonly over: Promise<void>;
 }
@@ -141,7 +142,7 @@ function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, op
   const left = (): void => {
     stream.cancel();
     // Nobody waits for a session any more, wherever it would be.
-    answered.resolve('taken');
+    answered.resolve('unheard');
     over.resolve();
   };
   call.signal.addEventListener('abort', left, { once: true });
