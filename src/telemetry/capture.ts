@@ -29,6 +29,10 @@ export function createCapture(maxBytes: number): Capture {
     },
     frame(linkId: number, frame: UpstreamFrame) {
       switch (frame.type) {
+        case 'response.created':
+          // One that ended by an error, or was given up, had no terminal.
+          items.get(linkId)?.delete(frame.streamId);
+          return;
         case 'response.output_item.done': {
           const lanes = items.get(linkId) ?? new Map<string | undefined, string[]>();
           const lane = lanes.get(frame.streamId) ?? [];

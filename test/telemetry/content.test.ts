@@ -83,6 +83,18 @@ describe('what passes a session', () => {
     }
   });
 
+  it('is not what an earlier response said that ended by an error', () => {
+    const capture = createCapture(1_000);
+    capture.frame(1, frame('response.output_item.done', { item: said('aborted') }));
+    capture.frame(1, frame('error', { code: 'server_error' }));
+    capture.frame(1, frame('response.created', { response: { id: 'resp_a' } }));
+    capture.frame(1, frame('response.output_item.done', { item: said('whole') }));
+    capture.frame(1, frame('response.completed', { response: { id: 'resp_a' } }));
+    expect(capture.take(record({ turnId: 'a', acceptedAtMs: 1 }))).toEqual({
+      'gen_ai.output.messages': saidMessages('whole'),
+    });
+  });
+
   it('goes with its link when that ends before the response', () => {
     const capture = createCapture(1_000);
     capture.frame(1, frame('response.output_item.done', { item: said('lost') }, 'a'));
