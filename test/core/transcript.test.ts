@@ -17,31 +17,17 @@ function node(id: string, parentId: string | undefined, said: string): NewNode {
   };
 }
 
-it('keeps the whole conversation of an upstream that gives every response the same id', () => {
+it.each([
+  ['is all the same', ['resp_mock', 'resp_mock', 'resp_mock']],
+  ['returns further up the path', ['a', 'b', 'a']],
+])('keeps the whole conversation where the id of its responses %s', (_, ids) => {
   const kept = transcript();
-  for (const [parentId, said] of [
-    [undefined, 'one'],
-    ['resp_mock', 'two'],
-    ['resp_mock', 'three'],
-  ] as const)
-    kept.add(node('resp_mock', parentId, said), () => ['resp_mock']);
-  expect(kept.isComplete('resp_mock')).toBe(true);
-  expect(kept.itemsSince('resp_mock', () => false)?.items).toEqual([
-    'one',
-    're: one',
-    'two',
-    're: two',
-    'three',
-    're: three',
-  ]);
-});
-
-it('comes to an end where an id returns further up its path', () => {
-  const kept = transcript();
-  kept.add(node('a', undefined, 'one'), () => ['a']);
-  kept.add(node('b', 'a', 'two'), () => ['b']);
-  kept.add(node('a', 'b', 'three'), () => ['a']);
-  expect(kept.itemsSince('a', () => false)?.items).toEqual([
+  ['one', 'two', 'three'].forEach((said, n) => {
+    kept.add(node(ids[n] as string, ids[n - 1], said), () => ids);
+  });
+  const last = ids.at(-1) as string;
+  expect(kept.isComplete(last)).toBe(true);
+  expect(kept.itemsSince(last, () => false)?.items).toEqual([
     'one',
     're: one',
     'two',
