@@ -121,7 +121,6 @@ function wireIdOf(
   const cached = cachedIn === undefined ? undefined : link.cache.get(cachedIn);
   if (cached !== undefined && turn.avoidIds?.has(cached.responseId) !== true)
     return { id: cached.responseId, cachedIn };
-  if (turn.avoidIds?.has(nodeId) === true) return undefined;
   const node = core.transcript.get(nodeId);
   // Who has lost one stored response has lost those before it: asking for each would be a refusal each.
   const hydrates =

@@ -37,16 +37,6 @@ export function startRotation(core: Core, link: LinkSlot): void {
   link.state = { t: 'rotating', successorId: successor.id, capabilities, route, upAtMs };
 }
 
-/** A successor is gone before it took over: the old link serves on, and tries again later. */
-export function rotationFailed(core: Core, successorId: number): void {
-  for (const link of core.links.values()) {
-    if (link.state.t !== 'rotating' || link.state.successorId !== successorId) continue;
-    const { capabilities, route, upAtMs } = link.state;
-    link.state = { t: 'open', capabilities, route, upAtMs };
-    core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
-  }
-}
-
 /** The upstream's limit is near: whatever could not be moved gently moves when it is next used. */
 export function retireLink(link: LinkSlot): void {
   const up = upOf(link);
@@ -56,16 +46,21 @@ export function retireLink(link: LinkSlot): void {
 /** Moves every rotation one step on; called after anything that may have made a step possible. */
 export function advanceRotations(core: Core): void {
   for (const link of core.links.values()) {
-    if (link.state.t === 'rotating' && !core.links.has(link.state.successorId))
-      rotationFailed(core, link.state.successorId);
     const { state } = link;
     const successor = state.t === 'rotating' ? core.links.get(state.successorId) : undefined;
+    if (state.t === 'rotating' && successor === undefined) serveOn(core, link, state);
     const successorUp = successor === undefined ? undefined : upOf(successor);
     if (successor !== undefined && successorUp !== undefined) moveLanes(core, link, successor, successorUp);
     if (state.t === 'retiring') leaveIdleLanes(core, link, state.reason);
     const replaceable = state.t === 'retiring' || successorUp !== undefined;
     if (replaceable && link.lanes.size === 0 && link.inFlight.size === 0) closeOld(core, link);
   }
+}
+
+/** The successor is gone before it took over, whatever ended it: the old link tries again later. */
+function serveOn(core: Core, link: LinkSlot, { capabilities, route, upAtMs }: Up): void {
+  link.state = { t: 'open', capabilities, route, upAtMs };
+  core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
 }
 
 /** Without warm-up the lane still moves; its next turn carries the replay itself. */

@@ -7,7 +7,7 @@ import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame 
 
 /** The last word of a turn: the upstream's own frame, a failure of ours, or a Notice. */
 export type LastEvent =
-  | { readonly frame: UpstreamFrame; readonly failed?: TurnFailed }
+  | { readonly frame: UpstreamFrame; readonly failed?: TurnFailed | undefined }
   | { readonly failed: TurnFailed }
   | { readonly noticeReason: string };
 

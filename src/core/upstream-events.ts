@@ -3,13 +3,7 @@ import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
 import { warmUpFailed } from './rotation.ts';
 import { muteLane } from './scheduler.ts';
-import {
-  commitSteers,
-  decideSteer,
-  hasUndecidedSteers,
-  refuseHeldSteers,
-  sendHeldSteers,
-} from './steering.ts';
+import { commitSteers, decideSteer, hasUndecidedSteers, sendHeldSteers } from './steering.ts';
 import type { NewNode } from './transcript.ts';
 import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
 import { endTurn, endUnanswered, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
@@ -185,7 +179,6 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
   if (frame.type === 'response.failed') {
     evict(link, turn);
     if (turn.warming !== undefined) return warmUpFailed(core, turn);
-    refuseHeldSteers(core, turn);
     const error = toGatewayError(readFailedResponse(frame), 'RESPONSE_FAILED');
     const failed: TurnFailed = { error, replay: 'UNSAFE', phase: phaseOf(turn) };
     if (settleLater(core, turn, frame, linkId, response.id, 'FAILED', failed)) return;
@@ -196,7 +189,6 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
   if (turn.warming !== undefined) return finishWarmUp(core, turn);
 
   remember(core, lane, turn, up, response, outputOf(response, json['output']));
-  refuseHeldSteers(core, turn);
   const outcome: TurnOutcome = frame.type === 'response.incomplete' ? 'INCOMPLETE' : 'COMPLETED';
   if (settleLater(core, turn, frame, linkId, response.id, outcome)) return;
   endTurn(core, turn, outcome, { frame });
@@ -245,7 +237,7 @@ function onSteer(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): 
   if (turn.state.t !== 'settling' || hasUndecidedSteers(turn, turn.state.responseId))
     return pass(core, turn, frame);
   const { outcome, failed } = turn.state;
-  endTurn(core, turn, outcome, failed === undefined ? { frame } : { frame, failed });
+  endTurn(core, turn, outcome, { frame, failed });
 }
 
 /** A failed steer names no lane when its target was not found (protocol.md 6.4). */
@@ -307,8 +299,9 @@ function outputOf(response: OpenResponse, listed: unknown): Pick<NewNode, 'outpu
     const at = listed.findLastIndex((item) => item?.type === 'compaction');
     return { output: listed.map((item) => JSON.stringify(item)), compactionIndex: at < 0 ? undefined : at };
   }
-  const before = response.output.slice(0, response.compactionIndex).filter(() => true);
-  return { output, compactionIndex: response.compactionIndex === undefined ? undefined : before.length };
+  const { compactionIndex: at } = response;
+  const before = at === undefined ? undefined : response.output.slice(0, at).filter(() => true);
+  return { output, compactionIndex: before?.length };
 }
 
 /** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */

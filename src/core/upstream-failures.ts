@@ -3,7 +3,7 @@ import { stopWaiting } from './cancel.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, retire, upOf } from './link-slot.ts';
-import { rotationFailed, warmUpFailed } from './rotation.ts';
+import { warmUpFailed } from './rotation.ts';
 import {
   backoffMs,
   dial,
@@ -77,7 +77,6 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
   removeLink(core, link, 'link_lost');
   for (const turn of [...link.inFlight.values()]) lose(core, turn, down);
   link.inFlight.clear();
-  rotationFailed(core, link.id);
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
   const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
   if (!wanted || replaced || core.life.t === 'closed') return;
@@ -213,7 +212,6 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'dial_failed');
   core.unrecovered = link.replaces ?? core.unrecovered;
-  rotationFailed(core, link.id);
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;
   const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);

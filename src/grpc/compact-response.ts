@@ -4,6 +4,7 @@ import { GatewayError, type Reason } from '../errors.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
+import { MAX_TIMER_MS } from './clock.ts';
 import { admit, explain } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './sessions.ts';
@@ -66,9 +67,6 @@ async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: U
     lease.release();
   }
 }
-
-/** Node's timers hold 31 bits, which is 24 days. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** AbortSignal.timeout throws on fractions, and a longer one ends at once. */
 function timerMs(timeoutMs: number): number {

@@ -3,6 +3,7 @@ import { GatewayError, type StatusCode } from '../errors.ts';
 import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
 import type { Admission } from './admission.ts';
+import { MAX_TIMER_MS } from './clock.ts';
 import type { Flushable, FlushQueue } from './flush.ts';
 import type { RoundRobin } from './round-robin.ts';
 
@@ -18,9 +19,6 @@ const LAST_EVENTS_TIMEOUT_MS = 10_000;
  * upstream's largest size, so that one can be written while the next arrives.
  */
 const MAX_QUEUED_INPUT_BYTES = 32 * 1024 * 1024;
-
-/** Longest delay that Node's timers take; a later deadline is armed again when this one fires. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * All sessions' deadlines are one of those that take turns: the sessions of a client that is gone end in the same
@@ -424,6 +422,7 @@ export class SessionDriver implements Flushable {
     if (atMs === undefined || atMs >= this.#timerAtMs) return;
     clearTimeout(this.#timer);
     this.#timerAtMs = atMs;
+    // A deadline beyond a timer's longest delay is armed again when this one fires.
     const delayMs = Math.ceil(Math.min(Math.max(atMs - this.#options.clock(), 0), MAX_TIMER_MS));
     this.#timer = setTimeout(() => this.#options.turns.run(TIMERS, () => this.#timeUp()), delayMs);
   }

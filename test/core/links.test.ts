@@ -10,6 +10,15 @@ function purposes(world: World): readonly string[] {
   return world.outputs.flatMap((output) => (output.kind === 'dial' ? [output.purpose] : []));
 }
 
+/** One lane in use, and its link's successor asked for. */
+function rotating(): World {
+  const world = ready();
+  world.start({ lane: 'a' });
+  world.settle();
+  world.advance(ROTATION_MS);
+  return world;
+}
+
 /** Nobody answers until the turn has ended. */
 function refuseDials(world: World, turnId: string): void {
   for (let n = 0; n < 10 && world.outcomes(turnId).length === 0; n += 1) {
@@ -21,20 +30,14 @@ function refuseDials(world: World, turnId: string): void {
 
 describe('a lane that is first used during a rotation', () => {
   it('runs on the old link while the successor is dialled', () => {
-    const world = ready();
-    world.start({ lane: 'a' });
-    world.settle();
-    world.advance(ROTATION_MS);
+    const world = rotating();
     expect(world.dials).toEqual([2]);
     world.start({ lane: 'b' });
     expect(sent(world)).toHaveLength(2);
   });
 
   it('does not fail because the successor cannot be dialled', () => {
-    const world = ready();
-    world.start({ lane: 'a' });
-    world.settle();
-    world.advance(ROTATION_MS);
+    const world = rotating();
     const turn = world.start({ lane: 'b' });
     refuseDials(world, turn);
     world.settle();
@@ -44,10 +47,7 @@ describe('a lane that is first used during a rotation', () => {
 
 describe('the last link is lost', () => {
   it('recovers wherever that is possible when its successor was being dialled', () => {
-    const world = ready();
-    world.start({ lane: 'a' });
-    world.settle();
-    world.advance(ROTATION_MS);
+    const world = rotating();
     world.cut(1);
     refuseDials(world, world.start({ lane: 'a' }));
     expect(purposes(world).slice(2)).toContain('recovery');
