@@ -1,8 +1,8 @@
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Server } from '@grpc/grpc-js';
+import type { RoundRobin } from '../session/round-robin.ts';
 import type { ConnectionPacing } from './connection-pacing.ts';
-import type { RoundRobin } from './round-robin.ts';
 
 /**
  * Streams that a client may open and reset at once, and how many more each second, before its connection is closed

@@ -8,8 +8,8 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 import type { Principal } from '../access/types.ts';
+import { RunningWork } from '../session/running-work.ts';
 import type { RpcCall } from './call.ts';
-import { RunningWork } from './running-work.ts';
 
 /** Who called, said by one process of the gateway to another. */
 const HOP_KEY = 'x-responses-gateway-hop';

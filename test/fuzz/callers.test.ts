@@ -3,8 +3,8 @@ import { describe, expect } from 'vitest';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import { parseAltNames } from '../../src/access/auth/mtls.ts';
 import { isItemReference } from '../../src/access/item-reference.ts';
-import { SessionRegistry } from '../../src/grpc/registry.ts';
-import type { EdgeSessionHandle } from '../../src/grpc/sessions.ts';
+import { SessionRegistry } from '../../src/session/registry.ts';
+import type { EdgeSessionHandle } from '../../src/session/sessions.ts';
 import { caller, open, refusalOf } from '../access/support.ts';
 import { brokenCopies, FUZZ_TIMEOUT_MS, fuzz, JSON_WORDS } from './support.ts';
 

@@ -2,16 +2,16 @@ import type { AccessControl, Principal, SessionLease } from '../access/types.ts'
 import { Session } from '../core/session.ts';
 import type { ByteBudget, SessionLimits, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import type { Peers } from '../grpc/peers.ts';
 import type { SessionTelemetry, Telemetry } from '../telemetry/types.ts';
 import type { Wire } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { Admission } from './admission.ts';
+import { SessionDriver } from './driver.ts';
 import type { FlushQueue } from './flush.ts';
-import type { Peers } from './peers.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
 import type { RoundRobin } from './round-robin.ts';
 import type { RunningWork } from './running-work.ts';
-import { SessionDriver } from './session-driver.ts';
 
 /** Everything that a call needs, made once for a server. */
 export interface Edge {

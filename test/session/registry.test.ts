@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { SessionRegistry } from '../../src/grpc/registry.ts';
-import type { EdgeSessionHandle } from '../../src/grpc/sessions.ts';
+import { SessionRegistry } from '../../src/session/registry.ts';
+import type { EdgeSessionHandle } from '../../src/session/sessions.ts';
 
 const alice = { tenantId: 'acme', subject: 'alice' };
 

@@ -3,7 +3,7 @@ import { Server } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import { ConnectionPacing } from '../../src/grpc/connection-pacing.ts';
 import { shareHttp2 } from '../../src/grpc/fair-http2.ts';
-import { RoundRobin } from '../../src/grpc/round-robin.ts';
+import { RoundRobin } from '../../src/session/round-robin.ts';
 
 /** Pieces of work that take a time of their own on a clock of their own. */
 function world() {

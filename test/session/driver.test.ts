@@ -8,10 +8,10 @@ import type {
   UpstreamFrame,
 } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { Admission } from '../../src/grpc/admission.ts';
-import { FlushQueue } from '../../src/grpc/flush.ts';
-import { RoundRobin } from '../../src/grpc/round-robin.ts';
-import { type ClientStream, type SessionCore, SessionDriver } from '../../src/grpc/session-driver.ts';
+import { Admission } from '../../src/session/admission.ts';
+import { type ClientStream, type SessionCore, SessionDriver } from '../../src/session/driver.ts';
+import { FlushQueue } from '../../src/session/flush.ts';
+import { RoundRobin } from '../../src/session/round-robin.ts';
 import type { ContentCapture } from '../../src/telemetry/types.ts';
 import type { DialRequest, Link, LinkListener } from '../../src/upstream/types.ts';
 import { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
