@@ -7,7 +7,7 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 import { GatewayError, type StatusCode } from '../errors.ts';
-import { ByteLedger } from './flow.ts';
+import { ByteLedger } from './hardening/flow.ts';
 import { toStatus } from './status.ts';
 
 /**

@@ -3,9 +3,9 @@ import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
 import type { LinkCensus } from './link-census.ts';
 import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums } from './meters.ts';
 import type { TelemetrySettings } from './options.ts';
+import { httpUrl } from './otlp/span-exporter.ts';
 import { observeProcess } from './process-meters.ts';
 import type { BatchCounts } from './session-meters.ts';
-import { httpUrl } from './span-exporter.ts';
 import { exportResult } from './tracing.ts';
 
 export interface Metrics {

@@ -12,7 +12,7 @@ import type { ReadableSpan, Sampler, SpanExporter, SpanProcessor } from '@opente
 import type { TraceContext } from '../core/types.ts';
 import { GENAI_SCHEMA_VERSION } from './genai-names.ts';
 import type { SamplerSettings, TelemetrySettings } from './options.ts';
-import { createSpanExporter } from './span-exporter.ts';
+import { createSpanExporter } from './otlp/span-exporter.ts';
 import { TurnSpan } from './turn-span.ts';
 
 export interface Tracing {

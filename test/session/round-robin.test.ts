@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Server } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
-import { ConnectionPacing } from '../../src/grpc/connection-pacing.ts';
-import { shareHttp2 } from '../../src/grpc/fair-http2.ts';
+import { ConnectionPacing } from '../../src/grpc/hardening/connection-pacing.ts';
+import { shareHttp2 } from '../../src/grpc/hardening/fair-http2.ts';
 import { RoundRobin } from '../../src/session/round-robin.ts';
 
 /** Pieces of work that take a time of their own on a clock of their own. */

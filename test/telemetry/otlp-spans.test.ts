@@ -6,7 +6,7 @@ import type { ReadableSpan } from '@opentelemetry/sdk-trace';
 import fc from 'fast-check';
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
-import { spanSerializer } from '../../src/telemetry/otlp-spans.ts';
+import { spanSerializer } from '../../src/telemetry/otlp/spans.ts';
 
 const root = new protobuf.Root();
 root.resolvePath = (_, path) => fileURLToPath(new URL(`./fixtures/${path}`, import.meta.url));

@@ -4,9 +4,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { credentials } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { ConnectionPacing } from '../../src/grpc/connection-pacing.ts';
-import { startGateway } from '../harness/gateway.ts';
-import { openCall } from '../hostile/raw.ts';
+import { ConnectionPacing } from '../../../src/grpc/hardening/connection-pacing.ts';
+import { startGateway } from '../../harness/gateway.ts';
+import { openCall } from '../../hostile/raw.ts';
 
 const MALLORY = '192.0.2.1';
 const ALICE = '192.0.2.2';

@@ -1,5 +1,5 @@
 import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
-import { http2Stream, reset } from './call.ts';
+import { http2Stream, reset } from '../call.ts';
 
 /** gRPC's frame: a flag, four bytes of length, the message. */
 const HEADER_BYTES = 5;

@@ -1,7 +1,7 @@
 import type { SpanContext } from '@opentelemetry/api';
 import { type ISerializer, ProtobufTraceSerializer } from '@opentelemetry/otlp-transformer';
 import type { ReadableSpan } from '@opentelemetry/sdk-trace';
-import { BYTES, FIXED32, FIXED64, OtlpWriter, tag, VARINT } from './otlp-writer.ts';
+import { BYTES, FIXED32, FIXED64, OtlpWriter, tag, VARINT } from './writer.ts';
 
 type TraceSerializer = typeof ProtobufTraceSerializer;
 /** A turn's span without content takes about 800. */

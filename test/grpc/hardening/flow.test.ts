@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ByteLedger } from '../../src/grpc/flow.ts';
+import { ByteLedger } from '../../../src/grpc/hardening/flow.ts';
 
 describe('ByteLedger', () => {
   it('closes at the high mark and opens once at half of it', () => {

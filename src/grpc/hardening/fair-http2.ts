@@ -1,7 +1,7 @@
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Server } from '@grpc/grpc-js';
-import type { RoundRobin } from '../session/round-robin.ts';
+import type { RoundRobin } from '../../session/round-robin.ts';
 import type { ConnectionPacing } from './connection-pacing.ts';
 
 /**

@@ -1,5 +1,5 @@
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
-import type { TelemetrySettings } from './options.ts';
+import type { TelemetrySettings } from '../options.ts';
 
 const EXPORT_SPANS = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
@@ -8,7 +8,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
   const { exporter, endpoint } = traces;
   switch (exporter) {
     case 'otlp-grpc': {
-      const { spanSerializer } = await import('./otlp-spans.ts');
+      const { spanSerializer } = await import('./spans.ts');
       const { TraceExporterMetricsHelper } = await import('@opentelemetry/otlp-transformer');
       const { OTLPExporterBase } = await import('@opentelemetry/otlp-exporter-base');
       const otlp = await import('@opentelemetry/otlp-grpc-exporter-base');
@@ -25,7 +25,7 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
       );
     }
     case 'otlp-http': {
-      const { spanSerializer } = await import('./otlp-spans.ts');
+      const { spanSerializer } = await import('./spans.ts');
       const { TraceExporterMetricsHelper } = await import('@opentelemetry/otlp-transformer');
       const { OTLPExporterBase } = await import('@opentelemetry/otlp-exporter-base');
       const otlp = await import('@opentelemetry/otlp-exporter-base/node-http');

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { fc, test as property } from '@fast-check/vitest';
 import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
-import { PartialMessages } from '../../src/grpc/partial-messages.ts';
+import { PartialMessages } from '../../../src/grpc/hardening/partial-messages.ts';
 
 const KIB = 1024;
 
