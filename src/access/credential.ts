@@ -1,5 +1,5 @@
 import { readFileSync, statSync } from 'node:fs';
-import { sealSecret } from '../secret.ts';
+import { sealSecret } from '../ground/secret.ts';
 import type { Credential } from '../upstream/types.ts';
 import { AccessOptionsError, type AccessWarning, type CredentialSource } from './options.ts';
 

@@ -1,8 +1,8 @@
 import { GatewayError } from '../errors.ts';
-import { sealSecret } from '../secret.ts';
+import { type AllowList, compileAllowList, compileGlob, type Glob } from '../ground/glob.ts';
+import { sealSecret } from '../ground/secret.ts';
 import type { Credential } from '../upstream/types.ts';
 import { type CredentialReader, openCredential } from './credential.ts';
-import { type AllowList, compileAllowList, compileGlob, type Glob } from './glob.ts';
 import { Ledger } from './limits.ts';
 import {
   AccessOptionsError,

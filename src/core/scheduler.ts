@@ -1,6 +1,6 @@
+import { createFrame, warmFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { type Core, emitNotice, tell } from './core.ts';
-import { createFrame, warmFrame } from './frames.ts';
 import { isIdle, type Lane } from './lane.ts';
 import { hasRoomFor, type LinkSlot, streamIdFor, takesTurns, type Up, upOf } from './link-slot.ts';
 import { cachedLane, parentOf, planTurn } from './planner.ts';

@@ -1,6 +1,6 @@
+import { steerFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { type Core, emitRejected } from './core.ts';
-import { steerFrame } from './frames.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Steer, Turn } from './turn.ts';

@@ -1,3 +1,4 @@
+import { readFailedResponse, toGatewayError } from '../dialect/upstream-error.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
@@ -8,7 +9,6 @@ import type { NewNode } from './transcript.ts';
 import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
 import { endTurn, endUnanswered, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
 import type { TurnFailed, TurnOutcome, UpstreamFrame, Usage } from './types.ts';
-import { readFailedResponse, toGatewayError } from './upstream-error.ts';
 import { handleErrorFrame } from './upstream-failures.ts';
 
 /**

@@ -1,3 +1,15 @@
+import {
+  isClientError,
+  isConnectionLimit,
+  isNotReached,
+  isPreviousResponseNotFound,
+  isRateLimit,
+  isStreamLimit,
+  isStreamLost,
+  readErrorFrame,
+  toGatewayError,
+  type UpstreamError,
+} from '../dialect/upstream-error.ts';
 import { GatewayError } from '../errors.ts';
 import { stopWaiting } from './cancel.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
@@ -19,18 +31,6 @@ import {
 import { type NotRunProof, phaseOf, requeueTurn, type Turn, verdictByPhase } from './turn.ts';
 import { endUnanswered, failTurn, finishDiscarded, releaseHold, restoreSteers } from './turn-end.ts';
 import type { LinkDown, UpstreamFrame } from './types.ts';
-import {
-  isClientError,
-  isConnectionLimit,
-  isNotReached,
-  isPreviousResponseNotFound,
-  isRateLimit,
-  isStreamLimit,
-  isStreamLost,
-  readErrorFrame,
-  toGatewayError,
-  type UpstreamError,
-} from './upstream-error.ts';
 import { evict } from './upstream-events.ts';
 
 /** An `error` frame: about the connection, about a turn, or about nothing we know (protocol.md 7). */

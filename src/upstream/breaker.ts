@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts';
-import { backoffMs } from './backoff.ts';
+import { backoffMs } from '../ground/backoff.ts';
 
 export interface BreakerOptions {
   /** Failed dials in a row that open the circuit. */

@@ -1,8 +1,8 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
+import { errorCode } from '../dialect/connect-errors.ts';
+import { readRefusal, refusedCall } from '../dialect/refusal.ts';
 import { GatewayError } from '../errors.ts';
-import { errorCode } from './connect-errors.ts';
 import { onConnected } from './http-post.ts';
-import { readRefusal, refusedCall } from './refusal.ts';
 
 /** The whole body of a JSON answer. Rejects with GatewayError: TURN_CANCELLED when the signal ends it. */
 export function readAnswer(

@@ -1,5 +1,5 @@
 import { GatewayError } from '../errors.ts';
-import { sealSecret } from '../secret.ts';
+import { sealSecret } from '../ground/secret.ts';
 import type { Credential } from './types.ts';
 
 /** Where an upstream's own key comes from. A function is asked at every dial, so that keys can be rotated. */

@@ -1,4 +1,5 @@
 import type { LinkDown } from '../core/types.ts';
+import { failedDial } from '../dialect/connect-errors.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import {
   Breaker,
@@ -7,7 +8,6 @@ import {
   DEFAULT_BREAKER_OPEN_MIN_MS,
 } from './breaker.ts';
 import { readAnswer } from './compact.ts';
-import { failedDial } from './connect-errors.ts';
 import { currentCredential } from './credential.ts';
 import { DialedLink } from './dialed-link.ts';
 import {

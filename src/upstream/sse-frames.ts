@@ -1,5 +1,5 @@
 import type { UpstreamFrame } from '../core/types.ts';
-import type { Refusal } from './refusal.ts';
+import type { Refusal } from '../dialect/refusal.ts';
 import { LOCAL_ERROR_CODES } from './types.ts';
 
 /** Events over HTTP do not name their lane: the link knows it. The bytes stay as they came. */

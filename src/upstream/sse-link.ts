@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { failedDial, timedOutDial } from '../dialect/connect-errors.ts';
 import { GatewayError } from '../errors.ts';
-import { failedDial, timedOutDial } from './connect-errors.ts';
 import { post } from './http-post.ts';
 import { type Member, membersOf } from './json-members.ts';
 import type { ConnectOptions } from './network.ts';

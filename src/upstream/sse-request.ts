@@ -1,10 +1,10 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
 import type { UpstreamFrame } from '../core/types.ts';
+import { readRefusal } from '../dialect/refusal.ts';
 import { frameFromBytes } from '../translate/peek.ts';
 import { onConnected } from './http-post.ts';
 import { frameWithoutSecret } from './redact.ts';
-import { readRefusal } from './refusal.ts';
 import {
   answerFrame,
   brokenOffFrame,

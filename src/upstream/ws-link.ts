@@ -2,14 +2,14 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { brokenLink, closedLink, silentLink } from '../dialect/close-codes.ts';
+import { failedDial, timedOutDial } from '../dialect/connect-errors.ts';
+import { readRefusal, refusedDial } from '../dialect/refusal.ts';
 import { frameIn } from '../translate/peek.ts';
-import { brokenLink, closedLink, silentLink } from './close-codes.ts';
-import { failedDial, timedOutDial } from './connect-errors.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import type { ConnectOptions } from './network.ts';
 import { readInSlices } from './read-slices.ts';
 import { frameWithoutSecret, textWithoutSecret } from './redact.ts';
-import { readRefusal, refusedDial } from './refusal.ts';
 import {
   DEFAULT_FRAGMENT_BYTES,
   DEFAULT_HIGH_WATER_BYTES,

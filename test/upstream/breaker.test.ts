@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect, it } from 'vitest';
-import { backoffMs } from '../../src/upstream/backoff.ts';
+import { backoffMs } from '../../src/ground/backoff.ts';
 import { Breaker } from '../../src/upstream/breaker.ts';
 
 function breakerAt(failures = 3) {

@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import { compileGlob, compilePathGlob, type Glob } from '../glob.ts';
+import { compileGlob, compilePathGlob, type Glob } from '../../ground/glob.ts';
 import { AccessOptionsError, type MtlsAuth, type MtlsRule } from '../options.ts';
 import type { Principal } from '../types.ts';
 import type { Method, Presented } from './method.ts';

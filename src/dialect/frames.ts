@@ -1,5 +1,5 @@
-import type { SendPlan } from './turn.ts';
-import type { CreateBody } from './types.ts';
+import type { SendPlan } from '../core/turn.ts';
+import type { CreateBody } from '../core/types.ts';
 
 const ENCRYPTED_REASONING = 'reasoning.encrypted_content';
 

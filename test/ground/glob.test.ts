@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
-import { compileGlob, compilePathGlob } from '../../src/access/glob.ts';
+import { compileGlob, compilePathGlob } from '../../src/ground/glob.ts';
 
 test.each([
   ['gpt-*', 'gpt-6', true],

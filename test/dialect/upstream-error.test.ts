@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readErrorFrame } from '../../src/core/upstream-error.ts';
+import { readErrorFrame } from '../../src/dialect/upstream-error.ts';
 import { frameFromBytes } from '../../src/translate/peek.ts';
 
 const waitOf = (error: object) =>

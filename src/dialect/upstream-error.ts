@@ -1,5 +1,5 @@
+import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError, type Reason, type UpstreamErrorFacts } from '../errors.ts';
-import type { UpstreamFrame } from './types.ts';
 
 export interface UpstreamError {
   readonly facts: UpstreamErrorFacts;
