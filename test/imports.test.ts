@@ -6,14 +6,17 @@ import { describe, expect, it } from 'vitest';
 const SRC = fileURLToPath(new URL('../src', import.meta.url));
 
 /**
- * Who may import whom (docs/design.md). A folder may always import itself, `errors.ts` and `secret.ts`. `types` after a folder
+ * Who may import whom (docs/design.md). A folder may always import itself and `errors.ts`. `types` after a folder
  * means its contract only: `types.ts`, which holds no code.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  core: [],
+  ground: [],
+  dialect: ['core:types'],
+  core: ['ground', 'dialect'],
   translate: ['core:types'],
-  upstream: ['core:types', 'translate'],
-  access: ['core:types', 'upstream:types'],
+  upstream: ['core:types', 'ground', 'dialect', 'translate'],
+  access: ['core:types', 'ground', 'upstream:types'],
+  session: ['core', 'access:types', 'telemetry:types', 'upstream:types'],
   telemetry: ['core:types', 'upstream:types'],
   simulator: [],
 };
@@ -21,6 +24,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Packages that a folder may use; elsewhere any. */
 const MAY_USE: Readonly<Record<string, readonly RegExp[]>> = {
   core: [],
+  dialect: [/^node:http$/],
+  session: [/^node:crypto$/],
   translate: [/^node:(buffer|fs|path|url)$/, /^protobufjs/, /^@grpc\/proto-loader$/, /^@grpc\/grpc-js$/],
 };
 
@@ -48,8 +53,7 @@ describe('import rules', () => {
       const wrong = imports.filter(({ file, target, typeOnly }) => {
         if (!file.startsWith(`${folder}/`) || !target.startsWith('.')) return false;
         const [first = '', ...rest] = relative(SRC, join(SRC, dirname(file), target)).split('/');
-        if (first === folder || ((first === 'errors.ts' || first === 'secret.ts') && folder !== 'simulator'))
-          return false;
+        if (first === folder || (first === 'errors.ts' && folder !== 'simulator')) return false;
         const contract = rest.join('/') === 'types.ts' && typeOnly;
         return !allowed.includes(first) && !(contract && allowed.includes(`${first}:types`));
       });

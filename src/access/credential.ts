@@ -1,13 +1,12 @@
 import { readFileSync, statSync } from 'node:fs';
-import { sealSecret } from '../ground/secret.ts';
-import type { Credential } from '../upstream/types.ts';
+import { type Secret, sealSecret } from '../ground/secret.ts';
 import { AccessOptionsError, type AccessWarning, type CredentialSource } from './options.ts';
 
 /** How often a file is looked at; a rotated key waits no longer than this. */
 const FILE_CHECK_INTERVAL_MS = 1_000;
 
 /** Gives the current credential; reads the environment once and a file when it changed. */
-export type CredentialReader = () => Credential;
+export type CredentialReader = () => Secret;
 
 export function openCredential(
   source: CredentialSource,
@@ -62,7 +61,7 @@ function openFile(
 type SecretFile =
   | {
       readonly kind: 'read';
-      readonly credential: Credential;
+      readonly credential: Secret;
       readonly version: string;
       readonly worldReadable: boolean;
     }

@@ -1,6 +1,6 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
-import type { Credential } from '../upstream/types.ts';
+import type { Secret } from '../ground/secret.ts';
 import { isItemReference } from './item-reference.ts';
 import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
 import type { Tenant } from './tenant.ts';
@@ -15,7 +15,7 @@ export const ASSUMED_OUTPUT_TOKENS = 4_096;
 export interface LeaseContext {
   readonly tenant: Tenant;
   readonly process: Ledger;
-  readonly credential: Credential | undefined;
+  readonly credential: Secret | undefined;
   readonly upstream: string | undefined;
   readonly overload: () => GatewayError | undefined;
   readonly isForeign: (responseId: string, tenant: Tenant) => boolean;
@@ -43,7 +43,7 @@ export class RunningSession implements SessionLease {
     return this.#principal;
   }
 
-  get credential(): Credential | undefined {
+  get credential(): Secret | undefined {
     return this.#context.credential;
   }
 

@@ -1,7 +1,6 @@
 import { GatewayError } from '../errors.ts';
 import { type AllowList, compileAllowList, compileGlob, type Glob } from '../ground/glob.ts';
-import { sealSecret } from '../ground/secret.ts';
-import type { Credential } from '../upstream/types.ts';
+import { type Secret, sealSecret } from '../ground/secret.ts';
 import { type CredentialReader, openCredential } from './credential.ts';
 import { Ledger } from './limits.ts';
 import {
@@ -75,7 +74,7 @@ export class Tenant {
   }
 
   /** The key for a session. Throws when the caller may not, must, or has to choose. */
-  credentialFor(upstream: string | undefined, passedKey: string | undefined): Credential | undefined {
+  credentialFor(upstream: string | undefined, passedKey: string | undefined): Secret | undefined {
     if (passedKey === undefined && this.#passThrough === 'required') {
       throw new GatewayError(
         'PERMISSION_DENIED',
@@ -109,7 +108,7 @@ export class Tenant {
   }
 }
 
-function parsePassedKey(key: string, reachable: readonly string[]): Credential {
+function parsePassedKey(key: string, reachable: readonly string[]): Secret {
   // A caller's key is meant for one provider; the routing rules are not to choose where it goes.
   if (reachable.length > 1) throw upstreamNeeded();
   const credential = sealSecret(key);

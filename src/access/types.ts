@@ -1,6 +1,6 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import type { GatewayError } from '../errors.ts';
-import type { Credential } from '../upstream/types.ts';
+import type { Secret } from '../ground/secret.ts';
 
 /** Who calls, after authentication. */
 export interface Principal {
@@ -40,7 +40,7 @@ export interface TurnAdmission {
 /** A session's place under its tenant's limits. `release` is idempotent. */
 export interface SessionLease {
   readonly principal: Principal;
-  readonly credential: Credential | undefined;
+  readonly credential: Secret | undefined;
   readonly captureContent: boolean;
   /** The upstream that the session named. */
   readonly upstream: string | undefined;

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { HostPort } from '../config/units.ts';
-import { isLoopback } from '../config/units.ts';
+import { isLoopback } from '../ground/loopback.ts';
 import { bearerMatches, hostAllowed } from './guard.ts';
 
 /** What the admin server shows; it holds nothing itself. Nothing of it may contain content or secrets. */

@@ -11,7 +11,7 @@ import type {
 } from '../access/options.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { DEFAULT_TENANT_ID } from '../config/schema-access.ts';
-import { isLoopback } from '../config/units.ts';
+import { isLoopback } from '../ground/loopback.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

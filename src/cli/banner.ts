@@ -1,6 +1,7 @@
 import type { UpstreamChoice } from '../app/upstreams.ts';
 import type { GatewayConfig } from '../config/schema.ts';
-import { formatHostPort, isLoopback } from '../config/units.ts';
+import { formatHostPort } from '../config/units.ts';
+import { isLoopback } from '../ground/loopback.ts';
 
 export interface BannerFacts {
   readonly config: GatewayConfig;

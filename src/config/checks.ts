@@ -1,8 +1,9 @@
 import { accessSync, constants } from 'node:fs';
+import { isLoopback } from '../ground/loopback.ts';
 import { didYouMean, type PathSegment } from './problems.ts';
 import type { GatewayConfig } from './schema.ts';
 import { DEFAULT_TENANT_ID } from './schema-access.ts';
-import { formatHostPort, isLoopback } from './units.ts';
+import { formatHostPort } from './units.ts';
 
 /** A rule over several fields that is broken. `found` undefined: the value at the path is shown. */
 export interface CrossProblem {

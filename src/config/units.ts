@@ -120,11 +120,6 @@ export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Addresses that only this machine can reach. */
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
-}
-
 function rangeText({ min, max }: Range): string {
   if (min !== undefined && max !== undefined) return `, from ${min} to ${max}`;
   if (min !== undefined) return `, at least ${min}`;

@@ -1,5 +1,6 @@
 import { createFrame, warmFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
+import { backoffMs } from '../ground/backoff.ts';
 import { type Core, emitNotice, tell } from './core.ts';
 import { isIdle, type Lane } from './lane.ts';
 import { hasRoomFor, type LinkSlot, streamIdFor, takesTurns, type Up, upOf } from './link-slot.ts';
@@ -77,11 +78,9 @@ export function dialNow(core: Core, link: LinkSlot): void {
   askToDial(core, link);
 }
 
-/** Exponential with full jitter over the upper half, so that a fleet does not come back at once. */
-export function backoffMs(core: Core, attempt: number): number {
+export function redialDelayMs(core: Core, attempt: number): number {
   const { redialMinMs, redialMaxMs } = core.limits;
-  const ceiling = Math.min(redialMaxMs, redialMinMs * 2 ** Math.min(attempt, 16));
-  return ceiling * (0.5 + core.random() / 2);
+  return backoffMs(attempt, { minMs: redialMinMs, maxMs: redialMaxMs, random: core.random });
 }
 
 export function settle(lane: Lane, link: LinkSlot): void {

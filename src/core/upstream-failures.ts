@@ -17,12 +17,12 @@ import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, retire, upOf } from './link-slot.ts';
 import { warmUpFailed } from './rotation.ts';
 import {
-  backoffMs,
   dial,
   enqueue,
   leastLoaded,
   muteLane,
   purposeOf,
+  redialDelayMs,
   removeLink,
   settle,
   unqueue,
@@ -80,7 +80,7 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
   const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
   if (!wanted || replaced || core.life.t === 'closed') return;
-  dial(core, 'recovery', 0, down.retryAfterMs ?? backoffMs(core, 0) * core.random(), {
+  dial(core, 'recovery', 0, down.retryAfterMs ?? redialDelayMs(core, 0) * core.random(), {
     reason: 'link_lost',
     sinceMs: core.nowMs,
   });
@@ -214,7 +214,7 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   core.unrecovered = link.replaces ?? core.unrecovered;
   const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
   if (waiting.length === 0) return;
-  const delayMs = down.retryAfterMs ?? backoffMs(core, link.attempt);
+  const delayMs = down.retryAfterMs ?? redialDelayMs(core, link.attempt);
   const givesUp = down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts;
   if (givesUp || isLongWait(core, link, down)) {
     const stranded = waiting.filter((lane) => !joinAnother(core, lane));

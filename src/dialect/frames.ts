@@ -1,10 +1,16 @@
-import type { SendPlan } from '../core/turn.ts';
 import type { CreateBody } from '../core/types.ts';
+
+/** How a create reaches its parent. */
+export interface FramePlan {
+  readonly wireParentId: string | undefined;
+  readonly replayedItems: readonly string[];
+  readonly ownInput: readonly string[];
+}
 
 const ENCRYPTED_REASONING = 'reasoning.encrypted_content';
 
 /** `response.create` from pieces that are already JSON; nothing the client sent is encoded again. */
-export function createFrame(create: CreateBody, plan: SendPlan, streamId: string | undefined): string {
+export function createFrame(create: CreateBody, plan: FramePlan, streamId: string | undefined): string {
   let text = '{"type":"response.create"';
   if (streamId !== undefined) text += `,"stream_id":${JSON.stringify(streamId)}`;
   for (const [name, json] of create.fields)
@@ -18,7 +24,7 @@ export function createFrame(create: CreateBody, plan: SendPlan, streamId: string
 /** A warm-up of ours: the last turn's settings, no output. */
 export function warmFrame(
   fields: ReadonlyMap<string, string>,
-  plan: SendPlan,
+  plan: FramePlan,
   streamId: string | undefined,
 ): string {
   let text = '{"type":"response.create","generate":false';

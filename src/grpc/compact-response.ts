@@ -2,12 +2,12 @@ import type { Principal, TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError, type Reason } from '../errors.ts';
 import { MAX_TIMER_MS } from '../session/clock.ts';
-import type { Edge } from '../session/sessions.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import { admit, explain } from './connect.ts';
 import { readRequest } from './create-response.ts';
+import type { Edge } from './edge.ts';
 
 /** One HTTP call beside the links; limits, permissions and ownership as for a turn. */
 export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<void> {

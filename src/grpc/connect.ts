@@ -3,10 +3,11 @@ import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
-import { createSession, type Edge, type EdgeSessionHandle } from '../session/sessions.ts';
+import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest } from '../translate/index.ts';
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
+import type { Edge } from './edge.ts';
 
 /** Serves one Connect stream, from its first message to its status. */
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {

@@ -1,11 +1,12 @@
 import type { SessionEvent, TurnFailed } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
-import { createSession, type Edge, type EdgeSessionHandle } from '../session/sessions.ts';
+import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import { admit, explain, readFirst, refuseWhileDraining } from './connect.ts';
+import type { Edge } from './edge.ts';
 
 /** The only turn of its session needs no better name. */
 const TURN_ID = 'turn';

@@ -1,15 +1,11 @@
 import { GatewayError } from '../errors.ts';
-import { sealSecret } from '../ground/secret.ts';
-import type { Credential } from './types.ts';
+import { type Secret, sealSecret } from '../ground/secret.ts';
 
 /** Where an upstream's own key comes from. A function is asked at every dial, so that keys can be rotated. */
-export type CredentialSource =
-  | Credential
-  | (() => Credential | undefined | Promise<Credential | undefined>)
-  | undefined;
+export type CredentialSource = Secret | (() => Secret | undefined | Promise<Secret | undefined>) | undefined;
 
 /** Wraps a secret. Throws UPSTREAM_AUTH when it cannot stand in a header; the text does not show it. */
-export function createCredential(secret: string): Credential {
+export function createCredential(secret: string): Secret {
   const sealed = sealSecret(secret);
   if (sealed !== undefined) return sealed;
   throw new GatewayError(
@@ -18,6 +14,6 @@ export function createCredential(secret: string): Credential {
   );
 }
 
-export async function currentCredential(source: CredentialSource): Promise<Credential | undefined> {
+export async function currentCredential(source: CredentialSource): Promise<Secret | undefined> {
   return typeof source === 'function' ? source() : source;
 }

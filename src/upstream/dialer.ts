@@ -1,6 +1,7 @@
 import type { LinkDown } from '../core/types.ts';
 import { failedDial } from '../dialect/connect-errors.ts';
 import { GatewayError, invalidField } from '../errors.ts';
+import type { Secret } from '../ground/secret.ts';
 import {
   Breaker,
   DEFAULT_BREAKER_FAILURES,
@@ -18,7 +19,7 @@ import {
   type PoolKey,
 } from './pool.ts';
 import { candidates } from './routing.ts';
-import type { Credential, Dialer, DialRequest, Link, LinkListener, Observe } from './types.ts';
+import type { Dialer, DialRequest, Link, LinkListener, Observe } from './types.ts';
 import { Upstream, type UpstreamOptions } from './upstream.ts';
 
 export interface DialerOptions {
@@ -156,7 +157,7 @@ class UpstreamDialer implements Dialer {
   async #try(link: DialedLink, route: readonly Upstream[]): Promise<void> {
     const [upstream, ...rest] = route;
     if (upstream === undefined) return link.failed();
-    let credential: Credential | undefined;
+    let credential: Secret | undefined;
     try {
       credential = link.request.credential ?? (await currentCredential(upstream.credential));
     } catch {
@@ -190,7 +191,7 @@ class UpstreamDialer implements Dialer {
     }
   }
 
-  #takeReady(link: DialedLink, upstream: Upstream, credential: Credential | undefined): boolean {
+  #takeReady(link: DialedLink, upstream: Upstream, credential: Secret | undefined): boolean {
     if (!this.#speaksWebSocket(upstream) || link.request.attempt > 0) return false;
     const key = poolKey(upstream, link.request, credential);
     const ready = this.#pool.take(key);
@@ -252,7 +253,7 @@ class UpstreamDialer implements Dialer {
     void this.#try(link, rest);
   }
 
-  #fill(upstream: Upstream, key: PoolKey, credential: Credential | undefined): void {
+  #fill(upstream: Upstream, key: PoolKey, credential: Secret | undefined): void {
     if (this.#closed) return;
     this.#pool.fill(key, (listener) => {
       const report = this.#dialReport(upstream, 'websocket', 'pool', 0);
@@ -308,7 +309,7 @@ interface Step {
   readonly link: DialedLink;
   readonly upstream: Upstream;
   readonly rest: readonly Upstream[];
-  readonly credential: Credential | undefined;
+  readonly credential: Secret | undefined;
   readonly key: string;
 }
 
@@ -330,11 +331,11 @@ function createUpstreams(options: readonly UpstreamOptions[], observe: Observe):
   });
 }
 
-function poolKey({ name }: Upstream, { tenantId }: DialRequest, credential: Credential | undefined): PoolKey {
+function poolKey({ name }: Upstream, { tenantId }: DialRequest, credential: Secret | undefined): PoolKey {
   return { upstream: name, tenantId, fingerprint: credential?.fingerprint };
 }
 
-function breakerKey({ name }: Upstream, credential: Credential | undefined): string {
+function breakerKey({ name }: Upstream, credential: Secret | undefined): string {
   return JSON.stringify([name, credential?.fingerprint ?? null]);
 }
 

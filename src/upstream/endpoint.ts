@@ -1,3 +1,4 @@
+import { isLoopback } from '../ground/loopback.ts';
 import type { ProviderFacts } from './providers.ts';
 
 /** Where an upstream is. The two URLs are the only places that its key goes to. */
@@ -43,10 +44,6 @@ export function parseEndpoint(options: EndpointOptions, facts: ProviderFacts): E
     host,
     port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
   };
-}
-
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
 const SCHEMES: Readonly<Record<string, 'secure' | 'plain'>> = {

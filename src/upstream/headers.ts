@@ -1,7 +1,7 @@
 import type { TraceContext } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
+import type { Secret } from '../ground/secret.ts';
 import type { ProviderFacts } from './providers.ts';
-import type { Credential } from './types.ts';
 
 export type Headers = Readonly<Record<string, string>>;
 
@@ -21,7 +21,7 @@ export function checkExtraHeaders(headers: Headers): Headers {
 export function requestHeaders(
   facts: ProviderFacts,
   extra: Headers,
-  credential: Credential | undefined,
+  credential: Secret | undefined,
   traceContext: TraceContext | undefined,
 ): Record<string, string> {
   const headers: Record<string, string> = { 'User-Agent': USER_AGENT, ...extra };

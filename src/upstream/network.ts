@@ -3,7 +3,8 @@ import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
 import type { SecureVersion } from 'node:tls';
 import { HttpsProxyAgent } from 'https-proxy-agent';
-import { type Endpoint, isLoopback } from './endpoint.ts';
+import { isLoopback } from '../ground/loopback.ts';
+import type { Endpoint } from './endpoint.ts';
 
 /** To the upstream. Certificates are always checked. */
 export interface UpstreamTls {

@@ -1,3 +1,5 @@
+import { compileGlob } from '../ground/glob.ts';
+
 /** What routing needs to know of an upstream. */
 export interface Routable {
   readonly name: string;
@@ -52,21 +54,5 @@ export function candidates<U extends Routable>(all: readonly U[], request: Route
 /** Without a model only an upstream for all of them is sure to fit. */
 export function serves({ models }: Pick<Routable, 'models'>, model: string | undefined): boolean {
   if (models === undefined || models.length === 0) return true;
-  return model !== undefined && models.some((glob) => matches(glob, model));
-}
-
-/** `*` stands for any run of characters, nothing else is special; linear in the text for every part. */
-export function matches(glob: string, text: string): boolean {
-  const [head = '', ...rest] = glob.split('*');
-  const tail = rest.pop();
-  if (tail === undefined) return text === head;
-  if (!text.startsWith(head) || !text.endsWith(tail) || text.length < head.length + tail.length) return false;
-  let from = head.length;
-  const end = text.length - tail.length;
-  for (const part of rest) {
-    const at = text.indexOf(part, from);
-    if (at < 0 || at + part.length > end) return false;
-    from = at + part.length;
-  }
-  return true;
+  return model !== undefined && models.some((glob) => compileGlob(glob)(model));
 }

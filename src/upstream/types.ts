@@ -7,13 +7,7 @@ import type {
   UpstreamFrame,
 } from '../core/types.ts';
 import type { Reason } from '../errors.ts';
-
-/** Provider key. Only the link's handshake calls `reveal`; every other rendering says "[redacted]". */
-export interface Credential {
-  /** Same for equal secrets, tells nothing about them: pools and breakers are keyed by it. */
-  readonly fingerprint: string;
-  reveal(): string;
-}
+import type { Secret } from '../ground/secret.ts';
 
 /** What a link reports. After `onDown` nothing more comes. */
 export interface LinkListener {
@@ -62,7 +56,7 @@ export interface DialRequest {
   readonly allowed?: readonly string[] | undefined;
   /** Links are never shared over tenants: part of every pool key. */
   readonly tenantId: string;
-  readonly credential: Credential | undefined;
+  readonly credential: Secret | undefined;
   readonly traceContext: TraceContext | undefined;
 }
 

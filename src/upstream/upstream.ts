@@ -1,4 +1,5 @@
 import type { LinkCapabilities, LinkRoute, TraceContext } from '../core/types.ts';
+import type { Secret } from '../ground/secret.ts';
 import type { CredentialSource } from './credential.ts';
 import { type Endpoint, parseEndpoint } from './endpoint.ts';
 import { checkExtraHeaders, type Headers, requestHeaders } from './headers.ts';
@@ -13,7 +14,7 @@ import {
   webSocketCapabilities,
 } from './providers.ts';
 import { SseLink } from './sse-link.ts';
-import type { Credential, LinkListener, Observe } from './types.ts';
+import type { LinkListener, Observe } from './types.ts';
 import { DEFAULT_WS_LIMITS, WsLink, type WsLinkLimits } from './ws-link.ts';
 
 /** One named upstream, as the configuration has it. */
@@ -81,7 +82,7 @@ export class Upstream {
   }
 
   openWebSocket(
-    credential: Credential | undefined,
+    credential: Secret | undefined,
     traceContext: TraceContext | undefined,
     listener: LinkListener,
   ): WsLink {
@@ -101,7 +102,7 @@ export class Upstream {
 
   /** `reachable`: the upstream has just answered, so it need not be tried first. */
   openSse(
-    credential: Credential | undefined,
+    credential: Secret | undefined,
     reachable: boolean,
     onNotReached: () => void,
     listener: LinkListener,
@@ -124,7 +125,7 @@ export class Upstream {
     return new SseLink(options, listener);
   }
 
-  postCompact(credential: Credential | undefined, traceContext: TraceContext | undefined, body: string) {
+  postCompact(credential: Secret | undefined, traceContext: TraceContext | undefined, body: string) {
     const url = new URL(this.#endpoint.httpUrl);
     url.pathname += '/compact';
     const headers = this.#requestHeaders(credential, traceContext);
@@ -150,7 +151,7 @@ export class Upstream {
     };
   }
 
-  #requestHeaders(credential: Credential | undefined, traceContext: TraceContext | undefined) {
+  #requestHeaders(credential: Secret | undefined, traceContext: TraceContext | undefined) {
     const forwarded = this.#options.forwardTraceContext === true ? traceContext : undefined;
     return requestHeaders(this.facts, this.#headers, credential, forwarded);
   }

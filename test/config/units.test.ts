@@ -4,11 +4,11 @@ import {
   formatByteSize,
   formatDuration,
   formatHostPort,
-  isLoopback,
   parseByteSize,
   parseDuration,
   parseHostPort,
 } from '../../src/config/units.ts';
+import { isLoopback } from '../../src/ground/loopback.ts';
 
 test.each([
   ['0', 0],

@@ -1,0 +1,22 @@
+import type { AccessControl } from '../access/types.ts';
+import type { RunningWork } from '../session/running-work.ts';
+import type { SessionRuntime } from '../session/sessions.ts';
+import type { Wire } from '../translate/index.ts';
+import type { Peers } from './peers.ts';
+
+/** Everything that a call needs, made once for a server. */
+export interface Edge extends SessionRuntime {
+  readonly access: AccessControl;
+  readonly wire: Wire;
+  /** The other processes behind the same port. */
+  readonly peers: Peers | undefined;
+  /** Calls that belong to no session. */
+  readonly compactions: RunningWork;
+  readonly maxMessageBytes: number;
+  readonly maxTurnsInFlight: number;
+  readonly openTimeoutMs: number;
+  readonly maxStreamAgeMs: number | undefined;
+  readonly streamAgeGraceMs: number;
+  /** Set while the server goes down: milliseconds of the clock when it will be gone. */
+  drainDeadlineMs: number | undefined;
+}
