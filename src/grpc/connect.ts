@@ -15,7 +15,7 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     const principal = await admit(call, edge);
     const first = await readOpen(call, edge);
     if (first === undefined) return;
-    await edge.turns.turn(call.connection);
+    await edge.fairShare.wait(call.connection);
     if (call.over) return;
     const { open, bytes } = first;
     const token = open.resume?.token;
@@ -37,7 +37,7 @@ export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
     return await edge.access.authenticate(callerFacts(call));
   } finally {
     // Failures are told after a while, and those of one burst at the same time.
-    await edge.turns.turn(call.connection);
+    await edge.fairShare.wait(call.connection);
   }
 }
 
@@ -69,7 +69,7 @@ async function readOpen(
 export async function readFirst(call: RpcCall, edge: Edge, wanted: string): Promise<Received> {
   const timer = setTimeout(() => {
     const error = new GatewayError('OPEN_TIMEOUT', `no ${wanted} within ${edge.openTimeoutMs} ms`);
-    edge.turns.run(call.connection, () => call.end(error));
+    edge.fairShare.run(call.connection, () => call.end(error));
   }, edge.openTimeoutMs);
   try {
     return await call.read();
@@ -252,11 +252,11 @@ class ConnectStream implements ClientStream {
       if (received.kind === 'gone') return;
       if (received.kind === 'halfClose') {
         await stillThere(this.#call.signal);
-        await this.#edge.turns.turn(connection);
+        await this.#edge.fairShare.wait(connection);
         return driver.halfClose(this);
       }
       // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
-      await this.#edge.turns.turn(connection);
+      await this.#edge.fairShare.wait(connection);
       // Its place may be another stream's by now.
       if (this.#call.over) return;
       this.#take(this.#edge.wire.readConnect(received.bytes));

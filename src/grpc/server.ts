@@ -15,9 +15,9 @@ import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { steadyNow } from '../session/clock.ts';
+import { FairShare } from '../session/fair-share.ts';
 import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
-import { RoundRobin } from '../session/round-robin.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { Telemetry } from '../telemetry/types.ts';
 import { createWire, loadApi } from '../translate/index.ts';
@@ -114,7 +114,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     ...channelOptions(options, edge),
     interceptors: [interceptor(edge)],
   });
-  const closeConnections = shareHttp2(server, edge.turns, new ConnectionPacing(steadyNow));
+  const closeConnections = shareHttp2(server, edge.fairShare, new ConnectionPacing(steadyNow));
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
@@ -212,7 +212,7 @@ function createEdge(options: GrpcServerOptions): Edge {
     peers,
     compactions: new RunningWork(),
     flushQueue: new FlushQueue(),
-    turns: new RoundRobin(steadyNow),
+    fairShare: new FairShare(steadyNow),
     limits,
     transcriptBudget: byteBudget(options.transcriptBudgetBytes ?? DEFAULT_TRANSCRIPT_BUDGET_BYTES),
     maxMessageBytes: options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,

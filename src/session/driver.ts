@@ -4,8 +4,8 @@ import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
 import type { Admission } from './admission.ts';
 import { MAX_TIMER_MS } from './clock.ts';
+import type { FairShare } from './fair-share.ts';
 import type { Flushable, FlushQueue } from './flush.ts';
-import type { RoundRobin } from './round-robin.ts';
 
 /** Events of one message to the client. A batch has no meaning; these keep a message and its encoding short. */
 const MAX_BATCH_EVENTS = 256;
@@ -54,7 +54,7 @@ export interface SessionDriverOptions {
   readonly admission: Admission;
   readonly telemetry: SessionTelemetry;
   readonly flushQueue: FlushQueue;
-  readonly turns: Pick<RoundRobin, 'run'>;
+  readonly fairShare: Pick<FairShare, 'run'>;
   readonly clock: () => number;
   /** A bug of ours, for the log; the session that it struck is over. */
   readonly onBug: (error: unknown) => void;
@@ -424,7 +424,7 @@ export class SessionDriver implements Flushable {
     this.#timerAtMs = atMs;
     // A deadline beyond a timer's longest delay is armed again when this one fires.
     const delayMs = Math.ceil(Math.min(Math.max(atMs - this.#options.clock(), 0), MAX_TIMER_MS));
-    this.#timer = setTimeout(() => this.#options.turns.run(TIMERS, () => this.#timeUp()), delayMs);
+    this.#timer = setTimeout(() => this.#options.fairShare.run(TIMERS, () => this.#timeUp()), delayMs);
   }
 
   #timeUp(): void {

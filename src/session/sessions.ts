@@ -6,9 +6,9 @@ import type { SessionTelemetry, Telemetry } from '../telemetry/types.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { Admission } from './admission.ts';
 import { SessionDriver } from './driver.ts';
+import type { FairShare } from './fair-share.ts';
 import type { FlushQueue } from './flush.ts';
 import { newSessionId, type SessionRegistry } from './registry.ts';
-import type { RoundRobin } from './round-robin.ts';
 
 /** What the sessions of a process share. */
 export interface SessionRuntime {
@@ -16,7 +16,7 @@ export interface SessionRuntime {
   readonly telemetry: Telemetry;
   readonly registry: SessionRegistry;
   readonly flushQueue: FlushQueue;
-  readonly turns: RoundRobin;
+  readonly fairShare: FairShare;
   readonly limits: SessionLimits;
   readonly transcriptBudget: ByteBudget;
   readonly clock: () => number;
@@ -89,7 +89,7 @@ export function createSession(runtime: SessionRuntime, request: SessionRequest):
     admission: new Admission(lease, lease.upstream),
     telemetry,
     flushQueue: runtime.flushQueue,
-    turns: runtime.turns,
+    fairShare: runtime.fairShare,
     clock: runtime.clock,
     onBug: runtime.onBug,
     onClosed: (status: StatusCode | 'OK') => {

@@ -10,8 +10,8 @@ import type {
 import { GatewayError } from '../../src/errors.ts';
 import { Admission } from '../../src/session/admission.ts';
 import { type ClientStream, type SessionCore, SessionDriver } from '../../src/session/driver.ts';
+import { FairShare } from '../../src/session/fair-share.ts';
 import { FlushQueue } from '../../src/session/flush.ts';
-import { RoundRobin } from '../../src/session/round-robin.ts';
 import type { ContentCapture } from '../../src/telemetry/types.ts';
 import type { DialRequest, Link, LinkListener } from '../../src/upstream/types.ts';
 import { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
@@ -107,7 +107,7 @@ class FakeLink implements Link {
   }
 }
 
-function setUp(turns = new RoundRobin(() => performance.now()), capture?: ContentCapture) {
+function setUp(fairShare = new FairShare(() => performance.now()), capture?: ContentCapture) {
   const core = new ScriptedCore();
   const access = new OpenAccess();
   const telemetry = new RecordedTelemetry();
@@ -142,7 +142,7 @@ function setUp(turns = new RoundRobin(() => performance.now()), capture?: Conten
       capture,
     },
     flushQueue: new FlushQueue(),
-    turns,
+    fairShare,
     clock: () => performance.now(),
     onBug: (error) => bugs.push(error),
     onClosed: (status) => closed.push(status),
@@ -393,12 +393,12 @@ describe('SessionDriver', () => {
 
   it('lets others have their turn when many deadlines come together', async () => {
     let nowMs = 0;
-    const turns = new RoundRobin(() => nowMs);
+    const fairShare = new FairShare(() => nowMs);
     let over = 0;
     let overBefore: number | undefined;
     const deadlineMs = performance.now() + 50;
     for (let n = 0; n < 100; n += 1) {
-      const { core, driver } = setUp(turns);
+      const { core, driver } = setUp(fairShare);
       core.deadlineMs = deadlineMs;
       core.onInput.set('time', () => {
         core.deadlineMs = undefined;
@@ -407,7 +407,7 @@ describe('SessionDriver', () => {
         // Somebody else comes while the first one is at it.
         if (over === 1)
           setImmediate(() =>
-            turns.run({}, () => {
+            fairShare.run({}, () => {
               overBefore = over;
             }),
           );

@@ -1,7 +1,7 @@
 import type { Http2Server, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Server } from '@grpc/grpc-js';
-import type { RoundRobin } from '../../session/round-robin.ts';
+import type { FairShare } from '../../session/fair-share.ts';
 import type { ConnectionPacing } from './connection-pacing.ts';
 
 /**
@@ -28,7 +28,7 @@ type OnConnection = (socket: Socket) => void;
  * To be called before the server listens. Throws when grpc-js has no such fields any more. Returns what closes all
  * connections at once.
  */
-export function shareHttp2(server: Server, turns: RoundRobin, pacing: ConnectionPacing): () => void {
+export function shareHttp2(server: Server, fairShare: FairShare, pacing: ConnectionPacing): () => void {
   const internals: unknown = server;
   if (!hasInternals(internals)) throw new Error('grpc-js has changed: its HTTP/2 servers cannot be reached');
   Object.assign(internals.commonServerOptions, {
@@ -41,7 +41,7 @@ export function shareHttp2(server: Server, turns: RoundRobin, pacing: Connection
     setUp(http2Server, interceptors);
     for (const serve of http2Server.listeners('stream') as OnStream[]) {
       http2Server.off('stream', serve);
-      http2Server.on('stream', inTurn(serve, turns));
+      http2Server.on('stream', inTurn(serve, fairShare));
     }
     pace(http2Server, pacing);
     http2Server.on('session', (session: ServerHttp2Session) => {
@@ -88,12 +88,12 @@ function pace(http2Server: Http2Server, pacing: ConnectionPacing): void {
 }
 
 /** Connections get their streams served in turn, and one that was reset meanwhile costs nothing more. */
-function inTurn(serve: OnStream, turns: RoundRobin): OnStream {
+function inTurn(serve: OnStream, fairShare: FairShare): OnStream {
   return (stream, ...rest) => {
     // An error that nobody hears ends the process, and grpc-js does not listen to streams that it refuses.
     stream.on('error', ignore);
     if (gone(stream)) return;
-    turns.run(stream.session ?? stream, () => {
+    fairShare.run(stream.session ?? stream, () => {
       if (!gone(stream)) serve(stream, ...rest);
     });
   };

@@ -12,7 +12,7 @@ type Work = () => void;
  * Gives connections their turns. Work runs at once as long as the event loop's turn is young; after that it waits in
  * its connection's queue, and each connection in turn does one piece, until the next slice is over.
  */
-export class RoundRobin {
+export class FairShare {
   readonly #now: () => number;
   /** In the order of their next turns. */
   readonly #queues = new Map<object, Work[]>();
@@ -27,16 +27,16 @@ export class RoundRobin {
   /** Runs `work` now or later. What throws in it is the caller's to catch. */
   run(connection: object, work: Work): void {
     if (this.#queues.size === 0 && this.#hasTime()) work();
-    else this.#wait(connection, work);
+    else this.#enqueue(connection, work);
   }
 
   /** Undefined: go on at once. */
-  turn(connection: object): Promise<void> | undefined {
+  wait(connection: object): Promise<void> | undefined {
     if (this.#queues.size === 0 && this.#hasTime()) return undefined;
-    return new Promise((resolve) => this.#wait(connection, resolve));
+    return new Promise((resolve) => this.#enqueue(connection, resolve));
   }
 
-  #wait(connection: object, work: Work): void {
+  #enqueue(connection: object, work: Work): void {
     const queue = this.#queues.get(connection);
     if (queue === undefined) this.#queues.set(connection, [work]);
     else queue.push(work);

@@ -3,35 +3,35 @@ import { Server } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
 import { ConnectionPacing } from '../../src/grpc/hardening/connection-pacing.ts';
 import { shareHttp2 } from '../../src/grpc/hardening/fair-http2.ts';
-import { RoundRobin } from '../../src/session/round-robin.ts';
+import { FairShare } from '../../src/session/fair-share.ts';
 
 /** Pieces of work that take a time of their own on a clock of their own. */
 function world() {
   let nowMs = 0;
-  const turns = new RoundRobin(() => nowMs);
+  const fairShare = new FairShare(() => nowMs);
   const done: string[] = [];
   const piece = (name: string, tookMs: number) => () => {
     nowMs += tookMs;
     done.push(name);
   };
-  return { turns, done, piece };
+  return { fairShare, done, piece };
 }
 
 describe('connections that want something at the same time', () => {
   const [flood, neighbour] = [{}, {}];
 
   it('are served at once while there is time', () => {
-    const { turns, done, piece } = world();
-    turns.run(flood, piece('a', 0.3));
-    turns.run(neighbour, piece('b', 0.3));
-    expect(turns.turn(flood)).toBeUndefined();
+    const { fairShare, done, piece } = world();
+    fairShare.run(flood, piece('a', 0.3));
+    fairShare.run(neighbour, piece('b', 0.3));
+    expect(fairShare.wait(flood)).toBeUndefined();
     expect(done).toEqual(['a', 'b']);
   });
 
   it('wait for the next turn of the event loop when the time is up, and get theirs one after the other', async () => {
-    const { turns, done, piece } = world();
-    for (let n = 0; n < 100; n += 1) turns.run(flood, piece(`flood ${n}`, 0.6));
-    turns.run(neighbour, piece('neighbour', 0.6));
+    const { fairShare, done, piece } = world();
+    for (let n = 0; n < 100; n += 1) fairShare.run(flood, piece(`flood ${n}`, 0.6));
+    fairShare.run(neighbour, piece('neighbour', 0.6));
     expect(done).toEqual(['flood 0', 'flood 1']);
 
     await nextTurn();
@@ -45,8 +45,8 @@ describe('connections that want something at the same time', () => {
   });
 
   it('get more time beside others that take long', async () => {
-    const { turns, done, piece } = world();
-    for (let n = 0; n < 100; n += 1) turns.run(flood, piece('start', 1));
+    const { fairShare, done, piece } = world();
+    for (let n = 0; n < 100; n += 1) fairShare.run(flood, piece('start', 1));
     expect(done).toHaveLength(1);
     // Somebody's events, before the next slice.
     piece('others', 40)();
@@ -56,11 +56,11 @@ describe('connections that want something at the same time', () => {
   });
 
   it('count what goes on after an await as theirs', async () => {
-    const { turns, done, piece } = world();
+    const { fairShare, done, piece } = world();
     piece('long', 2)();
-    turns.run(flood, piece('first', 2));
+    fairShare.run(flood, piece('first', 2));
     const tasks = ['one', 'two', 'three'].map(async (name) => {
-      await turns.turn(flood);
+      await fairShare.wait(flood);
       piece(name, 2)();
     });
     expect(done).toEqual(['long', 'first']);
@@ -75,10 +75,10 @@ describe('the HTTP/2 servers of grpc-js', () => {
   const pacing = new ConnectionPacing(() => 0);
 
   it('are within reach', () => {
-    expect(() => shareHttp2(new Server(), world().turns, pacing)).not.toThrow();
+    expect(() => shareHttp2(new Server(), world().fairShare, pacing)).not.toThrow();
   });
 
   it('are missed when they are not', () => {
-    expect(() => shareHttp2({} as Server, world().turns, pacing)).toThrow('grpc-js has changed');
+    expect(() => shareHttp2({} as Server, world().fairShare, pacing)).toThrow('grpc-js has changed');
   });
 });
