@@ -5,8 +5,7 @@ import { isIP } from 'node:net';
  * DNS rebinding needs a name: a page of evil.example that resolves to 127.0.0.1 sends "Host: evil.example".
  * Addresses and known names are therefore safe to answer.
  */
-export function hostAllowed(header: string | undefined, allowedHosts: readonly string[]): boolean {
-  if (header === undefined) return false;
+export function hostAllowed(header: string, allowedHosts: readonly string[]): boolean {
   const [, bracketed, plain] = /^(?:\[([^\]]+)\]|([^:]+))(?::\d+)?$/.exec(header) ?? [];
   const host = (bracketed ?? plain)?.toLowerCase();
   if (host === undefined) return false;

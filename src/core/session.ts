@@ -400,7 +400,10 @@ export class Session {
   #finishIfDone(): void {
     const core = this.#core;
     if (core.life.t !== 'finishing' && core.life.t !== 'draining') return;
-    if (core.turns.size === 0 && core.outbox.waiting === 0) this.#end(undefined);
+    if (core.turns.size > 0) return;
+    // A process that goes does not wait for a client that is not there.
+    const abandoned = core.life.t === 'draining' && !core.attached;
+    if (core.outbox.waiting === 0 || abandoned) this.#end(undefined);
   }
 
   #end(error: GatewayError | undefined): void {

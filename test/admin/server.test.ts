@@ -1,4 +1,6 @@
 import { type OutgoingHttpHeaders, request } from 'node:http';
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { afterEach, expect, test } from 'vitest';
 import { type AdminOptions, type AdminServer, startAdmin } from '../../src/admin/server.ts';
 
@@ -44,6 +46,7 @@ async function admin(changes: Partial<AdminOptions> = {}) {
   });
   servers.push(server);
   return {
+    port: server.port,
     level: () => level,
     notReadyBecause: (...because: string[]) => {
       reasons = because;
@@ -53,13 +56,13 @@ async function admin(changes: Partial<AdminOptions> = {}) {
         const call = request(
           { host: '127.0.0.1', port: server.port, path, method, headers, agent: false },
           (answer) => {
-            let text = '';
+            let received = '';
             answer.setEncoding('utf8');
             answer.on('data', (chunk: string) => {
-              text += chunk;
+              received += chunk;
             });
             answer.on('end', () =>
-              resolve({ status: answer.statusCode, body: text, headers: answer.headers }),
+              resolve({ status: answer.statusCode, body: received, headers: answer.headers }),
             );
           },
         );
@@ -124,6 +127,21 @@ test.each([
 ])('Host %s', async (host, status) => {
   const { call } = await admin();
   expect((await call('/healthz', { headers: { host } })).status).toBe(status);
+});
+
+test.each([
+  ['GET /healthz HTTP/1.0', '200 OK'],
+  ['GET /readyz HTTP/1.0', '200 OK'],
+  ['GET /readyz HTTP/1.1', '200 OK'],
+  ['HEAD /metrics HTTP/1.1', '200 OK'],
+  ['GET /sessions HTTP/1.0', '421 Misdirected Request'],
+  ['PUT /loglevel HTTP/1.1', '421 Misdirected Request'],
+  ['GET /nothing HTTP/1.1', '421 Misdirected Request'],
+])('without a Host header, %s', async (line, status) => {
+  const { port } = await admin();
+  const socket = connect(port, '127.0.0.1');
+  socket.end(`${line}\r\nConnection: close\r\n\r\n`);
+  expect((await text(socket)).split('\r\n')[0]).toBe(`HTTP/1.1 ${status}`);
 });
 
 test('a token guards what tells about callers, and nothing else', async () => {

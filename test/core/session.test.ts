@@ -676,6 +676,27 @@ describe('the client', () => {
     });
     expect(world.ended).toBe(true);
   });
+
+  it('is over at once when it is told to go, nothing runs and its client is away', () => {
+    const world = ready();
+    world.start();
+    world.detach();
+    world.settle();
+    expect(world.session.pendingEvents).toBeGreaterThan(0);
+    expect(world.ended).toBe(false);
+    world.feed({ kind: 'drain', deadlineMs: world.now + 10_000 });
+    expect(world.ended).toBe(true);
+  });
+
+  it('is over when the last turn ends, if its client went away while it drained', () => {
+    const world = ready();
+    world.start();
+    world.feed({ kind: 'drain', deadlineMs: world.now + 10_000 });
+    world.detach();
+    expect(world.ended).toBe(false);
+    world.settle();
+    expect(world.ended).toBe(true);
+  });
 });
 
 describe('frames that nobody asked for', () => {

@@ -144,6 +144,20 @@ describe('drain', () => {
     await drained;
   });
 
+  it('does not wait for a client that left before its turn ended', async () => {
+    await start();
+    const left = gateway.client().connect();
+    await left.opened();
+    left.startTurn({ turn_id: 't1' }, 'at length #deltas=50 #tps=500');
+    await left.event('response.output_text.delta');
+    left.cancel();
+    const [session] = gateway.server.registry.sessions();
+    await vi.waitFor(() => expect(session?.core.snapshot()).toMatchObject({ attached: false, turns: [] }));
+    expect(session?.core.pendingEvents).toBeGreaterThan(0);
+    await gateway.server.drain(3_600_000);
+    expect(gateway.server.registry.size).toBe(0);
+  });
+
   it('fails what still runs at the deadline, in words', async () => {
     await start();
     const stream = gateway.client().connect();
