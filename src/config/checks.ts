@@ -1,5 +1,6 @@
 import { accessSync, constants } from 'node:fs';
 import { isLoopback } from '../ground/loopback.ts';
+import { clusterFiles, clusterProblems } from './checks-cluster.ts';
 import { didYouMean, type PathSegment } from './problems.ts';
 import type { GatewayConfig } from './schema.ts';
 import { DEFAULT_TENANT_ID } from './schema-access.ts';
@@ -22,6 +23,7 @@ export function crossChecks(config: Partial<GatewayConfig>, environment: Environ
     ...upstreamProblems(config, environment),
     ...sessionProblems(config),
     ...accessProblems(config, environment),
+    ...clusterProblems(config),
     ...fileProblems(config),
   ];
 }
@@ -194,13 +196,14 @@ function exactlyOne(
 }
 
 function fileProblems(config: Partial<GatewayConfig>): CrossProblem[] {
-  const { tls, admin, simulator } = config;
+  const { tls, admin, simulator, cluster } = config;
   const files: [readonly PathSegment[], string | undefined][] = [
     [['admin', 'token_file'], admin?.token_file],
     [['tls', 'cert_file'], tls?.cert_file],
     [['tls', 'key_file'], tls?.key_file],
     [['tls', 'client_ca_file'], tls?.client_ca_file],
     [['simulator', 'options_file'], simulator?.options_file],
+    ...clusterFiles(cluster),
     ...(config.auth ?? []).flatMap((method, index): [readonly PathSegment[], string | undefined][] =>
       method.kind !== 'jwt'
         ? []

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { authSchema, limitsSchema, tenantsSchema } from './schema-access.ts';
+import { clusterSchema } from './schema-cluster.ts';
 import { grpcSchema, sessionSchema, tlsSchema } from './schema-serving.ts';
 import { simulatorSchema } from './schema-simulator.ts';
 import { telemetrySchema } from './schema-telemetry.ts';
@@ -60,6 +61,11 @@ export const configShape = {
     .prefault({})
     .describe('Limits of a process, over all tenants. Each worker counts for itself.'),
   drain: drainSchema.prefault({}),
+  cluster: clusterSchema
+    .optional()
+    .describe(
+      'Several replicas that know of each other, by a Valkey or Redis server. Unset: each for itself.',
+    ),
   telemetry: telemetrySchema.prefault({}),
   simulator: simulatorSchema.prefault({}),
 } as const;
