@@ -26,24 +26,6 @@ const (
 	ReplayUnknown Replay = "unknown"
 )
 
-// Reasons that the client finds itself (Error.Inferred is true). All others are the gateway's; see docs/errors.md.
-const (
-	// ReasonSessionClosed: Close was called.
-	ReasonSessionClosed = "SESSION_CLOSED"
-	// ReasonStreamLost: the stream broke and could not be resumed in time.
-	ReasonStreamLost = "STREAM_LOST"
-	// ReasonEventsLost: the session was resumed, but events of the turn are gone.
-	ReasonEventsLost = "EVENTS_LOST"
-	// ReasonSessionExpired: the gateway no longer has the session. Also said by the gateway itself.
-	ReasonSessionExpired = "SESSION_EXPIRED"
-	// ReasonMessageTooLarge: the request exceeds what the gateway takes. Also said by the gateway itself.
-	ReasonMessageTooLarge = "MESSAGE_TOO_LARGE"
-	// ReasonDraining: the gateway shuts down; open a new session. Also said by the gateway itself.
-	ReasonDraining = "DRAINING"
-	// ReasonProtocol: the gateway broke the protocol.
-	ReasonProtocol = "PROTOCOL"
-)
-
 // ErrTurnBusy is returned when a second reader reads a turn.
 var ErrTurnBusy = errors.New("gateway: the turn already has a reader")
 
