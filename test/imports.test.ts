@@ -16,7 +16,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   translate: ['core:types'],
   upstream: ['core:types', 'ground', 'dialect', 'translate'],
   access: ['core:types', 'ground', 'upstream:types'],
-  session: ['core', 'access:types', 'telemetry:types', 'upstream:types'],
+  session: ['core', 'access:types', 'store:types', 'telemetry:types', 'upstream:types'],
+  store: ['core', 'ground'],
   telemetry: ['core:types', 'upstream:types'],
   simulator: [],
 };
