@@ -10,39 +10,48 @@ export interface ClientReason {
 }
 
 export const CLIENT_REASONS = {
-  // The session's life.
-  SESSION_CLOSED: { code: 'CANCELLED', doc: 'The program closed the session.' },
-  CLIENT_CLOSED: { code: 'CANCELLED', doc: 'The program closed the client that the session belongs to.' },
-  CONNECT_TIMEOUT: {
-    code: 'DEADLINE_EXCEEDED',
-    doc: 'The session was not opened in time: nothing answers, or the peer takes no further stream.',
-  },
+  STREAM_LOST: { code: 'UNAVAILABLE', doc: 'The stream broke and could not be resumed in time.' },
   UNREACHABLE: {
     code: 'UNAVAILABLE',
-    doc: 'No connection to the gateway, or it broke before the session was open.',
+    doc: 'No gateway answered at this address, or something in between refused the stream.',
   },
-  TOKEN_FAILED: { code: 'UNAUTHENTICATED', doc: "The program's token source failed." },
-  STREAM_LOST: { code: 'UNAVAILABLE', doc: 'The stream broke and was not resumed in time.' },
-  PROTOCOL: { code: 'INTERNAL', doc: 'The gateway broke the protocol, or speaks another version of it.' },
-  // One turn.
+  CONNECT_TIMEOUT: { code: 'DEADLINE_EXCEEDED', doc: 'The session was not open in time.' },
+  TOKEN_SOURCE_FAILED: {
+    code: 'UNAUTHENTICATED',
+    doc: "The program's own token source raised an error or did not answer in time.",
+  },
+  SESSION_CLOSED: { code: 'CANCELLED', doc: 'The session was closed by the program.' },
+  CLIENT_CLOSED: {
+    code: 'CANCELLED',
+    doc: 'The client that the session belongs to was closed by the program.',
+  },
+  TURN_CLOSED: { code: 'CANCELLED', doc: 'The turn was closed by the program.' },
+  TURN_BUSY: { code: 'FAILED_PRECONDITION', doc: 'The turn already has a reader.' },
+  TURN_UNDELIVERED: {
+    code: 'UNAVAILABLE',
+    doc: "Each stream that carried the turn's start was lost before the gateway had it. Metadata has `bytes` and `attempts`.",
+  },
+  READER_TOO_SLOW: {
+    code: 'RESOURCE_EXHAUSTED',
+    doc: "The turn's events were dropped because their reader held up other lanes. Its result is complete.",
+  },
   EVENTS_LOST: { code: 'DATA_LOSS', doc: 'The session was resumed, but events of the turn are gone.' },
-  MESSAGE_NOT_CARRIED: {
-    code: 'RESOURCE_EXHAUSTED',
-    doc:
-      'The stream broke each time after the turn was sent: something on the path does not carry a message of its ' +
-      'size (metadata: bytes).',
+  PROTOCOL: { code: 'INTERNAL', doc: 'The gateway broke the protocol.' },
+  WAIT_TIMEOUT: {
+    code: 'DEADLINE_EXCEEDED',
+    doc: "The caller's own wait ran out. Nothing is lost; the work goes on.",
   },
-  TURN_CLOSED: { code: 'CANCELLED', doc: 'The program closed the turn: nobody listens to it any more.' },
-  TURN_BUSY: { code: 'FAILED_PRECONDITION', doc: 'The turn has a reader already.' },
-  SLOW_READER: {
-    code: 'RESOURCE_EXHAUSTED',
-    doc:
-      'Nobody read the events of the turn while other turns waited, so they were folded into its result. The result ' +
-      'is complete.',
+  LOOP_TURN_LIMIT: {
+    code: 'CANCELLED',
+    doc: 'A tool loop had its number of turns and the model still called functions.',
   },
-  // Tool loops.
-  TURN_LIMIT: { code: 'RESOURCE_EXHAUSTED', doc: 'The tool loop reached its limit of turns.' },
-  TIME_LIMIT: { code: 'DEADLINE_EXCEEDED', doc: 'The tool loop reached its limit of time.' },
-  TOKEN_LIMIT: { code: 'RESOURCE_EXHAUSTED', doc: 'The tool loop reached its limit of tokens.' },
-  COST_LIMIT: { code: 'RESOURCE_EXHAUSTED', doc: 'The tool loop reached its limit of money.' },
+  LOOP_TIME_LIMIT: { code: 'DEADLINE_EXCEEDED', doc: 'A tool loop had its time.' },
+  LOOP_TOKEN_LIMIT: {
+    code: 'RESOURCE_EXHAUSTED',
+    doc: 'A tool loop had its tokens and the model still called functions.',
+  },
+  LOOP_COST_LIMIT: {
+    code: 'RESOURCE_EXHAUSTED',
+    doc: 'A tool loop had cost what it may and the model still called functions.',
+  },
 } as const satisfies Record<string, ClientReason>;

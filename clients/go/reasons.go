@@ -53,39 +53,43 @@ const (
 
 // Reasons that the client finds itself; Error.Inferred is then true.
 const (
-	// ReasonSessionClosed (CANCELLED): The program closed the session.
-	ReasonSessionClosed = "SESSION_CLOSED"
-	// ReasonClientClosed (CANCELLED): The program closed the client that the session belongs to.
-	ReasonClientClosed = "CLIENT_CLOSED"
-	// ReasonConnectTimeout (DEADLINE_EXCEEDED): The session was not opened in time: nothing answers, or the peer
-	// takes no further stream.
-	ReasonConnectTimeout = "CONNECT_TIMEOUT"
-	// ReasonUnreachable (UNAVAILABLE): No connection to the gateway, or it broke before the session was open.
-	ReasonUnreachable = "UNREACHABLE"
-	// ReasonTokenFailed (UNAUTHENTICATED): The program's token source failed.
-	ReasonTokenFailed = "TOKEN_FAILED"
-	// ReasonStreamLost (UNAVAILABLE): The stream broke and was not resumed in time.
+	// ReasonStreamLost (UNAVAILABLE): The stream broke and could not be resumed in time.
 	ReasonStreamLost = "STREAM_LOST"
-	// ReasonProtocol (INTERNAL): The gateway broke the protocol, or speaks another version of it.
-	ReasonProtocol = "PROTOCOL"
+	// ReasonUnreachable (UNAVAILABLE): No gateway answered at this address, or something in between refused the
+	// stream.
+	ReasonUnreachable = "UNREACHABLE"
+	// ReasonConnectTimeout (DEADLINE_EXCEEDED): The session was not open in time.
+	ReasonConnectTimeout = "CONNECT_TIMEOUT"
+	// ReasonTokenSourceFailed (UNAUTHENTICATED): The program's own token source raised an error or did not answer in
+	// time.
+	ReasonTokenSourceFailed = "TOKEN_SOURCE_FAILED"
+	// ReasonSessionClosed (CANCELLED): The session was closed by the program.
+	ReasonSessionClosed = "SESSION_CLOSED"
+	// ReasonClientClosed (CANCELLED): The client that the session belongs to was closed by the program.
+	ReasonClientClosed = "CLIENT_CLOSED"
+	// ReasonTurnClosed (CANCELLED): The turn was closed by the program.
+	ReasonTurnClosed = "TURN_CLOSED"
+	// ReasonTurnBusy (FAILED_PRECONDITION): The turn already has a reader.
+	ReasonTurnBusy = "TURN_BUSY"
+	// ReasonTurnUndelivered (UNAVAILABLE): Each stream that carried the turn's start was lost before the gateway had
+	// it. Metadata has `bytes` and `attempts`.
+	ReasonTurnUndelivered = "TURN_UNDELIVERED"
+	// ReasonReaderTooSlow (RESOURCE_EXHAUSTED): The turn's events were dropped because their reader held up other
+	// lanes. Its result is complete.
+	ReasonReaderTooSlow = "READER_TOO_SLOW"
 	// ReasonEventsLost (DATA_LOSS): The session was resumed, but events of the turn are gone.
 	ReasonEventsLost = "EVENTS_LOST"
-	// ReasonMessageNotCarried (RESOURCE_EXHAUSTED): The stream broke each time after the turn was sent: something on
-	// the path does not carry a message of its size (metadata: bytes).
-	ReasonMessageNotCarried = "MESSAGE_NOT_CARRIED"
-	// ReasonTurnClosed (CANCELLED): The program closed the turn: nobody listens to it any more.
-	ReasonTurnClosed = "TURN_CLOSED"
-	// ReasonTurnBusy (FAILED_PRECONDITION): The turn has a reader already.
-	ReasonTurnBusy = "TURN_BUSY"
-	// ReasonSlowReader (RESOURCE_EXHAUSTED): Nobody read the events of the turn while other turns waited, so they
-	// were folded into its result. The result is complete.
-	ReasonSlowReader = "SLOW_READER"
-	// ReasonTurnLimit (RESOURCE_EXHAUSTED): The tool loop reached its limit of turns.
-	ReasonTurnLimit = "TURN_LIMIT"
-	// ReasonTimeLimit (DEADLINE_EXCEEDED): The tool loop reached its limit of time.
-	ReasonTimeLimit = "TIME_LIMIT"
-	// ReasonTokenLimit (RESOURCE_EXHAUSTED): The tool loop reached its limit of tokens.
-	ReasonTokenLimit = "TOKEN_LIMIT"
-	// ReasonCostLimit (RESOURCE_EXHAUSTED): The tool loop reached its limit of money.
-	ReasonCostLimit = "COST_LIMIT"
+	// ReasonProtocol (INTERNAL): The gateway broke the protocol.
+	ReasonProtocol = "PROTOCOL"
+	// ReasonWaitTimeout (DEADLINE_EXCEEDED): The caller's own wait ran out. Nothing is lost; the work goes on.
+	ReasonWaitTimeout = "WAIT_TIMEOUT"
+	// ReasonLoopTurnLimit (CANCELLED): A tool loop had its number of turns and the model still called functions.
+	ReasonLoopTurnLimit = "LOOP_TURN_LIMIT"
+	// ReasonLoopTimeLimit (DEADLINE_EXCEEDED): A tool loop had its time.
+	ReasonLoopTimeLimit = "LOOP_TIME_LIMIT"
+	// ReasonLoopTokenLimit (RESOURCE_EXHAUSTED): A tool loop had its tokens and the model still called functions.
+	ReasonLoopTokenLimit = "LOOP_TOKEN_LIMIT"
+	// ReasonLoopCostLimit (RESOURCE_EXHAUSTED): A tool loop had cost what it may and the model still called
+	// functions.
+	ReasonLoopCostLimit = "LOOP_COST_LIMIT"
 )

@@ -141,61 +141,62 @@ public final class Reasons {
   /** FAILED_PRECONDITION. */
   public static final String CHAIN_LOST = "CHAIN_LOST";
 
-  /** CANCELLED. The program closed the session. */
-  public static final String SESSION_CLOSED = "SESSION_CLOSED";
-
-  /** CANCELLED. The program closed the client that the session belongs to. */
-  public static final String CLIENT_CLOSED = "CLIENT_CLOSED";
-
-  /**
-   * DEADLINE_EXCEEDED. The session was not opened in time: nothing answers, or the peer takes no further stream.
-   */
-  public static final String CONNECT_TIMEOUT = "CONNECT_TIMEOUT";
-
-  /** UNAVAILABLE. No connection to the gateway, or it broke before the session was open. */
-  public static final String UNREACHABLE = "UNREACHABLE";
-
-  /** UNAUTHENTICATED. The program's token source failed. */
-  public static final String TOKEN_FAILED = "TOKEN_FAILED";
-
-  /** UNAVAILABLE. The stream broke and was not resumed in time. */
+  /** UNAVAILABLE. The stream broke and could not be resumed in time. */
   public static final String STREAM_LOST = "STREAM_LOST";
 
-  /** INTERNAL. The gateway broke the protocol, or speaks another version of it. */
-  public static final String PROTOCOL = "PROTOCOL";
+  /** UNAVAILABLE. No gateway answered at this address, or something in between refused the stream. */
+  public static final String UNREACHABLE = "UNREACHABLE";
+
+  /** DEADLINE_EXCEEDED. The session was not open in time. */
+  public static final String CONNECT_TIMEOUT = "CONNECT_TIMEOUT";
+
+  /** UNAUTHENTICATED. The program's own token source raised an error or did not answer in time. */
+  public static final String TOKEN_SOURCE_FAILED = "TOKEN_SOURCE_FAILED";
+
+  /** CANCELLED. The session was closed by the program. */
+  public static final String SESSION_CLOSED = "SESSION_CLOSED";
+
+  /** CANCELLED. The client that the session belongs to was closed by the program. */
+  public static final String CLIENT_CLOSED = "CLIENT_CLOSED";
+
+  /** CANCELLED. The turn was closed by the program. */
+  public static final String TURN_CLOSED = "TURN_CLOSED";
+
+  /** FAILED_PRECONDITION. The turn already has a reader. */
+  public static final String TURN_BUSY = "TURN_BUSY";
+
+  /**
+   * UNAVAILABLE. Each stream that carried the turn's start was lost before the gateway had it. Metadata has
+   * `bytes` and `attempts`.
+   */
+  public static final String TURN_UNDELIVERED = "TURN_UNDELIVERED";
+
+  /**
+   * RESOURCE_EXHAUSTED. The turn's events were dropped because their reader held up other lanes. Its result is
+   * complete.
+   */
+  public static final String READER_TOO_SLOW = "READER_TOO_SLOW";
 
   /** DATA_LOSS. The session was resumed, but events of the turn are gone. */
   public static final String EVENTS_LOST = "EVENTS_LOST";
 
-  /**
-   * RESOURCE_EXHAUSTED. The stream broke each time after the turn was sent: something on the path does not carry a
-   * message of its size (metadata: bytes).
-   */
-  public static final String MESSAGE_NOT_CARRIED = "MESSAGE_NOT_CARRIED";
+  /** INTERNAL. The gateway broke the protocol. */
+  public static final String PROTOCOL = "PROTOCOL";
 
-  /** CANCELLED. The program closed the turn: nobody listens to it any more. */
-  public static final String TURN_CLOSED = "TURN_CLOSED";
+  /** DEADLINE_EXCEEDED. The caller's own wait ran out. Nothing is lost; the work goes on. */
+  public static final String WAIT_TIMEOUT = "WAIT_TIMEOUT";
 
-  /** FAILED_PRECONDITION. The turn has a reader already. */
-  public static final String TURN_BUSY = "TURN_BUSY";
+  /** CANCELLED. A tool loop had its number of turns and the model still called functions. */
+  public static final String LOOP_TURN_LIMIT = "LOOP_TURN_LIMIT";
 
-  /**
-   * RESOURCE_EXHAUSTED. Nobody read the events of the turn while other turns waited, so they were folded into its
-   * result. The result is complete.
-   */
-  public static final String SLOW_READER = "SLOW_READER";
+  /** DEADLINE_EXCEEDED. A tool loop had its time. */
+  public static final String LOOP_TIME_LIMIT = "LOOP_TIME_LIMIT";
 
-  /** RESOURCE_EXHAUSTED. The tool loop reached its limit of turns. */
-  public static final String TURN_LIMIT = "TURN_LIMIT";
+  /** RESOURCE_EXHAUSTED. A tool loop had its tokens and the model still called functions. */
+  public static final String LOOP_TOKEN_LIMIT = "LOOP_TOKEN_LIMIT";
 
-  /** DEADLINE_EXCEEDED. The tool loop reached its limit of time. */
-  public static final String TIME_LIMIT = "TIME_LIMIT";
-
-  /** RESOURCE_EXHAUSTED. The tool loop reached its limit of tokens. */
-  public static final String TOKEN_LIMIT = "TOKEN_LIMIT";
-
-  /** RESOURCE_EXHAUSTED. The tool loop reached its limit of money. */
-  public static final String COST_LIMIT = "COST_LIMIT";
+  /** RESOURCE_EXHAUSTED. A tool loop had cost what it may and the model still called functions. */
+  public static final String LOOP_COST_LIMIT = "LOOP_COST_LIMIT";
 
   private Reasons() {}
 }
