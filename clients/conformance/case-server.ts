@@ -15,9 +15,13 @@ interface Action {
   readonly wait_buffered?: number;
   readonly drain?: boolean;
   readonly restart?: boolean;
+  readonly stall_clients?: boolean;
+  readonly cut_after?: number;
+  readonly wait_detached?: boolean;
+  readonly wait_resets?: number;
 }
 
-const WAIT_MS = 10_000;
+const WAIT_MS = 20_000;
 
 /** A fresh gateway and simulator for each case, with a TCP proxy before the gateway. */
 export class CaseServer {
@@ -97,6 +101,10 @@ class Stage {
     if (action.configure !== undefined) this.#simulator.configure(action.configure);
     if (action.drain === true) this.#drained = this.#gateway.drain();
     if (action.restart === true) await this.#restart();
+    if (action.stall_clients !== undefined) this.proxy.stalled = action.stall_clients;
+    if (action.cut_after !== undefined) this.proxy.cutAfterBytes = action.cut_after;
+    if (action.wait_detached === true) await this.#waitForDetached();
+    if (action.wait_resets !== undefined) await this.#waitForResets(action.wait_resets);
     if (action.wait_requests !== undefined) await this.#waitForRequests(action.wait_requests);
     if (action.wait_buffered !== undefined) await this.#waitForBuffered(action.wait_buffered);
   }
@@ -134,9 +142,27 @@ class Stage {
     );
   }
 
+  async #waitForDetached(): Promise<void> {
+    await poll(
+      async () => (await this.#sessions()).some(({ attached }) => attached === false),
+      async () => 'no stream was cut',
+    );
+  }
+
+  async #waitForResets(count: number): Promise<void> {
+    const { proxy } = this;
+    await poll(
+      async () => proxy.resets >= count,
+      async () => `${proxy.resets} resets instead of ${count}`,
+    );
+  }
+
+  async #sessions(): Promise<Readonly<Record<string, unknown>>[]> {
+    return (await this.#gateway.sources.sessions()) as Readonly<Record<string, unknown>>[];
+  }
+
   async #sum(field: string): Promise<number> {
-    const sessions = (await this.#gateway.sources.sessions()) as Readonly<Record<string, unknown>>[];
-    return sessions.reduce((total, session) => total + Number(session[field] ?? 0), 0);
+    return (await this.#sessions()).reduce((total, session) => total + Number(session[field] ?? 0), 0);
   }
 
   async #restart(): Promise<void> {
@@ -167,6 +193,12 @@ class CuttingProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   target: number;
+  /** New connections are accepted, and nothing is passed on. */
+  stalled = false;
+  /** Cuts a connection whose client has sent so many bytes; 0: none. */
+  cutAfterBytes = 0;
+  /** Streams that the gateway has reset. */
+  resets = 0;
   #blocked = false;
 
   private constructor(target: number) {
@@ -174,6 +206,12 @@ class CuttingProxy {
     this.#server = createServer((client) => {
       if (this.#blocked) {
         client.resetAndDestroy();
+        return;
+      }
+      if (this.stalled) {
+        this.#sockets.add(client);
+        client.on('error', () => undefined);
+        client.on('close', () => this.#sockets.delete(client));
         return;
       }
       const upstream = connect(this.target, '127.0.0.1');
@@ -184,6 +222,8 @@ class CuttingProxy {
         this.#sockets.add(from);
         from.setNoDelay(true);
         from.pipe(to);
+        if (from === client) this.#count(client);
+        else eachFrame(from, ({ type }) => (this.resets += type === RST_STREAM ? 1 : 0));
         from.on('error', () => undefined);
         from.on('close', () => {
           this.#sockets.delete(from);
@@ -204,6 +244,14 @@ class CuttingProxy {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  #count(client: Socket): void {
+    let sent = 0;
+    client.on('data', ({ length }) => {
+      sent += length;
+      if (this.cutAfterBytes > 0 && sent > this.cutAfterBytes) client.resetAndDestroy();
+    });
+  }
+
   cut(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
@@ -217,6 +265,30 @@ class CuttingProxy {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
   }
+}
+
+const RST_STREAM = 3;
+const FRAME_HEADER_BYTES = 9;
+
+/** Calls `take` with the header of each HTTP/2 frame that a server sends. */
+function eachFrame(socket: Socket, take: (frame: { readonly type: number }) => void): void {
+  let header = Buffer.alloc(0);
+  let payloadLeft = 0;
+  socket.on('data', (chunk: Buffer) => {
+    let rest = chunk;
+    while (rest.length > 0) {
+      const skipped = Math.min(payloadLeft, rest.length);
+      payloadLeft -= skipped;
+      rest = rest.subarray(skipped);
+      const wanted = FRAME_HEADER_BYTES - header.length;
+      header = Buffer.concat([header, rest.subarray(0, wanted)]);
+      rest = rest.subarray(wanted);
+      if (header.length < FRAME_HEADER_BYTES) return;
+      take({ type: header[3] ?? 0 });
+      payloadLeft = header.readUIntBE(0, 3);
+      header = Buffer.alloc(0);
+    }
+  });
 }
 
 /** What does not close fails its case instead of holding up the rest. */

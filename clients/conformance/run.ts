@@ -12,7 +12,8 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { CaseServer } from './case-server.ts';
 import type { Case } from './format.ts';
-import { isRunnerName, RUNNER_NAMES, runnerCommand } from './runners.ts';
+import { PENDING } from './pending.ts';
+import { isRunnerName, RUNNER_NAMES, type RunnerName, runnerCommand } from './runners.ts';
 
 interface Outcome {
   readonly case: string;
@@ -35,8 +36,10 @@ async function main(runner: string, words: readonly string[]): Promise<number> {
     );
     return 2;
   }
-  const cases = readCases().filter(
-    (each) => words.length === 0 || words.some((word) => each.name.includes(word)),
+  const all = readCases();
+  const pending = pendingOf(runner, all);
+  const cases = all.filter(({ name: each }) =>
+    words.length === 0 ? !pending.includes(each) : words.some((word) => each.includes(word)),
   );
   const server = new CaseServer(cases);
   const http = createServer((request, response) => {
@@ -48,12 +51,21 @@ async function main(runner: string, words: readonly string[]): Promise<number> {
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   try {
     const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
-    return report(runner, cases, await runRunner(runner, url));
+    const exit = report(runner, cases, await runRunner(runner, url));
+    if (words.length === 0) for (const each of pending) console.log(`PENDING  ${each}`);
+    return exit;
   } finally {
     await server.close();
     http.close();
     http.closeAllConnections();
   }
+}
+
+function pendingOf(runner: RunnerName, cases: readonly Case[]): readonly string[] {
+  const pending = PENDING[runner] ?? [];
+  const unknown = pending.filter((each) => !cases.some(({ name: known }) => known === each));
+  if (unknown.length > 0) throw new Error(`pending, but no case: ${unknown.join(', ')}`);
+  return pending;
 }
 
 function readCases(): readonly Case[] {
@@ -65,11 +77,25 @@ function readCases(): readonly Case[] {
       /\{\{sha256:([^}]*)\}\}/g,
       (_, secret: string) => createHash('sha256').update(secret).digest('hex'),
     );
-    return (parse(text) as { cases: Case[] }).cases;
+    return (parse(text) as { cases: Case[] }).cases.map((each) => ({
+      ...each,
+      steps: writtenOut(each.steps),
+    }));
   });
   const names = new Set(cases.map((each) => each.name));
   if (names.size < cases.length) throw new Error('two cases have the same name');
   return cases;
+}
+
+/** Replaces each `repeat` by its steps, as often as it says. */
+function writtenOut(steps: readonly unknown[]): readonly unknown[] {
+  return steps.flatMap((step) => {
+    const { repeat } = step as { repeat?: { readonly times: number; readonly steps: readonly unknown[] } };
+    if (repeat === undefined) return [step];
+    return Array.from({ length: repeat.times }, (_, n) =>
+      JSON.parse(JSON.stringify(repeat.steps).replaceAll('{n}', String(n))),
+    ).flat();
+  });
 }
 
 async function answer(
@@ -93,7 +119,7 @@ async function answer(
   }
 }
 
-async function runRunner(runner: (typeof RUNNER_NAMES)[number], url: string): Promise<readonly Outcome[]> {
+async function runRunner(runner: RunnerName, url: string): Promise<readonly Outcome[]> {
   const { command, args, cwd, env } = runnerCommand(runner);
   const child = spawn(command, args, {
     cwd,

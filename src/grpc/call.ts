@@ -206,7 +206,9 @@ export function watchEnd(
     if (isTooLarge) leaveUnread(stream);
     const leaveMs = Math.max(END_TIMEOUT_MS, unreadTimeoutMs());
     const timer = setTimeout(() => {
-      reset(base);
+      // The status waits behind what the client does not read. CANCEL, as a status of the stream's own would tell the
+      // client that the session is over: so it resumes, and gets all of it.
+      stream.close(http2.NGHTTP2_CANCEL);
       stream.resume();
     }, leaveMs);
     stream.once('close', () => clearTimeout(timer));
