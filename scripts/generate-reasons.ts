@@ -127,7 +127,7 @@ function pythonFile(gateway: readonly Entry[], client: readonly Entry[]): string
     '',
     'class Reason(str, Enum):',
     '    """Compares equal to `GatewayError.reason`, which is a plain string. Those that the client finds itself have a',
-    "    sentence; the others are the gateway's, see docs/errors.md.\"\"\"",
+    '    sentence; the others are the gateway\'s, see docs/errors.md."""',
     ...[...gateway, ...client].flatMap(({ name, code, doc }) => [
       '',
       ...wrapped(`${code}.${doc === undefined ? '' : ` ${doc}`}`, 112).map((line) => `    #: ${line}`),
@@ -154,7 +154,7 @@ function typescriptFile(gateway: readonly Entry[], client: readonly Entry[]): st
     '} as const;',
     '',
     '/**',
-    ' * Reasons of errors, to compare with `GatewayError.reason`. Those without a sentence are the gateway\'s, see',
+    " * Reasons of errors, to compare with `GatewayError.reason`. Those without a sentence are the gateway's, see",
     ' * docs/errors.md. The set is open: newer gateways give more.',
     ' */',
     'export const Reason = {',
