@@ -3,11 +3,13 @@ import { errorCode } from '../dialect/connect-errors.ts';
 import { readRefusal, refusedCall } from '../dialect/refusal.ts';
 import { GatewayError } from '../errors.ts';
 import { onConnected } from './http-post.ts';
+import type { Redactor } from './redact.ts';
 
 /** The whole body of a JSON answer. Rejects with GatewayError: TURN_CANCELLED when the signal ends it. */
 export function readAnswer(
   request: ClientRequest,
   maxBytes: number,
+  redactor: Redactor,
   signal: AbortSignal,
 ): Promise<Uint8Array> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
@@ -25,7 +27,7 @@ export function readAnswer(
   request.on('error', (error) => fail(connectionLost(error, connected)));
   request.once('response', (response: IncomingMessage) => {
     if (response.statusCode !== 200) {
-      readRefusal(response, (refusal) => fail(refusedCall(refusal)));
+      readRefusal(response, (refusal) => fail(refusedCall(redactor.refusal(refusal))));
       return;
     }
     const chunks: Buffer[] = [];
@@ -35,7 +37,7 @@ export function readAnswer(
       chunks.push(chunk);
       if (length > maxBytes) fail(new GatewayError('UPSTREAM_PROTOCOL', 'the answer is over the limit'));
     });
-    response.once('end', () => resolve(Buffer.concat(chunks)));
+    response.once('end', () => resolve(redactor.answer(Buffer.concat(chunks))));
     response.on('error', (error) => fail(connectionLost(error, true)));
   });
   return promise.finally(() => signal.removeEventListener('abort', abort));

@@ -18,6 +18,7 @@ import {
   LinkPool,
   type PoolKey,
 } from './pool.ts';
+import { redactorFor } from './redact.ts';
 import { candidates } from './routing.ts';
 import type { Dialer, DialRequest, Link, LinkListener, Observe } from './types.ts';
 import { Upstream, type UpstreamOptions } from './upstream.ts';
@@ -107,7 +108,7 @@ class UpstreamDialer implements Dialer {
     if (refused !== undefined) throw refused;
     try {
       const call = upstream.postCompact(credential, request.traceContext, body);
-      const answer = await readAnswer(call, upstream.maxInboundBytes, signal);
+      const answer = await readAnswer(call, upstream.maxInboundBytes, redactorFor(credential), signal);
       this.#breaker.succeeded(key);
       return answer;
     } catch (error) {

@@ -1,5 +1,6 @@
 import type { UpstreamFrame } from '../core/types.ts';
 import type { Refusal } from '../dialect/refusal.ts';
+import { REDACTED } from './redact.ts';
 import { LOCAL_ERROR_CODES } from './types.ts';
 
 /** Events over HTTP do not name their lane: the link knows it. The bytes stay as they came. */
@@ -38,15 +39,11 @@ export function unsupportedFrame(streamId: string | undefined, what: string): Up
 }
 
 /** An HTTP error as the `error` frame that a WebSocket would have brought (protocol.md 7.1, nested shape). */
-export function answerFrame(
-  refusal: Refusal,
-  streamId: string | undefined,
-  secret: string | undefined,
-): UpstreamFrame {
+export function answerFrame(refusal: Refusal, streamId: string | undefined): UpstreamFrame {
   const { status, retryAfterMs } = refusal;
   if (status < 400) return protocolFrame(streamId);
   const headers = retryAfterMs === undefined ? undefined : { 'retry-after': String(retryAfterMs / 1_000) };
-  const error = readError(parseObject(refusal.body.toString('utf8')), status, secret);
+  const error = readError(parseObject(refusal.body.toString('utf8')), status);
   return errorFrame(streamId, status, error, headers);
 }
 
@@ -54,13 +51,12 @@ export function answerFrame(
 export function brokenOffFrame(
   error: Readonly<Record<string, unknown>>,
   streamId: string | undefined,
-  secret: string | undefined,
 ): UpstreamFrame {
   const code = asObject(error['error'])?.['code'];
   // An object may have members that make its conversion throw.
   const number = typeof code === 'object' ? Number.NaN : Number(code);
   const status = number >= 400 && number < 600 ? number : undefined;
-  return errorFrame(streamId, status, readError(error, status, secret));
+  return errorFrame(streamId, status, readError(error, status));
 }
 
 interface ErrorBody {
@@ -92,7 +88,6 @@ function errorFrame(
 function readError(
   outer: Readonly<Record<string, unknown>> | undefined,
   status: number | undefined,
-  secret: string | undefined,
 ): ErrorBody {
   const plain = { message: `the upstream answered ${status === undefined ? 'an error' : `HTTP ${status}`}` };
   if (outer === undefined) return plain;
@@ -104,9 +99,9 @@ function readError(
     ...optional('param', stringOf(inner['param'])),
     message: said ?? plain.message,
   };
-  // Providers quote parts of a bad key, and a hostile one all of it.
-  const quotesKey = secret !== undefined && Object.values(body).some((each) => each.includes(secret));
-  return status === 401 || status === 403 || quotesKey ? plain : body;
+  // Providers quote the ends of a bad key; a text that quoted all of it is about the key and nothing else.
+  const quotedKey = Object.values(body).some((each) => each.includes(REDACTED));
+  return status === 401 || status === 403 || quotedKey ? plain : body;
 }
 
 export function parseObject(text: string): Readonly<Record<string, unknown>> | undefined {

@@ -5,6 +5,7 @@ import { GatewayError } from '../errors.ts';
 import { post } from './http-post.ts';
 import { type Member, membersOf } from './json-members.ts';
 import type { ConnectOptions } from './network.ts';
+import type { Redactor } from './redact.ts';
 import { unsupportedFrame } from './sse-frames.ts';
 import { SseRequest } from './sse-request.ts';
 import type { Link, LinkListener } from './types.ts';
@@ -15,8 +16,8 @@ export interface SseLinkOptions {
   readonly port: number;
   /** Asked for every request; the link keeps no copy. */
   readonly headers: (traceContext: TraceContext | undefined) => Record<string, string>;
-  /** Text that must not come back in an error. */
-  readonly secret: () => string | undefined;
+  /** What the upstream says goes through it. */
+  readonly redactor: Redactor;
   readonly connect: ConnectOptions;
   readonly capabilities: LinkCapabilities;
   readonly route: LinkRoute;
@@ -96,7 +97,7 @@ export class SseLink implements Link {
   }
 
   #start(create: Create, running: Set<SseRequest>, traceContext: TraceContext | undefined): void {
-    const { url, headers, secret, connect, limits } = this.#options;
+    const { url, headers, redactor, connect, limits } = this.#options;
     const length = Buffer.byteLength(create.body);
     const request: SseRequest = new SseRequest({
       request: post({
@@ -109,7 +110,7 @@ export class SseLink implements Link {
       streamId: create.streamId,
       secure: url.protocol === 'https:',
       maxInboundBytes: limits.maxInboundBytes,
-      secret: secret(),
+      redactor,
       onFrame: (frame) => this.#frame(frame),
       onWritten: () => this.#written(length),
       onEnd: (reached) => {

@@ -4,7 +4,7 @@ import type { UpstreamFrame } from '../core/types.ts';
 import { readRefusal } from '../dialect/refusal.ts';
 import { frameFromBytes } from '../translate/peek.ts';
 import { onConnected } from './http-post.ts';
-import { frameWithoutSecret } from './redact.ts';
+import type { Redactor } from './redact.ts';
 import {
   answerFrame,
   brokenOffFrame,
@@ -20,8 +20,8 @@ export interface SseRequestOptions {
   readonly streamId: string | undefined;
   readonly secure: boolean;
   readonly maxInboundBytes: number;
-  /** Text that must not come back in an error. */
-  readonly secret: string | undefined;
+  /** What the upstream says goes through it. */
+  readonly redactor: Redactor;
   readonly onFrame: (frame: UpstreamFrame) => void;
   /** The body is written, or will never be. Once. */
   readonly onWritten: () => void;
@@ -82,7 +82,7 @@ export class SseRequest {
     const status = response.statusCode ?? 0;
     if (status !== 200) {
       readRefusal(response, (refusal) =>
-        this.#finish(answerFrame(refusal, this.streamId, this.#options.secret)),
+        this.#finish(answerFrame(this.#options.redactor.refusal(refusal), this.streamId)),
       );
       return;
     }
@@ -118,7 +118,7 @@ export class SseRequest {
     if (this.#state !== 'running' || data === '' || data === '[DONE]') return;
     let frame: UpstreamFrame;
     try {
-      frame = frameWithoutSecret(frameFromBytes(Buffer.from(data, 'utf8')), () => this.#options.secret);
+      frame = this.#options.redactor.frame(frameFromBytes(Buffer.from(data, 'utf8')));
     } catch {
       return this.#untyped(data);
     }
@@ -130,7 +130,9 @@ export class SseRequest {
   #untyped(data: string): void {
     const value = parseObject(data);
     if (value === undefined || Object.hasOwn(value, 'type')) return this.#broken();
-    if (value['error']) this.#finish(brokenOffFrame(value, this.streamId, this.#options.secret));
+    if (!value['error']) return;
+    const said = parseObject(JSON.stringify(this.#options.redactor.json(value))) ?? {};
+    this.#finish(brokenOffFrame(said, this.streamId));
   }
 
   #broken(): void {

@@ -13,6 +13,7 @@ import {
   type Transport,
   webSocketCapabilities,
 } from './providers.ts';
+import { redactorFor } from './redact.ts';
 import { SseLink } from './sse-link.ts';
 import type { LinkListener, Observe } from './types.ts';
 import { DEFAULT_WS_LIMITS, WsLink, type WsLinkLimits } from './ws-link.ts';
@@ -89,7 +90,7 @@ export class Upstream {
     const options = {
       url: this.#endpoint.webSocketUrl,
       headers: () => this.#requestHeaders(credential, traceContext),
-      secret: () => credential?.reveal(),
+      redactor: redactorFor(credential),
       connect: this.#network.webSocket,
       capabilities: webSocketCapabilities(this.facts, this.#options.capabilities ?? {}),
       route: this.#route,
@@ -113,7 +114,7 @@ export class Upstream {
       host,
       port,
       headers: (traceContext: TraceContext | undefined) => this.#requestHeaders(credential, traceContext),
-      secret: () => credential?.reveal(),
+      redactor: redactorFor(credential),
       connect: this.#network.http,
       capabilities: httpCapabilities(this.facts, this.#options.capabilities ?? {}),
       route: this.#route,

@@ -9,7 +9,7 @@ import { frameIn } from '../translate/peek.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import type { ConnectOptions } from './network.ts';
 import { readInSlices } from './read-slices.ts';
-import { frameWithoutSecret, textWithoutSecret } from './redact.ts';
+import type { Redactor } from './redact.ts';
 import {
   DEFAULT_FRAGMENT_BYTES,
   DEFAULT_HIGH_WATER_BYTES,
@@ -23,8 +23,8 @@ export interface WsLinkOptions {
   readonly url: URL;
   /** Asked once, at the handshake; the link keeps no copy. */
   readonly headers: () => Record<string, string>;
-  /** Text that must not come back in an error. */
-  readonly secret: () => string | undefined;
+  /** What the upstream says goes through it. */
+  readonly redactor: Redactor;
   readonly connect: ConnectOptions;
   readonly capabilities: LinkCapabilities;
   readonly route: LinkRoute;
@@ -169,7 +169,7 @@ export class WsLink implements Link {
     const ws = new UpstreamSocket(url, socketOptions);
     ws.on('upgrade', (response: IncomingMessage) => ws.once('open', () => this.#opened(response.socket)));
     ws.on('unexpected-response', (_request: ClientRequest, response: IncomingMessage) => {
-      readRefusal(response, (refusal) => this.#down(refusedDial(refusal)));
+      readRefusal(response, (refusal) => this.#down(refusedDial(this.#options.redactor.refusal(refusal))));
     });
     ws.on('message', (data, isBinary) => this.#received(data as Buffer, isBinary));
     ws.on('pong', (payload) => {
@@ -231,11 +231,11 @@ export class WsLink implements Link {
     const frame = parse(chunk, start, end);
     if (frame === 'malformed')
       this.#down(brokenLink('the upstream sent a frame that is no JSON object with a type'));
-    else if (frame !== 'ignored') this.#listener.onFrame(frameWithoutSecret(frame, this.#options.secret));
+    else if (frame !== 'ignored') this.#listener.onFrame(this.#options.redactor.frame(frame));
   }
 
   #closedBy(code: number, reason: string): LinkDown {
-    return closedLink(code, textWithoutSecret(reason, this.#options.secret));
+    return closedLink(code, this.#options.redactor.text(reason));
   }
 
   /** One chunk, then paused again: `ws` reads what was in it, pings too, before our listener runs. */

@@ -4,6 +4,7 @@ import { PassThrough } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { redactorFor } from '../../src/upstream/redact.ts';
 import { SseRequest } from '../../src/upstream/sse-request.ts';
 import { brokenCopies, corpus, FUZZ_TIMEOUT_MS, fuzz, JSON_WORDS } from './support.ts';
 
@@ -54,7 +55,7 @@ async function framesOf(chunks: readonly Buffer[]): Promise<{ type: string; text
     streamId: undefined,
     secure: false,
     maxInboundBytes: MAX_BYTES,
-    secret: undefined,
+    redactor: redactorFor(undefined),
     onFrame: (frame) => frames.push({ type: frame.type, text: Buffer.from(frame.bytes).toString() }),
     onWritten: () => {},
     onEnd: () => {

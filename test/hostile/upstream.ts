@@ -4,7 +4,13 @@ import type { AddressInfo } from 'node:net';
 import { type RawData, type WebSocket, WebSocketServer } from 'ws';
 
 /** What the upstream does with a create; `n` counts creates of the server from 1. */
-export type Behaviour = (socket: WebSocket, create: Readonly<Record<string, unknown>>, n: number) => void;
+export type Behaviour = (
+  socket: WebSocket,
+  create: Readonly<Record<string, unknown>>,
+  n: number,
+  /** The handshake. */
+  request: IncomingMessage,
+) => void;
 
 export interface HostileUpstreamOptions {
   readonly onCreate?: Behaviour;
@@ -37,7 +43,7 @@ export async function startHostileUpstream(options: HostileUpstreamOptions) {
         const frame = JSON.parse(String(data)) as Readonly<Record<string, unknown>>;
         if (frame['type'] !== 'response.create') return;
         creates += 1;
-        options.onCreate?.(webSocket, frame, creates);
+        options.onCreate?.(webSocket, frame, creates, request);
       });
     });
   });
@@ -59,10 +65,15 @@ export async function startHostileUpstream(options: HostileUpstreamOptions) {
 }
 
 /** A turn as it should be: created, one delta, one item, completed. */
-export function answer(socket: WebSocket, create: Readonly<Record<string, unknown>>, text = 'ok'): void {
+export function answer(
+  socket: WebSocket,
+  create: Readonly<Record<string, unknown>>,
+  text = 'ok',
+  more: Readonly<Record<string, unknown>> = {},
+): void {
   const lane = typeof create['stream_id'] === 'string' ? { stream_id: create['stream_id'] } : {};
   const id = `resp_${Math.random().toString(36).slice(2)}`;
-  const response = { id, object: 'response', status: 'in_progress', model: 'm', output: [] };
+  const response = { id, object: 'response', status: 'in_progress', model: 'm', output: [], ...more };
   const item = {
     id: 'msg_1',
     type: 'message',

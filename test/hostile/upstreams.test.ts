@@ -120,7 +120,8 @@ const CASES: readonly Expected[] = [
 describe('a hostile upstream', () => {
   test.each(CASES)('$name: one turn ends, the session goes on', async ({ first, ends }) => {
     const { gateway, stream } = await open({
-      onCreate: (socket, create, n) => (n === 1 ? first(socket, create, n) : answer(socket, create)),
+      onCreate: (socket, create, n, request) =>
+        n === 1 ? first(socket, create, n, request) : answer(socket, create),
     });
     const startedAtMs = performance.now();
     const events = await oneTurn(stream, 't1');
