@@ -60,10 +60,12 @@ function leave(): void {
 
 function peersIn(folder: string, secret: string): NonNullable<GatewaySurroundings['peers']> {
   const id = String(cluster.worker?.id ?? 0);
+  const addressOf = (peer: string) => `unix:${folder}/${peer}.sock`;
   return {
     id,
-    addressOf: (peer) => `unix:${folder}/${peer}.sock`,
-    secret: Buffer.from(secret, 'base64url'),
+    find: (peer) => ({ address: addressOf(peer), local: true }),
+    listen: [addressOf(id)],
+    secrets: [Buffer.from(secret, 'base64url')],
   };
 }
 

@@ -18,8 +18,7 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     await edge.fairShare.wait(call.connection);
     if (call.over) return;
     const { open, bytes } = first;
-    const token = open.resume?.token;
-    if (token !== undefined && (await edge.peers?.forward(call, principal, token, bytes))) return;
+    if (await handOver(call, edge, principal, open, bytes)) return;
     const { session, outcome } = enter(call, edge, principal, open);
     await new ConnectStream(call, edge, session, open.format).run(outcome, open.resume?.lastSeq);
   } catch (error) {
@@ -27,12 +26,46 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
   }
 }
 
+/** Serves the stream of a client that another process has let in. */
+export async function serveCarried(call: RpcCall, edge: Edge): Promise<void> {
+  try {
+    const overload = edge.access.overload();
+    if (overload !== undefined) throw overload;
+    const first = await readOpen(call, edge);
+    if (first === undefined) return;
+    const { open, bytes } = first;
+    const hop = edge.peers?.accept(call, bytes);
+    if (hop === undefined) throw new GatewayError('UNAUTHENTICATED', 'not a process of this gateway');
+    if (await edge.peers?.forward(call, hop, bytes, 'local')) return;
+    await edge.fairShare.wait(call.connection);
+    if (call.over) return;
+    const session = claim(edge, hop.principal, open);
+    // The process that the client reached opens the new one: it has the caller's own metadata.
+    if (session === undefined)
+      throw new GatewayError('SESSION_EXPIRED', 'this process does not have the session');
+    await new ConnectStream(call, edge, session, open.format).run('found', open.resume?.lastSeq);
+  } catch (error) {
+    call.end(explain(error, edge));
+  }
+}
+
+/** Whether another process has taken the stream. */
+async function handOver(
+  call: RpcCall,
+  { peers }: Edge,
+  principal: Principal,
+  open: OpenRequest,
+  bytes: Uint8Array,
+): Promise<boolean> {
+  const to = open.resume === undefined ? undefined : peers?.otherOwnerOf(open.resume.token);
+  if (peers === undefined || to === undefined) return false;
+  return peers.forward(call, { principal, to }, bytes);
+}
+
 /** Lets a call in: nothing is done for one that has not passed here. */
 export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
   const overload = edge.access.overload();
   if (overload !== undefined) throw overload;
-  const forwarded = edge.peers?.principalOf(call.metadata);
-  if (forwarded !== undefined) return forwarded;
   try {
     return await edge.access.authenticate(callerFacts(call));
   } finally {
@@ -105,15 +138,8 @@ function enter(
   principal: Principal,
   open: OpenRequest,
 ): { readonly session: EdgeSessionHandle; readonly outcome: 'NEW' | 'GONE' | 'found' } {
-  const found = open.resume === undefined ? undefined : edge.registry.claim(open.resume.token, principal);
-  if (found !== undefined) {
-    found.lease.renew(principal);
-    return { session: found, outcome: 'found' };
-  }
-  if (edge.peers?.principalOf(call.metadata) !== undefined) {
-    // The process that the client reached opens the new one: it has the caller's own metadata.
-    throw new GatewayError('SESSION_EXPIRED', 'this process does not have the session');
-  }
+  const found = claim(edge, principal, open);
+  if (found !== undefined) return { session: found, outcome: 'found' };
   refuseWhileDraining(edge);
   const lease = edge.access.admitSession(principal, {
     upstream: open.upstream,
@@ -133,6 +159,13 @@ function enter(
     clientVersion: open.clientVersion,
   });
   return { session, outcome: open.resume === undefined ? 'NEW' : 'GONE' };
+}
+
+/** The caller's session of this process that the stream resumes. */
+function claim(edge: Edge, principal: Principal, { resume }: OpenRequest): EdgeSessionHandle | undefined {
+  const session = resume === undefined ? undefined : edge.registry.claim(resume.token, principal);
+  session?.lease.renew(principal);
+  return session;
 }
 
 class ConnectStream implements ClientStream {

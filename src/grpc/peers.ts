@@ -1,40 +1,82 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
-import {
-  Client,
-  type ClientDuplexStream,
-  credentials,
-  status as grpcStatus,
-  Metadata,
-  type StatusObject,
-} from '@grpc/grpc-js';
-import type { Principal } from '../access/types.ts';
+import { X509Certificate } from 'node:crypto';
+import { type ChannelCredentials, Client, credentials, Metadata, ServerCredentials } from '@grpc/grpc-js';
 import { RunningWork } from '../session/running-work.ts';
 import type { RpcCall } from './call.ts';
+import { type Answer, carry } from './carry.ts';
+import { type Hop, readHop, type Secrets, writeHop } from './hop.ts';
+import { type PeerCredentials, peerCredentials, sharesName } from './peer-tls.ts';
+import type { TlsOptions } from './tls.ts';
 
-/** Who called, said by one process of the gateway to another. */
-const HOP_KEY = 'x-responses-gateway-hop';
+/** A process that runs answers in milliseconds; a full event loop may take a second or two. */
+const DEFAULT_OPENED_TIMEOUT_MS = 10_000;
 
 export interface PeersOptions {
-  /** Unique among the processes, without dots. */
+  /** Unique among all processes that may ever share a token's prefix: letters, digits and "-". */
   readonly id: string;
-  /** Address of the process with that id; only processes of this gateway can reach it. */
-  readonly addressOf: (id: string) => string;
-  /** Known to the processes of this gateway only, new at every start. */
-  readonly secret: Uint8Array;
+  /** Where to find another process; undefined: nobody knows. Ids come from tokens, and tokens from callers. */
+  readonly find: (id: string) => PeerRoute | undefined | Promise<PeerRoute | undefined>;
+  /** Where this process listens for the others: `unix:` paths, or `host:port`. */
+  readonly listen: readonly string[];
+  /** Sign what is carried. Known to the processes of this gateway only. */
+  readonly secrets: Secrets;
+  /** For connections over TCP. Without it they are plain. */
+  readonly tls?: PeerTlsOptions;
+  /** What the owner of a session may take to answer a resume. Milliseconds, default 10,000. */
+  readonly openedTimeoutMs?: number;
+  /** Each resume that was carried on, or was not, for metrics. */
+  readonly onForward?: (answer: Answer) => void;
+}
+
+export interface PeerTlsOptions extends TlsOptions {
+  readonly clientCaFile: string;
+  /** A certificate is proof enough: `secrets` are not known on other machines. */
+  readonly withoutSecret: boolean;
+}
+
+export interface PeerRoute {
+  /** As grpc-js takes it: `unix:` and a path, or `host:port`. */
+  readonly address: string;
+  /** On this machine, behind the same port. Such processes start and end together. */
+  readonly local: boolean;
+}
+
+/** Rejects when a certificate cannot be used. */
+export async function openPeers(options: PeersOptions): Promise<Peers> {
+  return new Peers(options, options.tls === undefined ? undefined : await peerCredentials(options.tls));
 }
 
 /**
- * The other processes that share the port. A connection reaches any of them, and a session lives in one: a token says
- * in which, and a stream that resumes at another is carried over there, message by message.
+ * The other processes of this gateway, on this machine or others. A connection reaches any of them, and a session lives
+ * in one: a token says in which, and a stream that resumes at another is carried over there, message by message.
  */
 export class Peers {
   /** Streams that are carried for another process. */
   readonly carried = new RunningWork();
+  /** Of the last listener, once it listens. */
+  port: number | undefined;
   readonly #options: PeersOptions;
+  readonly #tls: PeerCredentials | undefined;
   readonly #clients = new Map<string, Client>();
+  /** Carried to other machines. */
+  readonly #away = new Set<RpcCall>();
 
-  constructor(options: PeersOptions) {
+  constructor(options: PeersOptions, tls: PeerCredentials | undefined) {
     this.#options = options;
+    this.#tls = tls;
+  }
+
+  get id(): string {
+    return this.#options.id;
+  }
+
+  get listen(): readonly string[] {
+    return this.#options.listen;
+  }
+
+  /** No certificate fits a socket, which only processes of this gateway can reach. */
+  serverCredentials(address: string): ServerCredentials {
+    if (this.#tls === undefined || address.startsWith('unix:')) return ServerCredentials.createInsecure();
+    return this.#tls.server;
   }
 
   /** Stands before the resume tokens of this process. */
@@ -42,40 +84,63 @@ export class Peers {
     return `${this.#options.id}.`;
   }
 
-  /** The principal that another process has authenticated; undefined when the call comes from outside. */
-  principalOf(metadata: Metadata): Principal | undefined {
-    const [text] = metadata.get(HOP_KEY);
-    const [, payload = '', signature = ''] = /^([\w-]+)\.([\w-]+)$/.exec(String(text ?? '')) ?? [];
-    if (payload === '') return undefined;
-    const expected = this.#sign(payload);
-    const given = Buffer.from(signature, 'base64url');
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
-    return JSON.parse(Buffer.from(payload, 'base64url').toString()) as Principal;
+  /** Whose token it is; undefined: ours, or none of a cluster. */
+  otherOwnerOf(token: string): string | undefined {
+    const [, id] = /^([\w-]+)\./.exec(token) ?? [];
+    return id === this.#options.id ? undefined : id;
+  }
+
+  /** What another process says about a stream that it carries; undefined: it is no process of ours. */
+  accept(call: RpcCall, open: Uint8Array): Hop | undefined {
+    const read = readHop(call.metadata, open, this.#options.secrets);
+    if (read === undefined) return undefined;
+    const certificate = call.peerCertificate;
+    if (certificate !== undefined) {
+      const names = new X509Certificate(certificate).subjectAltName;
+      if (this.#tls === undefined || !sharesName(names, this.#tls.names())) return undefined;
+      if (this.#options.tls?.withoutSecret === true) return read.hop;
+    }
+    return read.signed ? read.hop : undefined;
   }
 
   /**
-   * Carries the call over to the process that the token names. Resolves with false, and nothing has happened, when the
-   * token is no other process's, that process is gone, or it does not have the session. A client that leaves before is
-   * done with: true.
+   * Carries the call over to another process. Resolves with false, and nothing has happened, when that process cannot
+   * be found or reached, or does not have the session. A client that leaves before is done with: true.
    */
-  async forward(call: RpcCall, principal: Principal, token: string, open: Uint8Array): Promise<boolean> {
-    const [, id] = /^([\w-]+)\./.exec(token) ?? [];
-    if (id === undefined || id === this.#options.id) return false;
-    const payload = Buffer.from(JSON.stringify(principal)).toString('base64url');
+  async forward(call: RpcCall, hop: Hop, open: Uint8Array, only: 'local' | 'any' = 'any'): Promise<boolean> {
+    if (hop.to === this.#options.id) return false;
+    const route = await this.#options.find(hop.to);
+    if (route === undefined || (only === 'local' && !route.local)) return false;
+    // It may have left meanwhile.
+    if (call.over) return true;
     const metadata = new Metadata();
-    metadata.set(HOP_KEY, `${payload}.${this.#sign(payload).toString('base64url')}`);
-    const stream: ClientDuplexStream<Uint8Array, Buffer> = this.#client(id).makeBidiStreamRequest(
+    writeHop(metadata, hop, open, this.#options.secrets);
+    const stream = this.#client(route).makeBidiStreamRequest(
       `/${call.method}`,
       (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-      (bytes) => bytes,
+      (bytes: Buffer) => bytes,
       metadata,
     );
-    const { answered, over } = carry(call, stream, open);
+    const { answered, over } = carry(
+      call,
+      stream,
+      open,
+      this.#options.openedTimeoutMs ?? DEFAULT_OPENED_TIMEOUT_MS,
+    );
     this.carried.add(over);
     const answer = await answered;
-    // Ids come from tokens, and tokens from callers: only those of real processes are kept.
-    if (answer === 'unreachable' || answer === 'unheard') this.#forget(id);
+    this.#options.onForward?.(answer);
+    if (answer === 'unreachable' || answer === 'unheard') this.#forget(route.address);
+    if (answer === 'taken' && !route.local) {
+      this.#away.add(call);
+      void over.finally(() => this.#away.delete(call));
+    }
     return answer === 'taken' || answer === 'unheard';
+  }
+
+  /** This process goes, their sessions stay: tells the clients of streams that are carried to other machines. */
+  sendAway(goAway: Uint8Array): void {
+    for (const call of this.#away) call.write(goAway);
   }
 
   close(): void {
@@ -83,106 +148,27 @@ export class Peers {
     this.#clients.clear();
   }
 
-  #sign(payload: string): Buffer {
-    return createHmac('sha256', this.#options.secret).update(payload).digest();
+  /** Addresses are given again, and a connection that failed once would have to be waited for. */
+  #forget(address: string): void {
+    this.#clients.get(address)?.close();
+    this.#clients.delete(address);
   }
 
-  #forget(id: string): void {
-    this.#clients.get(id)?.close();
-    this.#clients.delete(id);
-  }
-
-  #client(id: string): Client {
-    const known = this.#clients.get(id);
+  #client({ address }: PeerRoute): Client {
+    const known = this.#clients.get(address);
     if (known !== undefined) return known;
-    const client = new Client(this.#options.addressOf(id), credentials.createInsecure(), {
+    const client = new Client(address, this.#credentials(address), {
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
       'grpc.enable_retries': 0,
+      ...(this.#tls === undefined ? {} : { 'grpc.ssl_target_name_override': this.#tls.serverName() }),
     });
-    this.#clients.set(id, client);
+    this.#clients.set(address, client);
     return client;
   }
-}
 
-/** unheard: the client has left before. */
-type Answer = 'taken' | 'unknown session' | 'unreachable' | 'unheard';
-
-interface Carried {
-  /** Where the session is unknown or nobody is reached nothing has happened, and the client still waits. */
-  readonly answered: Promise<Answer>;
-  readonly over: Promise<void>;
-}
-
-/** Both directions, each held back by the one who reads it. */
-function carry(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>, open: Uint8Array): Carried {
-  const answered = Promise.withResolvers<Answer>();
-  const over = Promise.withResolvers<void>();
-  let hasAnswered = false;
-  let status: StatusObject | undefined;
-  let ended = false;
-  const finish = (): void => {
-    // The status comes when it is received, which may be before the last messages are read.
-    if (status === undefined || !ended) return;
-    const answer = hasAnswered ? 'taken' : answerOf(status);
-    // A refusal is the client's to hear: the session is still there, and it may try again.
-    if (answer === 'taken') call.endWith(status);
-    answered.resolve(answer);
-    over.resolve();
-  };
-  stream.on('data', (bytes: Buffer) => {
-    call.write(bytes);
-    if (!call.hasRoom) stream.pause();
-    if (hasAnswered) return;
-    hasAnswered = true;
-    answered.resolve('taken');
-    void carryUp(call, stream);
-  });
-  call.onRoom = () => stream.resume();
-  const left = (): void => {
-    stream.cancel();
-    // Nobody waits for a session any more, wherever it would be.
-    answered.resolve('unheard');
-    over.resolve();
-  };
-  call.signal.addEventListener('abort', left, { once: true });
-  // The same as the status says.
-  stream.on('error', () => {});
-  stream.on('status', (received: StatusObject) => {
-    status = received;
-    finish();
-  });
-  stream.on('end', () => {
-    ended = true;
-    finish();
-  });
-  stream.write(open);
-  return { answered: answered.promise, over: over.promise };
-}
-
-/** A status before the first message. */
-function answerOf({ code }: StatusObject): Answer {
-  if (code === grpcStatus.NOT_FOUND) return 'unknown session';
-  return code === grpcStatus.UNAVAILABLE ? 'unreachable' : 'taken';
-}
-
-async function carryUp(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>): Promise<void> {
-  for (;;) {
-    const received = await call.read();
-    if (received.kind === 'gone') return stream.cancel();
-    if (received.kind === 'halfClose') return void stream.end();
-    if (!stream.write(received.bytes)) await roomOrEnd(call, stream);
+  #credentials(address: string): ChannelCredentials {
+    if (this.#tls === undefined || address.startsWith('unix:')) return credentials.createInsecure();
+    return this.#tls.client;
   }
-}
-
-function roomOrEnd(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      stream.off('drain', done);
-      call.signal.removeEventListener('abort', done);
-      resolve();
-    };
-    stream.once('drain', done);
-    call.signal.addEventListener('abort', done, { once: true });
-  });
 }

@@ -2,7 +2,6 @@ import {
   addAdminServicesToServer,
   type Metadata,
   Server,
-  ServerCredentials,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
@@ -25,13 +24,13 @@ import type { Dialer } from '../upstream/types.ts';
 import { type CallEnd, type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
 import { serveCompactResponse } from './compact-response.ts';
-import { serveConnect } from './connect.ts';
+import { serveCarried, serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { ConnectionPacing } from './hardening/connection-pacing.ts';
 import { shareHttp2 } from './hardening/fair-http2.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
-import { Peers, type PeersOptions } from './peers.ts';
+import { openPeers, type Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { toStatus } from './status.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
@@ -96,6 +95,8 @@ export interface GrpcServer {
   /** Binds `host:port` or `unix:/path`; resolves with the port. May be called several times. */
   listen(address: string): Promise<number>;
   readonly registry: SessionRegistry;
+  /** Of the last listener for other processes; undefined: there is none, or it is a Unix socket. */
+  readonly peerPort: number | undefined;
   /** What grpc.health.v1 answers for the server and the service. */
   setServing(serving: boolean): void;
   /**
@@ -109,47 +110,63 @@ export interface GrpcServer {
 
 export async function createGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
   const credentials = await serverCredentials(options.tls);
-  const edge = createEdge(options);
+  const peers = options.peers === undefined ? undefined : await openPeers(options.peers);
+  const edge = createEdge(options, peers);
   const server = new Server({
-    ...channelOptions(options, edge),
-    interceptors: [interceptor(edge)],
+    ...channelOptions(options, edge, options.maxConnectionAgeMs),
+    interceptors: [interceptor(edge, FOR_CALLERS)],
   });
-  const closeConnections = shareHttp2(server, edge.fairShare, new ConnectionPacing(steadyNow));
+  const closeConnections = [shareHttp2(server, edge.fairShare, new ConnectionPacing(steadyNow))];
   server.addService(serviceDefinition(), unreachable());
   const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
   health.addToServer(server);
   if (options.reflection !== false) addReflection(server);
   if (options.channelz === true) addAdminServicesToServer(server);
-  // Only processes of this gateway can reach this socket, and no certificate fits it.
-  if (options.peers !== undefined) {
-    await bind(server, options.peers.addressOf(options.peers.id), ServerCredentials.createInsecure());
+  const servers = [server];
+  if (peers !== undefined) {
+    const peerServer = new Server({
+      ...channelOptions(options, edge, undefined),
+      interceptors: [interceptor(edge, FOR_PEERS)],
+    });
+    closeConnections.push(shareHttp2(peerServer, edge.fairShare, new ConnectionPacing(steadyNow), 'peers'));
+    peerServer.addService(serviceDefinition(), unreachable());
+    servers.push(peerServer);
+    for (const address of peers.listen) {
+      peers.port = await bind(peerServer, address, peers.serverCredentials(address));
+    }
   }
   const listen = (address: string) => bind(server, address, credentials);
-  return new RunningServer(server, edge, health, listen, closeConnections);
+  return new RunningServer(servers, edge, health, listen, () => {
+    for (const close of closeConnections) close();
+  });
 }
 
 class RunningServer implements GrpcServer {
   readonly registry: SessionRegistry;
   readonly listen: (address: string) => Promise<number>;
-  readonly #server: Server;
+  readonly #servers: readonly Server[];
   readonly #edge: Edge;
   readonly #health: HealthImplementation;
   readonly #closeConnections: () => void;
   #stopped: Promise<void> | undefined;
 
   constructor(
-    server: Server,
+    servers: readonly Server[],
     edge: Edge,
     health: HealthImplementation,
     listen: (address: string) => Promise<number>,
     closeConnections: () => void,
   ) {
-    this.#server = server;
+    this.#servers = servers;
     this.#edge = edge;
     this.#health = health;
     this.#closeConnections = closeConnections;
     this.registry = edge.registry;
     this.listen = listen;
+  }
+
+  get peerPort(): number | undefined {
+    return this.#edge.peers?.port;
   }
 
   setServing(serving: boolean): void {
@@ -164,6 +181,8 @@ class RunningServer implements GrpcServer {
     this.setServing(false);
     this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
     for (const { driver } of registry.sessions()) driver.feed({ kind: 'drain', deadlineMs });
+    // Their sessions are elsewhere and stay: the same as for a stream that has grown old.
+    peers?.sendAway(this.#edge.wire.goAway('maxAge', graceMs, ''));
     await Promise.all([
       registry.whenEmpty(graceMs),
       compactions.whenIdle(graceMs),
@@ -186,23 +205,27 @@ class RunningServer implements GrpcServer {
     await new Promise<void>((resolve) => {
       // Waits for every open stream, which a client may keep for ever.
       const timer = setTimeout(() => {
-        this.#server.forceShutdown();
+        for (const server of this.#servers) server.forceShutdown();
         // grpc-js knows its connections only when it serves channelz, and one that stays keeps the process.
         this.#closeConnections();
         // grpc-js does not always call back after that, for instance when a connection was reset meanwhile.
         resolve();
       }, SHUTDOWN_TIMEOUT_MS);
-      this.#server.tryShutdown(() => {
-        clearTimeout(timer);
-        resolve();
-      });
+      let open = this.#servers.length;
+      for (const server of this.#servers) {
+        server.tryShutdown(() => {
+          open -= 1;
+          if (open > 0) return;
+          clearTimeout(timer);
+          resolve();
+        });
+      }
     });
   }
 }
 
-function createEdge(options: GrpcServerOptions): Edge {
+function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge {
   const limits = options.limits ?? DEFAULT_SESSION_LIMITS;
-  const peers = options.peers === undefined ? undefined : new Peers(options.peers);
   return {
     access: options.access,
     dialer: options.dialer,
@@ -226,8 +249,11 @@ function createEdge(options: GrpcServerOptions): Edge {
   };
 }
 
-function channelOptions(options: GrpcServerOptions, edge: Edge): Record<string, number> {
-  const age = options.maxConnectionAgeMs;
+function channelOptions(
+  options: GrpcServerOptions,
+  edge: Edge,
+  age: number | undefined,
+): Record<string, number> {
   return {
     'grpc.max_receive_message_length': edge.maxMessageBytes,
     'grpc.max_concurrent_streams': options.maxStreamsPerConnection ?? DEFAULT_MAX_STREAMS,
@@ -244,13 +270,17 @@ function channelOptions(options: GrpcServerOptions, edge: Edge): Record<string, 
   };
 }
 
+type Handlers = Readonly<Record<string, (call: RpcCall, edge: Edge) => Promise<void>>>;
+
+const FOR_CALLERS: Handlers = {
+  [`/${SERVICE}/Connect`]: serveConnect,
+  [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
+  [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
+};
+const FOR_PEERS: Handlers = { [`/${SERVICE}/Connect`]: serveCarried };
+
 /** Every call passes here, health and reflection too. */
-function interceptor(edge: Edge): ServerInterceptor {
-  const serve: Readonly<Record<string, (call: RpcCall, edge: Edge) => Promise<void>>> = {
-    [`/${SERVICE}/Connect`]: serveConnect,
-    [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
-    [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
-  };
+function interceptor(edge: Edge, serve: Handlers): ServerInterceptor {
   const partial = new PartialMessages({
     bytes: Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes),
     connectionBytes: Math.max(MAX_PARTIAL_BYTES / 4, 2 * edge.maxMessageBytes),

@@ -24,9 +24,19 @@ export interface TlsOptions {
  */
 export async function serverCredentials(tls: TlsOptions | undefined): Promise<ServerCredentials> {
   if (tls === undefined) return ServerCredentials.createInsecure();
-  const files = new CertificateFiles(tls, await load(tls));
+  const files = await openCertificates(tls);
   const mutual = tls.clientCaFile !== undefined;
   return experimental.createCertificateProviderServerCredentials(files, mutual ? files : null, mutual);
+}
+
+/** Certificates that follow their files. `section` and `caField` are what errors call them. Rejects as above. */
+export async function openCertificates(
+  tls: TlsOptions,
+  section = 'tls',
+  caField = 'client_ca_file',
+): Promise<CertificateFiles> {
+  const read = () => load(tls, section, caField);
+  return new CertificateFiles(tls, await read(), read);
 }
 
 interface Loaded {
@@ -34,27 +44,28 @@ interface Loaded {
   readonly ca: experimental.CaCertificateUpdate | null;
 }
 
-async function load(tls: TlsOptions): Promise<Loaded> {
+async function load(tls: TlsOptions, section: string, caField: string): Promise<Loaded> {
+  const certField = `${section}.cert_file`;
+  const keyField = `${section}.key_file`;
+  const caName = `${section}.${caField}`;
   const [certificate, privateKey, caCertificate] = await Promise.all([
-    readPem('tls.cert_file', tls.certificateFile),
-    readPem('tls.key_file', tls.privateKeyFile),
-    tls.clientCaFile === undefined ? undefined : readPem('tls.client_ca_file', tls.clientCaFile),
+    readPem(certField, tls.certificateFile),
+    readPem(keyField, tls.privateKeyFile),
+    tls.clientCaFile === undefined ? undefined : readPem(caName, tls.clientCaFile),
   ]);
-  const parsed = usable('tls.cert_file', tls.certificateFile, () => new X509Certificate(certificate));
-  const key = usable('tls.key_file', tls.privateKeyFile, () => createPrivateKey(privateKey));
+  const parsed = usable(certField, tls.certificateFile, () => new X509Certificate(certificate));
+  const key = usable(keyField, tls.privateKeyFile, () => createPrivateKey(privateKey));
   // As is the case while the two are being replaced. A TLS context takes a key of another kind than the certificate's.
   if (!parsed.checkPrivateKey(key)) {
     throw new RangeError(
-      `tls.key_file (${tls.privateKeyFile}) is not the key of tls.cert_file (${tls.certificateFile})`,
+      `${keyField} (${tls.privateKeyFile}) is not the key of ${certField} (${tls.certificateFile})`,
     );
   }
   // The rest of the chain, and what a certificate of today has to have, such as a long enough key.
-  usable('tls.cert_file', tls.certificateFile, () =>
-    createSecureContext({ cert: certificate, key: privateKey }),
-  );
+  usable(certField, tls.certificateFile, () => createSecureContext({ cert: certificate, key: privateKey }));
   if (tls.clientCaFile !== undefined && caCertificate !== undefined) {
     // A TLS context takes anything for the authorities, and then trusts none.
-    usable('tls.client_ca_file', tls.clientCaFile, () => new X509Certificate(caCertificate));
+    usable(caName, tls.clientCaFile, () => new X509Certificate(caCertificate));
   }
   return {
     identity: { certificate, privateKey },
@@ -88,16 +99,23 @@ function unusable(field: string, path: string, cause: unknown): RangeError {
  * grpc-js's own file watcher hands on whatever it reads: half a renewal would refuse every handshake or bring the
  * process down. This one keeps what works until it has read something that works as well.
  */
-class CertificateFiles implements experimental.CertificateProvider {
+export class CertificateFiles implements experimental.CertificateProvider {
   readonly #tls: TlsOptions;
   readonly #identityListeners = new Set<experimental.IdentityCertificateUpdateListener>();
   readonly #caListeners = new Set<experimental.CaCertificateUpdateListener>();
+  readonly #read: () => Promise<Loaded>;
   #loaded: Loaded;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(tls: TlsOptions, loaded: Loaded) {
+  constructor(tls: TlsOptions, loaded: Loaded, read: () => Promise<Loaded>) {
     this.#tls = tls;
     this.#loaded = loaded;
+    this.#read = read;
+  }
+
+  /** PEM of the certificate in use. */
+  get certificate(): Buffer {
+    return this.#loaded.identity.certificate;
   }
 
   addIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
@@ -137,7 +155,7 @@ class CertificateFiles implements experimental.CertificateProvider {
 
   async #reload(): Promise<void> {
     try {
-      const loaded = await load(this.#tls);
+      const loaded = await this.#read();
       if (same(loaded, this.#loaded)) return;
       this.#loaded = loaded;
       for (const listener of this.#caListeners) listener(loaded.ca);

@@ -28,7 +28,12 @@ type OnConnection = (socket: Socket) => void;
  * To be called before the server listens. Throws when grpc-js has no such fields any more. Returns what closes all
  * connections at once.
  */
-export function shareHttp2(server: Server, fairShare: FairShare, pacing: ConnectionPacing): () => void {
+export function shareHttp2(
+  server: Server,
+  fairShare: FairShare,
+  pacing: ConnectionPacing,
+  clients: 'callers' | 'peers' = 'callers',
+): () => void {
   const internals: unknown = server;
   if (!hasInternals(internals)) throw new Error('grpc-js has changed: its HTTP/2 servers cannot be reached');
   Object.assign(internals.commonServerOptions, {
@@ -45,7 +50,7 @@ export function shareHttp2(server: Server, fairShare: FairShare, pacing: Connect
     }
     pace(http2Server, pacing);
     http2Server.on('session', (session: ServerHttp2Session) => {
-      if (isUnix(http2Server)) session.settings({ maxConcurrentStreams: NO_STREAM_LIMIT });
+      if (clients === 'peers') session.settings({ maxConcurrentStreams: NO_STREAM_LIMIT });
     });
     // Not HTTP/2's sessions: those that were asked to close wait for their client, and a TLS handshake has none yet.
     http2Server.on('connection', (socket: Socket) => {
@@ -97,10 +102,6 @@ function inTurn(serve: OnStream, fairShare: FairShare): OnStream {
       if (!gone(stream)) serve(stream, ...rest);
     });
   };
-}
-
-function isUnix(http2Server: Http2Server): boolean {
-  return typeof http2Server.address() === 'string';
 }
 
 function gone(stream: ServerHttp2Stream): boolean {
