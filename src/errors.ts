@@ -65,6 +65,7 @@ export const REASONS = {
   // The session's life.
   SESSION_SUPERSEDED: { code: 'ABORTED', fault: 'client' },
   SESSION_EXPIRED: { code: 'NOT_FOUND', fault: 'client' },
+  ENGINE_LOST_DATA: { code: 'DATA_LOSS', fault: 'gateway' },
   DRAINING: { code: 'UNAVAILABLE', fault: 'gateway' },
   OVERLOADED: { code: 'RESOURCE_EXHAUSTED', fault: 'gateway' },
   INTERNAL: { code: 'INTERNAL', fault: 'gateway' },

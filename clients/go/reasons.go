@@ -32,6 +32,7 @@ const (
 	ReasonSlowConsumer             = "SLOW_CONSUMER"              // RESOURCE_EXHAUSTED
 	ReasonSessionSuperseded        = "SESSION_SUPERSEDED"         // ABORTED
 	ReasonSessionExpired           = "SESSION_EXPIRED"            // NOT_FOUND
+	ReasonEngineLostData           = "ENGINE_LOST_DATA"           // DATA_LOSS
 	ReasonDraining                 = "DRAINING"                   // UNAVAILABLE
 	ReasonOverloaded               = "OVERLOADED"                 // RESOURCE_EXHAUSTED
 	ReasonInternal                 = "INTERNAL"                   // INTERNAL

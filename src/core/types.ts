@@ -203,7 +203,9 @@ export type NoticeKind =
   | 'transcript_dropped'
   | 'rate_limited'
   | 'steer_lost'
-  | 'upstream_changed';
+  | 'upstream_changed'
+  | 'durability_lost'
+  | 'durability_restored';
 
 export interface Notice {
   readonly kind: NoticeKind;
@@ -228,6 +230,8 @@ export interface SessionEvent {
   readonly frame: UpstreamFrame | undefined;
   readonly turnFailed: TurnFailed | undefined;
   readonly notice: Notice | undefined;
+  /** How far the session's record reaches with this event. */
+  readonly commit?: number | undefined;
   readonly byteLength: number;
 }
 

@@ -251,6 +251,8 @@ class ConnectStream implements ClientStream {
         maxTurnsInFlight: this.#edge.maxTurnsInFlight,
         limits: this.#edge.limits,
         activeTurns: entry === 'found' ? activeTurns(core) : [],
+        durable: false,
+        goneReason: outcome === 'GONE' ? 'SESSION_EXPIRED' : undefined,
       }),
     );
     // The session was told while no stream listened.
@@ -260,7 +262,7 @@ class ConnectStream implements ClientStream {
 
   #sayGoAway(reason: 'draining' | 'maxAge', timeLeftMs: number, token: string): void {
     this.#goneAway = true;
-    this.#call.write(this.#edge.wire.goAway(reason, timeLeftMs, token));
+    this.#call.write(this.#edge.wire.goAway({ reason, timeLeftMs, resumeToken: token, movable: false }));
   }
 
   /** A stream ends before its connection does, and the client is told in time. */

@@ -182,7 +182,9 @@ class RunningServer implements GrpcServer {
     this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
     for (const { driver } of registry.sessions()) driver.feed({ kind: 'drain', deadlineMs });
     // Their sessions are elsewhere and stay: the same as for a stream that has grown old.
-    peers?.sendAway(this.#edge.wire.goAway('maxAge', graceMs, ''));
+    peers?.sendAway(
+      this.#edge.wire.goAway({ reason: 'maxAge', timeLeftMs: graceMs, resumeToken: '', movable: false }),
+    );
     await Promise.all([
       registry.whenEmpty(graceMs),
       compactions.whenIdle(graceMs),

@@ -18,6 +18,7 @@ const TURN_TAG = (3 << 3) | 2;
 const TYPE_TAG = (4 << 3) | 2;
 const OUTCOME_TAG = 5 << 3;
 const JSON_TAG = (6 << 3) | 2;
+const COMMIT_TAG = 76 << 3;
 const EVENT_TAG = (1 << 3) | 2;
 const EVENTS_TAG = (2 << 3) | 2;
 const RESPONSE_TAG = (1 << 3) | 2;
@@ -138,6 +139,11 @@ export class EventEncoder {
       out.reserve(2);
       out.varint(OUTCOME_TAG);
       out.varint(OUTCOME[event.outcome]);
+    }
+    if (event.commit !== undefined) {
+      out.reserve(12);
+      out.varint(COMMIT_TAG);
+      out.varint64(event.commit);
     }
     if (event.turnFailed !== undefined)
       this.#message(this.#failedTag, 'TurnFailed', failedOf(event.turnFailed));

@@ -1,6 +1,6 @@
 /** What the API's messages are to the rest of the gateway. Empty strings of the wire are undefined here. */
 import type { Input, SessionLimits, StartTurn, TraceContext, TurnPhase } from '../core/types.ts';
-import type { GatewayError } from '../errors.ts';
+import type { GatewayError, Reason } from '../errors.ts';
 
 /** In which form a client wants its events. */
 export interface EventFormat {
@@ -11,7 +11,14 @@ export interface EventFormat {
 
 export interface OpenRequest {
   readonly format: EventFormat;
-  readonly resume: { readonly token: string; readonly lastSeq: number } | undefined;
+  readonly resume:
+    | {
+        readonly token: string;
+        readonly lastSeq: number;
+        /** Undefined: a client that knows nothing of records. */
+        readonly lastCommit: number | undefined;
+      }
+    | undefined;
   readonly upstream: string | undefined;
   /** For turns that name none. */
   readonly model: string | undefined;
@@ -37,13 +44,26 @@ export type ClientMessage =
 export interface OpenedFacts {
   readonly sessionId: string;
   readonly resumeToken: string;
-  readonly resumeOutcome: 'NEW' | 'RESUMED' | 'PARTIAL' | 'GONE';
+  readonly resumeOutcome: 'NEW' | 'RESUMED' | 'PARTIAL' | 'GONE' | 'RECOVERED';
   readonly oldestSeq: number;
   readonly nextSeq: number;
   readonly maxMessageBytes: number;
   readonly maxTurnsInFlight: number;
   readonly limits: SessionLimits;
   readonly activeTurns: readonly ActiveTurn[];
+  /** Whether another process can go on with the session. */
+  readonly durable: boolean;
+  /** Why the outcome is GONE. */
+  readonly goneReason: Reason | undefined;
+}
+
+export interface GoAwayFacts {
+  readonly reason: 'draining' | 'maxAge';
+  readonly timeLeftMs: number;
+  /** Empty: the one that the client has stays. */
+  readonly resumeToken: string;
+  /** Whether another process can go on with the session now. */
+  readonly movable: boolean;
 }
 
 export interface ActiveTurn {

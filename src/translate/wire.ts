@@ -10,6 +10,7 @@ import type {
   CompactRequest,
   CreateResponseRequest,
   EventFormat,
+  GoAwayFacts,
   OpenedFacts,
   OpenRequest,
 } from './messages.ts';
@@ -17,7 +18,7 @@ import { refuseUnknownFields } from './unknown.ts';
 import type { Message } from './writer.ts';
 
 const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
-const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4 } as const;
+const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack'] as const;
 
@@ -26,7 +27,7 @@ export interface Wire {
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
   readCompact(bytes: Uint8Array): CompactRequest;
   opened(facts: OpenedFacts): Uint8Array;
-  goAway(reason: keyof typeof GO_AWAY, timeLeftMs: number, resumeToken: string): Uint8Array;
+  goAway(facts: GoAwayFacts): Uint8Array;
   event(event: SessionEvent, format: EventFormat): Uint8Array;
   /** A ConnectResponse with the batch. */
   events(events: readonly SessionEvent[], format: EventFormat): Uint8Array;
@@ -52,9 +53,14 @@ export function createWire(api: Api = loadApi()): Wire {
       return readCompact(request, api);
     },
     opened: (facts) => encode('ConnectResponse', { opened: openedOf(facts, api.schemaRevision) }),
-    goAway: (reason, timeLeftMs, token) =>
+    goAway: ({ reason, timeLeftMs, resumeToken, movable }) =>
       encode('ConnectResponse', {
-        go_away: { reason: GO_AWAY[reason], time_left: durationOf(timeLeftMs), resume_token: token },
+        go_away: {
+          reason: GO_AWAY[reason],
+          time_left: durationOf(timeLeftMs),
+          resume_token: resumeToken,
+          movable,
+        },
       }),
     event: (event, format) => encoder.event(event, format),
     events: (events, format) => encoder.connectResponse(events, format),
@@ -112,6 +118,9 @@ function readOpen(open: Message): OpenRequest {
     resume: resume && {
       token: textOf(resume, 'token'),
       lastSeq: countOf(resume, 'last_seq', 'open.resume.last_seq'),
+      lastCommit: Object.hasOwn(resume, 'last_commit')
+        ? countOf(resume, 'last_commit', 'open.resume.last_commit')
+        : undefined,
     },
     upstream: textOf(open, 'upstream') || undefined,
     model: textOf(open, 'model') || undefined,
@@ -199,6 +208,8 @@ function openedOf(facts: OpenedFacts, schemaRevision: number): Message {
     resume_outcome: RESUME_OUTCOME[facts.resumeOutcome],
     oldest_seq: facts.oldestSeq,
     next_seq: facts.nextSeq,
+    durable: facts.durable,
+    gone_reason: facts.goneReason ?? '',
     schema_revision: schemaRevision,
     limits: {
       max_message_bytes: facts.maxMessageBytes,

@@ -615,9 +615,25 @@ describe("the gateway's own messages", () => {
     [999.4, 0, 999_000_000],
     [-1, 0, 0],
   ])('a time of %d ms is a valid Duration in whole milliseconds', (timeLeftMs, seconds, nanos) => {
-    const { go_away } = decode('ConnectResponse', wire.goAway('draining', timeLeftMs, 'token'));
+    const { go_away } = decode(
+      'ConnectResponse',
+      wire.goAway({ reason: 'draining', timeLeftMs, resumeToken: 'token', movable: false }),
+    );
     const { time_left } = go_away as { readonly time_left: { readonly seconds: object; nanos: number } };
     expect([Number(time_left.seconds), time_left.nanos]).toEqual([seconds, nanos]);
+  });
+
+  test('an outcome says how far the record reaches', () => {
+    const event = { ...base, type: 'gateway.notice', outcome: 'COMPLETED', commit: 2 ** 33 } as const;
+    const decoded = loadApi().type('Event').decode(wire.event(event, TYPED)) as unknown as { commit: object };
+    expect(Number(decoded.commit)).toBe(2 ** 33);
+  });
+
+  test.each([[undefined], [0], [7]])('a resume after commit %s', (lastCommit) => {
+    const resume = { token: 't', last_seq: 3, ...(lastCommit !== undefined && { last_commit: lastCommit }) };
+    expect(wire.readConnect(encode('ConnectRequest', { open: { resume } }))).toMatchObject({
+      open: { resume: { token: 't', lastSeq: 3, lastCommit } },
+    });
   });
 
   test('Notice, also for a client that wants JSON', () => {
@@ -631,8 +647,13 @@ describe("the gateway's own messages", () => {
   });
 
   test('GoAway and Opened', () => {
-    expect(decode('ConnectResponse', wire.goAway('draining', 30_000, 'token'))).toMatchObject({
-      go_away: { reason: 1, resume_token: 'token' },
+    expect(
+      decode(
+        'ConnectResponse',
+        wire.goAway({ reason: 'draining', timeLeftMs: 30_000, resumeToken: 'token', movable: true }),
+      ),
+    ).toMatchObject({
+      go_away: { reason: 1, resume_token: 'token', movable: true },
     });
     const opened = wire.opened({
       sessionId: 's',
@@ -644,13 +665,16 @@ describe("the gateway's own messages", () => {
       maxTurnsInFlight: 16,
       limits: LIMITS,
       activeTurns: [{ laneId: 'a', turnId: 't', phase: 'CREATED' }],
+      durable: true,
+      goneReason: undefined,
     });
     expect(decode('ConnectResponse', opened)).toMatchObject({
       opened: {
         session_id: 's',
         resume_token: 'token',
         resume_outcome: 3,
-        schema_revision: 2,
+        schema_revision: 3,
+        durable: true,
         limits: { max_lanes: 4, max_turns_in_flight: 16 },
         active_turns: [{ lane_id: 'a', turn_id: 't', phase: 3 }],
       },

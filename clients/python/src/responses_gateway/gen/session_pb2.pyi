@@ -67,6 +67,11 @@ class _ResumeOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumeO
     """The earlier session continues, but events before oldest_seq are gone."""
     RESUME_OUTCOME_GONE: _ResumeOutcome.ValueType  # 4
     """The earlier session no longer exists; this is a new one, and unfinished turns of the old are lost."""
+    RESUME_OUTCOME_RECOVERED: _ResumeOutcome.ValueType  # 5
+    """The earlier session continues at another gateway, from its record. Conversations and outcomes are complete;
+    pieces of answers that were not delivered may be missing. A turn that ran has failed with replay UNKNOWN, and
+    its event follows. A turn without any event and not among active_turns did not run: start it again under its id.
+    """
 
 class ResumeOutcome(_ResumeOutcome, metaclass=_ResumeOutcomeEnumTypeWrapper):
     """What became of Open.resume."""
@@ -81,6 +86,11 @@ RESUME_OUTCOME_PARTIAL: ResumeOutcome.ValueType  # 3
 """The earlier session continues, but events before oldest_seq are gone."""
 RESUME_OUTCOME_GONE: ResumeOutcome.ValueType  # 4
 """The earlier session no longer exists; this is a new one, and unfinished turns of the old are lost."""
+RESUME_OUTCOME_RECOVERED: ResumeOutcome.ValueType  # 5
+"""The earlier session continues at another gateway, from its record. Conversations and outcomes are complete;
+pieces of answers that were not delivered may be missing. A turn that ran has failed with replay UNKNOWN, and
+its event follows. A turn without any event and not among active_turns did not run: start it again under its id.
+"""
 Global___ResumeOutcome: _TypeAlias = ResumeOutcome  # noqa: Y015
 
 class _InputMode:
@@ -317,21 +327,29 @@ class Resume(_message.Message):
 
     TOKEN_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_COMMIT_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The newest resume_token received in Opened or GoAway."""
     last_seq: _builtins.int
     """Highest Event.seq that the client has processed; 0 if none. Later events are sent again."""
+    last_commit: _builtins.int
+    """Highest Event.commit that the client has processed; 0 if none. Set it always: it shows that the client knows
+    RESUME_OUTCOME_RECOVERED, and a record of the session that is older than this is never used.
+    """
     def __init__(
         self,
         *,
         token: _builtins.str = ...,
         last_seq: _builtins.int = ...,
+        last_commit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_commit", b"_last_commit", "last_commit", b"last_commit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_seq", b"last_seq", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_commit", b"_last_commit", "last_commit", b"last_commit", "last_seq", b"last_seq", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__last_commit: _TypeAlias = _typing.Literal["last_commit"]  # noqa: Y015
+    _WhichOneofArgType__last_commit: _TypeAlias = _typing.Literal["_last_commit", b"_last_commit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_commit) -> _WhichOneofReturnType__last_commit | None: ...
 
 Global___Resume: _TypeAlias = Resume  # noqa: Y015
 
@@ -350,6 +368,8 @@ class Opened(_message.Message):
     SCHEMA_REVISION_FIELD_NUMBER: _builtins.int
     NEXT_SEQ_FIELD_NUMBER: _builtins.int
     ACTIVE_TURNS_FIELD_NUMBER: _builtins.int
+    DURABLE_FIELD_NUMBER: _builtins.int
+    GONE_REASON_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names the session in logs, traces and support requests. Not a credential."""
     resume_token: _builtins.str
@@ -366,6 +386,14 @@ class Opened(_message.Message):
     """The gateway's newest schema revision; payloads use the lower of this and the client's."""
     next_seq: _builtins.int
     """seq of the next event on this stream."""
+    durable: _builtins.bool
+    """Whether another gateway can go on with the session should this one fail. Changes are told by Notices of kind
+    durability_lost and durability_restored.
+    """
+    gone_reason: _builtins.str
+    """Why the outcome is GONE, by a name from the list of reasons: SESSION_EXPIRED, or ENGINE_LOST_DATA where the
+    session's record is older than Resume.last_commit. Empty otherwise.
+    """
     @_builtins.property
     def resume_grace(self) -> _duration_pb2.Duration:
         """How long the session waits for a resume after its stream is lost."""
@@ -390,10 +418,12 @@ class Opened(_message.Message):
         schema_revision: _builtins.int = ...,
         next_seq: _builtins.int = ...,
         active_turns: _abc.Iterable[Global___ActiveTurn] | None = ...,
+        durable: _builtins.bool = ...,
+        gone_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "resume_grace", b"resume_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_turns", b"active_turns", "limits", b"limits", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "resume_grace", b"resume_grace", "resume_outcome", b"resume_outcome", "resume_token", b"resume_token", "schema_revision", b"schema_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_turns", b"active_turns", "durable", b"durable", "gone_reason", b"gone_reason", "limits", b"limits", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "resume_grace", b"resume_grace", "resume_outcome", b"resume_outcome", "resume_token", b"resume_token", "schema_revision", b"schema_revision", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -655,10 +685,15 @@ class GoAway(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     TIME_LEFT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    MOVABLE_FIELD_NUMBER: _builtins.int
     reason: Global___GoAwayReason.ValueType
     """Why."""
     resume_token: _builtins.str
     """Replaces the token from Opened, if not empty."""
+    movable: _builtins.bool
+    """Whether the session can move now: hold back new turns, let those that run end, then resume on a new connection
+    without waiting for the end of this stream.
+    """
     @_builtins.property
     def time_left(self) -> _duration_pb2.Duration:
         """Time in which running turns may still finish."""
@@ -669,10 +704,11 @@ class GoAway(_message.Message):
         reason: Global___GoAwayReason.ValueType = ...,
         time_left: _duration_pb2.Duration | None = ...,
         resume_token: _builtins.str = ...,
+        movable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_left", b"time_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "resume_token", b"resume_token", "time_left", b"time_left"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["movable", b"movable", "reason", b"reason", "resume_token", b"resume_token", "time_left", b"time_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -269,7 +269,10 @@ type Event struct {
 	// The upstream's exact JSON, byte for byte. Present when Open.payload asks for it, when there is no typed
 	// payload, and when something in the event had no typed place.
 	Json []byte `protobuf:"bytes,6,opt,name=json,proto3" json:"json,omitempty"`
-	// The content, by `type`. Several types never share an arm. Next free number: 76.
+	// How far the session's record reaches with this event, on events with an outcome and where else it grows. The
+	// client gives the highest back in Resume.last_commit. 0: the gateway keeps no record of the session.
+	Commit uint64 `protobuf:"varint,76,opt,name=commit,proto3" json:"commit,omitempty"`
+	// The content, by `type`. Several types never share an arm. Next free number: 77.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -412,6 +415,13 @@ func (x *Event) GetJson() []byte {
 		return x.Json
 	}
 	return nil
+}
+
+func (x *Event) GetCommit() uint64 {
+	if x != nil {
+		return x.Commit
+	}
+	return 0
 }
 
 func (x *Event) GetPayload() isEvent_Payload {
@@ -1655,7 +1665,7 @@ func (x *UpstreamError) GetJson() []byte {
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened; an open set. Today: recovered, rotated, replayed, full_input_sent, transcript_dropped,
-	// rate_limited, steer_lost, upstream_changed.
+	// rate_limited, steer_lost, upstream_changed, durability_lost, durability_restored.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Why, in one word of the upstream's or the gateway's; for instance previous_response_not_found.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1804,14 +1814,15 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\n" +
 	" responses/gateway/v1/event.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/events.proto\x1a\"responses/gateway/v1/options.proto\"=\n" +
 	"\x06Events\x123\n" +
-	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xb7E\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd5E\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x17\n" +
 	"\aturn_id\x18\x03 \x01(\tR\x06turnId\x12\x12\n" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12;\n" +
 	"\aoutcome\x18\x05 \x01(\x0e2!.responses.gateway.v1.TurnOutcomeR\aoutcome\x12\x12\n" +
-	"\x04json\x18\x06 \x01(\fR\x04json\x12s\n" +
+	"\x04json\x18\x06 \x01(\fR\x04json\x12\x1c\n" +
+	"\x06commit\x18L \x01(\x04B\x04\xa0\x80\x19\x03R\x06commit\x12s\n" +
 	"\x11output_text_delta\x18\a \x01(\v2%.responses.gateway.v1.OutputTextDeltaB\x1e\x8a\x80\x19\x1aresponse.output_text.deltaH\x00R\x0foutputTextDelta\x12\x9d\x01\n" +
 	"\x1creasoning_summary_text_delta\x18\b \x01(\v2/.responses.gateway.v1.ReasoningSummaryTextDeltaB)\x8a\x80\x19%response.reasoning_summary_text.deltaH\x00R\x19reasoningSummaryTextDelta\x12\xa1\x01\n" +
 	"\x1dfunction_call_arguments_delta\x18\t \x01(\v20.responses.gateway.v1.FunctionCallArgumentsDeltaB*\x8a\x80\x19&response.function_call_arguments.deltaH\x00R\x1afunctionCallArgumentsDelta\x12s\n" +

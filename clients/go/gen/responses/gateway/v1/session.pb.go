@@ -93,6 +93,10 @@ const (
 	ResumeOutcome_RESUME_OUTCOME_PARTIAL ResumeOutcome = 3
 	// The earlier session no longer exists; this is a new one, and unfinished turns of the old are lost.
 	ResumeOutcome_RESUME_OUTCOME_GONE ResumeOutcome = 4
+	// The earlier session continues at another gateway, from its record. Conversations and outcomes are complete;
+	// pieces of answers that were not delivered may be missing. A turn that ran has failed with replay UNKNOWN, and
+	// its event follows. A turn without any event and not among active_turns did not run: start it again under its id.
+	ResumeOutcome_RESUME_OUTCOME_RECOVERED ResumeOutcome = 5
 )
 
 // Enum value maps for ResumeOutcome.
@@ -103,6 +107,7 @@ var (
 		2: "RESUME_OUTCOME_RESUMED",
 		3: "RESUME_OUTCOME_PARTIAL",
 		4: "RESUME_OUTCOME_GONE",
+		5: "RESUME_OUTCOME_RECOVERED",
 	}
 	ResumeOutcome_value = map[string]int32{
 		"RESUME_OUTCOME_UNSPECIFIED": 0,
@@ -110,6 +115,7 @@ var (
 		"RESUME_OUTCOME_RESUMED":     2,
 		"RESUME_OUTCOME_PARTIAL":     3,
 		"RESUME_OUTCOME_GONE":        4,
+		"RESUME_OUTCOME_RECOVERED":   5,
 	}
 )
 
@@ -616,7 +622,10 @@ type Resume struct {
 	// The newest resume_token received in Opened or GoAway.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// Highest Event.seq that the client has processed; 0 if none. Later events are sent again.
-	LastSeq       uint64 `protobuf:"varint,2,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	LastSeq uint64 `protobuf:"varint,2,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
+	// Highest Event.commit that the client has processed; 0 if none. Set it always: it shows that the client knows
+	// RESUME_OUTCOME_RECOVERED, and a record of the session that is older than this is never used.
+	LastCommit    *uint64 `protobuf:"varint,3,opt,name=last_commit,json=lastCommit,proto3,oneof" json:"last_commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -665,6 +674,13 @@ func (x *Resume) GetLastSeq() uint64 {
 	return 0
 }
 
+func (x *Resume) GetLastCommit() uint64 {
+	if x != nil && x.LastCommit != nil {
+		return *x.LastCommit
+	}
+	return 0
+}
+
 // The session stands.
 type Opened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -687,7 +703,13 @@ type Opened struct {
 	// seq of the next event on this stream.
 	NextSeq uint64 `protobuf:"varint,8,opt,name=next_seq,json=nextSeq,proto3" json:"next_seq,omitempty"`
 	// Turns without an outcome at the moment of the resume, in the order they were started on each lane.
-	ActiveTurns   []*ActiveTurn `protobuf:"bytes,9,rep,name=active_turns,json=activeTurns,proto3" json:"active_turns,omitempty"`
+	ActiveTurns []*ActiveTurn `protobuf:"bytes,9,rep,name=active_turns,json=activeTurns,proto3" json:"active_turns,omitempty"`
+	// Whether another gateway can go on with the session should this one fail. Changes are told by Notices of kind
+	// durability_lost and durability_restored.
+	Durable bool `protobuf:"varint,10,opt,name=durable,proto3" json:"durable,omitempty"`
+	// Why the outcome is GONE, by a name from the list of reasons: SESSION_EXPIRED, or ENGINE_LOST_DATA where the
+	// session's record is older than Resume.last_commit. Empty otherwise.
+	GoneReason    string `protobuf:"bytes,11,opt,name=gone_reason,json=goneReason,proto3" json:"gone_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -783,6 +805,20 @@ func (x *Opened) GetActiveTurns() []*ActiveTurn {
 		return x.ActiveTurns
 	}
 	return nil
+}
+
+func (x *Opened) GetDurable() bool {
+	if x != nil {
+		return x.Durable
+	}
+	return false
+}
+
+func (x *Opened) GetGoneReason() string {
+	if x != nil {
+		return x.GoneReason
+	}
+	return ""
 }
 
 // What one session may ask for. Sizes are bytes; 0 means no limit of the gateway's own.
@@ -1315,7 +1351,10 @@ type GoAway struct {
 	// Time in which running turns may still finish.
 	TimeLeft *durationpb.Duration `protobuf:"bytes,2,opt,name=time_left,json=timeLeft,proto3" json:"time_left,omitempty"`
 	// Replaces the token from Opened, if not empty.
-	ResumeToken   string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	ResumeToken string `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
+	// Whether the session can move now: hold back new turns, let those that run end, then resume on a new connection
+	// without waiting for the end of this stream.
+	Movable       bool `protobuf:"varint,4,opt,name=movable,proto3" json:"movable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,11 +1410,18 @@ func (x *GoAway) GetResumeToken() string {
 	return ""
 }
 
+func (x *GoAway) GetMovable() bool {
+	if x != nil {
+		return x.Movable
+	}
+	return false
+}
+
 var File_responses_gateway_v1_session_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\"\xc5\x02\n" +
+	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\xc5\x02\n" +
 	"\x0eConnectRequest\x120\n" +
 	"\x04open\x18\x01 \x01(\v2\x1a.responses.gateway.v1.OpenH\x00R\x04open\x12@\n" +
 	"\n" +
@@ -1405,10 +1451,13 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
-	"\t_recovery\"9\n" +
+	"\t_recovery\"u\n" +
 	"\x06Resume\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
-	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\"\xb2\x03\n" +
+	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x12*\n" +
+	"\vlast_commit\x18\x03 \x01(\x04B\x04\xa0\x80\x19\x03H\x00R\n" +
+	"lastCommit\x88\x01\x01B\x0e\n" +
+	"\f_last_commit\"\xf9\x03\n" +
 	"\x06Opened\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12!\n" +
@@ -1420,7 +1469,11 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\x06limits\x18\x06 \x01(\v2\x1c.responses.gateway.v1.LimitsR\x06limits\x12'\n" +
 	"\x0fschema_revision\x18\a \x01(\rR\x0eschemaRevision\x12\x19\n" +
 	"\bnext_seq\x18\b \x01(\x04R\anextSeq\x12C\n" +
-	"\factive_turns\x18\t \x03(\v2 .responses.gateway.v1.ActiveTurnR\vactiveTurns\"\xba\x02\n" +
+	"\factive_turns\x18\t \x03(\v2 .responses.gateway.v1.ActiveTurnR\vactiveTurns\x12\x1e\n" +
+	"\adurable\x18\n" +
+	" \x01(\bB\x04\xa0\x80\x19\x03R\adurable\x12%\n" +
+	"\vgone_reason\x18\v \x01(\tB\x04\xa0\x80\x19\x03R\n" +
+	"goneReason\"\xba\x02\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x04R\x0fmaxMessageBytes\x12\x1b\n" +
 	"\tmax_lanes\x18\x02 \x01(\rR\bmaxLanes\x12-\n" +
@@ -1456,22 +1509,24 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\alane_id\x18\x01 \x01(\tR\x06laneId\x12\x17\n" +
 	"\aturn_id\x18\x02 \x01(\tR\x06turnId\"\x17\n" +
 	"\x03Ack\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\x9f\x01\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\xbf\x01\n" +
 	"\x06GoAway\x12:\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\".responses.gateway.v1.GoAwayReasonR\x06reason\x126\n" +
 	"\ttime_left\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12!\n" +
-	"\fresume_token\x18\x03 \x01(\tR\vresumeToken*{\n" +
+	"\fresume_token\x18\x03 \x01(\tR\vresumeToken\x12\x1e\n" +
+	"\amovable\x18\x04 \x01(\bB\x04\xa0\x80\x19\x03R\amovable*{\n" +
 	"\rPayloadFormat\x12\x1e\n" +
 	"\x1aPAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PAYLOAD_FORMAT_TYPED\x10\x01\x12\x17\n" +
 	"\x13PAYLOAD_FORMAT_JSON\x10\x02\x12\x17\n" +
-	"\x13PAYLOAD_FORMAT_BOTH\x10\x03*\x98\x01\n" +
+	"\x13PAYLOAD_FORMAT_BOTH\x10\x03*\xb6\x01\n" +
 	"\rResumeOutcome\x12\x1e\n" +
 	"\x1aRESUME_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12RESUME_OUTCOME_NEW\x10\x01\x12\x1a\n" +
 	"\x16RESUME_OUTCOME_RESUMED\x10\x02\x12\x1a\n" +
 	"\x16RESUME_OUTCOME_PARTIAL\x10\x03\x12\x17\n" +
-	"\x13RESUME_OUTCOME_GONE\x10\x04*`\n" +
+	"\x13RESUME_OUTCOME_GONE\x10\x04\x12\x1c\n" +
+	"\x18RESUME_OUTCOME_RECOVERED\x10\x05*`\n" +
 	"\tInputMode\x12\x1a\n" +
 	"\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16INPUT_MODE_INCREMENTAL\x10\x01\x12\x1b\n" +
@@ -1562,6 +1617,7 @@ func file_responses_gateway_v1_session_proto_init() {
 	file_responses_gateway_v1_create_proto_init()
 	file_responses_gateway_v1_event_proto_init()
 	file_responses_gateway_v1_items_proto_init()
+	file_responses_gateway_v1_options_proto_init()
 	file_responses_gateway_v1_session_proto_msgTypes[0].OneofWrappers = []any{
 		(*ConnectRequest_Open)(nil),
 		(*ConnectRequest_StartTurn)(nil),
@@ -1575,6 +1631,7 @@ func file_responses_gateway_v1_session_proto_init() {
 		(*ConnectResponse_GoAway)(nil),
 	}
 	file_responses_gateway_v1_session_proto_msgTypes[2].OneofWrappers = []any{}
+	file_responses_gateway_v1_session_proto_msgTypes[3].OneofWrappers = []any{}
 	file_responses_gateway_v1_session_proto_msgTypes[7].OneofWrappers = []any{
 		(*StartTurn_NewConversation)(nil),
 		(*StartTurn_PreviousResponseId)(nil),

@@ -90,6 +90,9 @@ public final class Reasons {
   /** NOT_FOUND. */
   public static final String SESSION_EXPIRED = "SESSION_EXPIRED";
 
+  /** DATA_LOSS. */
+  public static final String ENGINE_LOST_DATA = "ENGINE_LOST_DATA";
+
   /** UNAVAILABLE. */
   public static final String DRAINING = "DRAINING";
 
