@@ -11,7 +11,7 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url));
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ground: [],
-  dialect: ['core:types'],
+  dialect: [],
   core: ['ground', 'dialect'],
   translate: ['core:types'],
   upstream: ['core:types', 'ground', 'dialect', 'translate'],
@@ -25,7 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** Packages that a folder may use; elsewhere any. */
 const MAY_USE: Readonly<Record<string, readonly RegExp[]>> = {
   core: [],
-  dialect: [/^node:http$/],
+  dialect: [],
   session: [/^node:crypto$/],
   translate: [/^node:(buffer|fs|path|url)$/, /^protobufjs/, /^@grpc\/proto-loader$/, /^@grpc\/grpc-js$/],
 };

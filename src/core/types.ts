@@ -2,44 +2,15 @@
  * The contract between the session core and everything around it. Times are milliseconds since the epoch,
  * taken from a clock that never goes back; sizes are bytes of UTF-8 JSON.
  */
+import type { CreateBody, LinkDown, TraceContext, UpstreamFrame, Usage } from '../dialect/types.ts';
 import type { GatewayError } from '../errors.ts';
 
-/** One event of the upstream as it came. `json()` parses once and remembers; delta events never call it. */
-export interface UpstreamFrame {
-  readonly type: string;
-  /** The upstream's lane name; undefined on the unnamed lane and on frames about the connection. */
-  readonly streamId: string | undefined;
-  /** A view that is made when asked for: the hot path asks for `byteLength` only. */
-  readonly bytes: Uint8Array;
-  readonly byteLength: number;
-  json(): Readonly<Record<string, unknown>>;
-}
-
-/** The body of `response.create`, split so that chaining and replay never re-encode what the client sent. */
-export interface CreateBody {
-  /** JSON name → raw JSON, in sending order, without type, stream_id, input, previous_response_id, stream. */
-  readonly fields: ReadonlyMap<string, string>;
-  /** Raw JSON of each input item. */
-  readonly input: readonly string[];
-  readonly previousResponseId: string | undefined;
-  readonly model: string | undefined;
-  /** The upstream's default is true. */
-  readonly store: boolean;
-  /** False asks for a warm-up. */
-  readonly generate: boolean;
-  readonly usesConversation: boolean;
-}
+export type { CreateBody, LinkDown, TraceContext, UpstreamFrame, Usage };
 
 export type Chain =
   | { readonly kind: 'automatic' }
   | { readonly kind: 'newConversation' }
   | { readonly kind: 'from'; readonly responseId: string };
-
-export interface TraceContext {
-  readonly traceparent: string;
-  readonly tracestate?: string;
-  readonly baggage?: string;
-}
 
 export interface StartTurn {
   readonly kind: 'startTurn';
@@ -98,17 +69,6 @@ export interface LinkRoute {
   readonly serverPort: number;
   /** True when the link came ready from the pool. */
   readonly pooled: boolean;
-}
-
-/** Why a link never came up or went away. */
-export interface LinkDown {
-  readonly during: 'dial' | 'open';
-  readonly error: GatewayError;
-  readonly closeCode?: number;
-  readonly httpStatus?: number;
-  /** Dialling again will not help until the operator changes something (bad key, bad URL). */
-  readonly permanent: boolean;
-  readonly retryAfterMs?: number;
 }
 
 export type Input =
@@ -233,14 +193,6 @@ export interface SessionEvent {
   /** How far the session's record reaches with this event. */
   readonly commit?: number | undefined;
   readonly byteLength: number;
-}
-
-export interface Usage {
-  readonly inputTokens: number;
-  readonly cachedInputTokens: number;
-  readonly cacheWriteTokens: number;
-  readonly outputTokens: number;
-  readonly reasoningTokens: number;
 }
 
 /** Everything about a turn that telemetry and limits want, told once, at its end. */

@@ -1,4 +1,5 @@
 import { readFailedResponse, toGatewayError } from '../dialect/upstream-error.ts';
+import { addUsage, readUsage } from '../dialect/usage.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import type { Lane } from './lane.ts';
 import { isMuted, type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
@@ -8,7 +9,7 @@ import { commitSteers, decideSteer, hasUndecidedSteers, sendHeldSteers } from '.
 import type { NewNode } from './transcript.ts';
 import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
 import { endTurn, endUnanswered, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
-import type { TurnFailed, TurnOutcome, UpstreamFrame, Usage } from './types.ts';
+import type { TurnFailed, TurnOutcome, UpstreamFrame } from './types.ts';
 import { handleErrorFrame } from './upstream-failures.ts';
 
 /**
@@ -179,7 +180,7 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
   if (frame.type === 'response.failed') {
     evict(link, turn);
     if (turn.warming !== undefined) return warmUpFailed(core, turn);
-    const error = toGatewayError(readFailedResponse(frame), 'RESPONSE_FAILED');
+    const error = toGatewayError(readFailedResponse(frame, core.nowMs));
     const failed: TurnFailed = { error, replay: 'UNSAFE', phase: phaseOf(turn) };
     if (settleLater(core, turn, frame, linkId, response.id, 'FAILED', failed)) return;
     return endTurn(core, turn, 'FAILED', { frame, failed });
@@ -218,7 +219,7 @@ function onDiscardedTerminal(core: Core, link: LinkSlot, turn: Turn, frame: Upst
   // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
   if (frame.type === 'response.failed') evict(link, turn);
   else link.cache.delete(turn.laneId);
-  const usage = usageOf(responseOf(frame)['usage']);
+  const usage = readUsage(responseOf(frame)['usage']);
   if (usage !== undefined) tell(core, { kind: 'lateUsage', turnId: turn.id, usage });
   const successorPossible =
     !turn.state.terminalSeen && turn.steers.some(({ state }) => state === 'sent' || state === 'queued');
@@ -315,36 +316,8 @@ function readSummary(turn: Turn, response: Readonly<Record<string, unknown>>): v
   if (typeof service_tier === 'string') turn.serviceTier = service_tier;
   const reason = (incomplete_details as { reason?: unknown } | null | undefined)?.reason;
   turn.finishReason = typeof reason === 'string' ? reason : typeof status === 'string' ? status : undefined;
-  const usage = usageOf(response['usage']);
+  const usage = readUsage(response['usage']);
   if (usage !== undefined) turn.usage = turn.usage === undefined ? usage : addUsage(turn.usage, usage);
-}
-
-function usageOf(value: unknown): Usage | undefined {
-  if (typeof value !== 'object' || value === null) return undefined;
-  const usage = value as Readonly<Record<string, unknown>>;
-  const input = (usage['input_tokens_details'] ?? {}) as Readonly<Record<string, unknown>>;
-  const output = (usage['output_tokens_details'] ?? {}) as Readonly<Record<string, unknown>>;
-  return {
-    inputTokens: count(usage['input_tokens']),
-    cachedInputTokens: count(input['cached_tokens']),
-    cacheWriteTokens: count(input['cache_write_tokens']),
-    outputTokens: count(usage['output_tokens']),
-    reasoningTokens: count(output['reasoning_tokens']),
-  };
-}
-
-function addUsage(a: Usage, b: Usage): Usage {
-  return {
-    inputTokens: a.inputTokens + b.inputTokens,
-    cachedInputTokens: a.cachedInputTokens + b.cachedInputTokens,
-    cacheWriteTokens: a.cacheWriteTokens + b.cacheWriteTokens,
-    outputTokens: a.outputTokens + b.outputTokens,
-    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
-  };
-}
-
-function count(value: unknown): number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0;
 }
 
 function responseOf(frame: UpstreamFrame): Readonly<Record<string, unknown>> {

@@ -1,9 +1,9 @@
 import {
-  isClientError,
   isConnectionLimit,
   isNotReached,
   isPreviousResponseNotFound,
   isRateLimit,
+  isRefused,
   isStreamLimit,
   isStreamLost,
   readErrorFrame,
@@ -40,7 +40,7 @@ export function handleErrorFrame(
   frame: UpstreamFrame,
   routed: Turn | undefined,
 ): void {
-  const error = readErrorFrame(frame);
+  const error = readErrorFrame(frame, core.nowMs);
   if (isConnectionLimit(error)) return connectionLimit(core, link);
   if (routed === undefined && isMuted(link, frame.streamId)) return;
   const turn = routed ?? (frame.streamId === undefined ? onlyUnanswered(link) : undefined);
@@ -75,7 +75,10 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
 
   const settled = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'link_lost');
-  for (const turn of [...link.inFlight.values()]) lose(core, turn, down);
+  const guilty = down.bystanderError === undefined ? undefined : largestUnanswered(link);
+  for (const turn of [...link.inFlight.values()]) {
+    lose(core, turn, turn === guilty ? down.error : (down.bystanderError ?? down.error));
+  }
   link.inFlight.clear();
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
   const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
@@ -190,15 +193,24 @@ function verdictOf(turn: Turn, error: UpstreamError): 'SAFE' | 'UNSAFE' | 'UNKNO
   if (phaseOf(turn) !== 'SENT') return 'UNSAFE';
   if (isStreamLost(error)) return 'UNKNOWN';
   // A request that was refused by name never became a response.
-  return isClientError(error) || isRateLimit(error) || isNotReached(error) ? 'SAFE' : 'UNKNOWN';
+  return isRefused(error) || isRateLimit(error) || isNotReached(error) ? 'SAFE' : 'UNKNOWN';
 }
 
-function lose(core: Core, turn: Turn, down: LinkDown): void {
+/** Whose frame the upstream found too large: it is the last that it read, and nothing of it has begun. */
+function largestUnanswered(link: LinkSlot): Turn | undefined {
+  let largest: Turn | undefined;
+  for (const turn of link.inFlight.values()) {
+    if (isUnanswered(turn) && turn.bytesUp > (largest?.bytesUp ?? 0)) largest = turn;
+  }
+  return largest;
+}
+
+function lose(core: Core, turn: Turn, error: GatewayError): void {
   switch (turn.state.t) {
     case 'sent':
     case 'running':
       if (turn.warming !== undefined) return warmUpFailed(core, turn);
-      return failTurn(core, turn, down.error, verdictByPhase(phaseOf(turn)));
+      return failTurn(core, turn, error, verdictByPhase(phaseOf(turn)));
     case 'settling':
       return endUnanswered(core, turn, turn.state, 'link_lost');
     case 'discarding':

@@ -1,4 +1,4 @@
-import type { CreateBody } from '../core/types.ts';
+import type { CreateBody } from './types.ts';
 
 /** How a create reaches its parent. */
 export interface FramePlan {

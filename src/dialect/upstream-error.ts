@@ -1,31 +1,56 @@
-import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError, type Reason, type UpstreamErrorFacts } from '../errors.ts';
+import { type ErrorWords, errorObject, readErrorWords } from './error-body.ts';
+import { asObject, type Json, own } from './json.ts';
+import { provesNotRun, type Road, reasonOfCode, reasonOfStatus, statusOfType } from './reasons.ts';
+import { retryAfterMs } from './retry-after.ts';
+import type { UpstreamFrame } from './types.ts';
 
+/** A refusal or failure in the upstream's own words. */
 export interface UpstreamError {
+  readonly road: Road;
   readonly facts: UpstreamErrorFacts;
   readonly retryAfterMs: number | undefined;
 }
 
-/** Reads both shapes of an error frame (protocol.md 7.1): nested under `error`, or flat. */
-export function readErrorFrame(frame: UpstreamFrame): UpstreamError {
+/** Reads both shapes of an error frame (protocol.md 7.1): nested under `error`, or flat. `nowMs` is epoch time. */
+export function readErrorFrame(frame: UpstreamFrame, nowMs = 0): UpstreamError {
   const json = frame.json();
-  const nested = record(json['error']);
-  const body = nested ?? json;
-  const headers = { ...record(json['headers']), ...record(body['headers']) };
-  return readError(body, number(json['status']) ?? number(json['status_code']), headers, frame.bytes);
+  const error = errorObject(json);
+  // Spec and SDK put them inside the error, Codex reads them beside it.
+  const headers = { ...asObject(own(json, 'headers')), ...asObject(own(error, 'headers')) };
+  return upstreamError('frame', readErrorWords(json), { headers, error }, frame.bytes, nowMs);
 }
 
 /** Reads `response.error` of a failed response (protocol.md 7.1, shape 4). */
-export function readFailedResponse(frame: UpstreamFrame): UpstreamError {
-  const response = record(frame.json()['response']);
-  return readError(record(response?.['error']) ?? {}, undefined, {}, frame.bytes);
+export function readFailedResponse(frame: UpstreamFrame, nowMs = 0): UpstreamError {
+  const response = asObject(own(frame.json(), 'response')) ?? {};
+  const error = asObject(own(response, 'error'));
+  // Its status is the response's ("failed"), not HTTP's.
+  const words = error === undefined ? {} : readErrorWords(error);
+  return upstreamError('failed', words, { error }, frame.bytes, nowMs);
 }
 
-export function isPreviousResponseNotFound({ facts }: UpstreamError): boolean {
-  if (facts.code === 'previous_response_not_found') return true;
-  // Some live misses carry neither code nor param (protocol.md 4.2).
-  return facts.code === undefined && /invalid `?previous_response_id`?/i.test(facts.message ?? '');
+/**
+ * The parent that a create names cannot be used: unknown, expired, of a store that is not there. Upstreams say so by
+ * code, by the parameter, or in words alone (protocol.md 4.2); it is always said before anything runs.
+ */
+export function isPreviousResponseNotFound({ facts }: Pick<UpstreamError, 'facts'>): boolean {
+  const { code, param, status, message = '' } = facts;
+  if (code !== undefined && NOT_FOUND_CODES.has(code.toLowerCase())) return true;
+  if (status !== undefined && !PARENT_STATUSES.has(status)) return false;
+  if (param === 'previous_response_id') return true;
+  return NOT_FOUND_WORDS.test(message);
 }
+
+const NOT_FOUND_CODES: ReadonlySet<string> = new Set([
+  'previous_response_not_found',
+  'previous_response_id_not_found',
+  'invalid_previous_response_id',
+]);
+/** Those with which a request's own member can be refused. */
+const PARENT_STATUSES: ReadonlySet<number> = new Set([400, 404, 410, 422]);
+const NOT_FOUND_WORDS =
+  /(?:invalid|unknown|no such|unsupported)\W+(?:parameter\W+)?previous[_ ]response|previous[_ ]response.{0,300}(?:not found|unknown|expired|not exist|not be found|no longer|cannot be used|not supported|not stored)|^response with id .{1,300}(?:not found|not exist)/is;
 
 export function isConnectionLimit({ facts }: UpstreamError): boolean {
   return facts.code === 'websocket_connection_limit_reached';
@@ -46,134 +71,58 @@ export function isNotReached({ facts }: UpstreamError): boolean {
 }
 
 /** Whether waiting and sending again is what the upstream asks for. */
-export function isRateLimit({ facts }: UpstreamError): boolean {
-  const reason = reasonOf(facts);
-  return reason === 'UPSTREAM_RATE_LIMITED' || reason === 'UPSTREAM_OVERLOADED';
+export function isRateLimit(error: UpstreamError): boolean {
+  const reason = reasonOf(error);
+  // A bare 503 is what OpenAI documents for "overloaded" and "slow down".
+  const unavailable = reason === 'UPSTREAM_UNAVAILABLE' && error.facts.status === 503 && !isNotReached(error);
+  return reason === 'UPSTREAM_RATE_LIMITED' || reason === 'UPSTREAM_OVERLOADED' || unavailable;
 }
 
-export function isClientError({ facts }: UpstreamError): boolean {
+/** Whether the request was refused before it could run. */
+export function isRefused({ facts }: UpstreamError): boolean {
   const status = statusOf(facts);
-  return status >= 400 && status < 500;
+  return status !== undefined && provesNotRun(status);
 }
 
-export function toGatewayError(
-  { facts, retryAfterMs }: UpstreamError,
-  fallback: Reason = 'UPSTREAM_ERROR',
-): GatewayError {
-  const reason = reasonOf(facts) ?? fallback;
+export function toGatewayError(error: UpstreamError): GatewayError {
+  const { facts } = error;
+  const reason = reasonOf(error) ?? (error.road === 'failed' ? 'RESPONSE_FAILED' : 'UPSTREAM_ERROR');
   return new GatewayError(reason, facts.message ?? 'the upstream gave no message', {
     upstream: facts,
     ...(facts.code === undefined ? {} : { metadata: { upstream_code: facts.code } }),
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    ...(error.retryAfterMs === undefined ? {} : { retryAfterMs: error.retryAfterMs }),
   });
 }
 
-const REASON_BY_CODE: Readonly<Record<string, Reason>> = {
-  previous_response_not_found: 'CHAIN_LOST',
-  rate_limit_exceeded: 'UPSTREAM_RATE_LIMITED',
-  usage_limit_reached: 'UPSTREAM_QUOTA_EXCEEDED',
-  usage_not_included: 'UPSTREAM_QUOTA_EXCEEDED',
-  insufficient_quota: 'UPSTREAM_QUOTA_EXCEEDED',
-  server_is_overloaded: 'UPSTREAM_OVERLOADED',
-  slow_down: 'UPSTREAM_OVERLOADED',
-  invalid_api_key: 'UPSTREAM_AUTH',
-  token_invalidated: 'UPSTREAM_AUTH',
-  token_expired: 'UPSTREAM_AUTH',
-  model_not_found: 'UPSTREAM_NOT_FOUND',
-  upstream_stream_lost: 'UPSTREAM_LINK_LOST',
-  upstream_not_reached: 'UPSTREAM_UNAVAILABLE',
-  upstream_protocol: 'UPSTREAM_PROTOCOL',
-  not_supported_over_http: 'NOT_SUPPORTED_BY_UPSTREAM',
-};
-
-/** Effect's map for frames without a status (protocol.md 7.2). */
-const STATUS_BY_TYPE: Readonly<Record<string, number>> = {
-  invalid_request_error: 400,
-  invalid_api_key: 401,
-  insufficient_quota: 429,
-  rate_limit_error: 429,
-  service_unavailable: 503,
-};
-
-function statusOf(facts: UpstreamErrorFacts): number {
-  return facts.status ?? STATUS_BY_TYPE[facts.type ?? ''] ?? 500;
+function reasonOf({ road, facts }: UpstreamError): Reason | undefined {
+  if (isPreviousResponseNotFound({ facts })) return 'CHAIN_LOST';
+  return reasonOfWords(facts, statusOf(facts), road);
 }
 
-function reasonOf(facts: UpstreamErrorFacts): Reason | undefined {
-  const byCode = REASON_BY_CODE[facts.code ?? ''];
-  if (byCode !== undefined) return byCode;
-  const status = facts.status ?? STATUS_BY_TYPE[facts.type ?? ''];
-  if (status === undefined) return undefined;
-  if (status === 401) return 'UPSTREAM_AUTH';
-  if (status === 403) return 'UPSTREAM_PERMISSION_DENIED';
-  if (status === 404) return 'UPSTREAM_NOT_FOUND';
-  if (status === 429) return 'UPSTREAM_RATE_LIMITED';
-  if (status >= 400 && status < 500) return 'UPSTREAM_INVALID_REQUEST';
-  if (status === 503 || status === 529) return 'UPSTREAM_OVERLOADED';
-  return 'UPSTREAM_ERROR';
-}
-
-function readError(
-  body: Readonly<Record<string, unknown>>,
+/** Code before type before status: the status of a relay is often its own. */
+export function reasonOfWords(
+  { code, type }: ErrorWords,
   status: number | undefined,
-  headers: Readonly<Record<string, unknown>>,
+  road: Road,
+): Reason | undefined {
+  const named = reasonOfCode(code ?? '') ?? reasonOfCode(type ?? '');
+  return named ?? (status === undefined ? undefined : reasonOfStatus(status, road));
+}
+
+function statusOf({ status, code, type }: UpstreamErrorFacts): number | undefined {
+  return status ?? statusOfType(type ?? '') ?? statusOfType(code ?? '');
+}
+
+function upstreamError(
+  road: Road,
+  words: ErrorWords,
+  { headers, error }: { readonly headers?: Json; readonly error: Json | undefined },
   json: Uint8Array,
+  nowMs: number,
 ): UpstreamError {
-  const message = string(body['message']);
-  const facts: UpstreamErrorFacts = {
-    json,
-    ...present('status', status),
-    ...present('type', string(body['type']) === 'error' ? undefined : string(body['type'])),
-    ...present('code', string(body['code'])),
-    ...present('message', message),
-    ...present('param', string(body['param'])),
+  return {
+    road,
+    facts: { json, ...words },
+    retryAfterMs: retryAfterMs({ headers, error, message: words.message }, nowMs),
   };
-  return { facts, retryAfterMs: retryAfterOf(headers, body, message) };
-}
-
-function retryAfterOf(
-  headers: Readonly<Record<string, unknown>>,
-  body: Readonly<Record<string, unknown>>,
-  message: string | undefined,
-): number | undefined {
-  const lower = Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
-  );
-  const ms = number(lower['retry-after-ms']);
-  if (ms !== undefined) return ms;
-  const seconds =
-    number(lower['retry-after']) ?? number(body['retry_after']) ?? number(body['resets_in_seconds']);
-  if (seconds !== undefined) return Math.max(0, seconds * 1000);
-  const said = /try again in ((?:\d+(?:\.\d+)?\s?(?:ms|s|m|h))+)\b/i.exec(message ?? '')?.[1];
-  return said === undefined ? undefined : durationMs(said.toLowerCase());
-}
-
-const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-
-/** "1.2s", "350ms", "1m12.5s". */
-function durationMs(text: string): number {
-  let ms = 0;
-  for (const [, count, unit = ''] of text.matchAll(/(\d+(?:\.\d+)?)\s?(ms|s|m|h)/g))
-    ms += Number(count) * (UNIT_MS[unit] ?? 0);
-  return ms;
-}
-
-function present<K extends string, V>(name: K, value: V | undefined): { readonly [P in K]?: V } {
-  return (value === undefined ? {} : { [name]: value }) as { readonly [P in K]?: V };
-}
-
-function record(value: unknown): Readonly<Record<string, unknown>> | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined;
-}
-
-function string(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
-}
-
-function number(value: unknown): number | undefined {
-  if (typeof value !== 'number' && typeof value !== 'string') return undefined;
-  const parsed = typeof value === 'number' ? value : value.trim() === '' ? Number.NaN : Number(value);
-  return Number.isFinite(parsed) ? parsed : undefined;
 }

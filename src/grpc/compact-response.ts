@@ -1,5 +1,7 @@
 import type { Principal, TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
+import { own, parseObject } from '../dialect/json.ts';
+import { readUsage } from '../dialect/usage.ts';
 import { GatewayError, type Reason } from '../errors.ts';
 import { MAX_TIMER_MS } from '../session/clock.ts';
 import type { CompactRequest } from '../translate/index.ts';
@@ -140,29 +142,8 @@ function record(
 }
 
 function usageOf(json: Uint8Array): Usage | undefined {
-  let body: unknown;
-  try {
-    body = JSON.parse(new TextDecoder().decode(json));
-  } catch {
+  const body = parseObject(new TextDecoder().decode(json));
+  if (body === undefined)
     throw new GatewayError('UPSTREAM_PROTOCOL', 'the upstream answered with something that is not JSON');
-  }
-  const usage = member(body, 'usage');
-  if (usage === undefined) return undefined;
-  return {
-    inputTokens: count(member(usage, 'input_tokens')),
-    cachedInputTokens: count(member(member(usage, 'input_tokens_details'), 'cached_tokens')),
-    cacheWriteTokens: count(member(member(usage, 'input_tokens_details'), 'cache_write_tokens')),
-    outputTokens: count(member(usage, 'output_tokens')),
-    reasoningTokens: count(member(member(usage, 'output_tokens_details'), 'reasoning_tokens')),
-  };
-}
-
-function member(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null && Object.hasOwn(value, name)
-    ? (value as Record<string, unknown>)[name]
-    : undefined;
-}
-
-function count(value: unknown): number {
-  return typeof value === 'number' && Number.isFinite(value) ? value : 0;
+  return readUsage(own(body, 'usage'));
 }

@@ -1,12 +1,13 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
-import { errorCode } from '../dialect/connect-errors.ts';
-import { readRefusal, refusedCall } from '../dialect/refusal.ts';
+import { errorCode, notReached } from '../dialect/link-down.ts';
+import { refusedCall } from '../dialect/refusal.ts';
 import { GatewayError } from '../errors.ts';
+import { readAnswer } from './http-answer.ts';
 import { onConnected } from './http-post.ts';
 import type { Redactor } from './redact.ts';
 
 /** The whole body of a JSON answer. Rejects with GatewayError: TURN_CANCELLED when the signal ends it. */
-export function readAnswer(
+export function readCompacted(
   request: ClientRequest,
   maxBytes: number,
   redactor: Redactor,
@@ -27,7 +28,7 @@ export function readAnswer(
   request.on('error', (error) => fail(connectionLost(error, connected)));
   request.once('response', (response: IncomingMessage) => {
     if (response.statusCode !== 200) {
-      readRefusal(response, (refusal) => fail(refusedCall(redactor.refusal(refusal))));
+      readAnswer(response, redactor, (answer) => fail(refusedCall(answer, Date.now())));
       return;
     }
     const chunks: Buffer[] = [];
@@ -44,10 +45,8 @@ export function readAnswer(
 }
 
 function connectionLost(error: Error, connected: boolean): GatewayError {
-  const metadata = { cause: errorCode(error) };
-  return connected
-    ? new GatewayError('UPSTREAM_LINK_LOST', 'the connection broke before the answer was complete', {
-        metadata,
-      })
-    : new GatewayError('UPSTREAM_UNAVAILABLE', 'the upstream could not be reached', { metadata });
+  if (!connected) return notReached(error);
+  return new GatewayError('UPSTREAM_LINK_LOST', 'the connection broke before the answer was complete', {
+    metadata: { cause: errorCode(error) },
+  });
 }

@@ -1,5 +1,5 @@
 import type { LinkDown } from '../core/types.ts';
-import { failedDial } from '../dialect/connect-errors.ts';
+import { failedDial } from '../dialect/link-down.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import {
@@ -8,7 +8,7 @@ import {
   DEFAULT_BREAKER_OPEN_MAX_MS,
   DEFAULT_BREAKER_OPEN_MIN_MS,
 } from './breaker.ts';
-import { readAnswer } from './compact.ts';
+import { readCompacted } from './compact.ts';
 import { currentCredential } from './credential.ts';
 import { DialedLink } from './dialed-link.ts';
 import {
@@ -108,12 +108,13 @@ class UpstreamDialer implements Dialer {
     if (refused !== undefined) throw refused;
     try {
       const call = upstream.postCompact(credential, request.traceContext, body);
-      const answer = await readAnswer(call, upstream.maxInboundBytes, redactorFor(credential), signal);
+      const answer = await readCompacted(call, upstream.maxInboundBytes, redactorFor(credential), signal);
       this.#breaker.succeeded(key);
       return answer;
     } catch (error) {
       const failure = GatewayError.from(error);
-      if (failure.reason === 'UPSTREAM_UNAVAILABLE') this.#breaker.failed(key, failure.retryAfterMs);
+      if (failure.reason === 'UPSTREAM_UNAVAILABLE' || failure.reason === 'UPSTREAM_ERROR')
+        this.#breaker.failed(key, failure.retryAfterMs);
       else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
       else this.#breaker.succeeded(key);
       throw failure;

@@ -1,5 +1,5 @@
-import type { UpstreamFrame } from '../core/types.ts';
-import { MAX_REFUSAL_BYTES, type Refusal } from '../dialect/refusal.ts';
+import type { HttpAnswer } from '../dialect/refusal.ts';
+import type { UpstreamFrame } from '../dialect/types.ts';
 import type { Secret } from '../ground/secret.ts';
 import { frameFromBytes } from '../translate/peek.ts';
 
@@ -13,7 +13,7 @@ export interface Redactor {
   /** A JSON value about the request. */
   json(value: unknown): unknown;
   /** An answer that is not the one asked for. */
-  refusal(refusal: Refusal): Refusal;
+  refusal(answer: HttpAnswer): HttpAnswer;
   /** An answer that is. */
   answer(body: Buffer): Buffer;
   frame(frame: UpstreamFrame): UpstreamFrame;
@@ -32,6 +32,9 @@ export const REDACTED = '[redacted]';
  */
 const MIN_REAL_KEY_CHARS = 16;
 
+/** Longer ones are no error objects. */
+const MAX_ERROR_BYTES = 64 * 1024;
+
 /** What is enough of a key to know it by, where it is quoted in part: "sk-pro", but not "sk-". */
 const TELLING_CHARS = 6;
 
@@ -41,7 +44,7 @@ const TALKS_OF_REQUEST: ReadonlySet<string> = new Set(['error', 'response.failed
 const NOTHING_TO_HIDE: Redactor = {
   text: (text) => text,
   json: (value) => value,
-  refusal: (refusal) => refusal,
+  refusal: (answer) => answer,
   answer: (body) => body,
   frame: (frame) => frame,
 };
@@ -66,14 +69,17 @@ class KeyRedactor implements Redactor {
     );
   }
 
-  refusal(refusal: Refusal): Refusal {
-    return { ...refusal, body: this.#body(refusal.body) };
+  refusal(answer: HttpAnswer): HttpAnswer {
+    return { ...answer, body: this.#body(answer.body) ?? answer.body };
   }
 
   /** A short one may be an error in disguise (HTTP 200, `{"error":…}`), and is looked at as closely. */
   answer(body: Buffer): Buffer {
     if (this.#secret.reveal().length < MIN_REAL_KEY_CHARS) return body;
-    if (body.length <= MAX_REFUSAL_BYTES) return this.#body(body);
+    if (body.length <= MAX_ERROR_BYTES) {
+      const clean = this.#body(body.toString('utf8'));
+      return clean === undefined ? body : Buffer.from(clean, 'utf8');
+    }
     if (!this.#isIn(body)) return body;
     const parsed = parse(body.toString('utf8'));
     return Buffer.from(parsed === undefined ? '' : JSON.stringify(this.json(parsed)), 'utf8');
@@ -89,11 +95,10 @@ class KeyRedactor implements Redactor {
     return frameFromBytes(Buffer.from(JSON.stringify(this.json(frame.json())), 'utf8'));
   }
 
-  #body(body: Buffer): Buffer {
-    const text = body.toString('utf8');
+  /** Undefined: the key is not in it. */
+  #body(text: string): string | undefined {
     const parsed = parse(text);
-    const clean = parsed === undefined ? this.text(text) : this.#clean(text, parsed);
-    return clean === undefined ? body : Buffer.from(clean, 'utf8');
+    return parsed === undefined ? this.text(text) : this.#clean(text, parsed);
   }
 
   /** Undefined: the key is not in it. Members that come twice are in the text only, escapes resolved only in the value. */

@@ -1,7 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
-import { failedDial, timedOutDial } from '../dialect/connect-errors.ts';
-import { GatewayError } from '../errors.ts';
+import { failedDial, notReached, timedOutDial } from '../dialect/link-down.ts';
 import { post } from './http-post.ts';
 import { type Member, membersOf } from './json-members.ts';
 import type { ConnectOptions } from './network.ts';
@@ -142,8 +141,7 @@ export class SseLink implements Link {
     this.#options.onNotReached();
     if (this.#state.t !== 'open' || running.size > 0) return;
     this.#state = { t: 'ended' };
-    const error = new GatewayError('UPSTREAM_UNAVAILABLE', 'the upstream could not be reached');
-    this.#listener.onDown({ during: 'open', error, permanent: false });
+    this.#listener.onDown({ during: 'open', error: notReached(), permanent: false });
   }
 
   #probe(): () => void {

@@ -1,18 +1,19 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
-import type { UpstreamFrame } from '../core/types.ts';
-import { readRefusal } from '../dialect/refusal.ts';
+import { asObject, parseObject } from '../dialect/json.ts';
+import type { UpstreamFrame } from '../dialect/types.ts';
 import { frameFromBytes } from '../translate/peek.ts';
+import { readAnswer } from './http-answer.ts';
 import { onConnected } from './http-post.ts';
 import type { Redactor } from './redact.ts';
 import {
   answerFrame,
-  brokenOffFrame,
+  isUntypedError,
   laneFrame,
   lostFrame,
   notReachedFrame,
-  parseObject,
   protocolFrame,
+  untypedErrorFrame,
 } from './sse-frames.ts';
 
 export interface SseRequestOptions {
@@ -81,19 +82,26 @@ export class SseRequest {
   #answered(response: IncomingMessage): void {
     const status = response.statusCode ?? 0;
     if (status !== 200) {
-      readRefusal(response, (refusal) =>
-        this.#finish(answerFrame(this.#options.redactor.refusal(refusal), this.streamId)),
+      readAnswer(response, this.#options.redactor, (answer) =>
+        this.#finish(answerFrame(answer, this.streamId)),
       );
       return;
     }
     this.#response = response;
     response.on('error', () => this.#lost());
     if (!(response.headers['content-type'] ?? '').startsWith('text/event-stream')) {
-      response.destroy();
-      this.#finish(protocolFrame(this.streamId));
+      readAnswer(response, this.#options.redactor, (answer) => this.#finish(this.#instead(answer.body)));
       return;
     }
     this.#read(response);
+  }
+
+  /** Success without events: some servers and relays say their errors so. */
+  #instead(body: string): UpstreamFrame {
+    const json = parseObject(body);
+    return json !== undefined && isUntypedError(json)
+      ? untypedErrorFrame(json, this.streamId)
+      : protocolFrame(this.streamId);
   }
 
   #read(response: IncomingMessage): void {
@@ -130,9 +138,9 @@ export class SseRequest {
   #untyped(data: string): void {
     const value = parseObject(data);
     if (value === undefined || Object.hasOwn(value, 'type')) return this.#broken();
-    if (!value['error']) return;
-    const said = parseObject(JSON.stringify(this.#options.redactor.json(value))) ?? {};
-    this.#finish(brokenOffFrame(said, this.streamId));
+    if (!isUntypedError(value)) return;
+    const said = asObject(this.#options.redactor.json(value)) ?? {};
+    this.#finish(untypedErrorFrame(said, this.streamId));
   }
 
   #broken(): void {

@@ -2,11 +2,12 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
-import { brokenLink, closedLink, silentLink } from '../dialect/close-codes.ts';
-import { failedDial, timedOutDial } from '../dialect/connect-errors.ts';
-import { readRefusal, refusedDial } from '../dialect/refusal.ts';
+import { parseObject } from '../dialect/json.ts';
+import { brokenLink, closedLink, failedDial, silentLink, timedOutDial } from '../dialect/link-down.ts';
+import { refusedDial } from '../dialect/refusal.ts';
 import { frameIn } from '../translate/peek.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
+import { readAnswer } from './http-answer.ts';
 import type { ConnectOptions } from './network.ts';
 import { readInSlices } from './read-slices.ts';
 import type { Redactor } from './redact.ts';
@@ -16,6 +17,7 @@ import {
   DEFAULT_LOW_WATER_BYTES,
   SendQueue,
 } from './send-queue.ts';
+import { isUntypedError, untypedErrorFrame } from './sse-frames.ts';
 import { takeTextFrames } from './text-frames.ts';
 import type { Link, LinkListener } from './types.ts';
 
@@ -169,7 +171,7 @@ export class WsLink implements Link {
     const ws = new UpstreamSocket(url, socketOptions);
     ws.on('upgrade', (response: IncomingMessage) => ws.once('open', () => this.#opened(response.socket)));
     ws.on('unexpected-response', (_request: ClientRequest, response: IncomingMessage) => {
-      readRefusal(response, (refusal) => this.#down(refusedDial(this.#options.redactor.refusal(refusal))));
+      readAnswer(response, this.#options.redactor, (answer) => this.#down(refusedDial(answer, Date.now())));
     });
     ws.on('message', (data, isBinary) => this.#received(data as Buffer, isBinary));
     ws.on('pong', (payload) => {
@@ -297,28 +299,21 @@ class UpstreamSocket extends WebSocket {
   }
 }
 
-/** Some upstreams open with an untyped frame `{"headers":{…}}` (protocol.md 11); it tells nothing that is needed. */
+/** A frame without a type is an error of an upstream that has no events for errors, or tells nothing that is needed. */
 function parse(chunk: Buffer, start: number, end: number): UpstreamFrame | 'ignored' | 'malformed' {
   try {
     return frameIn(chunk, start, end);
   } catch {
-    return isHeadersFrame(chunk.subarray(start, end)) ? 'ignored' : 'malformed';
+    return untyped(chunk.subarray(start, end));
   }
 }
 
-const MAX_HEADERS_FRAME_BYTES = 64 * 1024;
+const MAX_UNTYPED_FRAME_BYTES = 64 * 1024;
 
-function isHeadersFrame(data: Buffer): boolean {
-  if (data.length > MAX_HEADERS_FRAME_BYTES) return false;
-  try {
-    const value: unknown = JSON.parse(data.toString('utf8'));
-    return (
-      typeof value === 'object' &&
-      value !== null &&
-      Object.hasOwn(value, 'headers') &&
-      !Object.hasOwn(value, 'type')
-    );
-  } catch {
-    return false;
-  }
+function untyped(data: Buffer): UpstreamFrame | 'ignored' | 'malformed' {
+  const json = data.length > MAX_UNTYPED_FRAME_BYTES ? undefined : parseObject(data.toString('utf8'));
+  if (json === undefined || Object.hasOwn(json, 'type')) return 'malformed';
+  if (isUntypedError(json)) return untypedErrorFrame(json, undefined);
+  // Some open with `{"headers":{…}}` (protocol.md 11).
+  return Object.hasOwn(json, 'headers') ? 'ignored' : 'malformed';
 }

@@ -1,0 +1,246 @@
+import { describe, expect, it } from 'vitest';
+import { closedLink } from '../../src/dialect/link-down.ts';
+import { isPermanentStatus, type Road, reasonOfStatus } from '../../src/dialect/reasons.ts';
+import { type HttpAnswer, refusedCall, refusedDial } from '../../src/dialect/refusal.ts';
+import {
+  isPreviousResponseNotFound,
+  isRateLimit,
+  isRefused,
+  readErrorFrame,
+  readFailedResponse,
+  toGatewayError,
+} from '../../src/dialect/upstream-error.ts';
+import { readUsage } from '../../src/dialect/usage.ts';
+import { frameFromBytes } from '../../src/translate/peek.ts';
+import { answerFrame, untypedErrorFrame } from '../../src/upstream/sse-frames.ts';
+
+const NOW = Date.parse('2026-11-30T12:00:00Z');
+const frame = (json: object) => frameFromBytes(Buffer.from(JSON.stringify(json)));
+const errorFrame = (json: object) => readErrorFrame(frame({ type: 'error', ...json }), NOW);
+const failed = (error: object) =>
+  readFailedResponse(frame({ type: 'response.failed', response: { id: 'r', status: 'failed', error } }), NOW);
+const answer = (status: number, body: unknown = {}, headers = {}): HttpAnswer => ({
+  status,
+  headers,
+  body: typeof body === 'string' ? body : JSON.stringify(body),
+});
+
+/** What each road makes of one HTTP status with the same body. */
+function reasons(status: number, error: object = { message: 'm' }): Record<Road, string> {
+  return {
+    upgrade: refusedDial(answer(status, { error }), NOW).error.reason,
+    frame: toGatewayError(errorFrame({ status, error })).reason,
+    answer: toGatewayError(readErrorFrame(answerFrame(answer(status, { error }), undefined))).reason,
+    failed: reasonOfStatus(status, 'failed'),
+    call: refusedCall(answer(status, { error }), NOW).reason,
+  };
+}
+
+describe('the reason of an HTTP status', () => {
+  it.each([
+    [402, 'UPSTREAM_QUOTA_EXCEEDED'],
+    [405, 'UPSTREAM_UNAVAILABLE'],
+    [407, 'UPSTREAM_UNAVAILABLE'],
+    [408, 'UPSTREAM_UNAVAILABLE'],
+    [425, 'UPSTREAM_UNAVAILABLE'],
+    [426, 'UPSTREAM_UNAVAILABLE'],
+    [429, 'UPSTREAM_RATE_LIMITED'],
+    [499, 'UPSTREAM_UNAVAILABLE'],
+    [502, 'UPSTREAM_UNAVAILABLE'],
+    [503, 'UPSTREAM_UNAVAILABLE'],
+    [504, 'UPSTREAM_UNAVAILABLE'],
+    [521, 'UPSTREAM_UNAVAILABLE'],
+    [529, 'UPSTREAM_OVERLOADED'],
+    [401, 'UPSTREAM_AUTH'],
+  ])('%d is the same on every road: %s', (status, reason) => {
+    expect(new Set(Object.values(reasons(status)))).toEqual(new Set([reason]));
+  });
+
+  it.each([
+    // Nothing of a client is in a handshake: it cannot be at fault.
+    [400, 'UPSTREAM_PROTOCOL', 'UPSTREAM_INVALID_REQUEST'],
+    [403, 'UPSTREAM_AUTH', 'UPSTREAM_PERMISSION_DENIED'],
+    [404, 'UPSTREAM_UNAVAILABLE', 'UPSTREAM_NOT_FOUND'],
+    [410, 'UPSTREAM_UNAVAILABLE', 'UPSTREAM_NOT_FOUND'],
+    [413, 'UPSTREAM_PROTOCOL', 'FRAME_TOO_LARGE'],
+    [422, 'UPSTREAM_PROTOCOL', 'UPSTREAM_INVALID_REQUEST'],
+    [424, 'UPSTREAM_UNAVAILABLE', 'UPSTREAM_ERROR'],
+    [451, 'UPSTREAM_AUTH', 'UPSTREAM_PERMISSION_DENIED'],
+    [500, 'UPSTREAM_UNAVAILABLE', 'UPSTREAM_ERROR'],
+    [520, 'UPSTREAM_UNAVAILABLE', 'UPSTREAM_ERROR'],
+  ])('%d differs at the handshake (%s) from a request (%s)', (status, upgrade, request) => {
+    const said = reasons(status);
+    expect([said.upgrade, said.frame, said.answer, said.call]).toEqual([upgrade, request, request, request]);
+  });
+
+  it('of a response that had begun is that it failed', () => {
+    expect([500, 424, 429, 402].map((status) => reasons(status).failed)).toEqual([
+      'RESPONSE_FAILED',
+      'RESPONSE_FAILED',
+      'UPSTREAM_RATE_LIMITED',
+      'UPSTREAM_QUOTA_EXCEEDED',
+    ]);
+  });
+
+  it.each([200, 204, 301, 302, 307])('%d is no error and no answer', (status) => {
+    const { upgrade, call } = reasons(status);
+    expect([upgrade, call, isPermanentStatus(status)]).toEqual([
+      'UPSTREAM_PROTOCOL',
+      'UPSTREAM_PROTOCOL',
+      true,
+    ]);
+  });
+
+  it('proves that a request did not run only where it is a refusal', () => {
+    const proved = [400, 401, 402, 403, 404, 413, 429, 408, 424, 499, 500, 502, 503, 504];
+    expect(proved.filter((status) => isRefused(errorFrame({ status, error: {} })))).toEqual([
+      400, 401, 402, 403, 404, 413, 429,
+    ]);
+  });
+
+  it('asks to wait where waiting helps', () => {
+    const asks = (json: object) => isRateLimit(errorFrame(json));
+    expect([429, 503, 529, 500, 402, 408].map((status) => asks({ status, error: {} }))).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+    ]);
+    expect(asks({ status: 503, error: { code: 'upstream_not_reached' } })).toBe(false);
+  });
+});
+
+describe('the reason of an error frame', () => {
+  it.each([
+    [{ error: { code: 'too_many_requests', message: 'm' } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { code: 'Too_Many_Requests' } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { code: 429 } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { code: '429' } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ code: 429, message: 'm' }, 'UPSTREAM_RATE_LIMITED'],
+    [{ status_code: '429', error: {} }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { status: 429 } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { type: 'rate_limit_error' } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: { type: 'RateLimitError', code: 429 } }, 'UPSTREAM_RATE_LIMITED'],
+    [{ status: 429, error: { code: 'insufficient_quota' } }, 'UPSTREAM_QUOTA_EXCEEDED'],
+    [{ status: 400, error: { code: 'model_not_found' } }, 'UPSTREAM_NOT_FOUND'],
+    [{ error: { type: 'NotFoundError', code: 404 } }, 'UPSTREAM_NOT_FOUND'],
+    [{ error: { type: 'invalid_request_error' } }, 'UPSTREAM_INVALID_REQUEST'],
+    [{ status: 400, detail: 'Unsupported parameter: stream_id' }, 'UPSTREAM_INVALID_REQUEST'],
+    [{ error: 'plain words' }, 'UPSTREAM_ERROR'],
+    [{ status: 429, error: 'plain words' }, 'UPSTREAM_RATE_LIMITED'],
+    [{ error: null, message: 'm' }, 'UPSTREAM_ERROR'],
+    [{}, 'UPSTREAM_ERROR'],
+    [{ error: [], status: 'failed' }, 'UPSTREAM_ERROR'],
+  ])('%j', (json, reason) => {
+    expect(toGatewayError(errorFrame(json)).reason).toBe(reason);
+  });
+
+  it.each(['constructor', '__proto__', 'toString', 'hasOwnProperty', 'valueOf'])(
+    'is not found on the prototype: %s',
+    (name) => {
+      const words = JSON.parse(`{"code":"${name}","type":"${name}","message":"m"}`) as object;
+      expect(toGatewayError(errorFrame({ status: 400, error: words })).reason).toBe(
+        'UPSTREAM_INVALID_REQUEST',
+      );
+      expect(toGatewayError(errorFrame({ error: words })).reason).toBe('UPSTREAM_ERROR');
+      expect(toGatewayError(failed(words)).reason).toBe('RESPONSE_FAILED');
+      expect(refusedCall(answer(400, { error: words }), NOW).reason).toBe('UPSTREAM_INVALID_REQUEST');
+    },
+  );
+
+  it.each([
+    [{ error: 'plain words' }, 'plain words'],
+    [{ detail: 'Not Found' }, 'Not Found'],
+    [{ detail: { message: 'inner' } }, 'inner'],
+    [{ detail: { error: { message: 'innermost' } } }, 'innermost'],
+    [
+      { detail: [{ loc: ['body', 'input'], msg: 'field required' }, { msg: 'too short' }] },
+      'field required; too short',
+    ],
+    [{ error: { message: 'nested' } }, 'nested'],
+    [{ message: 'flat' }, 'flat'],
+  ])('%j says "%s"', (json, said) => {
+    expect(toGatewayError(errorFrame(json)).message).toBe(said);
+    expect(toGatewayError(readErrorFrame(untypedErrorFrame(json, undefined))).message).toBe(said);
+  });
+});
+
+describe('the reason of a failed response', () => {
+  it.each([
+    [{ code: 'server_error', message: 'm' }, 'RESPONSE_FAILED'],
+    [{ code: 'vector_store_timeout' }, 'RESPONSE_FAILED'],
+    [{ code: 500 }, 'RESPONSE_FAILED'],
+    [{ code: 'rate_limit_exceeded' }, 'UPSTREAM_RATE_LIMITED'],
+    [{ code: '429' }, 'UPSTREAM_RATE_LIMITED'],
+    [{ code: 'context_length_exceeded' }, 'UPSTREAM_INVALID_REQUEST'],
+    [{ code: 'previous_response_not_found' }, 'CHAIN_LOST'],
+  ])('%j is %s', (error, reason) => {
+    expect(toGatewayError(failed(error)).reason).toBe(reason);
+  });
+});
+
+describe('a parent that cannot be used', () => {
+  it.each([
+    [400, { code: 'previous_response_not_found' }],
+    [undefined, { code: 'previous_response_not_found' }],
+    [400, { code: null, param: null, message: "Previous response with id 'resp_0' not found." }],
+    [404, { code: 404, message: "Response with id 'resp_0' not found." }],
+    [404, { code: 'not_found', param: 'previous_response_id', message: 'Response not found' }],
+    [400, { code: 'invalid_previous_response_id', message: 'Unknown previous_response_id.' }],
+    [400, { message: 'Invalid `previous_response_id`.' }],
+    [400, { message: "Invalid 'previous_response_id'." }],
+    [400, { code: 'unsupported_parameter', message: 'Unsupported parameter: previous_response_id' }],
+    [
+      400,
+      {
+        param: 'previous_response_id',
+        message: 'Previous response cannot be used for this organization due to Zero Data Retention.',
+      },
+    ],
+    [410, { message: 'previous_response_id has expired' }],
+  ])('is told by status %s and %j', (status, error) => {
+    expect(isPreviousResponseNotFound(errorFrame({ status, error }))).toBe(true);
+    expect(isPreviousResponseNotFound(failed(error))).toBe(true);
+    if (status !== undefined) {
+      const overHttp = readErrorFrame(answerFrame(answer(status, { error }), undefined));
+      expect(isPreviousResponseNotFound(overHttp)).toBe(true);
+    }
+  });
+
+  it.each([
+    [400, { message: 'Item with id rs_1 not found.' }],
+    [404, { code: 'model_not_found', message: 'The model `gpt-x` was not found.' }],
+    [429, { param: 'previous_response_id', message: 'slow down' }],
+    [500, { message: 'previous response not found in cache, internal error' }],
+    [400, { param: 'input', message: 'No tool output found for function call call_1.' }],
+  ])('is not meant by status %s and %j', (status, error) => {
+    expect(isPreviousResponseNotFound(errorFrame({ status, error }))).toBe(false);
+  });
+});
+
+describe('a close of the link', () => {
+  it('blames the frame for a frame that is too large, and nobody else', () => {
+    const { error, bystanderError } = closedLink(1009, 'too big');
+    expect([error.reason, bystanderError?.reason]).toEqual(['FRAME_TOO_LARGE', 'UPSTREAM_LINK_LOST']);
+  });
+
+  it.each([1000, 1001, 1006, 1008, 1011, 4402])('%d is the same for every turn', (code) => {
+    expect(closedLink(code, '').bystanderError).toBeUndefined();
+  });
+});
+
+describe('usage', () => {
+  it('is read where numbers are, own members only', () => {
+    const usage = { input_tokens: 5, input_tokens_details: { cached_tokens: -1 }, output_tokens: '3' };
+    expect(readUsage(usage)).toEqual({
+      inputTokens: 5,
+      cachedInputTokens: 0,
+      cacheWriteTokens: 0,
+      outputTokens: 0,
+      reasoningTokens: 0,
+    });
+    expect([null, undefined, [], 'x', 3].map(readUsage)).toEqual(Array(5).fill(undefined));
+  });
+});

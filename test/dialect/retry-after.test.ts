@@ -1,0 +1,51 @@
+import { describe, expect, it } from 'vitest';
+import { retryAfterMs } from '../../src/dialect/retry-after.ts';
+
+const NOW = Date.parse('2026-11-30T12:00:00Z');
+
+describe('the time to wait', () => {
+  it.each([
+    ['Please try again in 1.2s.', 1_200],
+    ['Please try again in 20ms. Visit the dashboard.', 20],
+    ['Please try again in 6m0s.', 360_000],
+    ['Please try again in 1m12.5s. Visit the dashboard.', 72_500],
+    ['Please try again in 1h2m.', 3_720_000],
+    ['Please try again in a moment.', undefined],
+    ['Please try again in 5 steps.', undefined],
+    ['Please try again in 900h.', undefined],
+  ])('is read from the words "%s"', (message, ms) => {
+    expect(retryAfterMs({ message }, NOW)).toBe(ms);
+  });
+
+  it.each([
+    [{ 'retry-after': '2' }, 2_000],
+    [{ 'Retry-After': 2 }, 2_000],
+    [{ 'retry-after': '0' }, 0],
+    [{ 'retry-after': '1.5' }, 1_500],
+    [{ 'retry-after-ms': '30', 'retry-after': '2' }, 30],
+    [{ 'retry-after': 'Mon, 30 Nov 2026 12:00:05 GMT' }, 5_000],
+    [{ 'retry-after': 'Mon, 30 Nov 2026 11:00:00 GMT' }, 0],
+    // An epoch time, 56 years; a number that is not one; a wait that would have begun in the past.
+    [{ 'retry-after': '1764500000' }, undefined],
+    [{ 'retry-after': 'Fri, 31 Dec 9999 23:59:59 GMT' }, undefined],
+    [{ 'retry-after': '1e400' }, undefined],
+    [{ 'retry-after': '-5' }, undefined],
+    [{ 'retry-after': 'soon' }, undefined],
+    [{ 'retry-after': '' }, undefined],
+    [{ 'retry-after': null }, undefined],
+  ])('is taken from the headers %j', (headers, ms) => {
+    expect(retryAfterMs({ headers }, NOW)).toBe(ms);
+  });
+
+  it('is taken from the most exact place that says something sane', () => {
+    const message = 'Please try again in 9s.';
+    expect(retryAfterMs({ headers: { 'retry-after': '1764500000' }, message }, NOW)).toBe(9_000);
+    expect(retryAfterMs({ error: { resets_in_seconds: 4 }, message }, NOW)).toBe(4_000);
+    expect(retryAfterMs({ error: { retry_after: '3' }, message }, NOW)).toBe(3_000);
+  });
+
+  it('is not read from a prototype', () => {
+    const headers = JSON.parse('{"__proto__":{"retry-after":"5"}}') as Record<string, unknown>;
+    expect(retryAfterMs({ headers }, NOW)).toBeUndefined();
+  });
+});
