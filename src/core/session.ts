@@ -84,6 +84,11 @@ export class Session {
     return this.#core.queuedInputBytes;
   }
 
+  /** Bytes of the events that wait for the client's stream. */
+  get waitingEventBytes(): number {
+    return this.#core.outbox.waitingBytes;
+  }
+
   get nextSeq(): number {
     return this.#core.outbox.nextSeq;
   }

@@ -3,6 +3,7 @@ import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
+import { RequestGate } from '../session/request-gate.ts';
 import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest } from '../translate/index.ts';
 import type { Received, RpcCall } from './call.ts';
@@ -280,13 +281,21 @@ class ConnectStream implements ClientStream {
 
   async #readAll(): Promise<void> {
     const { driver } = this.#session;
-    const { connection } = this.#call;
+    const { connection, signal } = this.#call;
+    const gate = new RequestGate({
+      session: driver,
+      signal,
+      turn: () => this.#edge.fairShare.wait(connection),
+      onError: (error) => this.#call.end(explain(error, this.#edge)),
+    });
     for (;;) {
-      if (driver.inputBlocked) await driver.inputReady(this.#call.signal);
+      await gate.room();
+      if (driver.eventsUnread) await driver.eventsRead(signal);
       const received = await this.#call.read();
       if (received.kind === 'gone') return;
       if (received.kind === 'halfClose') {
-        await stillThere(this.#call.signal);
+        await gate.empty();
+        await stillThere(signal);
         await this.#edge.fairShare.wait(connection);
         return driver.halfClose(this);
       }
@@ -294,17 +303,17 @@ class ConnectStream implements ClientStream {
       await this.#edge.fairShare.wait(connection);
       // Its place may be another stream's by now.
       if (this.#call.over) return;
-      this.#take(this.#edge.wire.readConnect(received.bytes));
+      this.#take(this.#edge.wire.readConnect(received.bytes), received.bytes.length, gate);
     }
   }
 
-  #take(message: ClientMessage): void {
+  #take(message: ClientMessage, bytes: number, gate: RequestGate): void {
     const { id, driver, defaultModel } = this.#session;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return driver.startTurn(withModel(message.turn, defaultModel));
+        return gate.request(withModel(message.turn, defaultModel), bytes);
       case 'refused':
         return driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',
@@ -314,7 +323,8 @@ class ConnectStream implements ClientStream {
         });
       case 'input':
         if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
-        if (message.input.kind === 'steerTurn') return driver.steerTurn(message.input);
+        if (message.input.kind === 'steerTurn') return gate.request(message.input, bytes);
+        if (message.input.kind === 'cancelTurn') return gate.cancel(message.input);
         return driver.feed(message.input);
     }
   }

@@ -34,6 +34,8 @@ export interface SessionCore {
   readonly pendingEvents: number;
   /** Bytes of turns taken from the client that have not gone upstream. */
   readonly queuedInputBytes: number;
+  /** Bytes of events that wait for the client's stream. */
+  readonly waitingEventBytes: number;
   nextDeadline(): number | undefined;
 }
 
@@ -56,6 +58,8 @@ export interface SessionDriverOptions {
   readonly flushQueue: FlushQueue;
   readonly fairShare: Pick<FairShare, 'run'>;
   readonly clock: () => number;
+  /** Bytes of events waiting for the client above which nothing more is read from it: what it sends makes more. */
+  readonly maxUnreadBytes: number;
   /** A bug of ours, for the log; the session that it struck is over. */
   readonly onBug: (error: unknown) => void;
   /** Once, when nothing more will come. */
@@ -91,7 +95,7 @@ export class SessionDriver implements Flushable {
   #drainingOutputs = false;
   #closed = false;
   #status: StatusCode | 'OK' = 'OK';
-  #inputWaiters: (() => void)[] = [];
+  #waiters: { readonly until: () => boolean; readonly wake: () => void }[] = [];
 
   constructor(options: SessionDriverOptions) {
     this.#options = options;
@@ -171,22 +175,24 @@ export class SessionDriver implements Flushable {
     this.#scheduleFlush();
   }
 
-  /** Whether the client should not be read for now. */
+  /** Whether requests of the client should wait. What frees room, its cancels and acknowledgements, should not. */
   get inputBlocked(): boolean {
     return this.#blockedLinks.size > 0 || this.#core.queuedInputBytes > MAX_QUEUED_INPUT_BYTES;
   }
 
-  /** Resolves when the client may be read. */
+  /** Resolves when requests may go on. */
   inputReady(signal: AbortSignal): Promise<void> {
-    if (!this.inputBlocked || this.#closed || signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const done = () => {
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      signal.addEventListener('abort', done, { once: true });
-      this.#inputWaiters.push(done);
-    });
+    return this.#wait(() => !this.inputBlocked, signal);
+  }
+
+  /** Whether the client leaves so much unread that nothing of what it sends should be read, whatever it is. */
+  get eventsUnread(): boolean {
+    return this.#core.waitingEventBytes > this.#options.maxUnreadBytes;
+  }
+
+  /** Resolves when the client has read enough to be read itself. */
+  eventsRead(signal: AbortSignal): Promise<void> {
+    return this.#wait(() => !this.eventsUnread, signal);
   }
 
   flush(): void {
@@ -204,7 +210,7 @@ export class SessionDriver implements Flushable {
       this.#drainOutputs();
     });
     this.#finishEnding();
-    this.#wakeInput();
+    this.#wake();
     this.#arm();
   }
 
@@ -408,11 +414,24 @@ export class SessionDriver implements Flushable {
     this.#close();
   }
 
-  #wakeInput(): void {
-    if (this.#inputWaiters.length === 0 || (this.inputBlocked && !this.#closed)) return;
-    const waiters = this.#inputWaiters;
-    this.#inputWaiters = [];
-    for (const wake of waiters) wake();
+  #wait(until: () => boolean, signal: AbortSignal): Promise<void> {
+    if (until() || this.#closed || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const wake = () => {
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      signal.addEventListener('abort', wake, { once: true });
+      this.#waiters.push({ until, wake });
+    });
+  }
+
+  #wake(): void {
+    if (this.#waiters.length === 0) return;
+    const ready = this.#waiters.filter(({ until }) => this.#closed || until());
+    if (ready.length === 0) return;
+    this.#waiters = this.#waiters.filter((waiter) => !ready.includes(waiter));
+    for (const { wake } of ready) wake();
   }
 
   #arm(): void {

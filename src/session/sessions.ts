@@ -91,6 +91,8 @@ export function createSession(runtime: SessionRuntime, request: SessionRequest):
     flushQueue: runtime.flushQueue,
     fairShare: runtime.fairShare,
     clock: runtime.clock,
+    // Above the first the upstream is paused; what comes then is the gateway's own answers.
+    maxUnreadBytes: 2 * runtime.limits.maxBufferedBytes,
     onBug: runtime.onBug,
     onClosed: (status: StatusCode | 'OK') => {
       runtime.registry.remove(id);

@@ -117,6 +117,41 @@ describe('large events', () => {
   }, 60_000);
 });
 
+describe('a session that holds as much input as it may', () => {
+  it('still reads cancels, of what runs, what is queued and what has to wait', async () => {
+    await start();
+    const stream = gateway.client().connect();
+    await stream.opened();
+    stream.startTurn({ turn_id: 't0' }, 'in the way #hang');
+    await stream.event('response.created', 't0');
+    // The fourth passes the bound; the two behind it have to wait.
+    for (let turn = 1; turn <= 6; turn++) stream.startTurn({ turn_id: `t${turn}` }, 'x'.repeat(10 * MIB));
+    for (const turn of [6, 2, 1, 3, 4, 5, 0]) {
+      stream.send({ cancel_turn: { turn_id: `t${turn}` } });
+      expect((await stream.turn(`t${turn}`)).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
+    }
+    stream.startTurn({ turn_id: 'after', new_conversation: {} }, 'hello');
+    expect((await stream.turn('after')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+    expect(gateway.simulator.journal.entries).toHaveLength(2);
+    checkSeq(stream.events);
+  }, 60_000);
+
+  it('runs what had to wait before it takes the end of the stream', async () => {
+    await start();
+    const stream = gateway.client().connect();
+    await stream.opened();
+    stream.startTurn({ turn_id: 't0' }, 'in the way #hang');
+    await stream.event('response.created', 't0');
+    const turns = ['t1', 't2', 't3', 't4', 't5'];
+    for (const turn_id of turns) stream.startTurn({ turn_id, new_conversation: {} }, 'x'.repeat(10 * MIB));
+    stream.send({ cancel_turn: { turn_id: 't0' } });
+    stream.halfClose();
+    for (const turn of turns)
+      expect((await stream.turn(turn)).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+    expect((await stream.ended()).code).toBe(0);
+  }, 60_000);
+});
+
 describe('a client that reads slowly', () => {
   const limits = { maxBufferedBytes: 256 * 1024, maxResumeBytes: 2 * MIB, slowClientTimeoutMs: 60_000 };
 

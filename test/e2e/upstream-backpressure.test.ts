@@ -60,4 +60,22 @@ describe('an upstream that takes nothing', () => {
     checkSeq(stuck.events);
     expect(simulator.journal.entries.filter((entry) => entry.status === 'completed')).toHaveLength(8);
   }, 60_000);
+
+  it('does not keep its client from giving up', async () => {
+    const stuck = gateway.client().connect();
+    await stuck.opened();
+    stuck.startTurn({ turn_id: 't0' }, 'hello');
+    await stuck.turn('t0');
+    const [session] = gateway.server.registry.sessions();
+    proxy.connections[0]?.set({ up: { stall: true } });
+    for (let turn = 1; turn <= 4; turn++) {
+      stuck.startTurn({ lane_id: `l${turn}`, turn_id: `t${turn}` }, 'x'.repeat(10 * MIB));
+    }
+    while (session?.driver.inputBlocked !== true) await tick();
+    for (const turn of [1, 4, 2, 3]) {
+      stuck.send({ cancel_turn: { lane_id: `l${turn}`, turn_id: `t${turn}` } });
+      expect((await stuck.turn(`t${turn}`)).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
+    }
+    checkSeq(stuck.events);
+  }, 60_000);
 });

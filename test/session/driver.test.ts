@@ -23,6 +23,7 @@ class ScriptedCore implements SessionCore {
   readonly events: SessionEvent[] = [];
   readonly onInput = new Map<Input['kind'], (input: Input) => void>();
   queuedInputBytes = 0;
+  waitingEventBytes = 0;
   deadlineMs: number | undefined;
 
   handle(input: Input): void {
@@ -129,6 +130,7 @@ function setUp(fairShare = new FairShare(() => performance.now()), capture?: Con
     },
     dial: { upstream: undefined, tenantId: 't', credential: undefined },
     model: 'from-open',
+    maxUnreadBytes: 1_000,
     admission: new Admission(lease, undefined),
     telemetry: {
       ...telemetry.session({
@@ -374,6 +376,28 @@ describe('SessionDriver', () => {
     const after = driver.inputReady(new AbortController().signal);
     links[0]?.listener.onDown({ during: 'open' } as LinkDown);
     await after;
+  });
+
+  it('reads nothing more from a client that leaves its events unread, until it has read some', async () => {
+    const { core, driver } = setUp();
+    const sink = new Sink();
+    sink.hasRoom = false;
+    driver.attach(sink, undefined);
+    expect(driver.eventsUnread).toBe(false);
+    core.waitingEventBytes = 1_001;
+    expect(driver.eventsUnread).toBe(true);
+    // Requests have a bound of their own.
+    expect(driver.inputBlocked).toBe(false);
+    let read = false;
+    const reading = driver.eventsRead(new AbortController().signal).then(() => {
+      read = true;
+    });
+    driver.room();
+    await flushed();
+    expect(read).toBe(false);
+    core.waitingEventBytes = 1_000;
+    driver.room();
+    await reading;
   });
 
   it('takes outputs that arise within a send in order, without nesting', () => {

@@ -1,0 +1,173 @@
+import type { CancelTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
+import { GatewayError } from '../errors.ts';
+
+/**
+ * Requests of one stream that may wait for their session's room, in bytes as they came: as much again as a session
+ * holds. Behind them are the cancels and acknowledgements that make the room, so the stream is read on until then.
+ */
+const MAX_PARKED_BYTES = 32 * 1024 * 1024;
+const MAX_PARKED_REQUESTS = 64;
+
+/**
+ * A stream that has used it up is held back by HTTP/2. When nothing has moved for this long its requests are refused,
+ * until the session has room: the cancel that would make some may be behind them, where nobody can see it.
+ */
+const STALLED_MS = 30_000;
+
+type Request = StartTurn | SteerTurn;
+
+/** The part of a session's driver that the gate uses. */
+export interface GatedSession {
+  /** More requests would be too much. */
+  readonly inputBlocked: boolean;
+  inputReady(signal: AbortSignal): Promise<void>;
+  startTurn(turn: StartTurn): void;
+  steerTurn(steer: SteerTurn): void;
+  feed(input: Input): void;
+}
+
+export interface RequestGateOptions {
+  readonly session: GatedSession;
+  /** Aborts when the stream is over; what is parked then was never taken, and its client sends it again. */
+  readonly signal: AbortSignal;
+  /** Asked for before each request that goes on. */
+  readonly turn: () => Promise<void> | undefined;
+  /** What a request throws is the stream's end. */
+  readonly onError: (error: unknown) => void;
+}
+
+/**
+ * Between a client's stream and its session: requests wait here, in their order, while the session has as much as it
+ * may hold. Cancels go past them, and take with them what was sent before for the same turn.
+ */
+export class RequestGate {
+  readonly #options: RequestGateOptions;
+  readonly #parked: { readonly request: Request; readonly bytes: number }[] = [];
+  #parkedBytes = 0;
+  #releasing = false;
+  #refusing = false;
+  #stalled: NodeJS.Timeout | undefined;
+  #waiters: (() => void)[] = [];
+
+  constructor(options: RequestGateOptions) {
+    this.#options = options;
+    options.signal.addEventListener('abort', () => this.#empty(), { once: true });
+  }
+
+  /** `bytes`: of the message that the request came in. */
+  request(request: Request, bytes: number): void {
+    const { session } = this.#options;
+    if (this.#parked.length === 0 && !session.inputBlocked) {
+      this.#refusing = false;
+      return this.#run(request);
+    }
+    if (this.#refusing) return this.#refuse(request);
+    this.#parked.push({ request, bytes });
+    this.#parkedBytes += bytes;
+    if (this.#isFull) this.#stalled ??= setTimeout(() => this.#refuseAll(), STALLED_MS);
+    if (!this.#releasing) void this.#release();
+  }
+
+  cancel(cancel: CancelTurn): void {
+    const earlier = this.#parked.filter(({ request }) => isFor(cancel, request));
+    for (const { request } of earlier) {
+      this.#remove(request);
+      this.#run(request);
+    }
+    this.#options.session.feed(cancel);
+  }
+
+  /** Resolves when the stream may be read. Undefined: now. */
+  room(): Promise<void> | undefined {
+    return this.#isFull ? this.#wait(() => !this.#isFull) : undefined;
+  }
+
+  /** Resolves when nothing is parked. Undefined: now. */
+  empty(): Promise<void> | undefined {
+    return this.#parked.length > 0 ? this.#wait(() => this.#parked.length === 0) : undefined;
+  }
+
+  get #isFull(): boolean {
+    return this.#parkedBytes >= MAX_PARKED_BYTES || this.#parked.length >= MAX_PARKED_REQUESTS;
+  }
+
+  async #release(): Promise<void> {
+    const { session, signal, turn, onError } = this.#options;
+    this.#releasing = true;
+    try {
+      while (this.#parked.length > 0) {
+        await session.inputReady(signal);
+        await turn();
+        const [next] = this.#parked;
+        // Cancelled, refused or over meanwhile; or somebody else's input has used the room.
+        if (next === undefined || session.inputBlocked) continue;
+        this.#remove(next.request);
+        this.#run(next.request);
+      }
+    } catch (error) {
+      onError(error);
+    } finally {
+      this.#releasing = false;
+    }
+  }
+
+  #run(request: Request): void {
+    const { session } = this.#options;
+    if (request.kind === 'startTurn') session.startTurn(request);
+    else session.steerTurn(request);
+  }
+
+  #refuseAll(): void {
+    this.#refusing = true;
+    for (const { request } of [...this.#parked]) {
+      this.#remove(request);
+      this.#refuse(request);
+    }
+  }
+
+  #refuse(request: Request): void {
+    const { laneId, turnId = '' } = request;
+    const kind = request.kind === 'startTurn' ? 'refuse' : 'reject';
+    this.#options.session.feed({ kind, laneId, turnId, error: tooMuchWaits() });
+  }
+
+  #remove(request: Request): void {
+    const at = this.#parked.findIndex((each) => each.request === request);
+    const [removed] = this.#parked.splice(at, 1);
+    this.#parkedBytes -= removed?.bytes ?? 0;
+    this.#moved();
+  }
+
+  #empty(): void {
+    this.#parked.length = 0;
+    this.#parkedBytes = 0;
+    this.#moved();
+  }
+
+  #moved(): void {
+    if (!this.#isFull) {
+      clearTimeout(this.#stalled);
+      this.#stalled = undefined;
+    }
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  async #wait(until: () => boolean): Promise<void> {
+    while (!until()) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+}
+
+/** Whether a request that was sent before the cancel is about the turn that it cancels. */
+function isFor({ laneId, turnId }: CancelTurn, request: Request): boolean {
+  if (request.laneId !== laneId) return false;
+  return request.turnId === turnId || (request.kind === 'steerTurn' && request.turnId === undefined);
+}
+
+function tooMuchWaits(): GatewayError {
+  return new GatewayError('LIMIT_EXCEEDED', 'the session holds as much queued input as it may', {
+    metadata: { limit: 'queued_input_bytes', scope: 'session' },
+    retryAfterMs: 1_000,
+  });
+}
