@@ -69,9 +69,13 @@ export class RunningSession implements SessionLease {
     return lease;
   }
 
-  admitSteer(input: readonly string[]): void {
+  admitSteer(input: readonly string[], turn?: TurnLease): void {
+    throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     this.#context.tenant.checkOpaque('item_reference', () => input.some(isItemReference));
+    const inputBytes = input.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
+    for (const ledger of this.#ledgers) throwIf(ledger.refuseMessage(inputBytes));
+    turn?.holdMore(inputBytes);
   }
 
   admitLane(): void {
@@ -96,6 +100,15 @@ export class RunningSession implements SessionLease {
 
   ownResponse(responseId: string): void {
     this.#context.tenant.owned.add(responseId);
+  }
+
+  ownItem(itemId: string): void {
+    this.#context.tenant.ownedItems.add(itemId);
+  }
+
+  usedTokens(usage: Usage): void {
+    const tokens = tokensOf(usage);
+    for (const ledger of this.#ledgers) ledger.holdTokens(0).add(tokens);
   }
 
   release(): void {
@@ -145,6 +158,13 @@ class RunningTurn implements TurnLease {
     if (!this.#end()) return;
     this.#settle(0);
     for (const ledger of this.#ledgers) ledger.uncountTurn();
+  }
+
+  holdMore(inputBytes: number): void {
+    if (this.#state !== 'running') return;
+    const tokens = Math.ceil(inputBytes / BYTES_PER_TOKEN);
+    for (const ledger of this.#ledgers) throwIf(ledger.refuseTokens(tokens));
+    for (const hold of this.#holds) hold.add(tokens);
   }
 
   lateUsage(usage: Usage): void {

@@ -95,6 +95,10 @@ export class Ledger {
     if (this.#turns !== undefined && turnsWait !== undefined) {
       return this.#error('turnsPerMinute', this.#turns.limit, turnsWait);
     }
+    return this.refuseTokens(tokens);
+  }
+
+  refuseTokens(tokens: number): GatewayError | undefined {
     for (const [name, window] of this.#tokens) {
       const wait = window.waitFor(Math.min(tokens, window.limit));
       if (wait !== undefined) return this.#error(name, window.limit, wait);

@@ -27,6 +27,7 @@ export class Tenant {
   readonly allowedUpstreams: readonly string[] | undefined;
   readonly ledger: Ledger;
   readonly owned: OwnedIds;
+  readonly ownedItems: OwnedIds;
   readonly #models: AllowList;
   /** The configured upstreams that the tenant may use. */
   readonly #upstreams: readonly string[];
@@ -39,6 +40,7 @@ export class Tenant {
     this.storedIds = options.storedIds ?? 'strict';
     this.ledger = new Ledger('tenant', { ...DEFAULT_TENANT_LIMITS, ...options.limits });
     this.owned = new OwnedIds(context.maxOwnedIdBytes);
+    this.ownedItems = new OwnedIds(context.maxOwnedIdBytes);
     this.#models = compileAllowList(options.models);
     const upstreams = compileAllowList(options.upstreams);
     this.#upstreams = context.upstreamNames.filter((name) => upstreams.allows(name));

@@ -48,14 +48,21 @@ export interface SessionLease {
   readonly allowedUpstreams: readonly string[] | undefined;
   /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
   admitTurn(turn: TurnAdmission): TurnLease;
-  /** Throws GatewayError: the proof of identity has run out, or the input names items that nobody may name. */
-  admitSteer(input: readonly string[]): void;
+  /**
+   * Throws GatewayError as `admitTurn` does: a steer is input like any other. Its tokens are held with those of the
+   * turn that it is for, as far as that is known.
+   */
+  admitSteer(input: readonly string[], turn?: TurnLease): void;
   admitLane(): void;
   laneClosed(): void;
   /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */
   renew(principal: Principal): void;
   /** The gateway handed out this id; the tenant may name it from now on. */
   ownResponse(responseId: string): void;
+  /** The same for the id of an output item. */
+  ownItem(itemId: string): void;
+  /** Tokens that the session cost beside its turns: warm-ups, and what follows a turn that was given up. */
+  usedTokens(usage: Usage): void;
   release(): void;
 }
 
@@ -63,6 +70,8 @@ export interface TurnLease {
   /** Settles the reservation with what was used. Exactly one of the two is called, once. */
   settle(record: TurnRecord): void;
   abandon(): void;
+  /** Throws LIMIT_EXCEEDED; else more is held for a turn that runs. */
+  holdMore(inputBytes: number): void;
   lateUsage(usage: Usage): void;
 }
 

@@ -247,8 +247,18 @@ export type Fact =
   | { readonly kind: 'firstOutput'; readonly turnId: string; readonly atMs: number }
   | { readonly kind: 'toolCalled'; readonly turnId: string; readonly name: string; readonly atMs: number }
   | { readonly kind: 'turnEnded'; readonly record: TurnRecord }
-  /** Usage of a turn whose client had already heard its outcome (cancelled, timed out). */
-  | { readonly kind: 'lateUsage'; readonly turnId: string; readonly usage: Usage }
+  /** An output item of this session; the upstream may know it by its id from now on. */
+  | { readonly kind: 'itemDone'; readonly itemId: string }
+  /**
+   * Usage of a response that no turn's record holds: its client had already heard the outcome (cancelled, timed out).
+   * `turnId` is empty for warm-ups of ours and for what follows a turn that was given up.
+   */
+  | {
+      readonly kind: 'lateUsage';
+      readonly turnId: string;
+      readonly responseId?: string | undefined;
+      readonly usage: Usage;
+    }
   | { readonly kind: 'laneOpened' | 'laneClosed'; readonly laneId: string }
   | {
       readonly kind: 'linkDialing';

@@ -31,6 +31,7 @@ export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): b
     handleErrorFrame(core, link, frame, turn);
   } else if (turn === undefined && isMuted(link, frame.streamId)) {
     // The rest of a turn that nobody waits for.
+    if (TERMINALS.has(frame.type)) tellLateUsage(core, '', responseOf(frame));
   } else if (turn === undefined || handler === undefined) {
     // Nobody waits for it, but nothing is dropped: it belongs to the lane, or to the connection (protocol.md 3.3).
     const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);
@@ -55,6 +56,12 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['response.steer.pending', onSteer],
   ['response.steer.failed', onSteer],
   ['error', () => undefined],
+]);
+
+const TERMINALS: ReadonlySet<string> = new Set([
+  'response.completed',
+  'response.incomplete',
+  'response.failed',
 ]);
 
 /** The hot path. */
@@ -139,7 +146,8 @@ function keepItem(
   const item = json['item'];
   const index = json['output_index'];
   if (typeof item !== 'object' || item === null) return;
-  const { type, name } = item as Readonly<Record<string, unknown>>;
+  const { id, type, name } = item as Readonly<Record<string, unknown>>;
+  if (typeof id === 'string') tell(core, { kind: 'itemDone', itemId: id });
   if (type === 'function_call' || type === 'custom_tool_call') {
     turn.toolCalls += 1;
     tell(core, {
@@ -174,6 +182,7 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
   const { response, linkId } = turn.state;
   turn.bytesDown += frame.byteLength;
   readSummary(turn, json);
+  if (turn.warming !== undefined) tellLateUsage(core, '', json);
 
   const lane = core.lanes.get(turn.laneId) as Lane;
   const up = upOf(link) as Up;
@@ -189,6 +198,7 @@ function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame
     link.cache.set(lane.id, { responseId: response.id, nodeId: turn.warming?.nodeId ?? response.id });
   if (turn.warming !== undefined) return finishWarmUp(core, turn);
 
+  tellListedItems(core, response, json['output']);
   remember(core, lane, turn, up, response, outputOf(response, json['output']));
   const outcome: TurnOutcome = frame.type === 'response.incomplete' ? 'INCOMPLETE' : 'COMPLETED';
   if (settleLater(core, turn, frame, linkId, response.id, outcome)) return;
@@ -219,8 +229,7 @@ function onDiscardedTerminal(core: Core, link: LinkSlot, turn: Turn, frame: Upst
   // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
   if (frame.type === 'response.failed') evict(link, turn);
   else link.cache.delete(turn.laneId);
-  const usage = readUsage(responseOf(frame)['usage']);
-  if (usage !== undefined) tell(core, { kind: 'lateUsage', turnId: turn.id, usage });
+  tellLateUsage(core, turn.id, responseOf(frame));
   const successorPossible =
     !turn.state.terminalSeen && turn.steers.some(({ state }) => state === 'sent' || state === 'queued');
   if (!successorPossible) return finishDiscarded(core, turn);
@@ -305,6 +314,13 @@ function outputOf(response: OpenResponse, listed: unknown): Pick<NewNode, 'outpu
   return { output, compactionIndex: before?.length };
 }
 
+/** Some upstreams list items that they never told to be done. */
+function tellListedItems(core: Core, response: OpenResponse, listed: unknown): void {
+  if (!Array.isArray(listed) || listed.length <= response.output.length) return;
+  for (const item of listed)
+    if (typeof item?.id === 'string') tell(core, { kind: 'itemDone', itemId: item.id });
+}
+
 /** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */
 export function evict(link: LinkSlot, turn: Turn): void {
   if (turn.plan?.cachedIn === undefined || turn.plan.cachedIn === turn.laneId) link.cache.delete(turn.laneId);
@@ -318,6 +334,14 @@ function readSummary(turn: Turn, response: Readonly<Record<string, unknown>>): v
   turn.finishReason = typeof reason === 'string' ? reason : typeof status === 'string' ? status : undefined;
   const usage = readUsage(response['usage']);
   if (usage !== undefined) turn.usage = turn.usage === undefined ? usage : addUsage(turn.usage, usage);
+}
+
+function tellLateUsage(core: Core, turnId: string, response: Readonly<Record<string, unknown>>): void {
+  const usage = readUsage(response['usage']);
+  if (usage === undefined) return;
+  const { id } = response;
+  const responseId = typeof id === 'string' ? id : undefined;
+  tell(core, { kind: 'lateUsage', turnId, responseId, usage });
 }
 
 function responseOf(frame: UpstreamFrame): Readonly<Record<string, unknown>> {

@@ -1,17 +1,23 @@
 import type { SessionLease, TurnLease } from '../access/types.ts';
-import type { CreateBody, Fact, StartTurn } from '../core/types.ts';
+import type { CreateBody, Fact, StartTurn, SteerTurn } from '../core/types.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
 
-type Held = { readonly lease: TurnLease; accepted: boolean };
+type Held = { readonly laneId: string; readonly lease: TurnLease; accepted: boolean };
+
+/** A turn that ended for its client, and whose responses may still tell their usage: each counts once. */
+interface LateTurn {
+  readonly lease: TurnLease;
+  readonly heard: Set<string>;
+}
 
 /** One session's dealings with access control: every turn is admitted before the core sees it, and settled once. */
 export class Admission {
   readonly #lease: SessionLease;
   readonly #upstream: string | undefined;
   readonly #turns = new Map<string, Held>();
-  readonly #late = new Map<string, TurnLease>();
+  readonly #late = new Map<string, LateTurn>();
   readonly #lanes = new Set<string>();
 
   constructor(lease: SessionLease, upstream: string | undefined) {
@@ -39,7 +45,7 @@ export class Admission {
         conversation: turn.create.usesConversation,
         input: turn.create.input,
       });
-      this.#turns.set(turn.turnId, { lease, accepted: false });
+      this.#turns.set(turn.turnId, { laneId: turn.laneId, lease, accepted: false });
       feed();
     } finally {
       this.#giveBack(turn.turnId);
@@ -48,8 +54,9 @@ export class Admission {
   }
 
   /** Throws GatewayError when the input may not be sent. */
-  steer(input: readonly string[]): void {
-    this.#lease.admitSteer(input);
+  steer({ laneId, turnId, input }: SteerTurn): void {
+    const turn = turnId === undefined ? this.#firstOf(laneId) : this.#turns.get(turnId);
+    this.#lease.admitSteer(input, turn?.lease);
   }
 
   fact(fact: Fact): void {
@@ -71,10 +78,10 @@ export class Admission {
         }
         return;
       }
+      case 'itemDone':
+        return this.#lease.ownItem(fact.itemId);
       case 'lateUsage':
-        this.#late.get(fact.turnId)?.lateUsage(fact.usage);
-        this.#late.delete(fact.turnId);
-        return;
+        return this.#lateUsage(fact);
       case 'laneOpened':
         this.#lanes.add(fact.laneId);
         return;
@@ -102,8 +109,22 @@ export class Admission {
     held.lease.abandon();
   }
 
+  /** The one that runs: turns of a lane run in the order in which they came. */
+  #firstOf(laneId: string): Held | undefined {
+    for (const held of this.#turns.values()) if (held.laneId === laneId) return held;
+    return undefined;
+  }
+
+  #lateUsage({ turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>): void {
+    if (turnId === '') return this.#lease.usedTokens(usage);
+    const late = this.#late.get(turnId);
+    if (late === undefined || late.heard.has(responseId)) return;
+    late.heard.add(responseId);
+    late.lease.lateUsage(usage);
+  }
+
   #remember(turnId: string, lease: TurnLease): void {
-    this.#late.set(turnId, lease);
+    this.#late.set(turnId, { lease, heard: new Set() });
     if (this.#late.size <= MAX_LATE_TURNS) return;
     const oldest = this.#late.keys().next();
     if (!oldest.done) this.#late.delete(oldest.value);

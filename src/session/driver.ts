@@ -142,7 +142,7 @@ export class SessionDriver implements Flushable {
   steerTurn(steer: SteerTurn): void {
     if (this.#closed) return;
     try {
-      this.#options.admission.steer(steer.input);
+      this.#options.admission.steer(steer);
     } catch (cause) {
       const { laneId, turnId = '' } = steer;
       return this.feed({ kind: 'reject', laneId, turnId, error: GatewayError.from(cause) });

@@ -30,6 +30,11 @@ interface TurnLabels {
   readonly turn: Attributes;
 }
 
+/** A turn that may still cost something: one that was steered has several responses. */
+interface AwaitedUsage extends TurnLabels {
+  readonly heard: Set<string>;
+}
+
 // Usage of a cancelled turn comes soon or never; more than a few are not waited for.
 const MAX_AWAITED_USAGES = 16;
 const NO_TENANT: Attributes = {};
@@ -39,7 +44,7 @@ export class SessionMeters {
   readonly #tenant: Attributes;
   readonly #startedAt = performance.now();
   #links: Map<number, OpenLink> | undefined;
-  #awaitedUsage: Map<string, TurnLabels> | undefined;
+  #awaitedUsage: Map<string, AwaitedUsage> | undefined;
   #lanes = 0;
   #turns = 0;
   #pausedAtMs: number | undefined;
@@ -60,10 +65,7 @@ export class SessionMeters {
         instruments.move('responses_gateway.turns.active', 1);
         return;
       case 'lateUsage': {
-        const labels = this.#awaitedUsage?.get(fact.turnId);
-        this.#awaitedUsage = without(this.#awaitedUsage, fact.turnId);
-        if (labels !== undefined) this.#tokens(labels, fact.usage);
-        return;
+        return this.#lateUsage(fact);
       }
       case 'laneOpened':
         this.#lanes += 1;
@@ -97,6 +99,7 @@ export class SessionMeters {
       case 'responseCreated':
       case 'firstOutput':
       case 'toolCalled':
+      case 'itemDone':
       case 'turnEnded':
         return;
     }
@@ -138,7 +141,9 @@ export class SessionMeters {
       instruments.record(METRIC_NEXT.timePerOutputChunk, split.perOutputSeconds, genAi);
     }
     if (usage !== undefined) this.#tokens({ genAi, turn }, usage);
-    else if (record.sentAtMs !== undefined) this.#awaitUsage(record.turnId, { genAi, turn });
+    const runsOn = record.outcome === 'CANCELLED' || record.outcome === 'DEADLINE_EXCEEDED';
+    if (record.sentAtMs !== undefined && (usage === undefined || runsOn))
+      this.#awaitUsage(record.turnId, { genAi, turn, heard: new Set() });
 
     instruments.add('responses_gateway.turns', 1, {
       ...turn,
@@ -256,7 +261,23 @@ export class SessionMeters {
     }
   }
 
-  #awaitUsage(turnId: string, labels: TurnLabels): void {
+  #lateUsage({ turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>): void {
+    if (turnId === '') return this.#tokens(this.#ownLabels(), usage);
+    const awaited = this.#awaitedUsage?.get(turnId);
+    if (awaited === undefined || awaited.heard.has(responseId)) return;
+    awaited.heard.add(responseId);
+    this.#tokens(awaited, usage);
+  }
+
+  /** Of what the gateway spends by itself, and of no turn any more. */
+  #ownLabels(): TurnLabels {
+    const route = this.#links?.values().next().value?.route;
+    const provider = { [ATTR.provider]: route === undefined ? OTHER : providerName(route.provider) };
+    const turn = { ...provider, [ATTR.requestModel]: OTHER };
+    return { genAi: { [ATTR.operation]: OPERATION_CHAT, ...turn }, turn };
+  }
+
+  #awaitUsage(turnId: string, labels: AwaitedUsage): void {
     this.#awaitedUsage = withEntry(this.#awaitedUsage, turnId, labels);
     if (this.#awaitedUsage.size <= MAX_AWAITED_USAGES) return;
     for (const oldest of this.#awaitedUsage.keys()) {

@@ -189,6 +189,7 @@ class TracedSession implements SessionSpans {
       case 'turnEnded':
       case 'responseCreated':
       case 'lateUsage':
+      case 'itemDone':
       case 'laneOpened':
       case 'laneClosed':
         return;

@@ -169,6 +169,35 @@ describe('tokens', () => {
     expect(used(access)).toBe(40);
   });
 
+  test('a steer is held with its turn, and refused where a turn would be', () => {
+    const access = withLimits({ tokensPerMinute: 500, messageBytes: 1_500 });
+    const session = access.admitSession(BLUE, ANY);
+    const running = session.admitTurn(turn());
+    session.admitSteer([JSON.stringify('x'.repeat(798))], running);
+    expect(used(access)).toBe(400);
+    expect(limitOf(() => session.admitSteer([JSON.stringify('x'.repeat(798))], running))).toMatchObject({
+      limit: 'tokens_per_minute',
+      retryAfterMs: 60_000,
+    });
+    expect(limitOf(() => session.admitSteer(['x'.repeat(1_501)], running))).toMatchObject({
+      limit: 'message_bytes',
+      value: '1500',
+    });
+    running.settle(record({ usage: usage(70, 7) }));
+    expect(used(access)).toBe(77);
+    // It has ended: the core refuses the steer, and nothing is held for it.
+    session.admitSteer(['"late"'], running);
+    expect(used(access)).toBe(77);
+  });
+
+  test('what a session costs beside its turns counts', () => {
+    const access = withLimits({ tokensPerMinute: 500 });
+    const session = access.admitSession(BLUE, ANY);
+    session.usedTokens(usage(450, 1));
+    expect(used(access)).toBe(451);
+    expect(limitOf(() => session.admitTurn(turn()))).toMatchObject({ limit: 'tokens_per_minute' });
+  });
+
   test('a refund goes to the window it came from, an excess to the running one', () => {
     const access = withLimits({ tokensPerMinute: 500, tokensPerDay: 10_000 });
     const session = access.admitSession(BLUE, ANY);

@@ -6,6 +6,12 @@ function texts(world: World): readonly (readonly string[])[] {
   return world.upstream.executions.map(({ context }) => context);
 }
 
+function lateUsages(world: World) {
+  return world.outputs.flatMap((output) =>
+    output.kind === 'fact' && output.fact.kind === 'lateUsage' ? [output.fact] : [],
+  );
+}
+
 describe('chaining', () => {
   it('sends only the new input and names the last response', () => {
     const world = ready();
@@ -468,6 +474,40 @@ describe('cancel and time', () => {
     expect(world.outputs.some((output) => output.kind === 'fact' && output.fact.kind === 'lateUsage')).toBe(
       true,
     );
+  });
+
+  it('tells the usage of every response that a cancelled turn still gets', () => {
+    const world = ready();
+    world.start({ turn: 'other', lane: 'y' });
+    world.say({ type: 'response.created', stream_id: 'y', response: { id: 'ry' } });
+    const say = (frame: Record<string, unknown>) => world.say({ stream_id: 'x', ...frame });
+    world.start({ turn: 't1', lane: 'x' });
+    say({ type: 'response.created', response: { id: 'r1' } });
+    world.steer('x', 'more');
+    say({ type: 'response.steer.accepted', steer: { id: 's1', previous_response_id: 'r1' } });
+    world.cancel('x', 't1');
+    const usage = { input_tokens: 10, output_tokens: 3 };
+    say({ type: 'response.incomplete', response: { id: 'r1', usage } });
+    say({ type: 'response.created', response: { id: 'r2' } });
+    say({ type: 'response.completed', response: { id: 'r2', usage } });
+    expect(lateUsages(world)).toMatchObject([
+      { turnId: 't1', responseId: 'r1', usage: { inputTokens: 10, outputTokens: 3 } },
+      { turnId: 't1', responseId: 'r2', usage: { inputTokens: 10, outputTokens: 3 } },
+    ]);
+  });
+
+  it('tells the usage of its own warm-ups', () => {
+    const world = new World();
+    world.capabilities = { ...OPENAI, rotateAfterMs: 60_000 };
+    world.answerDial();
+    world.start({ turn: 't1', lane: 'a', text: 'x'.repeat(5_000) });
+    world.settle();
+    expect(lateUsages(world)).toEqual([]);
+    world.advance(70_000);
+    world.answerDial();
+    world.settle();
+    expect(world.upstream.executions.filter(({ warmUp }) => warmUp)).toHaveLength(1);
+    expect(lateUsages(world)).toMatchObject([{ turnId: '' }]);
   });
 
   it('closes the link of the only running turn, and finds the conversation again', () => {

@@ -52,6 +52,7 @@ export class OpenAccess implements AccessControl {
           abandon: () => {
             this.abandoned += 1;
           },
+          holdMore: () => {},
           lateUsage: (usage) => this.late.push(usage),
         };
       },
@@ -63,6 +64,8 @@ export class OpenAccess implements AccessControl {
         this.openLanes -= 1;
       },
       ownResponse: (id) => this.owned.push(id),
+      ownItem: () => {},
+      usedTokens: (usage) => this.late.push(usage),
       release: () => {
         if (released) return;
         released = true;

@@ -232,6 +232,30 @@ describe('the Prometheus page', () => {
     expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'output' })).toBe(4);
   });
 
+  it('counts every response of a steered turn that was cancelled, and warm-ups', async () => {
+    const t = await telemetry();
+    const session = t.session(start());
+    const usage = {
+      inputTokens: 1,
+      cachedInputTokens: 0,
+      cacheWriteTokens: 0,
+      outputTokens: 4,
+      reasoningTokens: 0,
+    };
+    session.fact(accepted({ turnId: 'late', atMs: AT }));
+    session.fact({
+      kind: 'turnEnded',
+      record: record({ turnId: 'late', acceptedAtMs: AT, outcome: 'CANCELLED', usage }),
+    });
+    for (const responseId of ['r2', 'r3', 'r3'])
+      session.fact({ kind: 'lateUsage', turnId: 'late', responseId, usage });
+    session.fact({ kind: 'lateUsage', turnId: '', responseId: 'warm', usage });
+    const p = await page(t);
+    session.end('OK');
+    await t.shutdown();
+    expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'output' })).toBe(4 * 4);
+  });
+
   it('adds up what other parts report', async () => {
     const t = await telemetry();
     const read = (): number => 100;
