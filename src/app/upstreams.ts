@@ -70,7 +70,6 @@ export function upstreamOptions(
     capabilities: capabilities(upstream.capabilities ?? {}),
     limits: { handshakeTimeoutMs: upstream.handshake_timeout, compression: upstream.compression },
     // Telemetry decides what goes on to the upstream; without `propagate` that is nothing.
-    forwardTraceContext: true,
   }));
 }
 

@@ -1,4 +1,4 @@
-import { createFrame, warmFrame } from '../dialect/frames.ts';
+import { createFrame, type OutgoingFrame, warmFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 import { type Core, emitNotice, tell } from './core.ts';
@@ -109,13 +109,13 @@ export function sendWarmUp(core: Core, lane: Lane, link: LinkSlot, up: Up, turn:
   const planned = planTurn(core, lane, link, up, turn);
   if (planned instanceof GatewayError) return false;
   turn.plan = planned.plan;
-  const text = warmFrame(
+  const frame = warmFrame(
     turn.request.create.fields,
     planned.plan,
     streamIdFor(link, lane.id, up.capabilities),
   );
-  if (Buffer.byteLength(text) > frameLimit(core, up)) return false;
-  write(core, link, turn, text);
+  if (bytesOf(frame) > frameLimit(core, up)) return false;
+  write(core, link, turn, frame);
   tell(core, {
     kind: 'replayed',
     linkId: link.id,
@@ -142,8 +142,8 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
 
   const { plan } = planned;
   const streamId = streamIdFor(link, lane.id, up.capabilities);
-  const text = createFrame(turn.request.create, plan, streamId);
-  const bytes = Buffer.byteLength(text);
+  const frame = createFrame(turn.request.create, plan, streamId);
+  const bytes = bytesOf(frame);
   const limit = frameLimit(core, up);
   if (bytes > limit) {
     failTurn(core, turn, tooLarge(bytes, limit, plan.replayedBytes), 'SAFE');
@@ -164,24 +164,22 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   turn.fullContextBytes = bytes - plan.replayedBytes + core.transcript.contextBytes(plan.parentId);
   turn.bytesUp += bytes;
   turn.route = up.route;
-  write(core, link, turn, text);
+  write(core, link, turn, frame);
   tell(core, { kind: 'turnSent', turnId: turn.id, linkId: link.id, atMs: core.nowMs });
   return true;
 }
 
-function write(core: Core, link: LinkSlot, turn: Turn, text: string): void {
+function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame): void {
   moveTurn(turn, { t: 'sent', linkId: link.id });
   turn.sentAtMs ??= core.nowMs;
   turn.sends += 1;
   link.inFlight.set(turn.laneId, turn);
   link.lastUsedAtMs = core.nowMs;
-  core.outputs.push({
-    kind: 'send',
-    linkId: link.id,
-    text,
-    turnId: turn.id,
-    traceContext: turn.request.traceContext,
-  });
+  core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
+}
+
+function bytesOf({ head, body }: OutgoingFrame): number {
+  return Buffer.byteLength(head) + Buffer.byteLength(body);
 }
 
 function refusalOf(turn: Turn, up: Up): GatewayError | undefined {

@@ -65,11 +65,11 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
       );
       continue;
     }
-    const text = steerFrame(turn.state.response.id, steer.input);
+    const frame = steerFrame(turn.state.response.id, steer.input);
     steer.state = 'sent';
     steer.targetId = turn.state.response.id;
-    turn.bytesUp += text.length;
-    core.outputs.push({ kind: 'send', linkId: link.id, text, turnId: turn.id, traceContext: undefined });
+    turn.bytesUp += frame.head.length + frame.body.length;
+    core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
   }
 }
 

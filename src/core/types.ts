@@ -2,6 +2,7 @@
  * The contract between the session core and everything around it. Times are milliseconds since the epoch,
  * taken from a clock that never goes back; sizes are bytes of UTF-8 JSON.
  */
+import type { OutgoingFrame } from '../dialect/frames.ts';
 import type { CreateBody, LinkDown, TraceContext, UpstreamFrame, Usage } from '../dialect/types.ts';
 import type { GatewayError } from '../errors.ts';
 
@@ -125,13 +126,11 @@ export type Output =
       /** 0 for the first try since the last link that came up. */
       readonly attempt: number;
     }
-  /** One frame for the upstream. `create` is set when it starts a response (an SSE link needs to know). */
   | {
       readonly kind: 'send';
       readonly linkId: number;
-      readonly text: string;
+      readonly frame: OutgoingFrame;
       readonly turnId: string;
-      readonly traceContext: TraceContext | undefined;
     }
   /** HTTP links only: give up one lane's running request. */
   | { readonly kind: 'abort'; readonly linkId: number; readonly streamId: string | undefined }

@@ -7,18 +7,42 @@ export interface FramePlan {
   readonly ownInput: readonly string[];
 }
 
+/** One frame to the upstream, in two parts, so that a link over HTTP posts the body as it is. */
+export interface OutgoingFrame {
+  /** warmUp: a create that generates nothing. It and a steer exist on a WebSocket only (protocol.md 2.1). */
+  readonly kind: 'create' | 'warmUp' | 'steer';
+  readonly streamId: string | undefined;
+  /** The members that only a WebSocket has, with the opening brace and a comma at the end. */
+  readonly head: string;
+  /** All other members, with the closing brace. */
+  readonly body: string;
+}
+
+/** The frame as it goes over a WebSocket. */
+export function frameText({ head, body }: OutgoingFrame): string {
+  return head + body;
+}
+
+/** The same create as the body of a POST that is answered by an event stream. */
+export function postBody({ body }: OutgoingFrame): string {
+  return `{"stream":true,${body}`;
+}
+
 const ENCRYPTED_REASONING = 'reasoning.encrypted_content';
 
 /** `response.create` from pieces that are already JSON; nothing the client sent is encoded again. */
-export function createFrame(create: CreateBody, plan: FramePlan, streamId: string | undefined): string {
-  let text = '{"type":"response.create"';
-  if (streamId !== undefined) text += `,"stream_id":${JSON.stringify(streamId)}`;
-  for (const [name, json] of create.fields)
-    if (name !== 'include') text += `,${JSON.stringify(name)}:${json}`;
-  const include = includeFor(create);
-  if (include !== undefined) text += `,"include":${include}`;
-  if (plan.wireParentId !== undefined) text += `,"previous_response_id":${JSON.stringify(plan.wireParentId)}`;
-  return `${text},"input":[${[...plan.replayedItems, ...plan.ownInput].join(',')}]}`;
+export function createFrame(
+  create: CreateBody,
+  plan: FramePlan,
+  streamId: string | undefined,
+): OutgoingFrame {
+  const generate = create.fields.get('generate');
+  return {
+    kind: generate === 'false' ? 'warmUp' : 'create',
+    streamId,
+    head: headOf('response.create', streamId, generate),
+    body: bodyOf(create.fields, includeFor(create), plan, plan.ownInput),
+  };
 }
 
 /** A warm-up of ours: the last turn's settings, no output. */
@@ -26,18 +50,46 @@ export function warmFrame(
   fields: ReadonlyMap<string, string>,
   plan: FramePlan,
   streamId: string | undefined,
-): string {
-  let text = '{"type":"response.create","generate":false';
-  if (streamId !== undefined) text += `,"stream_id":${JSON.stringify(streamId)}`;
-  for (const [name, json] of fields) {
-    if (name !== 'generate' && name !== 'prompt_cache_options') text += `,${JSON.stringify(name)}:${json}`;
-  }
-  if (plan.wireParentId !== undefined) text += `,"previous_response_id":${JSON.stringify(plan.wireParentId)}`;
-  return `${text},"input":[${plan.replayedItems.join(',')}]}`;
+): OutgoingFrame {
+  const settings = new Map(fields);
+  settings.delete('prompt_cache_options');
+  return {
+    kind: 'warmUp',
+    streamId,
+    head: headOf('response.create', streamId, 'false'),
+    body: bodyOf(settings, settings.get('include'), plan, []),
+  };
 }
 
-export function steerFrame(responseId: string, input: readonly string[]): string {
-  return `{"type":"response.steer","previous_response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`;
+export function steerFrame(responseId: string, input: readonly string[]): OutgoingFrame {
+  return {
+    kind: 'steer',
+    streamId: undefined,
+    head: headOf('response.steer', undefined, undefined),
+    body: `"previous_response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`,
+  };
+}
+
+function headOf(type: string, streamId: string | undefined, generate: string | undefined): string {
+  let head = `{"type":"${type}",`;
+  if (streamId !== undefined) head += `"stream_id":${JSON.stringify(streamId)},`;
+  if (generate !== undefined) head += `"generate":${generate},`;
+  return head;
+}
+
+function bodyOf(
+  fields: ReadonlyMap<string, string>,
+  include: string | undefined,
+  { wireParentId, replayedItems }: FramePlan,
+  ownInput: readonly string[],
+): string {
+  let body = '';
+  for (const [name, json] of fields) {
+    if (name !== 'include' && name !== 'generate') body += `${JSON.stringify(name)}:${json},`;
+  }
+  if (include !== undefined) body += `"include":${include},`;
+  if (wireParentId !== undefined) body += `"previous_response_id":${JSON.stringify(wireParentId)},`;
+  return `${body}"input":[${[...replayedItems, ...ownInput].join(',')}]}`;
 }
 
 /**

@@ -251,7 +251,7 @@ export class SessionDriver implements Flushable {
       case 'send':
         return this.#links
           .get(output.linkId)
-          ?.send(output.text, this.#options.telemetry.outgoing(output.turnId));
+          ?.send(output.frame, this.#options.telemetry.outgoing(output.turnId));
       case 'abort':
         return this.#links.get(output.linkId)?.abort?.(output.streamId);
       case 'closeLink':

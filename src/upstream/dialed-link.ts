@@ -1,4 +1,5 @@
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext } from '../core/types.ts';
+import type { OutgoingFrame } from '../dialect/frames.ts';
 import type { DialRequest, Link, LinkListener } from './types.ts';
 import { WsLink } from './ws-link.ts';
 
@@ -61,8 +62,8 @@ export class DialedLink implements Link {
       this.down({ ...told, permanent: this.#failures.every(({ permanent }) => permanent) });
   }
 
-  send(text: string, traceContext: TraceContext | undefined): void {
-    if (this.#state.t === 'up') this.#state.link.send(text, traceContext);
+  send(frame: OutgoingFrame, traceContext: TraceContext | undefined): void {
+    if (this.#state.t === 'up') this.#state.link.send(frame, traceContext);
   }
 
   pause(): void {

@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { type OutgoingFrame, postBody } from '../dialect/frames.ts';
 import { failedDial, notReached, timedOutDial } from '../dialect/link-down.ts';
 import { post } from './http-post.ts';
-import { type Member, membersOf } from './json-members.ts';
 import type { ConnectOptions } from './network.ts';
 import type { Redactor } from './redact.ts';
 import { unsupportedFrame } from './sse-frames.ts';
@@ -58,15 +58,11 @@ export class SseLink implements Link {
     this.#state = { t: 'dialing', abandon: options.probe ? this.#probe() : this.#upSoon() };
   }
 
-  send(text: string, traceContext: TraceContext | undefined): void {
+  send(frame: OutgoingFrame, traceContext: TraceContext | undefined): void {
     if (this.#state.t !== 'open') return;
-    const create = readCreate(text);
-    if (create.t === 'unsupported') {
-      const frame = unsupportedFrame(create.streamId, create.what);
-      queueMicrotask(() => this.#frame(frame));
-      return;
-    }
-    this.#start(create, this.#state.running, traceContext);
+    if (frame.kind === 'create') return this.#start(frame, this.#state.running, traceContext);
+    const refused = unsupportedFrame(frame.streamId, frame.kind === 'steer' ? 'steering' : 'warm-up');
+    queueMicrotask(() => this.#frame(refused));
   }
 
   pause(): void {
@@ -95,18 +91,19 @@ export class SseLink implements Link {
     if (state.t === 'open') for (const request of state.running) request.abort();
   }
 
-  #start(create: Create, running: Set<SseRequest>, traceContext: TraceContext | undefined): void {
+  #start(frame: OutgoingFrame, running: Set<SseRequest>, traceContext: TraceContext | undefined): void {
     const { url, headers, redactor, connect, limits } = this.#options;
-    const length = Buffer.byteLength(create.body);
+    const body = postBody(frame);
+    const length = Buffer.byteLength(body);
     const request: SseRequest = new SseRequest({
       request: post({
         url,
         headers: headers(traceContext),
         connect,
         accept: 'text/event-stream',
-        body: create.body,
+        body,
       }),
-      streamId: create.streamId,
+      streamId: frame.streamId,
       secure: url.protocol === 'https:',
       maxInboundBytes: limits.maxInboundBytes,
       redactor,
@@ -180,34 +177,4 @@ export class SseLink implements Link {
     this.#state = { t: 'open', running: new Set() };
     this.#listener.onUp(this.#options.capabilities, this.#options.route);
   }
-}
-
-interface Create {
-  readonly t: 'create';
-  readonly streamId: string | undefined;
-  readonly body: string;
-}
-
-type Outgoing =
-  | Create
-  | { readonly t: 'unsupported'; readonly streamId: string | undefined; readonly what: string };
-
-/** Members that only WebSocket mode has (protocol.md 2.1), and `stream`, which is always on here. */
-const STRIPPED: ReadonlySet<string> = new Set(['type', 'stream_id', 'generate', 'stream']);
-
-/** A `response.create` frame as the body of a POST; what is kept is not re-encoded. */
-function readCreate(text: string): Outgoing {
-  const members = membersOf(text);
-  const value = (name: string): unknown => {
-    const member = members.find((each) => each.name === name);
-    return member === undefined ? undefined : JSON.parse(text.slice(member.valueStart, member.end));
-  };
-  const named = value('stream_id');
-  const streamId = typeof named === 'string' ? named : undefined;
-  if (value('type') !== 'response.create') return { t: 'unsupported', streamId, what: String(value('type')) };
-  if (value('generate') === false) return { t: 'unsupported', streamId, what: 'warm-up' };
-  const kept = members
-    .filter(({ name }) => !STRIPPED.has(name))
-    .map((member: Member) => text.slice(member.start, member.end));
-  return { t: 'create', streamId, body: `{${[...kept, '"stream":true'].join(',')}}` };
 }

@@ -6,6 +6,7 @@ import type {
   TraceContext,
   UpstreamFrame,
 } from '../core/types.ts';
+import type { OutgoingFrame } from '../dialect/frames.ts';
 import type { Reason } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 
@@ -22,10 +23,10 @@ export interface LinkListener {
 /** One upstream connection, or one lane of work over HTTP. Frames go out in the order of `send`. */
 export interface Link {
   /**
-   * One frame of JSON. Call it only between `onUp` and `onDown`; a frame over the limit of the capabilities was
+   * One frame. Call it only between `onUp` and `onDown`; a frame over the limit of the capabilities was
    * refused before.
    */
-  send(text: string, traceContext: TraceContext | undefined): void;
+  send(frame: OutgoingFrame, traceContext: TraceContext | undefined): void;
   /**
    * Stops reading, but still answers pings by reading a chunk now and then. What is in a chunk of the socket
    * (64 KiB) that was being read still arrives.

@@ -45,8 +45,6 @@ export interface UpstreamOptions {
   readonly capabilities?: Partial<Omit<LinkCapabilities, 'transport'>>;
   /** Default `DEFAULT_WS_LIMITS` and the provider's pong time-out. */
   readonly limits?: Partial<WsLinkLimits>;
-  /** Default false: a provider has no use for a trace context. */
-  readonly forwardTraceContext?: boolean;
 }
 
 /** One upstream with everything parsed: opens links and makes calls. */
@@ -153,7 +151,6 @@ export class Upstream {
   }
 
   #requestHeaders(credential: Secret | undefined, traceContext: TraceContext | undefined) {
-    const forwarded = this.#options.forwardTraceContext === true ? traceContext : undefined;
-    return requestHeaders(this.facts, this.#headers, credential, forwarded);
+    return requestHeaders(this.facts, this.#headers, credential, traceContext);
   }
 }

@@ -2,6 +2,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
+import { frameText, type OutgoingFrame } from '../dialect/frames.ts';
 import { parseObject } from '../dialect/json.ts';
 import { brokenLink, closedLink, failedDial, silentLink, timedOutDial } from '../dialect/link-down.ts';
 import { refusedDial } from '../dialect/refusal.ts';
@@ -122,8 +123,8 @@ export class WsLink implements Link {
     this.#listener = listener;
   }
 
-  send(text: string, _traceContext: TraceContext | undefined): void {
-    if (this.#state.t === 'open') this.#state.queue.send(text);
+  send(frame: OutgoingFrame, _traceContext: TraceContext | undefined): void {
+    if (this.#state.t === 'open') this.#state.queue.send(frameText(frame));
   }
 
   pause(): void {

@@ -10,6 +10,7 @@ import type {
   SessionEvent,
   SessionLimits,
 } from '../../src/core/types.ts';
+import { frameText } from '../../src/dialect/frames.ts';
 import { GatewayError } from '../../src/errors.ts';
 import { FakeUpstream, type Fault, toFrame, userItem } from './fake-upstream.ts';
 
@@ -242,7 +243,7 @@ export class World {
         case 'send': {
           const fault = this.nextFault;
           this.nextFault = undefined;
-          this.upstream.receive(output.linkId, output.text, fault);
+          this.upstream.receive(output.linkId, frameText(output.frame), fault);
           break;
         }
         case 'closeLink':
@@ -279,7 +280,7 @@ export function ready(limits: Partial<SessionLimits> = {}): World {
 /** The frames that the gateway wrote, parsed. */
 export function sent(world: World): Record<string, unknown>[] {
   return world.outputs.flatMap((output) =>
-    output.kind === 'send' ? [JSON.parse(output.text) as Record<string, unknown>] : [],
+    output.kind === 'send' ? [JSON.parse(frameText(output.frame)) as Record<string, unknown>] : [],
   );
 }
 

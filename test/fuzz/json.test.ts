@@ -1,8 +1,8 @@
 import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
+import { membersOf } from '../../src/ground/json-members.ts';
 import { peekFrame } from '../../src/translate/peek.ts';
 import { isJson } from '../../src/translate/scan.ts';
-import { membersOf } from '../../src/upstream/json-members.ts';
 import { brokenCopies, corpus, FUZZ_TIMEOUT_MS, fuzz, JSON_WORDS, MAX_INPUT_MS } from './support.ts';
 
 const seeds = [...corpus('json'), ...corpus('frames')];

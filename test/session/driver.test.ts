@@ -7,6 +7,7 @@ import type {
   StartTurn,
   UpstreamFrame,
 } from '../../src/core/types.ts';
+import { frameText, type OutgoingFrame } from '../../src/dialect/frames.ts';
 import { GatewayError } from '../../src/errors.ts';
 import { Admission } from '../../src/session/admission.ts';
 import { type ClientStream, type SessionCore, SessionDriver } from '../../src/session/driver.ts';
@@ -86,7 +87,8 @@ class FakeLink implements Link {
     this.listener = listener;
   }
 
-  send(text: string): void {
+  send(sent: OutgoingFrame): void {
+    const text = frameText(sent);
     this.calls.push(`send ${text}`);
     this.onSend();
   }
@@ -207,6 +209,8 @@ const accepted = (core: ScriptedCore) =>
     );
   });
 
+const frameOf = (body: string): OutgoingFrame => ({ kind: 'create', streamId: undefined, head: '', body });
+
 describe('SessionDriver', () => {
   it('turns outputs into calls on links and inputs into calls on the core', async () => {
     const { core, links, driver } = setUp();
@@ -219,7 +223,7 @@ describe('SessionDriver', () => {
     const route = { upstream: 'main', provider: 'openai', serverAddress: 'x', serverPort: 1, pooled: false };
     link.listener.onUp({} as never, route);
     core.outputs.push(
-      { kind: 'send', linkId: 7, text: '{}', turnId: 't1', traceContext: undefined },
+      { kind: 'send', linkId: 7, frame: frameOf('{}'), turnId: 't1' },
       { kind: 'pauseLink', linkId: 7 },
       { kind: 'resumeLink', linkId: 7 },
       { kind: 'abort', linkId: 7, streamId: 'a' },
@@ -408,8 +412,8 @@ describe('SessionDriver', () => {
     link.onSend = () => link.listener.onBlocked();
     core.onInput.set('linkBlocked', () => core.outputs.push({ kind: 'pauseLink', linkId: 1 }));
     core.outputs.push(
-      { kind: 'send', linkId: 1, text: 'a', turnId: 't', traceContext: undefined },
-      { kind: 'send', linkId: 1, text: 'b', turnId: 't', traceContext: undefined },
+      { kind: 'send', linkId: 1, frame: frameOf('a'), turnId: 't' },
+      { kind: 'send', linkId: 1, frame: frameOf('b'), turnId: 't' },
     );
     driver.feed({ kind: 'time' });
     expect(link.calls).toEqual(['send a', 'send b', 'pause', 'pause']);

@@ -36,7 +36,6 @@ beforeEach(async () => {
   gateway = await startGateway({
     telemetry,
     upstreamUrl: upstream.url,
-    upstream: { forwardTraceContext: true },
     // A pool dials for nobody's trace.
     dialer: { pool: { size: 0 }, observe: (event) => telemetry.upstream(event) },
   });
@@ -238,7 +237,7 @@ describe('an upstream over HTTP', () => {
     gateway = await startGateway({
       telemetry,
       upstreamUrl: upstream.url,
-      upstream: { transport: 'sse', forwardTraceContext: true },
+      upstream: { transport: 'sse' },
     });
     const stream = gateway.client().connect();
     for (const turnId of ['one', 'two']) {

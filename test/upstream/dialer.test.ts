@@ -287,15 +287,11 @@ describe('headers and URLs', () => {
     }
     expect(server.requests).toEqual([]);
     const traceContext = { traceparent: '00-ab-cd-01', tracestate: 'a=b\r\nx-evil: 1' };
-    await gatewayTo([openai(server.url, { forwardTraceContext: true })])
+    await gatewayTo([openai(server.url)])
       .dial({ traceContext })
       .recorder.up();
     expect(server.requests[0]?.headers).toMatchObject({ traceparent: '00-ab-cd-01' });
     expect(server.requests[0]?.headers['tracestate']).toBeUndefined();
-    await gatewayTo([openai(server.url)])
-      .dial({ traceContext })
-      .recorder.up();
-    expect(server.requests[1]?.headers['traceparent']).toBeUndefined();
   });
 });
 

@@ -3,6 +3,8 @@ import { createServer, type IncomingMessage, type RequestListener, type Server }
 import type { AddressInfo } from 'node:net';
 import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, UpstreamFrame } from '../../src/core/types.ts';
+import type { OutgoingFrame } from '../../src/dialect/frames.ts';
+import { membersOf } from '../../src/ground/json-members.ts';
 import type { DialRequest, LinkListener, UpstreamEvent } from '../../src/upstream/types.ts';
 
 /** Remembers what a link reports and lets a test wait for it. */
@@ -147,6 +149,27 @@ export function bodyOf(request: IncomingMessage): Promise<Buffer> {
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => resolve(Buffer.concat(chunks)));
   });
+}
+
+/** A frame as the core hands it to a link, from its text. */
+export function outgoing(text: string): OutgoingFrame {
+  const members = membersOf(text);
+  const value = (name: string): unknown => {
+    const member = members.find((each) => each.name === name);
+    return member === undefined ? undefined : JSON.parse(text.slice(member.valueStart, member.end));
+  };
+  const [head, body] = [true, false].map((ofHead) =>
+    members
+      .filter(({ name }) => ['type', 'stream_id', 'generate'].includes(name) === ofHead)
+      .map(({ start, end }) => text.slice(start, end)),
+  ) as [string[], string[]];
+  const create = value('generate') === false ? 'warmUp' : 'create';
+  return {
+    kind: value('type') === 'response.steer' ? 'steer' : create,
+    streamId: value('stream_id') as string | undefined,
+    head: `{${head.join(',')}${body.length > 0 ? ',' : ''}`,
+    body: `${body.join(',')}}`,
+  };
 }
 
 export function dialRequest(changes: Partial<DialRequest> = {}): DialRequest {

@@ -9,7 +9,7 @@ import { createCredential } from '../../src/upstream/credential.ts';
 import { createDialer } from '../../src/upstream/dialer.ts';
 import { proxiesFromEnvironment, proxyFor } from '../../src/upstream/network.ts';
 import type { UpstreamOptions } from '../../src/upstream/upstream.ts';
-import { bodyOf, Cleanup, dialRequest, Recorder, startServer } from './harness.ts';
+import { bodyOf, Cleanup, dialRequest, outgoing, Recorder, startServer } from './harness.ts';
 
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
@@ -49,7 +49,7 @@ describe('TLS to the upstream', () => {
     await ws.recorder.up();
     const sse = dialerTo({ url: `https://127.0.0.1:${port}`, tls: { ca: [ca] }, transport: 'sse' });
     await sse.recorder.up();
-    sse.link.send('{"type":"response.create"}', undefined);
+    sse.link.send(outgoing('{"type":"response.create"}'), undefined);
     expect((await sse.recorder.frame()).type).toBe('response.completed');
   });
 
@@ -125,13 +125,13 @@ describe('a proxy on the way', () => {
     const shared = { tls: { ca }, proxies: { httpsProxy: proxy.url } };
     const ws = dialerTo({ url: `wss://upstream.test:${server.port}`, ...shared });
     await ws.recorder.up();
-    ws.link.send('{"type":"response.create"}', undefined);
+    ws.link.send(outgoing('{"type":"response.create"}'), undefined);
     const socket = await server.socket();
     socket.send('{"type":"response.completed"}');
     await ws.recorder.frame();
     const sse = dialerTo({ url: `https://upstream.test:${server.port}`, ...shared, transport: 'sse' });
     await sse.recorder.up();
-    sse.link.send('{"type":"response.create"}', undefined);
+    sse.link.send(outgoing('{"type":"response.create"}'), undefined);
     expect((await sse.recorder.frame()).type).toBe('response.completed');
     expect(proxy.connects).toEqual(
       [1, 2].map(() => ({

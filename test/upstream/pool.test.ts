@@ -3,7 +3,15 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { createCredential } from '../../src/upstream/credential.ts';
 import { createDialer, type DialerOptions } from '../../src/upstream/dialer.ts';
 import type { DialRequest } from '../../src/upstream/types.ts';
-import { Cleanup, dialRequest, Observed, Recorder, startServer, type TestServerOptions } from './harness.ts';
+import {
+  Cleanup,
+  dialRequest,
+  Observed,
+  outgoing,
+  Recorder,
+  startServer,
+  type TestServerOptions,
+} from './harness.ts';
 
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
@@ -41,7 +49,7 @@ describe('the pool', () => {
     const arrived = Promise.race(
       server.sockets.map(async (socket) => String((await once(socket, 'message'))[0])),
     );
-    second.link.send('{"type":"response.create"}', undefined);
+    second.link.send(outgoing('{"type":"response.create"}'), undefined);
     expect(await arrived).toBe('{"type":"response.create"}');
     expect(observed.of('poolHit').length).toBe(1);
     expect(observed.of('poolMiss').length).toBe(1);

@@ -4,7 +4,7 @@ import { type SettingsChange, type SimulatorOptions, startSimulator } from '../.
 import { createDialer, type DialerOptions } from '../../src/upstream/dialer.ts';
 import type { UpstreamOptions } from '../../src/upstream/upstream.ts';
 import { startChaosProxy, type ToxicSet } from '../harness/chaos-proxy.ts';
-import { Cleanup, dialRequest, Observed, Recorder } from './harness.ts';
+import { Cleanup, dialRequest, Observed, outgoing, Recorder } from './harness.ts';
 
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
@@ -61,11 +61,11 @@ describe.each(['websocket', 'sse'] as const)('a conversation over %s', (transpor
   it('has the same events, lane by lane', async () => {
     const { recorder, link } = await simulated({}, { transport });
     await recorder.up();
-    link.send(create('a', '#say=one'), undefined);
-    link.send(create('b', '#say=two #deltas=50'), undefined);
+    link.send(outgoing(create('a', '#say=one')), undefined);
+    link.send(outgoing(create('b', '#say=two #deltas=50')), undefined);
     const [a, b] = await Promise.all([turn(recorder, 'a'), turn(recorder, 'b')]);
     expect([a?.type, b?.type]).toEqual(['response.completed', 'response.completed']);
-    link.send(create('a', '#say=three', responseOf(a)?.id), undefined);
+    link.send(outgoing(create('a', '#say=three', responseOf(a)?.id)), undefined);
     const next = await turn(recorder, 'a');
     expect(next?.type).toBe('response.completed');
     expect(responseOf(next)?.previous_response_id).toBe(responseOf(a)?.id);
@@ -85,7 +85,7 @@ describe.each(['websocket', 'sse'] as const)('a conversation over %s', (transpor
       { toxics: { up: { latencyMs: 5 }, down: { latencyMs: 5, jitterMs: 5, slice: { bytes: 30_011 } } } },
     );
     await recorder.up();
-    link.send(create('a', '#bytes=2000000'), undefined);
+    link.send(outgoing(create('a', '#bytes=2000000')), undefined);
     const done = await turn(recorder, 'a');
     expect(done?.type).toBe('response.completed');
     expect(done?.bytes.length).toBeGreaterThan(2_000_000);
@@ -94,7 +94,7 @@ describe.each(['websocket', 'sse'] as const)('a conversation over %s', (transpor
   it('loses what was cut, and says so', async () => {
     const { recorder, link, proxy } = await simulated({}, { transport });
     await recorder.up();
-    link.send(create('a', '#hang'), undefined);
+    link.send(outgoing(create('a', '#hang')), undefined);
     await recorder.frame();
     proxy.cutAll();
     if (transport === 'websocket') {
@@ -102,7 +102,7 @@ describe.each(['websocket', 'sse'] as const)('a conversation over %s', (transpor
       expect([down.closeCode, down.error.reason]).toEqual([1006, 'UPSTREAM_LINK_LOST']);
     } else {
       expect((await turn(recorder, 'a'))?.json()['error']).toMatchObject({ code: 'upstream_stream_lost' });
-      link.send(create('a', '#say=again'), undefined);
+      link.send(outgoing(create('a', '#say=again')), undefined);
       expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
     }
   });
@@ -113,7 +113,7 @@ describe('an upstream that fails', () => {
     for (const code of [1001, 1009, 1011, 1012]) {
       const { recorder, link } = await simulated({ faults: [{ kind: 'close', code, atEvent: 2 }] });
       await recorder.up();
-      link.send(create('a', 'hi'), undefined);
+      link.send(outgoing(create('a', 'hi')), undefined);
       expect((await recorder.down()).closeCode).toBe(code);
       expect(recorder.frames.length).toBe(2);
     }
@@ -124,7 +124,7 @@ describe('an upstream that fails', () => {
     for (const fault of faults) {
       const { recorder, link } = await simulated({ faults: [fault] });
       await recorder.up();
-      link.send(create('a', 'hi'), undefined);
+      link.send(outgoing(create('a', 'hi')), undefined);
       expect((await recorder.down()).error.reason).toBe('UPSTREAM_PROTOCOL');
       expect(recorder.frames.length).toBe(1);
     }
@@ -135,7 +135,7 @@ describe('an upstream that fails', () => {
       faults: [{ kind: 'unknown-event' }, { kind: 'stray-lane' }],
     });
     await recorder.up();
-    link.send(create('a', 'hi'), undefined);
+    link.send(outgoing(create('a', 'hi')), undefined);
     expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
     expect(recorder.frames.map(({ type }) => type)).toContain('response.from_the_future');
     expect(recorder.frames.map(({ streamId }) => streamId)).toContain('no_such_lane');
@@ -147,7 +147,7 @@ describe('an upstream that fails', () => {
         switches: { websocket: false, websocketRefusalStatus: status },
       });
       expect((await recorder.up()).capabilities.transport).toBe('sse');
-      link.send(create('a', '#say=hello'), undefined);
+      link.send(outgoing(create('a', '#say=hello')), undefined);
       expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
     }
   });
@@ -178,9 +178,9 @@ describe('an upstream that fails', () => {
         { limits: { compression: offered } },
       );
       await recorder.up();
-      link.send(create('a', input), undefined);
+      link.send(outgoing(create('a', input)), undefined);
       const first = await turn(recorder, 'a');
-      link.send(create('a', '#deltas=300', responseOf(first)?.id), undefined);
+      link.send(outgoing(create('a', '#deltas=300', responseOf(first)?.id)), undefined);
       expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
       seen.push({
         events: recorder.frames.map((frame) => [frame.type, frame.json()['sequence_number']]),
@@ -210,7 +210,7 @@ describe('an upstream that fails', () => {
     expect(simulator.connections()).toBe(1);
     expect(recorder.downs).toEqual([]);
     link.resume();
-    link.send(create('a', '#say=ok'), undefined);
+    link.send(outgoing(create('a', '#say=ok')), undefined);
     expect((await turn(recorder, 'a'))?.type).toBe('response.completed');
   });
 

@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { createFrame } from '../../src/dialect/frames.ts';
+import type { CreateBody } from '../../src/dialect/types.ts';
 import { createCredential } from '../../src/upstream/credential.ts';
 import { createDialer, type DialerOptions } from '../../src/upstream/dialer.ts';
 import type { UpstreamOptions } from '../../src/upstream/upstream.ts';
-import { bodyOf, Cleanup, dialRequest, Observed, Recorder, startServer } from './harness.ts';
+import { bodyOf, Cleanup, dialRequest, Observed, outgoing, Recorder, startServer } from './harness.ts';
 
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
@@ -84,14 +86,17 @@ describe('a link over HTTP', () => {
       warmUp: false,
       rotateAfterMs: undefined,
     });
-    link.send(
-      ' { "type" : "response.create" ,"stream_id":"lane","generate":true,"stream":false,' +
-        '"temperature":1.0,"z":{"stream":"{\\"type\\":1}","b":[1e2,{"type":"x"}]},"input":[ {"a":"\\\\"} ],"a":"\\u00e9\\"" }',
-      undefined,
-    );
+    const fields = new Map([
+      ['generate', 'true'],
+      ['temperature', '1.0'],
+      ['z', '{"stream":"{\\"type\\":1}","b":[1e2,{"type":"x"}]}'],
+      ['a', '"\\u00e9\\""'],
+    ]);
+    const plan = { wireParentId: undefined, replayedItems: [], ownInput: ['{"a":"\\\\"}'] };
+    link.send(createFrame({ fields, store: true } as unknown as CreateBody, plan, 'lane'), undefined);
     const { request, body } = await call();
     expect(body).toBe(
-      '{"temperature":1.0,"z":{"stream":"{\\"type\\":1}","b":[1e2,{"type":"x"}]},"input":[ {"a":"\\\\"} ],"a":"\\u00e9\\"","stream":true}',
+      '{"stream":true,"temperature":1.0,"z":{"stream":"{\\"type\\":1}","b":[1e2,{"type":"x"}]},"a":"\\u00e9\\"","input":[{"a":"\\\\"}]}',
     );
     expect([request.method, request.url]).toEqual(['POST', '/v1/responses']);
     expect(request.headers).toMatchObject({
@@ -104,7 +109,7 @@ describe('a link over HTTP', () => {
   it('names the lane of every event and leaves its bytes alone', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const { response } = await call();
     response.writeHead(200, eventStream);
     response.write(': keep-alive\n\n');
@@ -128,7 +133,7 @@ describe('a link over HTTP', () => {
   it('runs lanes side by side, on kept connections', async () => {
     const { link, recorder, call, calls } = await overHttp();
     await recorder.up();
-    for (const lane of ['a', 'b', undefined]) link.send(create(lane, `for ${lane}`), undefined);
+    for (const lane of ['a', 'b', undefined]) link.send(outgoing(create(lane, `for ${lane}`)), undefined);
     await call(2);
     for (const { body, response } of [...calls].reverse()) {
       const id = JSON.parse(body).input;
@@ -142,7 +147,7 @@ describe('a link over HTTP', () => {
     ]);
     expect(Object.fromEntries(lanes)).toEqual({ 'for a': 'a', 'for b': 'b', 'for undefined': undefined });
     const sockets = new Set(calls.map(({ request }) => request.socket));
-    link.send(create('a'), undefined);
+    link.send(outgoing(create('a')), undefined);
     expect(sockets).toContain((await call(3)).request.socket);
   });
 
@@ -177,7 +182,7 @@ describe('a link over HTTP', () => {
       ],
     ];
     for (const [index, [status, headers, body, error]] of answers.entries()) {
-      link.send(create('lane'), undefined);
+      link.send(outgoing(create('lane')), undefined);
       (await call(index)).response.writeHead(status, headers).end(body);
       const frame = await recorder.frame(index + 1);
       expect([frame.type, frame.streamId]).toEqual(['error', 'lane']);
@@ -196,7 +201,7 @@ describe('a link over HTTP', () => {
       credential: createCredential('sk-canary-9'),
     });
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     (await call()).response
       .writeHead(400)
       .end('{"error":{"message":"you sent sk-canary-9","code":"sk-canary-9"}}');
@@ -207,9 +212,9 @@ describe('a link over HTTP', () => {
   it('tells one lane alone that its stream was lost', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('cut'), undefined);
-    link.send(create('ended'), undefined);
-    link.send(create('good'), undefined);
+    link.send(outgoing(create('cut')), undefined);
+    link.send(outgoing(create('ended')), undefined);
+    link.send(outgoing(create('good')), undefined);
     const byLane = new Map<string, ServerResponse>();
     for (const index of [0, 1, 2]) {
       const { response } = await call(index);
@@ -253,7 +258,7 @@ describe('a link over HTTP', () => {
       (response) => response.writeHead(204).end(),
     ];
     for (const [index, answer] of answers.entries()) {
-      link.send(create('lane'), undefined);
+      link.send(outgoing(create('lane')), undefined);
       answer((await call(index)).response);
       const frame = await recorder.frame(index + 1);
       expect(frame.json()).toMatchObject({
@@ -262,7 +267,7 @@ describe('a link over HTTP', () => {
         error: { code: 'upstream_protocol' },
       });
     }
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     (await call(answers.length)).response.writeHead(200, eventStream).end(event(completed));
     expect((await recorder.frame(answers.length + 1)).type).toBe('response.completed');
   });
@@ -272,7 +277,7 @@ describe('a link over HTTP', () => {
     async (heartbeat) => {
       const { link, recorder, call } = await overHttp();
       await recorder.up();
-      link.send(create('lane'), undefined);
+      link.send(outgoing(create('lane')), undefined);
       const { response } = await call();
       response.writeHead(200, eventStream);
       response.end(`${heartbeat}${event(created)}${heartbeat}${heartbeat}${event(completed)}`);
@@ -307,7 +312,7 @@ describe('a link over HTTP', () => {
       credential: createCredential('sk-canary-9'),
     });
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const { response } = await call();
     response.writeHead(200, eventStream).end(`${event(created)}data: ${said}\n\ndata: [DONE]\n\n`);
     const frame = await recorder.frame(2);
@@ -320,14 +325,14 @@ describe('a link over HTTP', () => {
   it('takes an event of 20 MB and says nothing after a terminal one', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const image = `{"type":"response.image_generation_call.partial_image","b64":"${'A'.repeat(20_000_000)}"}`;
     const { response } = await call();
     response.writeHead(200, eventStream).write(`data: ${image}\n\n`);
     expect((await recorder.frame()).bytes.length).toBe(image.length);
     response.end(event(completed) + event(delta) + event(completed));
     await once(response, 'close');
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     (await call(1)).response.writeHead(200, eventStream).end(event(completed));
     await recorder.frame(3);
     expect(recorder.frames.map(({ type }) => type).slice(1)).toEqual([
@@ -339,8 +344,8 @@ describe('a link over HTTP', () => {
   it('aborts one lane’s request and reports nothing of it', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('a'), undefined);
-    link.send(create('b'), undefined);
+    link.send(outgoing(create('a')), undefined);
+    link.send(outgoing(create('b')), undefined);
     const first = await call(0);
     const second = await call(1);
     const [a, b] = JSON.parse(first.body).input === 'hi' ? [first, second] : [second, first];
@@ -358,8 +363,11 @@ describe('a link over HTTP', () => {
   it('answers what only a WebSocket takes with an error on the lane, and sends nothing', async () => {
     const { link, recorder, calls } = await overHttp();
     await recorder.up();
-    link.send('{"type":"response.steer","previous_response_id":"resp_1","input":"x"}', undefined);
-    link.send('{"type":"response.create","stream_id":"lane","generate":false,"model":"m"}', undefined);
+    link.send(outgoing('{"type":"response.steer","previous_response_id":"resp_1","input":"x"}'), undefined);
+    link.send(
+      outgoing('{"type":"response.create","stream_id":"lane","generate":false,"model":"m"}'),
+      undefined,
+    );
     await recorder.frame(2);
     expect(recorder.frames.map((frame) => [frame.streamId, frame.json()['status']])).toEqual([
       [undefined, 400],
@@ -372,7 +380,7 @@ describe('a link over HTTP', () => {
   it('holds the events back while paused', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const { response } = await call();
     link.pause();
     response.writeHead(200, eventStream);
@@ -397,7 +405,7 @@ describe('a link over HTTP', () => {
       },
     );
     await recorder.up();
-    link.send(create('lane', 'x'.repeat(30_000_000)), undefined);
+    link.send(outgoing(create('lane', 'x'.repeat(30_000_000))), undefined);
     expect(recorder.flow).toEqual(['blocked']);
     while (held[0] === undefined) await new Promise((resolve) => setImmediate(resolve));
     expect(recorder.flow).toEqual(['blocked']);
@@ -422,7 +430,7 @@ describe('a link over HTTP', () => {
     const { link, recorder, server } = await overHttp();
     await recorder.up();
     await server.close();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const frame = await recorder.frame();
     expect(frame.json()).toMatchObject({ status: 503, error: { code: 'upstream_not_reached' } });
     const down = await recorder.down();
@@ -432,7 +440,7 @@ describe('a link over HTTP', () => {
   it('says nothing after close and drops its requests', async () => {
     const { link, recorder, call } = await overHttp();
     await recorder.up();
-    link.send(create('lane'), undefined);
+    link.send(outgoing(create('lane')), undefined);
     const { response } = await call();
     const closed = once(response, 'close');
     link.close(1000, '');

@@ -7,7 +7,15 @@ import { createCredential } from '../../src/upstream/credential.ts';
 import { createDialer, type DialerOptions } from '../../src/upstream/dialer.ts';
 import type { UpstreamOptions } from '../../src/upstream/upstream.ts';
 import { startChaosProxy } from '../harness/chaos-proxy.ts';
-import { Cleanup, dialRequest, Observed, Recorder, startServer, type TestServerOptions } from './harness.ts';
+import {
+  Cleanup,
+  dialRequest,
+  Observed,
+  outgoing,
+  Recorder,
+  startServer,
+  type TestServerOptions,
+} from './harness.ts';
 
 const cleanup = new Cleanup();
 afterEach(() => cleanup.run());
@@ -48,7 +56,7 @@ describe('a WebSocket link', () => {
     const { socket, link, recorder, capabilities, route, server } = await connected();
     const create = '{"type":"response.create","stream_id":"lane","input":"héllo"}';
     const arrived = once(socket, 'message');
-    link.send(create, undefined);
+    link.send(outgoing(create), undefined);
     const [data, isBinary] = await arrived;
     expect(String(data)).toBe(create);
     expect(isBinary).toBe(false);
@@ -176,7 +184,7 @@ describe('a WebSocket link', () => {
     socket.on('pong', (data) => order.push(String(data)));
     socket.on('message', (data) => order.push(`message of ${(data as Buffer).length}`));
     const create = `{"type":"response.create","input":"${'x'.repeat(10_000_000)}"}`;
-    link.send(create, undefined);
+    link.send(outgoing(create), undefined);
     expect(recorder.flow).toEqual(['blocked']);
     socket.ping('during the write');
     await once(socket, 'message');
@@ -199,7 +207,7 @@ describe('a WebSocket link', () => {
     const socket = await server.socket();
     const waitsMs: number[] = [];
     socket.on('pong', (sentAt) => waitsMs.push(performance.now() - Number(String(sentAt))));
-    link.send(`{"type":"response.create","input":"${'x'.repeat(4_000_000)}"}`, undefined);
+    link.send(outgoing(`{"type":"response.create","input":"${'x'.repeat(4_000_000)}"}`), undefined);
     const pings = setInterval(() => socket.ping(String(performance.now())), 100);
     await once(socket, 'message');
     clearInterval(pings);
@@ -220,7 +228,7 @@ describe('a WebSocket link', () => {
         if (got.length === sent.length) resolve();
       });
     });
-    for (const text of sent) link.send(text, undefined);
+    for (const text of sent) link.send(outgoing(text), undefined);
     await all;
     expect(got).toEqual(sent);
   });
@@ -234,7 +242,7 @@ describe('a WebSocket link', () => {
     const text = `{"type":"response.create","input":"${'z'.repeat(100_000)}"}`;
     let sent = 0;
     while (recorder.flow.length === 0) {
-      link.send(text, undefined);
+      link.send(outgoing(text), undefined);
       sent += 1;
       if (sent % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
@@ -295,7 +303,7 @@ describe('a WebSocket link', () => {
       });
       if (when === 'before') link.pause();
       const create = `{"type":"response.create","input":"${'x'.repeat(500_000)}"}`;
-      for (let at = 0; at < 8; at += 1) link.send(create, undefined);
+      for (let at = 0; at < 8; at += 1) link.send(outgoing(create), undefined);
       while (arrived === 0) await once(socket, 'message');
       // Half a megabyte is all that goes out unanswered while the link reads.
       if (when === 'during') link.pause();

@@ -1,6 +1,6 @@
 import { fc, test } from '@fast-check/vitest';
 import { expect, it } from 'vitest';
-import { membersOf } from '../../src/upstream/json-members.ts';
+import { membersOf } from '../../src/ground/json-members.ts';
 
 const object = fc.dictionary(fc.string({ unit: 'grapheme' }), fc.jsonValue({ depthSize: 'medium' }));
 
