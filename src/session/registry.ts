@@ -5,10 +5,33 @@ import type { EdgeSessionHandle } from './sessions.ts';
 /** 256 bits: not to be guessed, whatever the rate. */
 const TOKEN_BYTES = 32;
 
+/** `[PROCESS.]SESSION.SECRET`: the names say where to look, and add nothing to guess. */
+const TOKEN = /^(?:([\w-]+)\.)?(\w+)\.[\w-]{43}$/;
+
+/** What a token says openly. */
+export interface TokenNames {
+  /** The process that issued it; undefined: it was the only one. */
+  readonly process: string | undefined;
+  readonly sessionId: string;
+}
+
+/** Undefined: nothing that a registry has issued. */
+export function readToken(token: string): TokenNames | undefined {
+  const [, process, sessionId] = TOKEN.exec(token) ?? [];
+  return sessionId === undefined ? undefined : { process, sessionId };
+}
+
+/** A token that opens a session; itself it is kept nowhere. */
+export interface IssuedToken {
+  readonly digest: string;
+  /** The seq of the first event that the client can only see after the token. */
+  readonly issuedAtSeq: number;
+}
+
 interface Entry {
   readonly session: EdgeSessionHandle;
-  /** Digests of the tokens that open this session, oldest first. */
-  tokens: { readonly digest: string; readonly issuedAtSeq: number }[];
+  /** Oldest first. */
+  tokens: IssuedToken[];
 }
 
 /**
@@ -46,8 +69,11 @@ export class SessionRegistry {
     return this.#byId.get(id)?.session;
   }
 
-  add(session: EdgeSessionHandle): void {
-    this.#byId.set(session.id, { session, tokens: [] });
+  /** `tokens` open the session already: it was another process's before. */
+  add(session: EdgeSessionHandle, tokens: readonly IssuedToken[] = []): void {
+    const entry = { session, tokens: [...tokens] };
+    this.#byId.set(session.id, entry);
+    for (const { digest } of tokens) this.#byToken.set(digest, entry);
   }
 
   remove(id: string): void {
@@ -81,8 +107,8 @@ export class SessionRegistry {
   issueToken(id: string, nextSeq: number): string {
     const entry = this.#byId.get(id);
     if (entry === undefined) return '';
-    const token = this.#tokenPrefix + randomBytes(TOKEN_BYTES).toString('base64url');
-    const digest = digestOf(token, entry.session.principal);
+    const token = `${this.#tokenPrefix}${id}.${randomBytes(TOKEN_BYTES).toString('base64url')}`;
+    const digest = tokenDigest(token, entry.session.principal);
     entry.tokens.push({ digest, issuedAtSeq: nextSeq });
     this.#byToken.set(digest, entry);
     // The last one used, and its successor: more are never needed.
@@ -90,9 +116,14 @@ export class SessionRegistry {
     return token;
   }
 
+  /** The tokens that open the session now, oldest first. */
+  tokensOf(id: string): readonly IssuedToken[] {
+    return [...(this.#byId.get(id)?.tokens ?? [])];
+  }
+
   /** The caller's session of this token. Tokens older than the one used are void from now on. */
   claim(token: string, principal: Principal): EdgeSessionHandle | undefined {
-    const digest = digestOf(token, principal);
+    const digest = tokenDigest(token, principal);
     const entry = this.#byToken.get(digest);
     if (entry === undefined) return undefined;
     // A successor of the used token, if there was one, never arrived: two tokens must not stay good together.
@@ -121,7 +152,8 @@ export function newSessionId(): string {
   return `ses_${randomBytes(16).toString('hex')}`;
 }
 
-function digestOf(token: string, { tenantId, subject }: Principal): string {
+/** What is kept of a token. It holds the caller as well: nobody else's token has the same. */
+export function tokenDigest(token: string, { tenantId, subject }: Principal): string {
   // JSON keeps the parts apart, whatever characters they hold.
   return createHash('sha256')
     .update(JSON.stringify([token, tenantId, subject]))

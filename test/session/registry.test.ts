@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { SessionRegistry } from '../../src/session/registry.ts';
+import { readToken, SessionRegistry } from '../../src/session/registry.ts';
 import type { EdgeSessionHandle } from '../../src/session/sessions.ts';
 
 const alice = { tenantId: 'acme', subject: 'alice' };
@@ -15,12 +15,30 @@ describe('SessionRegistry', () => {
   it('finds a session by its token, for its caller only', () => {
     const registry = registryWith('s1');
     const token = registry.issueToken('s1', 1);
-    expect(Buffer.from(token, 'base64url')).toHaveLength(32);
+    expect(readToken(token)).toEqual({ process: undefined, sessionId: 's1' });
+    expect(Buffer.from(token.slice('s1.'.length), 'base64url')).toHaveLength(32);
     expect(registry.claim(token, { tenantId: 'acme', subject: 'bob' })).toBeUndefined();
     expect(registry.claim(token, { tenantId: 'other', subject: 'alice' })).toBeUndefined();
     expect(registry.claim(`${token}x`, alice)).toBeUndefined();
     expect(registry.claim('', alice)).toBeUndefined();
     expect(registry.claim(token, alice)?.id).toBe('s1');
+  });
+
+  it('says in a token which process issued it', () => {
+    const registry = new SessionRegistry('r-1.');
+    registry.add({ id: 'ses_9', principal: alice } as EdgeSessionHandle);
+    expect(readToken(registry.issueToken('ses_9', 1))).toEqual({ process: 'r-1', sessionId: 'ses_9' });
+    expect(readToken('nonsense')).toBeUndefined();
+    expect(readToken('a.b.c')).toBeUndefined();
+  });
+
+  it('takes over a session with the tokens that opened it elsewhere', () => {
+    const old = registryWith('s1');
+    const token = old.issueToken('s1', 3);
+    const registry = new SessionRegistry('r-2.');
+    registry.add({ id: 's1', principal: alice } as EdgeSessionHandle, old.tokensOf('s1'));
+    expect(registry.claim(token, alice)?.id).toBe('s1');
+    expect(registry.claim(token, { tenantId: 'acme', subject: 'bob' })).toBeUndefined();
   });
 
   it('does not confuse callers whose names run together', () => {
