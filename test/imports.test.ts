@@ -24,7 +24,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** Packages that a folder may use; elsewhere any. */
 const MAY_USE: Readonly<Record<string, readonly RegExp[]>> = {
-  core: [],
+  // Hashing is no IO.
+  core: [/^node:crypto$/],
   dialect: [],
   session: [/^node:crypto$/],
   translate: [/^node:(buffer|fs|path|url)$/, /^protobufjs/, /^@grpc\/proto-loader$/, /^@grpc\/grpc-js$/],

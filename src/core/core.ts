@@ -1,5 +1,6 @@
 import type { GatewayError } from '../errors.ts';
 import type { Deadlines } from './deadlines.ts';
+import type { Fingerprints } from './fingerprint.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Outbox } from './outbox.ts';
@@ -37,6 +38,7 @@ export interface Core {
   /** Accepted and not ended, by id; warm-ups of ours are not in it. */
   readonly turns: Map<string, Turn>;
   readonly endedTurns: RecentIds;
+  readonly fingerprints: Fingerprints;
   readonly recentSettings: RecentSettings;
   /** Lanes with queued turns, in the order they began to wait. */
   readonly waiting: Set<Lane>;

@@ -2,6 +2,7 @@ import { GatewayError } from '../errors.ts';
 import { freeWaitingLanes, stopTurn } from './cancel.ts';
 import { type Core, emitOwn, emitRejected, type Life, resumeLinks, tell } from './core.ts';
 import { Deadlines, type Timer } from './deadlines.ts';
+import { Fingerprints } from './fingerprint.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
 import { upOf } from './link-slot.ts';
 import { handleLinkUp, reroute } from './link-up.ts';
@@ -13,7 +14,7 @@ import { dial, dialNow, enqueue, pump, unqueue } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
 import { Transcript } from './transcript.ts';
 import { newTurn, phaseOf, verdictByPhase } from './turn.ts';
-import { failTurn, fingerprint } from './turn-end.ts';
+import { failTurn } from './turn-end.ts';
 import type {
   CancelTurn,
   Input,
@@ -54,6 +55,7 @@ export class Session {
       links: new Map(),
       turns: new Map(),
       endedTurns: new RecentIds(REMEMBERED_TURNS),
+      fingerprints: new Fingerprints(),
       recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
       waiting: new Set(),
       outputs: [],
@@ -218,10 +220,11 @@ export class Session {
   #startTurn(request: StartTurn): void {
     const core = this.#core;
     const used = core.turns.get(request.turnId);
-    const before = used === undefined ? core.endedTurns.get(request.turnId) : fingerprint(used);
+    const before =
+      used === undefined ? core.endedTurns.get(request.turnId) : core.fingerprints.of(used.request);
     if (before !== undefined) {
       // The same request again: its first copy arrived, the client just could not know.
-      if (before === fingerprint({ request })) return;
+      if (before === core.fingerprints.of(request)) return;
       emitRejected(core, request.laneId, request.turnId, turnIdReused());
       return;
     }

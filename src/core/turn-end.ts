@@ -111,7 +111,7 @@ export function releaseHold(core: Core, turn: Turn): void {
 function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
   refuseHeldSteers(core, turn);
   core.turns.delete(turn.id);
-  core.endedTurns.add(turn.id, fingerprint(turn));
+  core.endedTurns.add(turn.id, core.fingerprints.of(turn.request));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
   core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
   releaseHold(core, turn);
@@ -138,27 +138,6 @@ function laneOf(core: Core, turn: Turn): Lane {
   const lane = core.lanes.get(turn.laneId);
   if (lane === undefined) throw new Error('a turn without its lane');
   return lane;
-}
-
-/**
- * Tells a repeated StartTurn from another turn under the same id: where it goes, the size of every item, and the last
- * item's text. Short, because it outlives the turn.
- */
-export function fingerprint(turn: { readonly request: Turn['request'] }): string {
-  const { laneId, create, chain } = turn.request;
-  let hash = fnv1a(FNV_START, `${chain.kind}|${create.fields.size}|${create.input.length}`);
-  for (const item of create.input) hash = Math.imul(hash ^ item.length, FNV_PRIME);
-  return `${laneId}|${fnv1a(hash, create.input.at(-1) ?? '')}`;
-}
-
-const FNV_START = 0x811c9dc5;
-const FNV_PRIME = 0x01000193;
-
-function fnv1a(start: number, text: string): number {
-  let hash = start;
-  for (let index = 0; index < text.length; index += 1)
-    hash = Math.imul(hash ^ text.charCodeAt(index), FNV_PRIME);
-  return hash >>> 0;
 }
 
 function recordOf(core: Core, turn: Turn, outcome: TurnOutcome): TurnRecord {

@@ -1,0 +1,68 @@
+import { createHash, type Hash, hash } from 'node:crypto';
+import type { StartTurn } from './types.ts';
+
+/** Settings are long and the same from turn to turn: comparing them costs a tenth of hashing them. */
+const MIN_REMEMBERED_CHARS = 1_024;
+/** Instructions and tools of a few lanes. */
+const MAX_REMEMBERED = 8;
+
+/**
+ * Tells a repeated StartTurn from another request under the same id. Whatever the model is asked, and where, counts:
+ * lane, chain, input mode, every field, every item. How long the client waits and whose trace it is does not: a client
+ * that asks again after a reconnect has less time left, and a span of its own.
+ */
+export class Fingerprints {
+  /** The long settings of the last requests, the newest first. */
+  #remembered: { readonly json: string; readonly digest: string }[] = [];
+
+  /** Short, because it outlives the turn. */
+  of(request: StartTurn): string {
+    const { laneId, chain, inputMode, create } = request;
+    const digest = new Digest();
+    digest.add(laneId);
+    digest.add(chain.kind === 'from' ? `from ${chain.responseId}` : chain.kind);
+    digest.add(inputMode);
+    digest.add(create.previousResponseId ?? '');
+    for (const name of [...create.fields.keys()].sort()) {
+      digest.add(name);
+      digest.add(this.#setting(create.fields.get(name) as string));
+    }
+    for (const item of create.input) digest.add(item);
+    return digest.end();
+  }
+
+  #setting(json: string): string {
+    if (json.length < MIN_REMEMBERED_CHARS) return json;
+    const known = this.#remembered.find((each) => each.json === json);
+    if (known !== undefined) return known.digest;
+    const digest = hash('sha256', json, 'base64url');
+    this.#remembered = [{ json, digest }, ...this.#remembered.slice(0, MAX_REMEMBERED - 1)];
+    return digest;
+  }
+}
+
+/** Above it what was collected is hashed, so that a large request is not copied into one text. */
+const MAX_PENDING_CHARS = 64 * 1024;
+/** 128 bits in base64: nobody finds two requests that share them by chance. */
+const FINGERPRINT_CHARS = 22;
+
+/** SHA-256 over parts with their lengths, so that no two lists of parts read the same. */
+class Digest {
+  #hash: Hash | undefined;
+  #pending = '';
+
+  add(part: string): void {
+    this.#pending += `${part.length}:${part}`;
+    if (this.#pending.length < MAX_PENDING_CHARS) return;
+    this.#hash = (this.#hash ?? createHash('sha256')).update(this.#pending);
+    this.#pending = '';
+  }
+
+  end(): string {
+    const digest =
+      this.#hash === undefined
+        ? hash('sha256', this.#pending, 'base64url')
+        : this.#hash.update(this.#pending).digest('base64url');
+    return digest.slice(0, FINGERPRINT_CHARS);
+  }
+}
