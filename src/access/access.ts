@@ -33,6 +33,7 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
   const tenants = openTenants(options, {
     upstreamNames: options.upstreamNames,
     maxOwnedIdBytes: options.maxOwnedIdBytes ?? DEFAULT_OWNED_ID_BYTES,
+    shared: options.shared,
     now,
     warn,
   });
@@ -45,13 +46,20 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
   });
   const processLedger = new Ledger('process', { ...DEFAULT_PROCESS_LIMITS, ...options.processLimits });
   const guard = createMemoryGuard(options.memoryGuard ?? {}, warn);
+  options.shared?.keep(function* () {
+    for (const { shared } of tenants.values()) if (shared !== undefined) yield* shared.held();
+  });
   const isForeign = (responseId: string, mine: Tenant): boolean =>
+    mine.foreign.has(responseId) ||
     [...tenants.values()].some((tenant) => tenant !== mine && tenant.owned.has(responseId));
+  const tenantIds = [...tenants.keys()];
 
   return {
     authenticate,
 
-    admitSession(principal, request) {
+    reserveSession: ({ tenantId }) => tenants.get(tenantId)?.shared?.reserveSession(),
+
+    admitSession(principal, request, reservation) {
       const tenant = tenants.get(principal.tenantId);
       if (tenant === undefined)
         throw new GatewayError('PERMISSION_DENIED', 'this tenant may not open sessions');
@@ -66,7 +74,10 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
         upstream: request.upstream,
         overload: guard.overload,
         isForeign,
+        tenantIds,
+        shared: options.shared,
         now,
+        reservation,
       });
     },
 
@@ -75,7 +86,10 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
     close() {
       guard.close();
       processLedger.close();
-      for (const tenant of tenants.values()) tenant.ledger.close();
+      for (const { ledger, shared } of tenants.values()) {
+        ledger.close();
+        shared?.close();
+      }
       return Promise.resolve();
     },
 

@@ -3,8 +3,16 @@ import { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import { isItemReference } from './item-reference.ts';
 import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
+import { Place } from './shared-ledger.ts';
 import type { Tenant } from './tenant.ts';
-import type { Principal, SessionLease, TurnAdmission, TurnLease } from './types.ts';
+import type {
+  Principal,
+  Reservation,
+  SessionLease,
+  SharedLimits,
+  TurnAdmission,
+  TurnLease,
+} from './types.ts';
 
 /** English text has about four bytes a token; other scripts have fewer, and the settlement puts it right. */
 const BYTES_PER_TOKEN = 4;
@@ -19,7 +27,12 @@ export interface LeaseContext {
   readonly upstream: string | undefined;
   readonly overload: () => GatewayError | undefined;
   readonly isForeign: (responseId: string, tenant: Tenant) => boolean;
+  /** Of all tenants. */
+  readonly tenantIds: readonly string[];
+  readonly shared: SharedLimits | undefined;
   readonly now: () => number;
+  /** Of the session's place over all processes. */
+  readonly reservation: Reservation | undefined;
 }
 
 /** A session's place under the limits. */
@@ -35,6 +48,12 @@ export class RunningSession implements SessionLease {
   constructor(principal: Principal, context: LeaseContext) {
     this.#ledgers = [context.tenant.ledger, context.process];
     takeFrom(this.#ledgers, 'sessions');
+    try {
+      takeShared(context.tenant, context.reservation, 'sessions');
+    } catch (error) {
+      giveTo(this.#ledgers, 'sessions');
+      throw error;
+    }
     this.#context = context;
     this.#principal = principal;
   }
@@ -59,12 +78,24 @@ export class RunningSession implements SessionLease {
     return this.#context.tenant.allowedUpstreams;
   }
 
-  admitTurn(turn: TurnAdmission): TurnLease {
+  reserveTurn(turn: () => TurnAdmission, newLane: boolean): Reservation | Promise<Reservation> | undefined {
+    const { tenant, shared } = this.#context;
+    if (shared === undefined || tenant.shared === undefined) return undefined;
+    const wanted = turn();
+    const unknown = wanted.responseIds.filter((id) => !tenant.owned.has(id));
+    const places = tenant.shared.reserveTurn(guessTokens(wanted), newLane);
+    if (unknown.length === 0) return places;
+    return Promise.all([places, ...unknown.map((id) => this.#lookUp(id, shared))]).then(([place]) => place);
+  }
+
+  admitTurn(turn: TurnAdmission, reservation?: Reservation): TurnLease {
     if (this.#released) throw new GatewayError('INTERNAL', 'a turn after the release of its session');
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     checkPermissions(turn, this.#context);
-    const lease = new RunningTurn(this.#ledgers, turn, (ended) => this.#running.delete(ended));
+    const lease = new RunningTurn(this.#ledgers, this.#context.tenant, turn, reservation, (ended) =>
+      this.#running.delete(ended),
+    );
     this.#running.add(lease);
     return lease;
   }
@@ -78,9 +109,11 @@ export class RunningSession implements SessionLease {
     turn?.holdMore(inputBytes);
   }
 
-  admitLane(): void {
+  admitLane(reservation?: Reservation): void {
     if (this.#released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
-    takeFrom(this.#ledgers, 'lanes');
+    for (const ledger of this.#ledgers) throwIf(ledger.refuseCounted('lanes'));
+    takeShared(this.#context.tenant, reservation, 'lanes');
+    for (const ledger of this.#ledgers) ledger.take('lanes');
     this.#lanes += 1;
   }
 
@@ -88,6 +121,7 @@ export class RunningSession implements SessionLease {
     if (this.#lanes === 0) return;
     this.#lanes -= 1;
     giveTo(this.#ledgers, 'lanes');
+    this.#context.tenant.shared?.give('lanes');
   }
 
   renew(next: Principal): void {
@@ -99,7 +133,9 @@ export class RunningSession implements SessionLease {
   }
 
   ownResponse(responseId: string): void {
-    this.#context.tenant.owned.add(responseId);
+    const { tenant, shared } = this.#context;
+    tenant.owned.add(responseId);
+    shared?.remember(tenant.id, responseId);
   }
 
   ownItem(itemId: string): void {
@@ -109,6 +145,7 @@ export class RunningSession implements SessionLease {
   usedTokens(usage: Usage): void {
     const tokens = tokensOf(usage);
     for (const ledger of this.#ledgers) ledger.holdTokens(0).add(tokens);
+    this.#context.tenant.shared?.spend(tokens);
   }
 
   release(): void {
@@ -117,6 +154,16 @@ export class RunningSession implements SessionLease {
     while (this.#lanes > 0) this.laneClosed();
     for (const turn of [...this.#running]) turn.orphan();
     giveTo(this.#ledgers, 'sessions');
+    this.#context.tenant.shared?.give('sessions');
+  }
+
+  /** What other processes know becomes what this one knows. */
+  async #lookUp(id: string, shared: SharedLimits): Promise<void> {
+    const { tenant, tenantIds } = this.#context;
+    if (await shared.knows([tenant.id], id)) return tenant.owned.add(id);
+    if (tenant.storedIds !== 'allow') return;
+    const others = tenantIds.filter((each) => each !== tenant.id);
+    if (await shared.knows(others, id)) tenant.foreign.add(id);
   }
 }
 
@@ -126,23 +173,37 @@ export class RunningSession implements SessionLease {
  */
 class RunningTurn implements TurnLease {
   readonly #ledgers: readonly Ledger[];
+  readonly #tenant: Tenant;
+  readonly #place: Place | undefined;
   readonly #holds: readonly TokenHold[];
   readonly #onPlaceFree: (turn: RunningTurn) => void;
   #state: 'running' | 'orphaned' | 'unsettled' | 'settled' = 'running';
 
-  constructor(ledgers: readonly Ledger[], turn: TurnAdmission, onPlaceFree: (turn: RunningTurn) => void) {
+  constructor(
+    ledgers: readonly Ledger[],
+    tenant: Tenant,
+    turn: TurnAdmission,
+    reservation: Reservation | undefined,
+    onPlaceFree: (turn: RunningTurn) => void,
+  ) {
     const tokens = guessTokens(turn);
     for (const ledger of ledgers) {
       throwIf(ledger.refuseMessage(turn.inputBytes));
       throwIf(ledger.refuseCounted('turnsInFlight'));
       throwIf(ledger.refuseTurnRate(tokens));
     }
+    takeShared(tenant, reservation, 'turnsInFlight');
     for (const ledger of ledgers) {
       ledger.take('turnsInFlight');
       ledger.countTurn();
     }
     this.#ledgers = ledgers;
-    this.#holds = ledgers.map((ledger) => ledger.holdTokens(tokens));
+    this.#tenant = tenant;
+    this.#place = reservation instanceof Place ? reservation : undefined;
+    this.#holds = [
+      ...ledgers.map((ledger) => ledger.holdTokens(tokens)),
+      ...(this.#place === undefined ? [] : this.#place.tokens),
+    ];
     this.#onPlaceFree = onPlaceFree;
   }
 
@@ -158,6 +219,7 @@ class RunningTurn implements TurnLease {
     if (!this.#end()) return;
     this.#settle(0);
     for (const ledger of this.#ledgers) ledger.uncountTurn();
+    this.#place?.uncountTurn();
   }
 
   holdMore(inputBytes: number): void {
@@ -194,6 +256,7 @@ class RunningTurn implements TurnLease {
 
   #freePlace(): void {
     giveTo(this.#ledgers, 'turnsInFlight');
+    this.#tenant.shared?.give('turnsInFlight');
     this.#onPlaceFree(this);
   }
 }
@@ -231,6 +294,12 @@ function takeFrom(ledgers: readonly Ledger[], name: CountedLimit): void {
 
 function giveTo(ledgers: readonly Ledger[], name: CountedLimit): void {
   for (const ledger of ledgers) ledger.give(name);
+}
+
+/** Throws when the place was refused; without a reservation it is taken all the same. */
+function takeShared({ shared }: Tenant, reservation: Reservation | undefined, name: CountedLimit): void {
+  if (reservation instanceof Place) reservation.take(name);
+  else shared?.force(name);
 }
 
 function throwIf(error: GatewayError | undefined): void {

@@ -4,16 +4,17 @@ import type { LimitName, Limits } from './options.ts';
 
 export type Scope = 'tenant' | 'process';
 export type CountedLimit = 'sessions' | 'lanes' | 'turnsInFlight';
-type RateLimit = 'turnsPerMinute' | 'tokensPerMinute' | 'tokensPerDay';
+export type RateLimit = 'turnsPerMinute' | 'tokensPerMinute' | 'tokensPerDay';
 
-const SECONDS: Readonly<Record<RateLimit, number>> = {
+/** Lengths of the windows. */
+export const SECONDS: Readonly<Record<RateLimit, number>> = {
   turnsPerMinute: 60,
   tokensPerMinute: 60,
   tokensPerDay: 86_400,
 };
 
 /** Something has to end first, and nobody knows when: a second keeps the retries cheap. */
-const RETRY_COUNTED_MS = 1_000;
+export const RETRY_COUNTED_MS = 1_000;
 
 /** The names in errors, for machines and dashboards. */
 const PUBLIC_NAMES: Readonly<Record<LimitName, string>> = {
@@ -134,13 +135,23 @@ export class Ledger {
   }
 
   #error(name: LimitName, value: number, retryAfterMs: number | undefined): GatewayError {
-    const limit = PUBLIC_NAMES[name];
-    const whose = this.#scope === 'tenant' ? 'of this tenant' : 'of this gateway';
-    return new GatewayError('LIMIT_EXCEEDED', `the limit ${limit} ${whose} is ${value}`, {
-      metadata: { limit, value: String(value), scope: this.#scope },
-      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-    });
+    return limitExceeded(this.#scope, name, value, retryAfterMs);
   }
+}
+
+/** `retryAfterMs` undefined: it does not help to wait. */
+export function limitExceeded(
+  scope: Scope,
+  name: LimitName,
+  value: number,
+  retryAfterMs: number | undefined,
+): GatewayError {
+  const limit = PUBLIC_NAMES[name];
+  const whose = scope === 'tenant' ? 'of this tenant' : 'of this gateway';
+  return new GatewayError('LIMIT_EXCEEDED', `the limit ${limit} ${whose} is ${value}`, {
+    metadata: { limit, value: String(value), scope },
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }
 
 const KEY = 'used';
@@ -149,8 +160,8 @@ const KEY = 'used';
  * A fixed window that begins with its first use. The library answers with promises, but its memory store counts
  * before `penalty` returns and `dump` looks without waiting; both are public, and a test holds it to that.
  */
-class Window {
-  readonly limit: number;
+export class Window {
+  limit: number;
   readonly #limiter: RateLimiterMemory;
 
   constructor(limit: number, seconds: number) {

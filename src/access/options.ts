@@ -1,3 +1,5 @@
+import type { SharedLimits } from './types.ts';
+
 /** What an operator can set about callers, tenants and limits. Plain data; the configuration maps onto it. */
 
 export interface AccessOptions {
@@ -14,6 +16,8 @@ export interface AccessOptions {
   readonly memoryGuard?: MemoryGuardOptions;
   /** Bytes of response ids remembered per tenant, least recently used first out. Default `DEFAULT_OWNED_ID_BYTES`. */
   readonly maxOwnedIdBytes?: number;
+  /** What other processes have to know of tenants. Undefined: this process is alone. */
+  readonly shared?: SharedLimits;
   /** Wall clock in milliseconds since the epoch, for expiry of proofs. Default `Date.now`. */
   readonly now?: () => number;
   /** Things an operator should know. Texts hold no secrets. */

@@ -7,13 +7,20 @@ import {
   AccessOptionsError,
   type AccessWarning,
   DEFAULT_TENANT_LIMITS,
+  type Limits,
   type TenantOptions,
 } from './options.ts';
 import { OwnedIds } from './ownership.ts';
+import { SharedLedger } from './shared-ledger.ts';
+import type { SharedLimits } from './types.ts';
+
+/** Some thousand ids: each costs whoever tries it a turn. */
+const MAX_FOREIGN_ID_BYTES = 256 * 1024;
 
 export interface TenantContext {
   readonly upstreamNames: readonly string[];
   readonly maxOwnedIdBytes: number;
+  readonly shared: SharedLimits | undefined;
   readonly now: () => number;
   readonly warn: (warning: AccessWarning) => void;
 }
@@ -25,9 +32,14 @@ export class Tenant {
   readonly storedIds: 'strict' | 'allow';
   /** Undefined: all that are configured. */
   readonly allowedUpstreams: readonly string[] | undefined;
+  /** What this process counts by itself. */
   readonly ledger: Ledger;
+  /** What all processes count together. */
+  readonly shared: SharedLedger | undefined;
   readonly owned: OwnedIds;
   readonly ownedItems: OwnedIds;
+  /** Other tenants' ids that other processes told of. */
+  readonly foreign = new OwnedIds(MAX_FOREIGN_ID_BYTES);
   readonly #models: AllowList;
   /** The configured upstreams that the tenant may use. */
   readonly #upstreams: readonly string[];
@@ -38,7 +50,10 @@ export class Tenant {
     this.id = options.id;
     this.captureContent = options.captureContent ?? false;
     this.storedIds = options.storedIds ?? 'strict';
-    this.ledger = new Ledger('tenant', { ...DEFAULT_TENANT_LIMITS, ...options.limits });
+    const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits };
+    const { shared } = context;
+    this.shared = shared === undefined ? undefined : new SharedLedger(options.id, limits, shared);
+    this.ledger = new Ledger('tenant', shared === undefined ? limits : ownOf(limits));
     this.owned = new OwnedIds(context.maxOwnedIdBytes);
     this.ownedItems = new OwnedIds(context.maxOwnedIdBytes);
     this.#models = compileAllowList(options.models);
@@ -108,6 +123,11 @@ export class Tenant {
       metadata: { field: kind },
     });
   }
+}
+
+/** What concerns one message alone. */
+function ownOf({ messageBytes = null }: Limits): Limits {
+  return { messageBytes };
 }
 
 function parsePassedKey(key: string, reachable: readonly string[]): Secret {

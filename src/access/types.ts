@@ -1,6 +1,7 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import type { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
+import type { CountedLimit, RateLimit } from './limits.ts';
 
 /** Who calls, after authentication. */
 export interface Principal {
@@ -46,14 +47,22 @@ export interface SessionLease {
   readonly upstream: string | undefined;
   /** The only ones to dial, fallbacks included; undefined: all. */
   readonly allowedUpstreams: readonly string[] | undefined;
-  /** Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. */
-  admitTurn(turn: TurnAdmission): TurnLease;
+  /**
+   * Takes what limits over all processes give, before `admitTurn`; undefined: there are none. A refusal is told by
+   * `admitTurn`. Never rejects.
+   */
+  reserveTurn(turn: () => TurnAdmission, newLane: boolean): Reservation | Promise<Reservation> | undefined;
+  /**
+   * Throws GatewayError: limits, model or upstream not allowed, a response id that is not this tenant's. Without its
+   * reservation a turn counts over all processes, but is not refused for it.
+   */
+  admitTurn(turn: TurnAdmission, reservation?: Reservation): TurnLease;
   /**
    * Throws GatewayError as `admitTurn` does: a steer is input like any other. Its tokens are held with those of the
    * turn that it is for, as far as that is known.
    */
   admitSteer(input: readonly string[], turn?: TurnLease): void;
-  admitLane(): void;
+  admitLane(reservation?: Reservation): void;
   laneClosed(): void;
   /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */
   renew(principal: Principal): void;
@@ -63,6 +72,11 @@ export interface SessionLease {
   ownItem(itemId: string): void;
   /** Tokens that the session cost beside its turns: warm-ups, and what follows a turn that was given up. */
   usedTokens(usage: Usage): void;
+  release(): void;
+}
+
+/** Places that were taken beforehand. Those that nobody used are given back by `release`. */
+export interface Reservation {
   release(): void;
 }
 
@@ -78,12 +92,58 @@ export interface TurnLease {
 export interface AccessControl {
   /** Rejects with GatewayError UNAUTHENTICATED. */
   authenticate(caller: CallerFacts): Promise<Principal>;
-  /** Throws GatewayError when the tenant may not open another session or use this upstream. */
+  /** As `reserveTurn`, before `admitSession`. */
+  reserveSession(principal: Principal): Reservation | Promise<Reservation> | undefined;
+  /**
+   * Throws GatewayError when the tenant may not open another session or use this upstream. Without its reservation a
+   * session counts over all processes, but is not refused for it: it goes on from another.
+   */
   admitSession(
     principal: Principal,
     request: { readonly upstream: string | undefined; readonly upstreamKey: string | undefined },
+    reservation?: Reservation,
   ): SessionLease;
   /** Whether new work is refused now (memory above the high mark); undefined when all is well. */
   overload(): GatewayError | undefined;
   close(): Promise<void>;
 }
+
+/**
+ * What the processes of a gateway know together: places, windows and response ids of tenants. Nothing here rejects:
+ * who gets no answer goes on by itself.
+ */
+export interface SharedLimits {
+  /** Processes that run, this one included: at least 1. */
+  readonly processes: number;
+  /** Takes up to `wanted` places of a limit; resolves with how many it got, undefined: nobody answered. */
+  allot(tenantId: string, name: CountedLimit, wanted: number, limit: number): Promise<number | undefined>;
+  giveBack(tenantId: string, name: CountedLimit, places: number): void;
+  /** Asked from time to time, so that what others count for this process is right again. */
+  keep(held: () => Iterable<HeldCount>): void;
+  /** Takes from all windows, or from none. Undefined: nobody answered. */
+  charge(tenantId: string, charges: readonly WindowCharge[]): Promise<WindowAnswer | undefined>;
+  /** Later, by what is known then; negative points are given back if the window is still the same. */
+  adjust(tenantId: string, charge: WindowCharge, endsAtMs: number | undefined): void;
+  /** The tenant was given this response id. */
+  remember(tenantId: string, responseId: string): void;
+  /** Whether one of the tenants was given the id, whichever process it was. */
+  knows(tenantIds: readonly string[], responseId: string): Promise<boolean>;
+}
+
+export interface HeldCount {
+  readonly tenantId: string;
+  readonly name: CountedLimit;
+  readonly held: number;
+}
+
+export interface WindowCharge {
+  readonly name: RateLimit;
+  /** A whole number. */
+  readonly points: number;
+  readonly limit: number;
+}
+
+export type WindowAnswer =
+  /** When each window ends, by this process's clock. */
+  | { readonly kind: 'taken'; readonly endsAtMs: { readonly [name in RateLimit]?: number } }
+  | { readonly kind: 'full'; readonly name: RateLimit; readonly waitMs: number };

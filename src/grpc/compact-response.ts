@@ -1,4 +1,4 @@
-import type { Principal, TurnLease } from '../access/types.ts';
+import type { Principal, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { own, parseObject } from '../dialect/json.ts';
 import { readUsage } from '../dialect/usage.ts';
@@ -6,8 +6,8 @@ import { GatewayError, type Reason } from '../errors.ts';
 import { MAX_TIMER_MS } from '../session/clock.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
-import { callerFacts, traceContextOf } from './caller.ts';
-import { admit, explain } from './connect.ts';
+import { traceContextOf } from './caller.ts';
+import { admit, explain, leaseFor } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 
@@ -27,12 +27,10 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
 
 async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: Uint8Array): Promise<void> {
   const request = edge.wire.readCompact(bytes);
-  const lease = edge.access.admitSession(principal, {
-    upstream: request.upstream,
-    upstreamKey: callerFacts(call).upstreamKey,
-  });
+  const lease = await leaseFor(call, edge, principal, request.upstream);
+  if (lease === undefined) return;
   try {
-    const turn = lease.admitTurn({
+    const turn = await admitted(lease, {
       model: request.model,
       upstream: lease.upstream,
       inputBytes: Buffer.byteLength(request.body),
@@ -67,6 +65,15 @@ async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: U
     call.end();
   } finally {
     lease.release();
+  }
+}
+
+async function admitted(lease: SessionLease, turn: TurnAdmission): Promise<TurnLease> {
+  const reservation = await lease.reserveTurn(() => turn, false);
+  try {
+    return lease.admitTurn(turn, reservation);
+  } finally {
+    reservation?.release();
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Principal } from '../access/types.ts';
+import type { Principal, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
@@ -19,9 +19,12 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     await edge.fairShare.wait(call.connection);
     if (call.over) return;
     const { open, bytes } = first;
-    if (await handOver(call, edge, principal, open, bytes)) return;
-    const { session, outcome } = enter(call, edge, principal, open);
-    await new ConnectStream(call, edge, session, open.format).run(outcome, open.resume?.lastSeq);
+    const found = claim(edge, principal, open);
+    if (found === undefined && (await handOver(call, edge, principal, open, bytes))) return;
+    const session = found ?? (await openSession(call, edge, principal, open));
+    if (session === undefined) return;
+    const entry = found !== undefined ? 'found' : open.resume === undefined ? 'NEW' : 'GONE';
+    await new ConnectStream(call, edge, session, open.format).run(entry, open.resume?.lastSeq);
   } catch (error) {
     call.end(explain(error, edge));
   }
@@ -132,21 +135,16 @@ function checked(open: OpenRequest): OpenRequest {
   return open;
 }
 
-/** The session that the stream asked for; a new one when the old is gone, so that the client can go on. */
-function enter(
+/** A new session, also for a client whose old one is gone, so that it can go on. Undefined: the client has left. */
+async function openSession(
   call: RpcCall,
   edge: Edge,
   principal: Principal,
   open: OpenRequest,
-): { readonly session: EdgeSessionHandle; readonly outcome: 'NEW' | 'GONE' | 'found' } {
-  const found = claim(edge, principal, open);
-  if (found !== undefined) return { session: found, outcome: 'found' };
-  refuseWhileDraining(edge);
-  const lease = edge.access.admitSession(principal, {
-    upstream: open.upstream,
-    upstreamKey: callerFacts(call).upstreamKey,
-  });
-  const session = createSession(edge, {
+): Promise<EdgeSessionHandle | undefined> {
+  const lease = await leaseFor(call, edge, principal, open.upstream);
+  if (lease === undefined) return undefined;
+  return createSession(edge, {
     principal,
     lease,
     method: call.method,
@@ -159,7 +157,24 @@ function enter(
     clientName: open.clientName,
     clientVersion: open.clientVersion,
   });
-  return { session, outcome: open.resume === undefined ? 'NEW' : 'GONE' };
+}
+
+/** Rejects with GatewayError when the caller may not have another session. Undefined: the client has left. */
+export async function leaseFor(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  upstream: string | undefined,
+): Promise<SessionLease | undefined> {
+  const reservation = await edge.access.reserveSession(principal);
+  try {
+    if (call.over) return undefined;
+    refuseWhileDraining(edge);
+    const { upstreamKey } = callerFacts(call);
+    return edge.access.admitSession(principal, { upstream, upstreamKey }, reservation);
+  } finally {
+    reservation?.release();
+  }
 }
 
 /** The caller's session of this process that the stream resumes. */
@@ -303,30 +318,40 @@ class ConnectStream implements ClientStream {
       await this.#edge.fairShare.wait(connection);
       // Its place may be another stream's by now.
       if (this.#call.over) return;
-      this.#take(this.#edge.wire.readConnect(received.bytes), received.bytes.length, gate);
+      // What comes after a turn may be for that turn.
+      await this.#take(this.#edge.wire.readConnect(received.bytes), received.bytes.length, gate);
     }
   }
 
-  #take(message: ClientMessage, bytes: number, gate: RequestGate): void {
+  #take(message: ClientMessage, bytes: number, gate: RequestGate): Promise<void> | undefined {
     const { id, driver, defaultModel } = this.#session;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return gate.request(withModel(message.turn, defaultModel), bytes);
+        return this.#startTurn(withModel(message.turn, defaultModel), bytes, gate);
       case 'refused':
-        return driver.feed({
+        driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',
           laneId: message.laneId,
           turnId: message.turnId,
           error: message.error,
         });
+        return undefined;
       case 'input':
         if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
-        if (message.input.kind === 'steerTurn') return gate.request(message.input, bytes);
-        if (message.input.kind === 'cancelTurn') return gate.cancel(message.input);
-        return driver.feed(message.input);
+        if (message.input.kind === 'steerTurn') gate.request(message.input, bytes);
+        else if (message.input.kind === 'cancelTurn') gate.cancel(message.input);
+        else driver.feed(message.input);
+        return undefined;
     }
+  }
+
+  #startTurn(turn: StartTurn, bytes: number, gate: RequestGate): Promise<void> | undefined {
+    const reserved = this.#session.driver.reserveTurn(turn);
+    if (reserved instanceof Promise) return reserved.then((place) => gate.request(turn, bytes, place));
+    gate.request(turn, bytes, reserved);
+    return undefined;
   }
 }
 

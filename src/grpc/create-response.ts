@@ -4,8 +4,8 @@ import type { ClientStream } from '../session/driver.ts';
 import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
-import { callerFacts, traceContextOf } from './caller.ts';
-import { admit, explain, readFirst, refuseWhileDraining } from './connect.ts';
+import { traceContextOf } from './caller.ts';
+import { admit, explain, leaseFor, readFirst, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
 
 /** The only turn of its session needs no better name. */
@@ -18,10 +18,8 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const bytes = await readRequest(call, edge);
     if (bytes === undefined) return;
     const request = edge.wire.readCreateResponse(bytes, TURN_ID);
-    const lease = edge.access.admitSession(principal, {
-      upstream: request.upstream,
-      upstreamKey: callerFacts(call).upstreamKey,
-    });
+    const lease = await leaseFor(call, edge, principal, request.upstream);
+    if (lease === undefined) return;
     const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);
     const session = createSession(edge, {
       principal,
@@ -36,7 +34,7 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
       clientName: undefined,
       clientVersion: undefined,
     });
-    run(call, edge, session, request);
+    await run(call, edge, session, request);
   } catch (error) {
     call.end(explain(error, edge));
   }
@@ -53,7 +51,12 @@ export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array
   throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
 }
 
-function run(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: CreateResponseRequest): void {
+async function run(
+  call: RpcCall,
+  edge: Edge,
+  session: EdgeSessionHandle,
+  request: CreateResponseRequest,
+): Promise<void> {
   const { driver } = session;
   const stream = new OneTurnStream(call, edge, session, request.format);
   call.onRoom = () => driver.room();
@@ -62,7 +65,7 @@ function run(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: Cre
     driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
   };
   driver.attach(stream, undefined);
-  driver.startTurn(request.turn);
+  driver.startTurn(request.turn, await driver.reserveTurn(request.turn));
   driver.feed({ kind: 'halfClose' });
 }
 

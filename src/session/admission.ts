@@ -1,4 +1,4 @@
-import type { SessionLease, TurnLease } from '../access/types.ts';
+import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { CreateBody, Fact, StartTurn, SteerTurn } from '../core/types.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
@@ -25,26 +25,25 @@ export class Admission {
     this.#upstream = upstream;
   }
 
+  /** What limits over all processes give for the turn; undefined: nothing has to be waited for. */
+  reserve(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
+    // Sent again after a resume: it has its place already.
+    if (this.#turns.has(turn.turnId)) return undefined;
+    return this.#lease.reserveTurn(() => this.#admissionOf(turn), !this.#lanes.has(turn.laneId));
+  }
+
   /**
    * Runs `feed`, which gives the turn to the core, if the turn is admitted; what the core then does not accept is
    * given back. Throws GatewayError when it is not admitted.
    */
-  around(turn: StartTurn, feed: () => void): void {
+  around(turn: StartTurn, feed: () => void, reservation?: Reservation): void {
     // Sent again after a resume: the core runs it, and it has its place already. One that has ended is no such
     // case: the core forgets old ids, and would run what nobody admitted.
     if (this.#turns.has(turn.turnId)) return feed();
     const newLane = !this.#lanes.has(turn.laneId);
-    if (newLane) this.#lease.admitLane();
+    if (newLane) this.#lease.admitLane(reservation);
     try {
-      const lease = this.#lease.admitTurn({
-        model: turn.create.model,
-        upstream: this.#upstream,
-        inputBytes: bytesOf(turn.create),
-        maxOutputTokens: maxOutputTokensOf(turn.create),
-        responseIds: responseIdsOf(turn),
-        conversation: turn.create.usesConversation,
-        input: turn.create.input,
-      });
+      const lease = this.#lease.admitTurn(this.#admissionOf(turn), reservation);
       this.#turns.set(turn.turnId, { laneId: turn.laneId, lease, accepted: false });
       feed();
     } finally {
@@ -100,6 +99,18 @@ export class Admission {
     this.#late.clear();
     this.#lanes.clear();
     this.#lease.release();
+  }
+
+  #admissionOf(turn: StartTurn): TurnAdmission {
+    return {
+      model: turn.create.model,
+      upstream: this.#upstream,
+      inputBytes: bytesOf(turn.create),
+      maxOutputTokens: maxOutputTokensOf(turn.create),
+      responseIds: responseIdsOf(turn),
+      conversation: turn.create.usesConversation,
+      input: turn.create.input,
+    };
   }
 
   #giveBack(turnId: string): void {

@@ -1,3 +1,4 @@
+import type { Reservation } from '../access/types.ts';
 import type { Input, LinkRoute, Output, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import type { SessionTelemetry } from '../telemetry/types.ts';
@@ -122,19 +123,30 @@ export class SessionDriver implements Flushable {
     this.#scheduleFlush();
   }
 
+  /** Asks other processes for a place for the turn; undefined: nobody has to be asked. To be given to `startTurn`. */
+  reserveTurn(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
+    return this.#closed ? undefined : this.#options.admission.reserve(turn);
+  }
+
   /** A turn of the client. One that may not run becomes a failure of that turn alone. */
-  startTurn(turn: StartTurn): void {
-    if (this.#closed) return;
+  startTurn(turn: StartTurn, reservation?: Reservation): void {
+    if (this.#closed) return reservation?.release();
     this.#options.telemetry.capture?.turn(turn);
     try {
-      this.#options.admission.around(turn, () => {
-        this.#goBy(turn.create.model);
-        this.feed(turn);
-      });
+      this.#options.admission.around(
+        turn,
+        () => {
+          this.#goBy(turn.create.model);
+          this.feed(turn);
+        },
+        reservation,
+      );
     } catch (cause) {
       if (!(cause instanceof GatewayError)) this.#options.onBug(cause);
       const error = GatewayError.from(cause);
       this.feed({ kind: 'refuse', laneId: turn.laneId, turnId: turn.turnId, error });
+    } finally {
+      reservation?.release();
     }
   }
 

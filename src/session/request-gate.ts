@@ -1,3 +1,4 @@
+import type { Reservation } from '../access/types.ts';
 import type { CancelTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 
@@ -16,12 +17,19 @@ const STALLED_MS = 30_000;
 
 type Request = StartTurn | SteerTurn;
 
+interface Parked {
+  readonly request: Request;
+  readonly bytes: number;
+  /** Of a turn. */
+  readonly reservation: Reservation | undefined;
+}
+
 /** The part of a session's driver that the gate uses. */
 export interface GatedSession {
   /** More requests would be too much. */
   readonly inputBlocked: boolean;
   inputReady(signal: AbortSignal): Promise<void>;
-  startTurn(turn: StartTurn): void;
+  startTurn(turn: StartTurn, reservation?: Reservation): void;
   steerTurn(steer: SteerTurn): void;
   feed(input: Input): void;
 }
@@ -42,7 +50,7 @@ export interface RequestGateOptions {
  */
 export class RequestGate {
   readonly #options: RequestGateOptions;
-  readonly #parked: { readonly request: Request; readonly bytes: number }[] = [];
+  readonly #parked: Parked[] = [];
   #parkedBytes = 0;
   #releasing = false;
   #refusing = false;
@@ -55,14 +63,16 @@ export class RequestGate {
   }
 
   /** `bytes`: of the message that the request came in. */
-  request(request: Request, bytes: number): void {
-    const { session } = this.#options;
+  request(request: Request, bytes: number, reservation?: Reservation): void {
+    const { session, signal } = this.#options;
+    const received = { request, bytes, reservation };
+    if (signal.aborted) return reservation?.release();
     if (this.#parked.length === 0 && !session.inputBlocked) {
       this.#refusing = false;
-      return this.#run(request);
+      return this.#run(received);
     }
-    if (this.#refusing) return this.#refuse(request);
-    this.#parked.push({ request, bytes });
+    if (this.#refusing) return this.#refuse(received);
+    this.#parked.push(received);
     this.#parkedBytes += bytes;
     if (this.#isFull) this.#stalled ??= setTimeout(() => this.#refuseAll(), STALLED_MS);
     if (!this.#releasing) void this.#release();
@@ -70,9 +80,9 @@ export class RequestGate {
 
   cancel(cancel: CancelTurn): void {
     const earlier = this.#parked.filter(({ request }) => isFor(cancel, request));
-    for (const { request } of earlier) {
-      this.#remove(request);
-      this.#run(request);
+    for (const parked of earlier) {
+      this.#remove(parked);
+      this.#run(parked);
     }
     this.#options.session.feed(cancel);
   }
@@ -101,8 +111,8 @@ export class RequestGate {
         const [next] = this.#parked;
         // Cancelled, refused or over meanwhile; or somebody else's input has used the room.
         if (next === undefined || session.inputBlocked) continue;
-        this.#remove(next.request);
-        this.#run(next.request);
+        this.#remove(next);
+        this.#run(next);
       }
     } catch (error) {
       onError(error);
@@ -111,34 +121,35 @@ export class RequestGate {
     }
   }
 
-  #run(request: Request): void {
+  #run({ request, reservation }: Parked): void {
     const { session } = this.#options;
-    if (request.kind === 'startTurn') session.startTurn(request);
+    if (request.kind === 'startTurn') session.startTurn(request, reservation);
     else session.steerTurn(request);
   }
 
   #refuseAll(): void {
     this.#refusing = true;
-    for (const { request } of [...this.#parked]) {
-      this.#remove(request);
-      this.#refuse(request);
+    for (const parked of [...this.#parked]) {
+      this.#remove(parked);
+      this.#refuse(parked);
     }
   }
 
-  #refuse(request: Request): void {
+  #refuse({ request, reservation }: Parked): void {
+    reservation?.release();
     const { laneId, turnId = '' } = request;
     const kind = request.kind === 'startTurn' ? 'refuse' : 'reject';
     this.#options.session.feed({ kind, laneId, turnId, error: tooMuchWaits() });
   }
 
-  #remove(request: Request): void {
-    const at = this.#parked.findIndex((each) => each.request === request);
-    const [removed] = this.#parked.splice(at, 1);
-    this.#parkedBytes -= removed?.bytes ?? 0;
+  #remove(parked: Parked): void {
+    this.#parked.splice(this.#parked.indexOf(parked), 1);
+    this.#parkedBytes -= parked.bytes;
     this.#moved();
   }
 
   #empty(): void {
+    for (const { reservation } of this.#parked) reservation?.release();
     this.#parked.length = 0;
     this.#parkedBytes = 0;
     this.#moved();

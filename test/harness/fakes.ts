@@ -33,6 +33,8 @@ export class OpenAccess implements AccessControl {
     return { tenantId: name, subject: name };
   }
 
+  reserveSession(): undefined {}
+
   admitSession(principal: Principal, request: { readonly upstream: string | undefined }): SessionLease {
     this.onSession();
     this.openSessions += 1;
@@ -44,6 +46,7 @@ export class OpenAccess implements AccessControl {
       allowedUpstreams: undefined,
       renew: () => {},
       captureContent: false,
+      reserveTurn: () => undefined,
       admitTurn: (turn) => {
         this.onTurn(turn);
         this.admitted.push(turn);
