@@ -26,6 +26,8 @@ export interface AccessOptions {
 
 export interface AccessWarning {
   readonly code:
+    | 'API_KEY_IN_CLEAR'
+    | 'API_KEY_UNUSED'
     | 'AUTH_NONE'
     | 'AUTH_NONE_FORCED'
     | 'CREDENTIAL_FILE_READABLE'

@@ -3,7 +3,12 @@ import { openCredential } from '../access/credential.ts';
 import type { AccessWarning } from '../access/options.ts';
 import { maskUrl } from '../config/mask.ts';
 import type { GatewayConfig } from '../config/schema.ts';
-import { DEFAULT_API_KEY_ENV, DEFAULT_UPSTREAM_URL, upstreamSchema } from '../config/schema-upstream.ts';
+import {
+  apiKeyEnvOf,
+  DEFAULT_API_KEY_ENV,
+  DEFAULT_UPSTREAM_URL,
+  upstreamSchema,
+} from '../config/schema-upstream.ts';
 import { type CredentialSource, createCredential } from '../upstream/credential.ts';
 import { type ProxySettings, proxiesFromEnvironment } from '../upstream/network.ts';
 import type { UpstreamOptions } from '../upstream/upstream.ts';
@@ -35,7 +40,7 @@ export function chooseUpstreams(config: GatewayConfig, environment: Environment)
       upstreams: [shown({ ...config.upstream, name: DEFAULT_NAME }, environment)],
     };
   }
-  if (!environment[DEFAULT_API_KEY_ENV]) return { kind: 'simulator' };
+  if (!environment[DEFAULT_API_KEY_ENV.openai]) return { kind: 'simulator' };
   const openai = { ...upstreamSchema.parse({ url: DEFAULT_UPSTREAM_URL }), name: DEFAULT_NAME };
   return { kind: 'default', upstreams: [shown(openai, environment)] };
 }
@@ -50,6 +55,7 @@ export function upstreamOptions(
   if (choice.kind === 'simulator') {
     return [{ name: 'simulator', provider: 'openai', url: simulatorUrl ?? '' }];
   }
+  warnOfUnusedKeys(choice.upstreams, environment, warn);
   return choice.upstreams.map((upstream) => ({
     name: upstream.name,
     provider: upstream.provider,
@@ -74,27 +80,54 @@ export function upstreamOptions(
 }
 
 function shown(upstream: UpstreamConfig, environment: Environment) {
-  const { api_key_file: file, api_key_env: name } = upstream;
-  const fromEnvironment = environment[name] ? `key from ${name}` : 'no key';
+  const { api_key_file: file } = upstream;
+  const name = apiKeyEnvOf(upstream);
+  const fromEnvironment = name !== null && environment[name] ? `key from ${name}` : 'no key';
   const keySource = file === undefined ? fromEnvironment : `key from ${file}`;
   return { ...upstream, shownUrl: maskUrl(upstream.url), keySource };
 }
 
 function credentialSource(
-  { name, api_key_env, api_key_file }: UpstreamConfig,
+  upstream: UpstreamConfig & { readonly shownUrl: string },
   environment: Environment,
   warn: (warning: AccessWarning) => void,
 ): CredentialSource {
-  if (api_key_file !== undefined) {
+  if (upstream.api_key_file !== undefined) {
     return openCredential(
-      { kind: 'file', path: api_key_file },
-      `upstream ${name}.api_key_file`,
+      { kind: 'file', path: upstream.api_key_file },
+      `upstream ${upstream.name}.api_key_file`,
       performance.now.bind(performance),
       warn,
     );
   }
-  const secret = environment[api_key_env]?.trim();
-  return secret ? createCredential(secret) : undefined;
+  const name = apiKeyEnvOf(upstream);
+  const secret = name === null ? undefined : environment[name]?.trim();
+  if (!secret) return undefined;
+  if (/^(?:ws|http):/.test(upstream.url) && name === DEFAULT_API_KEY_ENV[upstream.provider]) {
+    warn({
+      code: 'API_KEY_IN_CLEAR',
+      message: `${name} goes unencrypted to ${upstream.shownUrl}, which is not the provider's; for a server of your own set provider: compatible`,
+    });
+  }
+  return createCredential(secret);
+}
+
+/** The keys that lie ready, and that somebody may think are used. */
+function warnOfUnusedKeys(
+  upstreams: readonly UpstreamConfig[],
+  environment: Environment,
+  warn: (warning: AccessWarning) => void,
+): void {
+  const used = new Set(upstreams.map((each) => (each.api_key_file === undefined ? apiKeyEnvOf(each) : null)));
+  const keyless = upstreams.filter(
+    (each) => each.api_key_file === undefined && each.provider === 'compatible' && apiKeyEnvOf(each) === null,
+  );
+  const name = DEFAULT_API_KEY_ENV.openai;
+  if (keyless.length === 0 || !environment[name] || used.has(name)) return;
+  warn({
+    code: 'API_KEY_UNUSED',
+    message: `${name} is set and not used: ${keyless.map((each) => each.name).join(', ')} is sent no key, unless api_key_env or api_key_file names one`,
+  });
 }
 
 function proxies(proxy: string, environment: Environment): ProxySettings {

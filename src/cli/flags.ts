@@ -28,7 +28,7 @@ const FLAGS: readonly Flag[] = [
     name: 'upstream-api-key-env',
     argument: 'NAME',
     path: ['upstream', 'api_key_env'],
-    description: 'variable with the provider key (OPENAI_API_KEY)',
+    description: 'variable with the provider key (OPENAI_API_KEY for openai; none for compatible)',
   },
   {
     name: 'upstream-provider',

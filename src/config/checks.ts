@@ -4,6 +4,7 @@ import { clusterFiles, clusterProblems } from './checks-cluster.ts';
 import { didYouMean, type PathSegment } from './problems.ts';
 import type { GatewayConfig } from './schema.ts';
 import { DEFAULT_TENANT_ID } from './schema-access.ts';
+import { apiKeyEnvOf } from './schema-upstream.ts';
 import { formatHostPort } from './units.ts';
 
 /** A rule over several fields that is broken. `found` undefined: the value at the path is shown. */
@@ -80,18 +81,17 @@ function upstreamProblems(config: Partial<GatewayConfig>, environment: Environme
     (each) => each.credentials.length > 0 || each.pass_through !== 'forbidden',
   );
   for (const { path, upstream } of fromTenants ? [] : placedUpstreams(config)) {
-    const { api_key_env: name, api_key_file: file, provider } = upstream;
-    if (file === undefined && KEY_REQUIRED.has(provider) && !isLocal(upstream.url) && !environment[name]) {
-      const help = 'export it, or set api_key_file';
+    const name = apiKeyEnvOf(upstream);
+    if (upstream.api_key_file !== undefined || name === null || environment[name]) continue;
+    // Who names a variable means it to be there; otherwise one's own server may well need no key.
+    if (upstream.api_key_env !== undefined || !isLocal(upstream.url)) {
+      const help = 'export it, or set api_key_env or api_key_file';
       const expected = `the provider key in the environment variable ${name}`;
       problems.push({ path: [...path, 'api_key_env'], found: `${name} is not set`, expected, help });
     }
   }
   return problems;
 }
-
-/** A compatible server on one's own machine often has no key; these providers always ask for one. */
-const KEY_REQUIRED: ReadonlySet<string> = new Set(['openai', 'azure', 'xai']);
 
 function isLocal(url: string): boolean {
   return /^\w+:\/\/(?:localhost|127\.|\[::1\])/.test(url);

@@ -11,6 +11,7 @@ import {
   renderPath,
 } from './problems.ts';
 import { type ConfigInput, configSchema, configShape, type GatewayConfig } from './schema.ts';
+import { apiKeyEnvOf } from './schema-upstream.ts';
 import { type ConfigFile, readEnvironment, readYaml, renderFound, type Setting } from './sources.ts';
 
 export interface ConfigSources {
@@ -65,8 +66,22 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   );
   const problems = [...environment.problems, ...strayProblems, ...schemaProblems, ...crossProblems];
   if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(problems);
-  const config = deepFreeze(parsed.data);
+  const config = deepFreeze(withImplied(parsed.data));
   return { config, effective: () => z.encode(configSchema, config), originOf };
+}
+
+/** A default that depends on another field. */
+function withImplied(config: GatewayConfig): GatewayConfig {
+  const named = <U extends NonNullable<GatewayConfig['upstream']>>(upstream: U): U => ({
+    ...upstream,
+    api_key_env: apiKeyEnvOf(upstream),
+  });
+  const { upstream } = config;
+  return {
+    ...config,
+    ...(upstream === undefined ? {} : { upstream: named(upstream) }),
+    upstreams: config.upstreams.map(named),
+  };
 }
 
 export function valueAt(root: unknown, path: readonly PathSegment[]): unknown {

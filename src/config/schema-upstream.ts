@@ -10,7 +10,17 @@ import { DEFAULT_WS_LIMITS } from '../upstream/ws-link.ts';
 import { byteSize, duration, formatDuration } from './units.ts';
 
 export const DEFAULT_UPSTREAM_URL = 'wss://api.openai.com/v1';
-export const DEFAULT_API_KEY_ENV = 'OPENAI_API_KEY';
+
+/**
+ * Where a provider's key is looked for when nobody says: each under the name that its own tools use, so that no
+ * provider is sent another one's key. A compatible server is somebody's own and gets none.
+ */
+export const DEFAULT_API_KEY_ENV = {
+  openai: 'OPENAI_API_KEY',
+  azure: 'AZURE_OPENAI_API_KEY',
+  xai: 'XAI_API_KEY',
+  compatible: null,
+} as const;
 
 const URL_EXPECTED =
   'an absolute URL with wss://, ws://, https:// or http://, without user, query or fragment';
@@ -44,8 +54,11 @@ const upstreamFields = {
     .describe('Whose dialect the upstream speaks: decides URL form, credential header and capabilities.'),
   url: upstreamUrl.default(DEFAULT_UPSTREAM_URL),
   api_key_env: environmentName
-    .default(DEFAULT_API_KEY_ENV)
-    .describe('Environment variable that holds the provider key. The key itself never stands in the file.'),
+    .nullable()
+    .optional()
+    .describe(
+      'Environment variable that holds the provider key; null: no key is sent. Unset: OPENAI_API_KEY for openai, AZURE_OPENAI_API_KEY for azure, XAI_API_KEY for xai, null for compatible.',
+    ),
   api_key_file: z
     .string()
     .optional()
@@ -91,6 +104,14 @@ const upstreamFields = {
 } as const;
 
 export const upstreamSchema = z.strictObject(upstreamFields);
+
+/** The variable that an upstream's key is in; null: it gets none from the environment. */
+export function apiKeyEnvOf({
+  provider,
+  api_key_env: named,
+}: Pick<z.output<typeof upstreamSchema>, 'provider' | 'api_key_env'>): string | null {
+  return named === undefined ? DEFAULT_API_KEY_ENV[provider] : named;
+}
 
 export const upstreamListSchema = z
   .array(
