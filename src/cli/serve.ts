@@ -14,11 +14,18 @@ import { renderBanner } from './banner.ts';
 import type { ConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
 
+/** How long whoever reads the log may take for the end of it. */
+const UNREAD_OUTPUT_MS = 1_000;
+
 /** Runs the gateway until a signal comes; resolves with the exit code. Throws ConfigError before any port opens. */
 export async function serveCommand(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<number> {
   const { config } = loadConfig({ file: flags.file, flags: flags.settings, environment });
   const surroundings = { environment, version: packageVersion() };
-  if (cluster.isWorker) return runWorker(config, surroundings);
+  if (cluster.isWorker) {
+    const exitCode = await runWorker(config, surroundings);
+    endThoughUnread();
+    return exitCode;
+  }
 
   const stopped = firstSignal();
   let serving: Serving;
@@ -37,7 +44,13 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   const signal = await stopped;
   serving.telemetry.logger.info({ signal }, 'draining');
   await serving.drain();
+  endThoughUnread();
   return EXIT.ok;
+}
+
+/** Lines that nobody reads would keep a process that has nothing else to do. */
+function endThoughUnread(): void {
+  setTimeout(() => process.exit(EXIT.ok), UNREAD_OUTPUT_MS).unref();
 }
 
 /** A bug outside of any session: nothing is known to be right any more. The text may hold content, so it is not shown. */

@@ -1,11 +1,15 @@
 import pino, { type LevelWithSilent, type Logger } from 'pino';
+import { LogOutput, type LogTarget } from './log-output.ts';
 import type { TelemetrySettings } from './options.ts';
 import { scrubLine, stripControls } from './scrub.ts';
 
 export interface Logs {
   readonly logger: Logger;
   setLevel(level: string): boolean;
+  /** Repeated warnings that were not written. */
   suppressed(): number;
+  /** Lines that were not written because nobody took them in time. */
+  dropped(): number;
 }
 
 const FLUSH_INTERVAL_MS = 50;
@@ -18,6 +22,7 @@ const MAX_REMEMBERED_WARNINGS = 256;
 const FIRST_PRUNE = 1_024;
 
 export async function createLogs(settings: TelemetrySettings['logs']): Promise<Logs> {
+  const output = settings.destination === undefined ? new LogOutput(process.stderr) : undefined;
   const repeats = repeatedWarnings(settings.repeatWarnMs);
   const children = new Set<WeakRef<Logger>>();
   let pruneAt = FIRST_PRUNE;
@@ -47,8 +52,12 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
       // Levels of children are their own: setLevel has to reach them.
       onChild: remember,
     },
-    await lineWriter(settings),
+    await lineWriter(settings, output),
   );
+  if (output !== undefined) {
+    output.onCaughtUp = (missed) =>
+      logger.warn({ code: 'log_lines_dropped', lines: missed }, 'whoever reads the log was too slow for it');
+  }
   return {
     logger,
     setLevel(level) {
@@ -62,6 +71,7 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
       return true;
     },
     suppressed: repeats.total,
+    dropped: () => output?.dropped ?? 0,
   };
 }
 
@@ -78,17 +88,18 @@ function errorFields(error: unknown): unknown {
   return { type: error.name, code, reason, stack: frames?.join('\n') };
 }
 
-async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(line: string): void }> {
-  const pretty = settings.pretty ?? (settings.destination === undefined && process.stderr.isTTY === true);
-  const target = settings.destination ?? pino.destination({ dest: 2, sync: true });
+async function lineWriter(
+  settings: TelemetrySettings['logs'],
+  output: LogOutput | undefined,
+): Promise<LogTarget> {
+  const pretty = settings.pretty ?? (output !== undefined && process.stderr.isTTY === true);
+  const target = settings.destination ?? (output as LogOutput);
   if (!pretty) {
-    return settings.destination === undefined
-      ? new LineBuffer(target)
-      : { write: (line) => target.write(scrubLine(line)) };
+    return output === undefined ? { write: (line) => target.write(scrubLine(line)) } : new LineBuffer(output);
   }
   const { prettyFactory } = await import('pino-pretty');
   const render = prettyFactory({
-    colorize: settings.destination === undefined && process.env.NO_COLOR === undefined,
+    colorize: output !== undefined && process.env.NO_COLOR === undefined,
     translateTime: 'SYS:HH:MM:ss.l',
     ignore: 'pid',
     singleLine: true,
@@ -100,16 +111,16 @@ async function lineWriter(settings: TelemetrySettings['logs']): Promise<{ write(
  * Lines of a process that nobody watches go out together: a write to a pipe takes longer than the rest of a turn's line.
  * Warnings, and what comes before them, go at once; a process that is killed loses the last moment.
  */
-class LineBuffer {
+class LineBuffer implements LogTarget {
   /** Asks pino to tell the level of each line. */
   readonly [METADATA] = true;
   lastLevel = 0;
-  readonly #target: { write(lines: string): void };
+  readonly #target: LogTarget;
   #lines = '';
   #timer: NodeJS.Timeout | undefined;
   #flushesAtExit = false;
 
-  constructor(target: { write(lines: string): void }) {
+  constructor(target: LogTarget) {
     this.#target = target;
   }
 

@@ -399,6 +399,13 @@ export const METRICS = {
     description: 'Repeated warnings that were not written.',
     labels: [],
   },
+  'responses_gateway.logs.dropped': {
+    kind: 'observedCounter',
+    unit: '{line}',
+    description: 'Lines of the log that were not written because whoever reads it was too slow.',
+    labels: [],
+    alert: 'Any: the log has gaps; turns are not affected. Look at the log shipper.',
+  },
 
   'nodejs.eventloop.delay.mean': {
     kind: 'observedGauge',

@@ -22,6 +22,7 @@ export interface MetricSources {
   readonly batches: BatchCounts;
   readonly sums: ObservedSums;
   readonly suppressedLogs: () => number;
+  readonly droppedLogs: () => number;
 }
 
 /** With metrics off, instruments that do nothing, and nothing of the SDK is loaded. */
@@ -71,7 +72,8 @@ export async function createMetrics(
   };
 }
 
-function observeOwn(instruments: Instruments, { links, batches, sums, suppressedLogs }: MetricSources): void {
+function observeOwn(instruments: Instruments, sources: MetricSources): void {
+  const { links, batches, sums, suppressedLogs, droppedLogs } = sources;
   instruments.observe('responses_gateway.links', () => links.count());
   instruments.observe('responses_gateway.events', () => batches.events);
   instruments.observe('responses_gateway.batches', () => batches.bySize());
@@ -81,6 +83,7 @@ function observeOwn(instruments: Instruments, { links, batches, sums, suppressed
   instruments.observe('responses_gateway.transcript.bytes', () => sums.sum('transcript.bytes'));
   instruments.observe('responses_gateway.draining', () => Math.min(1, sums.sum('draining')));
   instruments.observe('responses_gateway.logs.suppressed', suppressedLogs);
+  instruments.observe('responses_gateway.logs.dropped', droppedLogs);
 }
 
 function countExports(exporter: PushMetricExporter, instruments: Instruments): void {

@@ -47,6 +47,7 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     batches,
     sums,
     suppressedLogs: logs.suppressed,
+    droppedLogs: logs.dropped,
   });
   const { instruments } = metrics;
   const tracing = await createTracing(settings, resource, (result) =>

@@ -225,4 +225,49 @@ describe('a process without a terminal', () => {
     const script = "logger.info('one'); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 1_000);";
     expect((await said(script)).messages).toEqual(['one']);
   });
+
+  /** A process that logs `lines` lines of 1 KiB while nobody reads, and tells on standard output when it is done. */
+  function talkative(lines: number, after: string) {
+    const program = `
+      import { createLogs } from './src/telemetry/logs.ts';
+      const { logger, dropped } = await createLogs({ level: 'info', repeatWarnMs: 0 });
+      const text = 'x'.repeat(1024);
+      for (let n = 0; n < ${lines}; n += 1) {
+        logger.info({ n }, text);
+        if (n % 100 === 0) await new Promise(setImmediate);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      process.stdout.write(dropped() + '\\n');
+      ${after}`;
+    return spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+  }
+
+  it('goes on while nobody reads, and says how many lines that cost', async () => {
+    const child = talkative(3_000, '');
+    const [printed] = (await once(child.stdout, 'data')) as [Buffer];
+    const dropped = Number(printed);
+    expect(dropped).toBeGreaterThan(1_000);
+
+    const lines = (await text(child.stderr)).trimEnd().split('\n');
+    expect(JSON.parse(lines.pop() ?? '')).toMatchObject({
+      level: 'warn',
+      code: 'log_lines_dropped',
+      lines: dropped,
+    });
+    expect(lines).toHaveLength(3_000 - dropped);
+    expect(lines.map((line) => JSON.parse(line).n)).toEqual(lines.map((_, n) => n));
+  });
+
+  it('ends though nobody reads', async () => {
+    const child = talkative(3_000, 'process.exit(7);');
+    expect(await once(child, 'exit')).toEqual([7, null]);
+  });
+
+  it('goes on when whoever read is gone', async () => {
+    const child = talkative(3_000, 'process.exit(7);');
+    child.stderr.destroy();
+    expect(await once(child, 'exit')).toEqual([7, null]);
+  });
 });
