@@ -1,10 +1,19 @@
 import {
+  type ChannelCredentials,
   type ClientDuplexStream,
   credentials,
   type Client as GrpcClient,
+  Metadata,
   makeGenericClientConstructor,
 } from '@grpc/grpc-js';
 import { loadApi } from '../../src/translate/index.ts';
+
+/** TLS and a key, as callers in production have them. */
+export interface ClientAccess {
+  /** PEM. */
+  readonly ca: string;
+  readonly key: string;
+}
 
 /**
  * A client that costs as little as a client can: it takes messages as bytes and looks only at the fields that
@@ -13,8 +22,8 @@ import { loadApi } from '../../src/translate/index.ts';
 export class LightClient {
   readonly #client: GrpcClient;
 
-  constructor(address: string) {
-    this.#client = new Generic(address, credentials.createInsecure(), {
+  constructor(address: string, access?: ClientAccess) {
+    this.#client = new Generic(address, channelCredentials(access), {
       'grpc.max_receive_message_length': 64 * 1024 * 1024,
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_retries': 0,
@@ -89,6 +98,14 @@ export class LightStream {
           ...(request.inputMode === undefined ? {} : { input_mode: request.inputMode }),
         },
       });
+    });
+  }
+
+  /** Like `turn`, with a StartTurn that is encoded already. */
+  encodedTurn(turnId: string, startTurn: Uint8Array): Promise<{ firstMs: number; endMs: number }> {
+    return new Promise((done) => {
+      this.#turns.set(turnId, { firstMs: Number.NaN, done });
+      this.#call.write(startTurn);
     });
   }
 
@@ -174,6 +191,21 @@ export function userMessage(text: string): object {
   return { message: { role: 'user', content: [{ input_text: { text } }] } };
 }
 
+/** A ConnectRequest as its bytes. */
+export function encodeRequest(request: object): Buffer {
+  return Buffer.from(requestType.encode(requestType.fromObject(request)).finish());
+}
+
+function channelCredentials(access: ClientAccess | undefined): ChannelCredentials {
+  if (access === undefined) return credentials.createInsecure();
+  const bearer = credentials.createFromMetadataGenerator((_, done) => {
+    const metadata = new Metadata();
+    metadata.set('authorization', `Bearer ${access.key}`);
+    done(null, metadata);
+  });
+  return credentials.combineChannelCredentials(credentials.createSsl(Buffer.from(access.ca)), bearer);
+}
+
 const requestType = loadApi().type('ConnectRequest');
 const Generic = makeGenericClientConstructor(
   {
@@ -181,8 +213,7 @@ const Generic = makeGenericClientConstructor(
       path: '/responses.gateway.v1.ResponsesService/Connect',
       requestStream: true,
       responseStream: true,
-      requestSerialize: (value: object) =>
-        Buffer.from(requestType.encode(requestType.fromObject(value)).finish()),
+      requestSerialize: (value: object) => (Buffer.isBuffer(value) ? value : encodeRequest(value)),
       requestDeserialize: (bytes: Buffer) => bytes,
       responseSerialize: (bytes: Buffer) => bytes,
       responseDeserialize: (bytes: Buffer) => bytes,

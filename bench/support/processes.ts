@@ -1,12 +1,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+/** Of this checkout. */
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const MAIN = mainOf(ROOT);
 
 export interface Service {
   readonly address: string;
   readonly pid: number;
+  /** From the spawn to the line that tells the address. */
+  readonly readyMs: number;
   stop(): Promise<void>;
 }
 
@@ -15,8 +20,12 @@ export function startSimulator(args: readonly string[] = []): Promise<Service> {
   return start([MAIN, 'simulate', '--listen', '127.0.0.1:0', ...args], /wss?:\/\/(127\.0\.0\.1:\d+)/);
 }
 
-/** The gateway as `npm start` and the image start it. Telemetry as by default: metrics on, traces off. */
-export function startGateway(upstreamUrl: string, args: readonly string[] = []): Promise<Service> {
+/** The gateway of a checkout as `npm start` starts it. Telemetry as by default: metrics on, traces off. */
+export function startGateway(
+  upstreamUrl: string,
+  args: readonly string[] = [],
+  root = ROOT,
+): Promise<Service> {
   const flags = [
     '--listen',
     '127.0.0.1:0',
@@ -28,7 +37,7 @@ export function startGateway(upstreamUrl: string, args: readonly string[] = []):
     'json',
   ];
   return start(
-    ['--max-semi-space-size=16', MAIN, 'serve', ...flags, ...args],
+    ['--max-semi-space-size=16', mainOf(root), 'serve', ...flags, ...args],
     /"grpc":"(127\.0\.0\.1:\d+)"/,
     {
       OPENAI_API_KEY: 'bench',
@@ -58,6 +67,15 @@ export function serviceCpuUs(pid: number): number {
   return [pid, ...childrenOf(pid)].reduce((sum, each) => sum + cpuUs(each), 0);
 }
 
+/** CPU time of a process's threads in microseconds, to the nanosecond; of threads that have ended, nothing. */
+export function exactCpuUs(pid: number): number {
+  let sumNs = 0;
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    sumNs += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ')[0]);
+  }
+  return sumNs / 1_000;
+}
+
 /** Resident memory in bytes. */
 export function rssBytes(pid: number): number {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
@@ -73,6 +91,10 @@ const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
+
+function mainOf(root: string): string {
+  return join(root, 'src/main.ts');
+}
 
 function start(
   argv: readonly string[],
@@ -94,9 +116,11 @@ async function launch(
   });
   running.add(child);
   child.once('exit', () => running.delete(child));
+  const startedMs = performance.now();
   const address = await readyLine(child, ready);
   return {
     address,
+    readyMs: performance.now() - startedMs,
     pid: child.pid as number,
     stop: () =>
       new Promise((resolve) => {

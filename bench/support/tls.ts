@@ -10,6 +10,15 @@ const CERTIFICATES = new URL('../../test/harness/certs/', import.meta.url);
 export const CA_FILE = pathOf('ca.pem');
 export const CA = readFileSync(CA_FILE, 'utf8');
 
+/** Certificate and key of a server on localhost. */
+export const SERVER_FILES: readonly string[] = [pathOf('server.pem'), pathOf('server.key')];
+
+/** What makes a gateway serve with it. */
+export const CERTIFICATE_FLAGS: readonly string[] = [
+  ...['--set', `tls.cert_file=${SERVER_FILES[0]}`],
+  ...['--set', `tls.key_file=${SERVER_FILES[1]}`],
+];
+
 /** What a gateway needs to be told to trust it. */
 export const TRUST_CA: readonly string[] = ['--set', `upstream.ca_file=${CA_FILE}`];
 
