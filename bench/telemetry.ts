@@ -17,7 +17,7 @@ import * as grpc from '@grpc/grpc-js';
 import { startGateway } from '../src/app/gateway.ts';
 import { loadConfig } from '../src/config/load.ts';
 import { startSimulator } from '../src/simulator/index.ts';
-import { loadApi } from '../src/translate/index.ts';
+import { serviceDefinition } from '../src/grpc/service-definition.ts';
 
 /** A short answer; `BENCH_DELTAS=200` is one of a few paragraphs. */
 const EVENTS_PER_TURN = Number(process.env.BENCH_DELTAS ?? 50);
@@ -201,8 +201,8 @@ async function runTurns(sessions: readonly BenchSession[]): Promise<number> {
 }
 
 function openSessions(port: number): BenchSession[] {
-  const definition = loadApi().packageDefinition['responses.gateway.v1.ResponsesService'];
-  const Client = grpc.makeClientConstructor(definition as grpc.ServiceDefinition, 'ResponsesService');
+  const definition = serviceDefinition('responses.gateway.v1.ResponsesService');
+  const Client = grpc.makeClientConstructor(definition, 'ResponsesService');
   const client = new Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
   return Array.from({ length: SESSIONS }, (_, index) => openSession(client, `s${index}`));
 }

@@ -2,7 +2,8 @@
  * What an event costs on its way from the upstream's bytes to protobuf bytes, beside JSON.parse and
  * proto-loader's serialize over the same frame, in the same run. Prints a table; `--json` prints numbers.
  */
-import type * as protoLoader from '@grpc/proto-loader';
+import { fileURLToPath } from 'node:url';
+import * as protoLoader from '@grpc/proto-loader';
 import type { SessionEvent } from '../src/core/types.ts';
 import { createWire, type EventFormat, frameFromBytes, loadApi } from '../src/translate/index.ts';
 
@@ -35,9 +36,10 @@ const TYPED: EventFormat = { payload: 'typed', schemaRevision: 0 };
 
 const api = loadApi();
 const wire = createWire(api);
-const definition = api.packageDefinition[
-  'responses.gateway.v1.ResponsesService'
-] as protoLoader.ServiceDefinition;
+const definition = protoLoader.loadSync('responses/gateway/v1/service.proto', {
+  includeDirs: [fileURLToPath(new URL('../proto', import.meta.url))],
+  keepCase: true,
+})['responses.gateway.v1.ResponsesService'] as protoLoader.ServiceDefinition;
 const serialize = (definition['Connect'] ?? missing()).responseSerialize;
 
 const rows = FRAMES.map(([name, text]) => {

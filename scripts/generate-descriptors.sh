@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Writes proto/descriptors.binpb: our API and grpc.health.v1, for the reflection service. A set of descriptors is one
-# repeated field, so two of them behind one another are one. With --check: fails when the file is not up to date.
+# repeated field, so two of them behind one another are one. And proto/api.json, by which the gateway encodes and
+# decodes (scripts/generate-api.ts). With --check: fails when a file is not up to date.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,3 +16,4 @@ if [ "${1:-}" = --check ]; then
 else
   cp "$work/descriptors.binpb" proto/descriptors.binpb
 fi
+node scripts/generate-api.ts "$@"

@@ -98,6 +98,7 @@ async function start(
   healthPath: string,
   log: string,
 ): Promise<Service> {
+  const startedMs = performance.now();
   const output = openSync(log, 'w');
   const child = spawn(program, args, { stdio: ['ignore', output, output], env: { ...process.env, ...env } });
   const deadline = performance.now() + START_TIMEOUT_MS;
@@ -108,7 +109,12 @@ async function start(
     }
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
-  return { address: `127.0.0.1:${port}`, pid: child.pid as number, stop: () => stop(child) };
+  return {
+    address: `127.0.0.1:${port}`,
+    pid: child.pid as number,
+    readyMs: performance.now() - startedMs,
+    stop: () => stop(child),
+  };
 }
 
 async function answers(port: number, path: string): Promise<boolean> {

@@ -1,6 +1,7 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { HostPort } from '../config/units.ts';
+import { http } from '../ground/http.ts';
 import { isLoopback } from '../ground/loopback.ts';
 import { bearerMatches, hostAllowed } from './guard.ts';
 
@@ -49,7 +50,7 @@ const SECURITY_HEADERS = {
 
 /** Starts the admin HTTP server. Rejects when the address cannot be had. */
 export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
-  const server = createServer(
+  const server = http.createServer(
     {
       requestTimeout: REQUEST_TIMEOUT_MS,
       headersTimeout: REQUEST_TIMEOUT_MS,

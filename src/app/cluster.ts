@@ -6,15 +6,20 @@ import { join } from 'node:path';
 import type { AdminServer, AdminSources } from '../admin/server.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
-import { type Simulator, startSimulator } from '../simulator/index.ts';
+import type { Simulator } from '../simulator/index.ts';
 import { mergeMetrics } from '../telemetry/merge.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
-import { type GatewaySurroundings, METRICS_CONTENT_TYPE, openAdmin, type Serving } from './gateway.ts';
+import {
+  type GatewaySurroundings,
+  METRICS_CONTENT_TYPE,
+  openAdmin,
+  type Serving,
+  startBuiltIn,
+} from './gateway.ts';
 import { telemetryOptions } from './options.ts';
-import { simulatorOptions } from './simulator.ts';
-import type { StartFailure } from './start-failure.ts';
+import { type StartFailure, WorkerStartError } from './start-failure.ts';
 import { chooseUpstreams } from './upstreams.ts';
 
 /** A worker that dies this soon after its start will do so again; the next try waits. */
@@ -22,17 +27,6 @@ const SHORT_LIFE_MS = 5_000;
 const RESTART_DELAY_MS = 1_000;
 /** A worker that is alive answers in a few milliseconds. */
 const ANSWER_TIMEOUT_MS = 2_000;
-
-/** A worker could not start; what it said. */
-export class WorkerStartError extends Error {
-  override readonly name = 'WorkerStartError';
-  readonly failure: StartFailure;
-
-  constructor(failure: StartFailure) {
-    super(failure.message);
-    this.failure = failure;
-  }
-}
 
 /**
  * Several processes behind one port, for more than one core. The primary holds no sessions: it starts the workers,
@@ -50,8 +44,7 @@ export async function startCluster(
     env: {},
   });
   const upstreams = chooseUpstreams(config, surroundings.environment);
-  const simulator =
-    upstreams.kind === 'simulator' ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
+  const simulator = upstreams.kind === 'simulator' ? await startBuiltIn(config.simulator) : undefined;
   const primary = new Primary(config.workers, telemetry, simulator);
   try {
     const grpcPort = await primary.start();

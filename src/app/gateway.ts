@@ -7,13 +7,12 @@ import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
 import type { PeersOptions } from '../grpc/peers.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
-import { type Simulator, startSimulator } from '../simulator/index.ts';
+import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
 import { accessOptions } from './access-options.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
-import { simulatorOptions } from './simulator.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
 
 export interface GatewaySurroundings {
@@ -99,7 +98,7 @@ async function assemble(
 
   const choice = chooseUpstreams(config, environment);
   const embedded = choice.kind === 'simulator' && surroundings.simulatorUrl === undefined;
-  const simulator = embedded ? await startSimulator(simulatorOptions(config.simulator)) : undefined;
+  const simulator = embedded ? await startBuiltIn(config.simulator) : undefined;
   if (simulator !== undefined) opened.push(() => simulator.close());
 
   const warn = ({ code, message }: { code: string; message: string }) => logger.warn({ code }, message);
@@ -159,6 +158,12 @@ async function assemble(
     },
     close: closeAll,
   };
+}
+
+/** Most gateways have an upstream of their own and never load it. */
+export async function startBuiltIn(config: GatewayConfig['simulator']): Promise<Simulator> {
+  const { startBuiltInSimulator } = await import('./simulator.ts');
+  return startBuiltInSimulator(config);
 }
 
 export async function openAdmin(config: GatewayConfig, sources: AdminSources): Promise<AdminServer> {

@@ -4,9 +4,15 @@ import { ConfigError } from '../config/problems.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import {
   InvalidSimulatorInput,
+  type Simulator,
   type SimulatorOptions,
   simulatorOptionsFromFile,
+  startSimulator,
 } from '../simulator/index.ts';
+
+export function startBuiltInSimulator(config: GatewayConfig['simulator']): Promise<Simulator> {
+  return startSimulator(simulatorOptions(config));
+}
 
 /** Options of the simulator from our configuration. The options file wins field by field where both speak. */
 export function simulatorOptions(config: GatewayConfig['simulator']): SimulatorOptions {

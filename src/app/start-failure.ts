@@ -10,6 +10,17 @@ export interface StartFailure {
   readonly message: string;
 }
 
+/** A worker could not start; what it said. */
+export class WorkerStartError extends Error {
+  override readonly name = 'WorkerStartError';
+  readonly failure: StartFailure;
+
+  constructor(failure: StartFailure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
 /** Throws again what is nobody's mistake but ours. */
 export function startFailure(error: unknown): StartFailure {
   if (error instanceof ListenError) {

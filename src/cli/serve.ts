@@ -1,11 +1,9 @@
 import cluster from 'node:cluster';
 import { performance } from 'node:perf_hooks';
-import { startCluster, WorkerStartError } from '../app/cluster.ts';
 import { EXIT } from '../app/exit-codes.ts';
 import { type Serving, startGateway } from '../app/gateway.ts';
 import { firstSignal } from '../app/shutdown.ts';
-import { startFailure } from '../app/start-failure.ts';
-import { runWorker } from '../app/worker.ts';
+import { startFailure, WorkerStartError } from '../app/start-failure.ts';
 import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
@@ -22,6 +20,7 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   const { config } = loadConfig({ file: flags.file, flags: flags.settings, environment });
   const surroundings = { environment, version: packageVersion() };
   if (cluster.isWorker) {
+    const { runWorker } = await import('../app/worker.ts');
     const exitCode = await runWorker(config, surroundings);
     endThoughUnread();
     return exitCode;
@@ -31,7 +30,7 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   let serving: Serving;
   try {
     serving = await (config.workers > 1
-      ? startCluster(config, surroundings)
+      ? (await import('../app/cluster.ts')).startCluster(config, surroundings)
       : startGateway(config, surroundings));
   } catch (error) {
     const { exitCode, message } = error instanceof WorkerStartError ? error.failure : startFailure(error);

@@ -1,4 +1,5 @@
-import { type Document, isMap, isNode, isScalar, isSeq, LineCounter, parse, parseDocument } from 'yaml';
+import { createRequire } from 'node:module';
+import type { Document } from 'yaml';
 import { type ConfigProblem, didYouMean, type Origin, type PathSegment } from './problems.ts';
 
 export const ENVIRONMENT_PREFIX = 'RESPONSES_GATEWAY_';
@@ -34,10 +35,18 @@ export interface ConfigFile {
   locate(path: readonly PathSegment[], part: 'key' | 'value'): Origin;
 }
 
+let loaded: typeof import('yaml') | undefined;
+
+/** Loaded when there is something to parse: without a file there is seldom anything, and it takes 14 MB. */
+function yaml(): typeof import('yaml') {
+  loaded ??= createRequire(import.meta.url)('yaml') as typeof import('yaml');
+  return loaded;
+}
+
 /** Reads the YAML text. Syntax errors and a top level that is no mapping come back as problems. */
 export function readYaml(file: string, text: string): ConfigFile | readonly ConfigProblem[] {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const lines = new (yaml().LineCounter)();
+  const document = yaml().parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const position = (offset: number): Origin => {
     const { line, col } = lines.linePos(offset);
     return { kind: 'file', file, line, column: col };
@@ -110,7 +119,7 @@ function isSetting(name: string): boolean {
 /** Numbers, booleans and lists are written in the environment as in the file. */
 export function parseText(text: string): unknown {
   try {
-    return parse(text);
+    return yaml().parse(text);
   } catch {
     return text;
   }
@@ -130,6 +139,7 @@ function offsetOf(document: Document, path: readonly PathSegment[], part: 'key' 
     const parent: unknown =
       length === 1 ? document.contents : document.getIn(path.slice(0, length - 1), true);
     const last = path[length - 1];
+    const { isMap, isScalar, isSeq } = yaml();
     if (isMap(parent)) {
       const pair = parent.items.find(({ key }) => isScalar(key) && String(key.value) === last);
       const wanted = part === 'value' && length === path.length ? startOf(pair?.value) : undefined;
@@ -144,5 +154,5 @@ function offsetOf(document: Document, path: readonly PathSegment[], part: 'key' 
 }
 
 function startOf(node: unknown): number | undefined {
-  return isNode(node) ? node.range?.[0] : undefined;
+  return yaml().isNode(node) ? node.range?.[0] : undefined;
 }

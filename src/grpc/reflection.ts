@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { type Server, type ServerDuplexStream, type ServiceDefinition, status } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
-import protobuf from 'protobufjs';
-import descriptor from 'protobufjs/ext/descriptor/index.js';
+import { type Server, type ServerDuplexStream, status } from '@grpc/grpc-js';
+import protobuf from 'protobufjs/light.js';
+import { loadApi } from '../translate/index.ts';
+import { serviceDefinition } from './service-definition.ts';
 
 /**
  * grpc.reflection.v1 and v1alpha over the descriptors that buf wrote. @grpc/reflection, of which only the .proto files
@@ -12,11 +11,7 @@ import descriptor from 'protobufjs/ext/descriptor/index.js';
  */
 export function addReflection(server: Server): void {
   for (const version of ['v1', 'v1alpha']) {
-    const file = fileURLToPath(
-      import.meta.resolve(`@grpc/reflection/build/proto/grpc/reflection/${version}/reflection.proto`),
-    );
-    const definitions = loadSync(file, { keepCase: true, enums: String, oneofs: true });
-    const service = definitions[`grpc.reflection.${version}.ServerReflection`] as ServiceDefinition;
+    const service = serviceDefinition(`grpc.reflection.${version}.ServerReflection`);
     server.addService(service, { ServerReflectionInfo: answerAll });
   }
 }
@@ -122,8 +117,9 @@ function index(parts: readonly Uint8Array[]): Descriptors {
   const byName = new Map<string, { bytes: Uint8Array; dependencies: readonly string[] }>();
   const fileOfSymbol = new Map<string, string>();
   const extensions = new Map<string, Map<number, string>>();
+  const fileType = loadApi().root.lookupType('google.protobuf.FileDescriptorProto');
   for (const bytes of parts) {
-    const file = descriptor.FileDescriptorProto.decode(bytes) as unknown as FileDescriptor;
+    const file = fileType.decode(bytes) as unknown as FileDescriptor;
     byName.set(file.name, { bytes, dependencies: file.dependency });
     const add = (scope: string, name: string): string => {
       const symbol = scope === '' ? name : `${scope}.${name}`;

@@ -8,7 +8,6 @@ import {
   type ServiceDefinition,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
-import { HealthImplementation } from 'grpc-health-check';
 import type { AccessControl } from '../access/types.ts';
 import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
@@ -19,7 +18,7 @@ import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { Telemetry } from '../telemetry/types.ts';
-import { createWire, loadApi } from '../translate/index.ts';
+import { createWire } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { type CallEnd, type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
@@ -30,8 +29,10 @@ import type { Edge } from './edge.ts';
 import { ConnectionPacing } from './hardening/connection-pacing.ts';
 import { shareHttp2 } from './hardening/fair-http2.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
+import { HealthService } from './health.ts';
 import { openPeers, type Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
+import { serviceDefinition } from './service-definition.ts';
 import { toStatus } from './status.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
 
@@ -117,9 +118,9 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     interceptors: [interceptor(edge, FOR_CALLERS)],
   });
   const closeConnections = [shareHttp2(server, edge.fairShare, new ConnectionPacing(steadyNow))];
-  server.addService(serviceDefinition(), unreachable());
-  const health = new HealthImplementation({ '': 'SERVING', [SERVICE]: 'SERVING' });
-  health.addToServer(server);
+  server.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
+  const health = new HealthService(['', SERVICE]);
+  health.addTo(server);
   if (options.reflection !== false) addReflection(server);
   if (options.channelz === true) addAdminServicesToServer(server);
   const servers = [server];
@@ -129,7 +130,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
       interceptors: [interceptor(edge, FOR_PEERS)],
     });
     closeConnections.push(shareHttp2(peerServer, edge.fairShare, new ConnectionPacing(steadyNow), 'peers'));
-    peerServer.addService(serviceDefinition(), unreachable());
+    peerServer.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
     servers.push(peerServer);
     for (const address of peers.listen) {
       peers.port = await bind(peerServer, address, peers.serverCredentials(address));
@@ -146,14 +147,14 @@ class RunningServer implements GrpcServer {
   readonly listen: (address: string) => Promise<number>;
   readonly #servers: readonly Server[];
   readonly #edge: Edge;
-  readonly #health: HealthImplementation;
+  readonly #health: HealthService;
   readonly #closeConnections: () => void;
   #stopped: Promise<void> | undefined;
 
   constructor(
     servers: readonly Server[],
     edge: Edge,
-    health: HealthImplementation,
+    health: HealthService,
     listen: (address: string) => Promise<number>,
     closeConnections: () => void,
   ) {
@@ -170,9 +171,7 @@ class RunningServer implements GrpcServer {
   }
 
   setServing(serving: boolean): void {
-    const status = serving ? 'SERVING' : 'NOT_SERVING';
-    this.#health.setStatus('', status);
-    this.#health.setStatus(SERVICE, status);
+    this.#health.set(serving ? 'SERVING' : 'NOT_SERVING');
   }
 
   async drain(graceMs: number): Promise<void> {
@@ -341,8 +340,9 @@ function bind(
 }
 
 /** Bytes in, bytes out: decoding is ours, so that a malformed message gets a reason and a code of its own. */
-function serviceDefinition(): ServiceDefinition<UntypedServiceImplementation> {
-  const service = loadApi().packageDefinition[SERVICE] as ServiceDefinition<UntypedServiceImplementation>;
+function bytesOnly(
+  service: ServiceDefinition<UntypedServiceImplementation>,
+): ServiceDefinition<UntypedServiceImplementation> {
   const raw = (bytes: Buffer) => bytes;
   const view = (bytes: Uint8Array) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Object.fromEntries(

@@ -5,6 +5,7 @@ import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums 
 import type { TelemetrySettings } from './options.ts';
 import { httpUrl } from './otlp/span-exporter.ts';
 import { observeProcess } from './process-meters.ts';
+import { prometheusText } from './prometheus.ts';
 import type { BatchCounts } from './session-meters.ts';
 import { exportResult } from './tracing.ts';
 
@@ -99,16 +100,16 @@ function countExports(exporter: PushMetricExporter, instruments: Instruments): v
 }
 
 async function createPage() {
-  const { PrometheusExporter, PrometheusSerializer } = await import('@opentelemetry/exporter-prometheus');
-  // The exporter is only the reader here: its server would listen on a port of its own, without our rules.
-  const reader = new PrometheusExporter({ preventServerStart: true });
-  // Scope labels are the same on every line.
-  const serializer = new PrometheusSerializer(undefined, false, undefined, false, true);
+  const { MetricReader } = await import('@opentelemetry/sdk-metrics');
+  const reader = new (class extends MetricReader {
+    protected override async onForceFlush(): Promise<void> {}
+    protected override async onShutdown(): Promise<void> {}
+  })();
   return {
     reader,
     async text() {
       const { resourceMetrics } = await reader.collect();
-      return serializer.serialize(resourceMetrics);
+      return prometheusText(resourceMetrics);
     },
   };
 }

@@ -1,16 +1,13 @@
-import { fileURLToPath } from 'node:url';
-import * as protoLoader from '@grpc/proto-loader';
-import protobuf from 'protobufjs';
+import { readFileSync } from 'node:fs';
+import protobuf from 'protobufjs/light.js';
 import { type Plan, Plans } from './schema.ts';
 
 export const PACKAGE = 'responses.gateway.v1';
-const SERVICE_FILE = 'responses/gateway/v1/service.proto';
-const PROTO_DIR = fileURLToPath(new URL('../../proto/', import.meta.url));
+/** `npm run generate:descriptors` writes it. */
+const API_FILE = new URL('../../proto/api.json', import.meta.url);
 
 export interface Api {
   readonly root: protobuf.Root;
-  /** For grpc-js and reflection. */
-  readonly packageDefinition: protoLoader.PackageDefinition;
   readonly plans: Plans;
   /** The newest revision that any field names. */
   readonly schemaRevision: number;
@@ -20,9 +17,9 @@ export interface Api {
 
 let loaded: Api | undefined;
 
-/** The API's descriptors, read once from the `proto` folder of the package. */
+/** The API's descriptors, with those of grpc.health and grpc.reflection; read once. */
 export function loadApi(): Api {
-  loaded ??= apiOf(loadRoot(PROTO_DIR));
+  loaded ??= apiOf(protobuf.Root.fromJSON(JSON.parse(readFileSync(API_FILE, 'utf8'))));
   return loaded;
 }
 
@@ -36,32 +33,13 @@ export function apiOf(root: protobuf.Root): Api {
     types.set(name, found);
     return found;
   };
-  let packageDefinition: protoLoader.PackageDefinition | undefined;
   return {
     root,
     plans,
-    get packageDefinition() {
-      packageDefinition ??= protoLoader.fromJSON(root.toJSON(), {
-        keepCase: true,
-        longs: String,
-        enums: String,
-        oneofs: true,
-      });
-      return packageDefinition;
-    },
     schemaRevision: newestRevision(root),
     type,
     plan: (name, carried) => plans.of(type(name), carried),
   };
-}
-
-function loadRoot(dir: string): protobuf.Root {
-  const root = new protobuf.Root();
-  // protobufjs brings google/protobuf/*.proto itself and asks for the rest by import path.
-  root.resolvePath = (_origin, target) => `${dir}${target}`;
-  root.loadSync(SERVICE_FILE, { keepCase: true });
-  root.resolveAll();
-  return root;
 }
 
 function newestRevision(root: protobuf.Root): number {

@@ -2,9 +2,12 @@
  * Compiles the descriptors, once per message type, into the tables that reader and writer walk. All knowledge
  * about upstream JSON is in the .proto files and their options; there is none here.
  */
-import protobuf from 'protobufjs';
+import protobuf from 'protobufjs/light.js';
 
 const WIRE_TYPES: Readonly<Record<string, number>> = protobuf.types.basic;
+
+/** Where `proto/api.json` keeps the options that protobufjs's JSON would lose. */
+export const PARSED_OPTIONS = 'parsed';
 
 export type Scalar = 'string' | 'double' | 'int32' | 'int64' | 'bool' | 'bytes';
 
@@ -249,7 +252,9 @@ export function maySayAbsent(field: Field): boolean {
 }
 
 function optionsOf(holder: protobuf.ReflectionObject | undefined, name: string): unknown[] {
-  const parsed = (holder?.parsedOptions ?? []) as readonly Readonly<Record<string, unknown>>[];
+  const parsed = (holder?.parsedOptions ?? holder?.options?.[PARSED_OPTIONS] ?? []) as readonly Readonly<
+    Record<string, unknown>
+  >[];
   return parsed.filter((option) => Object.hasOwn(option, `(${name})`)).map((option) => option[`(${name})`]);
 }
 

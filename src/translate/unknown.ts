@@ -2,7 +2,7 @@
  * Decoding passes over fields that we do not know. In the envelope that is right, newer clients may say more there.
  * In a body it would run another request than the client meant, so it is refused.
  */
-import protobuf from 'protobufjs';
+import protobuf from 'protobufjs/light.js';
 import { GatewayError, invalidField } from '../errors.ts';
 
 /** Where bodies begin. */

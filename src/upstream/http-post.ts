@@ -1,5 +1,6 @@
-import { type ClientRequest, request as httpRequest } from 'node:http';
+import type { ClientRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import { http } from '../ground/http.ts';
 import type { ConnectOptions } from './network.ts';
 
 export interface PostOptions {
@@ -13,7 +14,7 @@ export interface PostOptions {
 /** Starts a POST of JSON. Redirects are answers like any other: nothing follows them. */
 export function post({ url, headers, connect, accept, body }: PostOptions): ClientRequest {
   const bytes = Buffer.from(body, 'utf8');
-  const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
+  const start = url.protocol === 'https:' ? httpsRequest : http.request;
   const request = start(url, {
     ...connect,
     method: 'POST',

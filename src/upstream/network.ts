@@ -1,8 +1,10 @@
-import { Agent as HttpAgent } from 'node:http';
+import type { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import type { SecureVersion } from 'node:tls';
-import { HttpsProxyAgent } from 'https-proxy-agent';
+import type { HttpsProxyAgent } from 'https-proxy-agent';
+import { http } from '../ground/http.ts';
 import { isLoopback } from '../ground/loopback.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -52,8 +54,8 @@ export function createNetwork(endpoint: Endpoint, tls: UpstreamTls, proxies: Pro
   const secure = endpoint.secure ? tlsOptions(tls) : {};
   const create = (keepAlive: boolean): HttpAgent | HttpsAgent => {
     const options = { keepAlive, keepAliveMsecs: TCP_KEEPALIVE_MS };
-    if (proxy !== undefined) return new TunnelAgent(proxy, options);
-    return endpoint.secure ? new HttpsAgent(options) : new HttpAgent(options);
+    if (proxy !== undefined) return tunnelAgent(proxy, options);
+    return endpoint.secure ? new HttpsAgent(options) : new http.Agent(options);
   };
   const webSocketAgent = create(false);
   const httpAgent = create(true);
@@ -89,19 +91,27 @@ export function proxyFor({ secure, host, port }: Endpoint, proxies: ProxySetting
   return url;
 }
 
-/** Without it a proxy's refusal would look like the upstream's own answer, a 403 like a bad key. */
-class TunnelAgent extends HttpsProxyAgent<string> {
-  override async connect(...args: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
-    const [request] = args;
-    let status = 200;
-    request.once('proxyConnect', (answer: { readonly statusCode: number }) => {
-      status = answer.statusCode;
-    });
-    const socket = await super.connect(...args);
-    if (status === 200) return socket;
-    socket.destroy();
-    throw Object.assign(new Error('the proxy refused the tunnel'), { code: 'PROXY_REFUSED' });
+type TunnelOptions = ConstructorParameters<typeof HttpsProxyAgent<string>>[1];
+
+/** Loaded where there is a proxy. Without the override its refusal would look like the upstream's own answer, a 403 like a bad key. */
+function tunnelAgent(proxy: URL, options: TunnelOptions): HttpAgent {
+  const { HttpsProxyAgent } = createRequire(import.meta.url)(
+    'https-proxy-agent',
+  ) as typeof import('https-proxy-agent');
+  class TunnelAgent extends HttpsProxyAgent<string> {
+    override async connect(...args: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
+      const [request] = args;
+      let status = 200;
+      request.once('proxyConnect', (answer: { readonly statusCode: number }) => {
+        status = answer.statusCode;
+      });
+      const socket = await super.connect(...args);
+      if (status === 200) return socket;
+      socket.destroy();
+      throw Object.assign(new Error('the proxy refused the tunnel'), { code: 'PROXY_REFUSED' });
+    }
   }
+  return new TunnelAgent(proxy, options);
 }
 
 /** `*`, a host with all below it (with or without leading dot), each optionally with a port. */

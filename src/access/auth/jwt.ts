@@ -1,17 +1,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
-import {
-  createLocalJWKSet,
-  createRemoteJWKSet,
-  decodeJwt,
-  errors,
-  importSPKI,
-  importX509,
-  type JSONWebKeySet,
-  type JWTPayload,
-  type JWTVerifyGetKey,
-  jwtVerify,
-} from 'jose';
+import { createRequire } from 'node:module';
+import type { importSPKI, JSONWebKeySet, JWTPayload, JWTVerifyGetKey } from 'jose';
 import { AccessOptionsError, type AccessWarning, DEFAULT_CLOCK_SKEW_MS, type JwtAuth } from '../options.ts';
 import type { Principal } from '../types.ts';
 import type { Method, Presented } from './method.ts';
@@ -30,6 +20,14 @@ const MIN_SECRET_BYTES = 32;
 
 const MAX_SUBJECT_CHARS = 256;
 
+let loaded: typeof import('jose') | undefined;
+
+/** Loaded when tokens are first configured: few gateways take any, and it takes 16 MB. */
+function jose(): typeof import('jose') {
+  loaded ??= createRequire(import.meta.url)('jose') as typeof import('jose');
+  return loaded;
+}
+
 export function jwt(options: JwtAuth, path: string, warn: (warning: AccessWarning) => void): Method {
   checkAlgorithms(options, path);
   if (options.audience.length === 0) throw new AccessOptionsError(`${path}.audience`, 'is empty');
@@ -41,7 +39,7 @@ export function jwt(options: JwtAuth, path: string, warn: (warning: AccessWarnin
       bearer !== undefined && TOKEN_FORM.test(bearer) && issuerOf(bearer) === options.issuer,
     verify: async (presented: Presented, nowMs: number): Promise<Principal | undefined> => {
       try {
-        const { payload } = await jwtVerify(presented.bearer ?? '', keyFor, {
+        const { payload } = await jose().jwtVerify(presented.bearer ?? '', keyFor, {
           algorithms: [...options.algorithms],
           issuer: options.issuer,
           audience: [...options.audience],
@@ -85,7 +83,7 @@ function tenantOf(payload: JWTPayload, { tenant }: JwtAuth): string | undefined 
 /** Unverified, only to choose between several issuers. */
 function issuerOf(token: string): string | undefined {
   try {
-    return decodeJwt(token).iss;
+    return jose().decodeJwt(token).iss;
   } catch {
     return undefined;
   }
@@ -106,7 +104,7 @@ function openKeys(options: JwtAuth, path: string, warn: (warning: AccessWarning)
   const { keys } = options;
   switch (keys.kind) {
     case 'jwksUrl':
-      return createRemoteJWKSet(parseJwksUrl(keys.url, `${path}.keys.url`), {
+      return jose().createRemoteJWKSet(parseJwksUrl(keys.url, `${path}.keys.url`), {
         cooldownDuration: JWKS_COOLDOWN_MS,
         cacheMaxAge: JWKS_MAX_AGE_MS,
         timeoutDuration: JWKS_TIMEOUT_MS,
@@ -144,7 +142,7 @@ function openPem(pem: string, path: string): JWTVerifyGetKey {
   return ({ alg }) => {
     const known = imported.get(alg);
     if (known !== undefined) return known;
-    const key = isCertificate ? importX509(pem, alg) : importSPKI(pem, alg);
+    const key = isCertificate ? jose().importX509(pem, alg) : jose().importSPKI(pem, alg);
     imported.set(alg, key);
     return key;
   };
@@ -158,7 +156,7 @@ function openJwksFile(file: string, path: string, warn: (warning: AccessWarning)
     const facts = statSync(file, { bigint: true });
     const found = `${facts.ino}:${facts.mtimeNs}:${facts.size}`;
     if (found === version) return;
-    keyFor = createLocalJWKSet(parseJwks(readFileSync(file, 'utf8')));
+    keyFor = jose().createLocalJWKSet(parseJwks(readFileSync(file, 'utf8')));
     version = found;
   };
   try {
@@ -189,7 +187,7 @@ function parseJwks(text: string): JSONWebKeySet {
 }
 
 function isFetchTrouble(error: unknown): boolean {
-  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
+  if (error instanceof jose().errors.JWKSTimeout || error instanceof jose().errors.JWKSInvalid) return true;
   // Network errors are fetch's own; everything about the token is a JOSEError with a code of its own.
-  return !(error instanceof errors.JOSEError) || error.code === 'ERR_JOSE_GENERIC';
+  return !(error instanceof jose().errors.JOSEError) || error.code === 'ERR_JOSE_GENERIC';
 }
