@@ -16,8 +16,8 @@ import { type Profiler, Session } from 'node:inspector/promises';
 import * as grpc from '@grpc/grpc-js';
 import { startGateway } from '../src/app/gateway.ts';
 import { loadConfig } from '../src/config/load.ts';
-import { startSimulator } from '../src/simulator/index.ts';
 import { serviceDefinition } from '../src/grpc/service-definition.ts';
+import { startSimulator } from '../src/simulator/index.ts';
 
 /** A short answer; `BENCH_DELTAS=200` is one of a few paragraphs. */
 const EVENTS_PER_TURN = Number(process.env.BENCH_DELTAS ?? 50);

@@ -22,7 +22,7 @@ const MAX_REMEMBERED_WARNINGS = 256;
 const FIRST_PRUNE = 1_024;
 
 export async function createLogs(settings: TelemetrySettings['logs']): Promise<Logs> {
-  const output = settings.destination === undefined ? new LogOutput(process.stderr) : undefined;
+  const output = settings.destination === undefined ? standardError() : undefined;
   const repeats = repeatedWarnings(settings.repeatWarnMs);
   const children = new Set<WeakRef<Logger>>();
   let pruneAt = FIRST_PRUNE;
@@ -73,6 +73,14 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
     suppressed: repeats.total,
     dropped: () => output?.dropped ?? 0,
   };
+}
+
+let opened: LogOutput | undefined;
+
+/** One for the process: what it has to hold back is counted once. */
+function standardError(): LogOutput {
+  opened ??= new LogOutput(process.stderr);
+  return opened;
 }
 
 function isLevel(level: string): level is LevelWithSilent {
