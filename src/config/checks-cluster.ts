@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isLoopback } from '../ground/loopback.ts';
+import { parseStoreUrl } from '../store/url.ts';
 import type { CrossProblem } from './checks.ts';
 import type { PathSegment } from './problems.ts';
 import type { GatewayConfig } from './schema.ts';
@@ -14,12 +15,7 @@ const MAX_DURABLE_GRACE_MS = 24 * 60 * 60_000;
 export function clusterProblems(config: Partial<GatewayConfig>): CrossProblem[] {
   const { cluster, listen, admin, session } = config;
   if (cluster === undefined) return [];
-  const problems = [
-    ...urlProblems(cluster),
-    ...topologyProblems(cluster),
-    ...secretProblems(cluster),
-    ...keyProblems(cluster),
-  ];
+  const problems = [...urlProblems(cluster), ...secretProblems(cluster), ...keyProblems(cluster)];
   for (const [name, other] of [
     ['listen', listen],
     ['admin.listen', admin?.listen],
@@ -39,7 +35,6 @@ export function clusterFiles(cluster: Cluster | undefined): [readonly PathSegmen
   const { tls, peer_tls: peerTls, store } = cluster;
   return [
     [['cluster', 'password_file'], cluster.password_file],
-    [['cluster', 'sentinel_password_file'], cluster.sentinel_password_file],
     [['cluster', 'tls', 'ca_file'], tls?.ca_file],
     [['cluster', 'tls', 'cert_file'], tls?.cert_file],
     [['cluster', 'tls', 'key_file'], tls?.key_file],
@@ -54,26 +49,12 @@ export function clusterFiles(cluster: Cluster | undefined): [readonly PathSegmen
   ];
 }
 
-function urlProblems({ url, topology, tls }: Cluster): CrossProblem[] {
-  const path = ['cluster', 'url'];
-  const parsed = URL.parse(url);
-  // Browsers' rules for URLs read an unknown scheme without two slashes, too.
-  if (parsed === null || parsed.hostname === '') return [{ path, expected: 'a URL with a host' }];
+function urlProblems({ url, tls }: Cluster): CrossProblem[] {
   const problems: CrossProblem[] = [];
-  if (parsed.password !== '' || parsed.username !== '') {
-    const help = 'use cluster.username and cluster.password_file';
-    problems.push({ path, found: 'a user or a password', expected: 'neither, in a configuration', help });
-  }
-  if (parsed.search !== '' || parsed.hash !== '' || !/^\/?\d*$/.test(parsed.pathname)) {
-    const found = `${parsed.pathname}${parsed.search}${parsed.hash}`;
-    problems.push({ path, found, expected: 'nothing after the host but the number of a database' });
-  } else if (topology === 'cluster' && Number(parsed.pathname.slice(1)) > 0) {
-    problems.push({ path, found: parsed.pathname, expected: 'database 0: a Cluster has no other' });
-  }
-  if (tls !== undefined && !/^(?:valkeys|rediss):/.test(url)) {
+  if (tls !== undefined && !parseStoreUrl(url).tls) {
     problems.push({
       path: ['cluster', 'tls'],
-      found: parsed.protocol,
+      found: 'a URL without TLS',
       expected: 'valkeys:// in cluster.url',
     });
   }
@@ -83,36 +64,14 @@ function urlProblems({ url, topology, tls }: Cluster): CrossProblem[] {
   return problems;
 }
 
-function topologyProblems(cluster: Cluster): CrossProblem[] {
-  const { topology, nodes, sentinel_name: name, sentinel_password_file: password } = cluster;
-  const problems: CrossProblem[] = [];
-  if (topology === 'sentinel' && name === undefined) {
-    problems.push({
-      path: ['cluster', 'sentinel_name'],
-      expected: 'the name of the primary, as in "sentinel monitor NAME …"',
-    });
-  }
-  if (topology !== 'sentinel' && (name !== undefined || password !== undefined)) {
-    const field = name === undefined ? 'sentinel_password_file' : 'sentinel_name';
-    problems.push({
-      path: ['cluster', field],
-      found: `topology ${topology}`,
-      expected: 'topology: sentinel',
-    });
-  }
-  if (topology === 'standalone' && nodes.length > 0) {
-    problems.push({ path: ['cluster', 'nodes'], expected: 'topology: sentinel or cluster' });
-  }
-  return problems;
-}
-
 function secretProblems(cluster: Cluster): CrossProblem[] {
   const { secret_file: file, peer_tls: tls, store } = cluster;
   const path = ['cluster', 'secret_file'];
-  const bytes = file === undefined ? undefined : trimmedLength(file);
-  if (bytes !== undefined && bytes < MIN_SECRET_BYTES) {
+  const shortest = file === undefined ? undefined : shortestSecret(file);
+  if (shortest !== undefined && shortest < MIN_SECRET_BYTES) {
     const help = 'openssl rand -base64 32 > FILE';
-    return [{ path, found: `${bytes} bytes`, expected: `${MIN_SECRET_BYTES} bytes or more`, help }];
+    const found = shortest === 0 ? 'no secret' : `one of ${shortest} bytes`;
+    return [{ path, found, expected: `${MIN_SECRET_BYTES} bytes or more, one secret a line`, help }];
   }
   if (file === undefined && tls === undefined && store !== undefined) {
     const found = 'neither secret_file nor peer_tls';
@@ -141,10 +100,20 @@ function keyProblems({ store }: Cluster): CrossProblem[] {
 }
 
 /** Undefined: it cannot be read, which is told elsewhere. */
-function trimmedLength(file: string): number | undefined {
+function shortestSecret(file: string): number | undefined {
   try {
-    return readFileSync(file, 'utf8').trim().length;
+    const secrets = readSecrets(file);
+    return secrets.length === 0 ? 0 : Math.min(...secrets.map(({ length }) => length));
   } catch {
     return undefined;
   }
+}
+
+/** One a line. Throws when the file cannot be read. */
+export function readSecrets(file: string): readonly Buffer[] {
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .map((line) => Buffer.from(line));
 }

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { parseStoreUrl } from '../store/url.ts';
 import { duration, hostPort } from './units.ts';
 
 /** Beside the gRPC port, so that a firewall can tell the two apart. */
@@ -9,14 +10,14 @@ const DEFAULT_OWNED_ID_DAYS = 30;
 /** A server in the same network answers within a millisecond; turns wait for it, so it is not given long. */
 const DEFAULT_TIMEOUT = '250ms';
 
-const engineUrl = z
-  .string()
-  .regex(
-    /^(?:valkeys?|rediss?):\/\/[^\s]+$/,
-    'a URL such as "valkey://host:6379", "valkeys://host:6379" or "rediss://host:6379/1"',
-  );
-
-const node = z.string().regex(/^(?:\[[0-9A-Fa-f:.]+\]|[^:[\]\s]+):\d{1,5}$/, 'HOST:PORT');
+const storeUrl = z.string().transform((text, context) => {
+  try {
+    parseStoreUrl(text);
+  } catch (error) {
+    context.issues.push({ code: 'custom', message: (error as Error).message, input: text });
+  }
+  return text;
+});
 
 const storeKeySchema = z.strictObject({
   id: z
@@ -40,22 +41,9 @@ const storeSchema = z.strictObject({
 });
 
 export const clusterSchema = z.strictObject({
-  url: engineUrl.describe(
-    'The Valkey or Redis server: valkey:// or redis://, with TLS valkeys:// or rediss://; host, port, number of the database. With topology sentinel, one of the Sentinels.',
+  url: storeUrl.describe(
+    'The Valkey or Redis server: valkey://host:6379/0, valkey+sentinel://host:26379,host:26379/primary or valkey+cluster://host:6379,host:6379; with TLS valkeys://. redis and rediss mean the same. A password belongs in password_file.',
   ),
-  topology: z
-    .enum(['standalone', 'sentinel', 'cluster'])
-    .default('standalone')
-    .describe('standalone: one address, also of a managed service. sentinel, cluster: what url leads to.'),
-  nodes: z
-    .array(node)
-    .default([])
-    .describe('Further Sentinels, or further nodes of a Valkey or Redis Cluster.'),
-  sentinel_name: z.string().min(1).optional().describe('Name of the primary, as Sentinel knows it.'),
-  sentinel_password_file: z
-    .string()
-    .optional()
-    .describe('Password of the Sentinels, when they have their own.'),
   username: z.string().min(1).optional().describe('ACL user. Unset: the default user.'),
   password_file: z.string().optional().describe('File with the password of the server.'),
   tls: z
@@ -66,7 +54,7 @@ export const clusterSchema = z.strictObject({
       server_name: z.string().optional().describe('Name in the server’s certificate, when not the host.'),
     })
     .optional()
-    .describe('For valkeys:// and rediss://.'),
+    .describe('For URLs that ask for TLS.'),
   prefix: z
     .string()
     .regex(/^[A-Za-z0-9_.:-]{1,64}$/, '1 to 64 letters, digits, "_", ".", ":" or "-"')
@@ -86,7 +74,9 @@ export const clusterSchema = z.strictObject({
   secret_file: z
     .string()
     .optional()
-    .describe('A secret of 32 bytes or more that all replicas share: they sign what they hand on.'),
+    .describe(
+      'Secrets of 32 bytes or more that all replicas share, one a line: the first signs what replicas hand on, all are accepted.',
+    ),
   peer_tls: z
     .strictObject({
       cert_file: z.string().describe('Certificate of this replica, PEM; read again when it changes.'),

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import type { Document } from 'yaml';
+import { maskUrl } from './mask.ts';
 import { type ConfigProblem, didYouMean, type Origin, type PathSegment } from './problems.ts';
 
 export const ENVIRONMENT_PREFIX = 'RESPONSES_GATEWAY_';
@@ -128,7 +129,8 @@ export function parseText(text: string): unknown {
 /** A short, safe rendering for error messages. */
 export function renderFound(value: unknown): string {
   if (value === undefined) return 'nothing';
-  const text = JSON.stringify(value) ?? String(value);
+  const shown = typeof value === 'string' ? maskUrl(value) : value;
+  const text = JSON.stringify(shown) ?? String(shown);
   return text.length <= MAX_FOUND_LENGTH ? text : `${text.slice(0, MAX_FOUND_LENGTH)}…`;
 }
 

@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { type ChannelCredentials, Client, credentials, Metadata, ServerCredentials } from '@grpc/grpc-js';
+import { readToken } from '../session/registry.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { RpcCall } from './call.ts';
 import { type Answer, carry } from './carry.ts';
@@ -86,7 +87,7 @@ export class Peers {
 
   /** Whose token it is; undefined: ours, or none of a cluster. */
   otherOwnerOf(token: string): string | undefined {
-    const [, id] = /^([\w-]+)\./.exec(token) ?? [];
+    const id = readToken(token)?.process;
     return id === this.#options.id ? undefined : id;
   }
 

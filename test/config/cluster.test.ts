@@ -15,6 +15,7 @@ function fileOf(name: string, text: string): string {
 }
 
 const SECRET = fileOf('secret', `${'s'.repeat(32)}\n`);
+const EMPTY = fileOf('empty', '\n\n');
 const SHORT = fileOf('short', 'hunter2\n');
 
 const load = (text: string) =>
@@ -22,7 +23,7 @@ const load = (text: string) =>
 
 test('a cluster needs a URL only; without a secret nobody is let in', () => {
   const { cluster } = load('cluster: { url: "valkey://valkey:6379" }');
-  expect(cluster).toMatchObject({ topology: 'standalone', prefix: 'rg', timeout: 250, owned_id_days: 30 });
+  expect(cluster).toMatchObject({ prefix: 'rg', timeout: 250, owned_id_days: 30 });
   expect(cluster?.store).toBeUndefined();
 });
 
@@ -36,15 +37,15 @@ test('durable sessions may wait for a day', () => {
 test.each([
   ['no URL', '{}', 'cluster.url'],
   ['another protocol', '{ url: "http://valkey:6379" }', 'cluster.url'],
-  ['a password in the URL', '{ url: "redis://:hunter2@valkey:6379" }', 'cluster.url'],
+  ['a database that is no number', '{ url: "redis://:hunter2@valkey:6379/x" }', 'cluster.url'],
   ['a query in the URL', '{ url: "redis://valkey:6379?db=1" }', 'cluster.url'],
-  ['a database of a Cluster', '{ url: "redis://valkey/1", topology: cluster }', 'cluster.url'],
+  ['a database of a Cluster', '{ url: "redis+cluster://valkey/1" }', 'cluster.url'],
+  ['Sentinel without a name', '{ url: "valkey+sentinel://one,two:26379" }', 'cluster.url'],
+  ['several hosts of one server', '{ url: "valkey://one,two" }', 'cluster.url'],
   ['TLS files without TLS', '{ url: "redis://valkey", tls: { server_name: x } }', 'cluster.tls'],
   ['half a client certificate', `{ url: "rediss://valkey", tls: { cert_file: ${SECRET} } }`, 'cluster.tls'],
-  ['Sentinel without a name', '{ url: "redis://s", topology: sentinel }', 'cluster.sentinel_name'],
-  ['a name without Sentinel', '{ url: "redis://s", sentinel_name: main }', 'cluster.sentinel_name'],
-  ['nodes of one server', '{ url: "redis://s", nodes: ["t:6379"] }', 'cluster.nodes'],
   ['a short secret', `{ url: "redis://s", secret_file: ${SHORT} }`, 'cluster.secret_file'],
+  ['no secret in its file', `{ url: "redis://s", secret_file: ${EMPTY} }`, 'cluster.secret_file'],
   ['no such secret', '{ url: "redis://s", secret_file: /nowhere }', 'cluster.secret_file'],
   ['a store without a secret', '{ url: "redis://s", store: {} }', 'cluster.secret_file'],
   ['the port of the gateway', '{ url: "redis://s", listen: "0.0.0.0:50051" }', 'cluster.listen'],

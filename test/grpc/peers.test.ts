@@ -66,7 +66,7 @@ test('a client that leaves while another process has not answered leaves no sess
   await once(silent, 'listening');
   await using gateway = await startGateway({ server: { peers: bySockets(folder, '1') } });
   const client = gateway.client();
-  const leaving = client.connect({ resume: { token: `2.${randomBytes(32).toString('base64url')}` } });
+  const leaving = client.connect({ resume: { token: `2.ses_1.${randomBytes(32).toString('base64url')}` } });
   const [socket] = (await once(silent, 'connection')) as [Socket];
   leaving.cancel();
   await vi.waitFor(() => expect(gateway.telemetry.rpcs).toHaveLength(1));
@@ -279,7 +279,9 @@ test('an owner that does not answer in time is given up', async () => {
     onForward: (answer) => answers.push(answer),
   };
   await using gateway = await startGateway({ server: { peers } });
-  const stream = gateway.client().connect({ resume: { token: 'replica-9.x' } });
+  const stream = gateway
+    .client()
+    .connect({ resume: { token: `replica-9.ses_1.${randomBytes(32).toString('base64url')}` } });
   expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
   expect(answers).toEqual(['unreachable']);
   silent.close();
