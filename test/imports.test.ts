@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   upstream: ['core:types', 'ground', 'dialect', 'translate'],
   access: ['core:types', 'ground', 'upstream:types'],
   session: ['core', 'access:types', 'store:types', 'telemetry:types', 'upstream:types'],
-  store: ['core', 'ground'],
+  store: ['core', 'ground', 'access:types'],
   telemetry: ['core:types', 'upstream:types'],
   simulator: [],
 };

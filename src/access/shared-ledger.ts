@@ -68,8 +68,8 @@ export class SharedLedger {
 
   /** Tokens that no turn holds. */
   spend(tokens: number): void {
-    for (const { name, points, limit } of this.#charges(tokens)) {
-      if (name !== 'turnsPerMinute') this.#shared.adjust(this.#tenantId, { name, points, limit }, undefined);
+    for (const charge of this.#charges(tokens)) {
+      if (charge.name !== 'turnsPerMinute') this.#shared.adjust(this.#tenantId, charge, undefined);
     }
   }
 
@@ -87,7 +87,7 @@ export class SharedLedger {
       const limit = this.#limits[name];
       if (limit === undefined || limit === null) return [];
       const points = name === 'turnsPerMinute' ? 1 : Math.ceil(tokens);
-      return points > 0 ? [{ name, points, limit }] : [];
+      return points > 0 ? [{ name, seconds: SECONDS[name], points, limit }] : [];
     });
   }
 
@@ -145,11 +145,11 @@ export class SharedLedger {
     return window;
   }
 
-  #sharedHold({ name, points, limit }: WindowCharge, endsAtMs: number | undefined): TokenHold {
-    let held = points;
+  #sharedHold(charge: WindowCharge, endsAtMs: number | undefined): TokenHold {
+    let held = charge.points;
     const adjust = (by: number): void => {
       held += by;
-      if (by !== 0) this.#shared.adjust(this.#tenantId, { name, points: by, limit }, endsAtMs);
+      if (by !== 0) this.#shared.adjust(this.#tenantId, { ...charge, points: by }, endsAtMs);
     };
     return { settle: (actual) => adjust(Math.ceil(actual) - held), add: (more) => adjust(Math.ceil(more)) };
   }

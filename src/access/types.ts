@@ -3,6 +3,8 @@ import type { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import type { CountedLimit, RateLimit } from './limits.ts';
 
+export type { CountedLimit, RateLimit };
+
 /** Who calls, after authentication. */
 export interface Principal {
   readonly tenantId: string;
@@ -138,6 +140,8 @@ export interface HeldCount {
 
 export interface WindowCharge {
   readonly name: RateLimit;
+  /** Length of the window. */
+  readonly seconds: number;
   /** A whole number. */
   readonly points: number;
   readonly limit: number;

@@ -1,0 +1,134 @@
+import { createHash } from 'node:crypto';
+import type { StoreClient } from './client.ts';
+
+const DAY_MS = 86_400_000;
+/** Ids that come in one burst are written together. */
+const GATHER_MS = 5;
+/** What a store that is away may leave waiting; the oldest go first. */
+const MAX_WAITING = 65_536;
+/**
+ * Small hashes are stored as lists without pointers, some 15 bytes an id; that ends at 512 entries, so a tenant's day
+ * is many of them.
+ */
+const BUCKETS = 256;
+/** A million ids a day: what a tenant has above that is known to the process that gave it out. */
+const MAX_BUCKET_IDS = 4_096;
+const DIGEST_BYTES = 12;
+
+interface Waiting {
+  readonly tenantId: string;
+  readonly digest: Buffer;
+}
+
+/** Response ids of tenants, as digests in buckets for each day. */
+export class OwnedIdBuckets {
+  readonly #client: StoreClient;
+  readonly #days: number;
+  #waiting: Waiting[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  /** Buckets of today that have their expiry, and whether they are full. */
+  #today = { day: 0, full: new Map<string, boolean>() };
+
+  constructor(client: StoreClient, days: number) {
+    this.#client = client;
+    this.#days = days;
+  }
+
+  /** Written soon; nobody waits for it. */
+  add(tenantId: string, responseId: string): void {
+    this.#waiting.push({ tenantId, digest: digestOf(tenantId, responseId) });
+    if (this.#waiting.length > MAX_WAITING) this.#waiting.shift();
+    this.#timer ??= setTimeout(() => void this.flush(), GATHER_MS);
+  }
+
+  /** Rejects with StoreError. */
+  async has(tenantId: string, responseId: string): Promise<boolean> {
+    const digest = digestOf(tenantId, responseId);
+    // One that was given out a moment ago is written first, on the same connection.
+    if (this.#waiting.length > 0) void this.flush();
+    const today = dayOf(Date.now());
+    const looks = Array.from({ length: this.#days + 1 }, async (_, ago) => {
+      const key = this.#keyOf(tenantId, today - ago, bucketOf(digest));
+      return (await this.#client.command(key, ['HEXISTS', key, fieldOf(digest)])) === 1;
+    });
+    return (await Promise.all(looks)).includes(true);
+  }
+
+  /** Rejects with StoreError. */
+  async forget(tenantId: string): Promise<void> {
+    this.#waiting = this.#waiting.filter((each) => each.tenantId !== tenantId);
+    const today = dayOf(Date.now());
+    for (let day = today - this.#days; day <= today; day += 1) {
+      const keys = Array.from({ length: BUCKETS }, (_, bucket) => this.#keyOf(tenantId, day, bucket));
+      await Promise.all(keys.map((key) => this.#client.command(key, ['UNLINK', key])));
+    }
+    this.#today.full.clear();
+  }
+
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (!this.#client.ready) return this.#later(this.#waiting.splice(0));
+    const day = dayOf(Date.now());
+    if (this.#today.day !== day) this.#today = { day, full: new Map() };
+    const byKey = Map.groupBy(this.#waiting.splice(0), ({ tenantId, digest }) =>
+      this.#keyOf(tenantId, day, bucketOf(digest)),
+    );
+    await Promise.all(Array.from(byKey, ([key, ids]) => this.#write(key, ids)));
+  }
+
+  async #write(key: string, ids: readonly Waiting[]): Promise<void> {
+    const { full } = this.#today;
+    const known = full.get(key);
+    if (known === true) return;
+    try {
+      const fields = ids.flatMap(({ digest }) => [fieldOf(digest), '']);
+      const written = this.#client.command(key, ['HSET', key, ...fields]);
+      // Behind it on the same connection; a day more, so that the last hours of the first day count in full.
+      const ttlMs = (this.#days + 1) * DAY_MS;
+      if (known === undefined) {
+        this.#client.command(key, ['PEXPIRE', key, String(ttlMs)]).catch(() => full.delete(key));
+      }
+      full.set(key, false);
+      await written;
+      const isTimeToCount = ids.some(({ digest }) => (digest[1] ?? 0) < 4);
+      if (!isTimeToCount) return;
+      const count = Number(await this.#client.command(key, ['HLEN', key]));
+      if (count >= MAX_BUCKET_IDS) full.set(key, true);
+    } catch {
+      full.delete(key);
+      // Writing one twice is harmless.
+      this.#later([...ids]);
+    }
+  }
+
+  #later(ids: readonly Waiting[]): void {
+    if (ids.length === 0) return;
+    this.#waiting = [...ids, ...this.#waiting].slice(-MAX_WAITING);
+    this.#timer ??= setTimeout(() => void this.flush(), 1_000).unref();
+  }
+
+  #keyOf(tenantId: string, day: number, bucket: number): string {
+    return this.#client.key(`ids:${tenantId}:${day}:${bucket.toString(16)}`);
+  }
+}
+
+/** One byte says the bucket, the others are stored. */
+function digestOf(tenantId: string, responseId: string): Buffer {
+  return createHash('sha256')
+    .update(`${tenantId}\0${responseId}`)
+    .digest()
+    .subarray(0, DIGEST_BYTES + 1);
+}
+
+function bucketOf(digest: Buffer): number {
+  return digest[0] ?? 0;
+}
+
+function fieldOf(digest: Buffer): Buffer {
+  return digest.subarray(1);
+}
+
+function dayOf(ms: number): number {
+  return Math.floor(ms / DAY_MS);
+}
