@@ -30,6 +30,7 @@ const SUITES: readonly Suite[] = [
     steps: () => [
       step('vet', 'go', ['vet', './...'], 'clients/go'),
       step('tests', 'go', ['test', '-race', '.'], 'clients/go'),
+      step('OpenTelemetry', 'go', ['test', './...'], 'clients/go/otel'),
       step('examples', 'go', ['vet', './...'], 'clients/go/examples'),
       step('load of the benchmarks', 'go', ['vet', './...'], 'bench/load'),
     ],

@@ -3,14 +3,21 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -21,13 +28,20 @@ import (
 
 // Client holds the connection to a gateway. It connects when first used and serves any number of sessions.
 type Client struct {
-	conn *grpc.ClientConn
-	opts clientOptions
+	conns conns
+	opts  clientOptions
+
+	mu       sync.Mutex
+	stub     *grpc.ClientConn // for calls without a session
+	sessions map[*Session]struct{}
+	closed   bool
 }
 
 // NewClient makes a client. It does not connect yet: a wrong address shows at Connect.
 func NewClient(options ...ClientOption) (*Client, error) {
-	opts := clientOptions{address: os.Getenv("RESPONSES_GATEWAY_ADDR"), maxReceive: DefaultMaxReceiveBytes}
+	opts := clientOptions{
+		address: os.Getenv("RESPONSES_GATEWAY_ADDR"), maxReceive: DefaultMaxReceiveBytes, logger: slog.Default(),
+	}
 	if opts.address == "" {
 		opts.address = DefaultAddress
 	}
@@ -57,19 +71,31 @@ func NewClient(options ...ClientOption) (*Client, error) {
 			MinConnectTimeout: 5 * time.Second,
 		}),
 	}
-	conn, err := grpc.NewClient(target, append(dial, opts.dial...)...)
-	if err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
+	connect := func(more ...grpc.DialOption) (*grpc.ClientConn, error) {
+		conn, err := grpc.NewClient(target, slices.Concat(dial, more, opts.dial)...)
+		if err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+		return conn, nil
 	}
-	return &Client{conn: conn, opts: opts}, nil
+	// A session decides itself what is sent again.
+	sessions := func() (*grpc.ClientConn, error) { return connect(grpc.WithDisableRetry()) }
+	stub, err := connect(grpc.WithChainUnaryInterceptor(retryUnary))
+	if err != nil {
+		return nil, err
+	}
+	return &Client{conns: conns{dial: sessions}, opts: opts, stub: stub, sessions: map[*Session]struct{}{}}, nil
 }
 
-// Connect opens a session. The context bounds the opening only; its values and its span go with the stream.
+// Connect opens a session. The context bounds the opening only, and so does WithConnectTimeout; its values and its span
+// go with the stream. Failures are an *Error with a reason, for instance UNREACHABLE or CONNECT_TIMEOUT.
 func (c *Client) Connect(ctx context.Context, options ...SessionOption) (*Session, error) {
 	opts := sessionOptions{
 		maxBuffered:  DefaultMaxBufferedBytes,
 		maxQueued:    DefaultMaxQueuedBytes,
 		closeTimeout: DefaultCloseTimeout,
+
+		connectTimeout: DefaultConnectTimeout,
 	}
 	for _, option := range options {
 		if err := option(&opts); err != nil {
@@ -79,33 +105,91 @@ func (c *Client) Connect(ctx context.Context, options ...SessionOption) (*Sessio
 	return connect(ctx, c, opts)
 }
 
-// Stub is the generated client over the same connection, for calls without a session. The caller's metadata is
-// added with [Client.Outgoing].
+// Stub is the generated client over a connection of its own, for calls without a session. The caller's metadata is
+// added with [Client.Outgoing]. CompactResponse is sent again by itself where the gateway says that it did not run.
 func (c *Client) Stub() gatewayv1.ResponsesServiceClient {
-	return gatewayv1.NewResponsesServiceClient(c.conn)
+	return gatewayv1.NewResponsesServiceClient(c.stub)
 }
 
 // Outgoing returns ctx with the client's token, metadata and the trace context of ctx for a call of Stub.
 func (c *Client) Outgoing(ctx context.Context) (context.Context, error) {
-	pairs := append([]string(nil), c.opts.metadata...)
+	pairs, err := within(ctx, c.headers)
+	if err != nil {
+		return nil, err
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...), nil
+}
+
+// headers asks the program for the token.
+func (c *Client) headers(ctx context.Context) ([]string, error) {
+	pairs := slices.Clone(c.opts.metadata)
 	if c.opts.token != nil {
 		token, err := c.opts.token(ctx)
+		if err == nil && strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
+			err = errors.New("the token has characters that a header cannot carry")
+		}
 		if err != nil {
-			return nil, fmt.Errorf("gateway: token: %w", err)
+			failure := inferred(codes.Unauthenticated, ReasonTokenSourceFailed, "no token: "+err.Error())
+			failure.cause = err
+			return nil, failure
 		}
 		pairs = append(pairs, "authorization", "Bearer "+token)
 	}
-	if trace := traceContext(ctx); trace != nil {
+	if trace := c.traceContext(ctx); trace != nil {
 		pairs = append(pairs, "traceparent", trace.GetTraceparent())
 		if state := trace.GetTracestate(); state != "" {
 			pairs = append(pairs, "tracestate", state)
 		}
 	}
-	return metadata.AppendToOutgoingContext(ctx, pairs...), nil
+	return pairs, nil
 }
 
-// Close closes the connection. Close the sessions first: those that are still open end with an error.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the sessions that are still open, with reason CLIENT_CLOSED, and closes the connections. Turns that run
+// are cancelled. It may be called more than once, and from a callback.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	open := slices.Collect(maps.Keys(c.sessions))
+	c.mu.Unlock()
+	for _, session := range open {
+		session.shut(clientClosed(), clientCloseTimeout)
+	}
+	for _, session := range open {
+		<-session.done
+	}
+	return errors.Join(c.conns.close(), closeOnce(c.stub))
+}
+
+// remember is false if the client is closed.
+func (c *Client) remember(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.sessions[s] = struct{}{}
+	return true
+}
+
+func (c *Client) forget(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, s)
+}
+
+// clientCloseTimeout lets the cancels of running turns reach the gateway: one round trip.
+const clientCloseTimeout = 500 * time.Millisecond
+
+func clientClosed() *Error {
+	return inferred(codes.Canceled, ReasonClientClosed, "the client was closed")
+}
+
+func closeOnce(conn *grpc.ClientConn) error {
+	if conn.GetState() == connectivity.Shutdown {
+		return nil
+	}
+	return conn.Close()
+}
 
 // parseAddress splits the scheme off and says whether the connection is plain.
 func parseAddress(address string) (target string, plain bool) {

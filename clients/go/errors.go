@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -27,10 +29,10 @@ const (
 )
 
 // ErrTurnBusy is returned when a second reader reads a turn.
-var ErrTurnBusy = errors.New("gateway: the turn already has a reader")
+var ErrTurnBusy error = inferred(codes.FailedPrecondition, ReasonTurnBusy, "the turn already has a reader")
 
-// ErrTurnLimit is returned by the tool loop when the model still calls tools after the last turn.
-var ErrTurnLimit = errors.New("gateway: tool loop reached its limit of turns")
+// ErrTurnLimit is what the [LoopError] of a tool loop wraps when the model still calls tools after the last turn.
+var ErrTurnLimit error = inferred(codes.Canceled, ReasonLoopTurnLimit, "the tool loop reached its limit of turns")
 
 const errorDomain = "responses-gateway"
 
@@ -75,8 +77,38 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("gateway: %s: %s: %s", what, name, e.Message)
 }
 
-// Unwrap returns the transport's error, if that was the cause.
+// Unwrap returns what caused it, if that is known: the transport's error, or that of a context.
 func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors.Is compare with another Error by its reason, or by its code if it has no reason; and with
+// context.Canceled and context.DeadlineExceeded by the code.
+func (e *Error) Is(target error) bool {
+	if other, is := target.(*Error); is {
+		if other.Reason != "" {
+			return e.Reason == other.Reason
+		}
+		return e.Code == other.Code
+	}
+	switch target {
+	case context.Canceled:
+		return e.Code == codes.Canceled
+	case context.DeadlineExceeded:
+		return e.Code == codes.DeadlineExceeded
+	default:
+		return false
+	}
+}
+
+// GRPCStatus makes status.Code and status.FromError understand it.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Error()) }
+
+// LogValue is what slog writes: no content beyond the upstream's own words.
+func (e *Error) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("reason", e.Reason), slog.String("code", e.Code.String()), slog.String("message", e.Message),
+		slog.String("lane", e.LaneID), slog.String("turn", e.TurnID), slog.String("replay", string(e.Replay)),
+	)
+}
 
 // HasReason reports whether err is an Error with this reason.
 func HasReason(err error, reason string) bool {
@@ -137,8 +169,11 @@ func (e *Error) forTurn(t *Turn, replay Replay) *Error {
 // resumable reports whether the session may still live behind a stream that ended so: the transport broke, or the
 // gateway cut a slow reader. Whatever else the gateway says is meant.
 func (e *Error) resumable() bool {
+	if e.Reason == ReasonTokenSourceFailed {
+		return true
+	}
 	if !e.Inferred {
-		return e.Reason == "SLOW_CONSUMER" || e.Reason == "OVERLOADED"
+		return e.Reason == ReasonSlowConsumer || e.Reason == ReasonOverloaded
 	}
 	switch e.Code {
 	case codes.OK, codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled, codes.DeadlineExceeded:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -20,6 +21,8 @@ const (
 	DefaultMaxBufferedBytes = 4 << 20
 	// DefaultMaxQueuedBytes is how much a session holds of turns that could not be sent yet: three of the largest.
 	DefaultMaxQueuedBytes = 64 << 20
+	// DefaultConnectTimeout is how long opening a session takes at most: name resolution, connection, TLS, a token.
+	DefaultConnectTimeout = 30 * time.Second
 	// DefaultCloseTimeout is how long Close waits for the gateway to end the stream: a few round trips.
 	DefaultCloseTimeout = 3 * time.Second
 
@@ -42,6 +45,8 @@ type clientOptions struct {
 	tls        *tls.Config
 	maxReceive int
 	dial       []grpc.DialOption
+	tracer     Tracer
+	logger     *slog.Logger
 }
 
 // WithAddress names the gateway: "host:port", "https://host:port" (TLS), "http://host:port" (plain) or
@@ -62,7 +67,8 @@ func WithToken(token string) ClientOption {
 	return WithTokenSource(func(context.Context) (string, error) { return token, nil })
 }
 
-// WithTokenSource asks for the bearer token each time a stream is opened or resumed.
+// WithTokenSource asks for the bearer token each time a stream is opened or resumed, within the context that bounds the
+// opening. An error, and a panic, fails Connect with reason TOKEN_SOURCE_FAILED; a resume asks again.
 func WithTokenSource(source func(context.Context) (string, error)) ClientOption {
 	return func(o *clientOptions) error { o.token = source; return nil }
 }
@@ -99,6 +105,22 @@ func WithDialOptions(options ...grpc.DialOption) ClientOption {
 	return func(o *clientOptions) error { o.dial = append(o.dial, options...); return nil }
 }
 
+// WithTracer connects the client with a tracing library. The module clients/go/otel has one for OpenTelemetry.
+func WithTracer(tracer Tracer) ClientOption {
+	return func(o *clientOptions) error { o.tracer = tracer; return nil }
+}
+
+// WithLogger sets where failures of the program's own callbacks are reported. Default: slog.Default().
+func WithLogger(logger *slog.Logger) ClientOption {
+	return func(o *clientOptions) error {
+		if logger == nil {
+			return errors.New("gateway: WithLogger needs a logger")
+		}
+		o.logger = logger
+		return nil
+	}
+}
+
 // SessionOption changes what a Session asks for and how it behaves.
 type SessionOption func(*sessionOptions) error
 
@@ -114,8 +136,11 @@ type sessionOptions struct {
 	maxQueued    int64
 	noResume     bool
 	closeTimeout time.Duration
-	onEvent      func(Event)
-	onGoAway     func(GoAway)
+
+	connectTimeout time.Duration
+
+	onEvent  func(Event)
+	onGoAway func(GoAway)
 }
 
 // WithModel sets the model of turns that name none.
@@ -153,9 +178,21 @@ func WithRawJSON() SessionOption {
 	return func(o *sessionOptions) error { o.rawJSON = true; return nil }
 }
 
+// WithConnectTimeout bounds the opening of the session. Default: DefaultConnectTimeout.
+func WithConnectTimeout(timeout time.Duration) SessionOption {
+	return func(o *sessionOptions) error {
+		if timeout <= 0 {
+			return errors.New("gateway: WithConnectTimeout must be positive")
+		}
+		o.connectTimeout = timeout
+		return nil
+	}
+}
+
 // WithMaxBufferedBytes bounds the events that wait for their readers, over all turns of the session. Above it the
-// session stops reading, and so finally do the gateway and the upstream: a turn that nobody reads holds up the
-// others (read it, take its Final, or Close it). One event may exceed the bound. Default: DefaultMaxBufferedBytes.
+// session stops reading, and so finally do the gateway and the upstream. While the reader of another turn waits, the
+// events that nobody reads are folded into their turns' results instead: see [Turn.Events]. One event may exceed the
+// bound. Default: DefaultMaxBufferedBytes.
 func WithMaxBufferedBytes(n int64) SessionOption {
 	return func(o *sessionOptions) error {
 		if n <= 0 {
@@ -166,7 +203,7 @@ func WithMaxBufferedBytes(n int64) SessionOption {
 	}
 }
 
-// WithMaxQueuedBytes bounds the requests that wait to be sent; above it Start waits. Default:
+// WithMaxQueuedBytes bounds the requests that wait to be sent; above it Start and Steer wait. Default:
 // DefaultMaxQueuedBytes.
 func WithMaxQueuedBytes(n int64) SessionOption {
 	return func(o *sessionOptions) error {
@@ -179,7 +216,8 @@ func WithMaxQueuedBytes(n int64) SessionOption {
 }
 
 // WithOnEvent is told every event that belongs to no turn of this client: notices about the whole session, and
-// refusals of requests that name unknown turns. It is called in order and holds up the session: do not block.
+// refusals of requests that name unknown turns. It is called in order, apart from the session: it may block, and use or
+// close the session. A panic is logged.
 func WithOnEvent(f func(Event)) SessionOption {
 	return func(o *sessionOptions) error { o.onEvent = f; return nil }
 }

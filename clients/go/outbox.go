@@ -20,7 +20,7 @@ type outbox struct {
 	bytes int64
 	// ready wakes the writer.
 	ready chan struct{}
-	// room is closed when something was taken, for those that wait in Start; nil if nobody waits.
+	// room is closed when something was taken, for those that wait in Start or Steer; nil if nobody waits.
 	room chan struct{}
 }
 
@@ -55,12 +55,27 @@ func (o *outbox) take() (outgoing, bool) {
 	out := o.queue[0]
 	o.queue[0] = outgoing{}
 	o.queue = o.queue[1:]
-	o.bytes -= out.size
+	o.freed(out.size)
+	return out, true
+}
+
+// drop takes the start of a turn out that was not sent.
+func (o *outbox) drop(turn *Turn) {
+	for index, out := range o.queue {
+		if out.turn == turn {
+			o.queue = append(o.queue[:index:index], o.queue[index+1:]...)
+			o.freed(out.size)
+			return
+		}
+	}
+}
+
+func (o *outbox) freed(bytes int64) {
+	o.bytes -= bytes
 	if o.room != nil {
 		close(o.room)
 		o.room = nil
 	}
-	return out, true
 }
 
 // full returns a channel to wait for, nil if there is room. One message always fits.
@@ -75,11 +90,9 @@ func (o *outbox) full(maxBytes int64) <-chan struct{} {
 }
 
 func (o *outbox) clear() {
-	o.queue, o.bytes = nil, 0
-	if o.room != nil {
-		close(o.room)
-		o.room = nil
-	}
+	bytes := o.bytes
+	o.queue = nil
+	o.freed(bytes)
 }
 
 func (o *outbox) wake() {

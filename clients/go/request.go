@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -60,7 +59,7 @@ func CallOutput(callID, output string) *Item {
 // JSONItem is an input item as the upstream's JSON, for kinds that this client does not know.
 func JSONItem(json []byte) *Item { return &Item{Kind: &gatewayv1.InputItem_Json{Json: json}} }
 
-func (r Request) startTurn(ctx context.Context, laneID, turnID string) *gatewayv1.StartTurn {
+func (r Request) startTurn(laneID, turnID string, trace *gatewayv1.TraceContext) *gatewayv1.StartTurn {
 	create := &gatewayv1.CreateBody{}
 	if r.Create != nil {
 		create = proto.CloneOf(r.Create)
@@ -84,7 +83,7 @@ func (r Request) startTurn(ctx context.Context, laneID, turnID string) *gatewayv
 		LaneId:          laneID,
 		TurnId:          turnID,
 		Create:          create,
-		TraceContext:    traceContext(ctx),
+		TraceContext:    trace,
 		WaitOnRateLimit: r.WaitOnRateLimit,
 	}
 	switch {

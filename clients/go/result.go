@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
@@ -17,6 +18,8 @@ type Result struct {
 	Responses []*gatewayv1.Response
 	// Items are the output items of Response that are complete.
 	Items []*gatewayv1.OutputItem
+	// Turns are the results of all turns of a tool loop, in order; nil for a single turn.
+	Turns []*Result
 
 	partial string
 }
@@ -71,9 +74,20 @@ func (r *Result) FunctionCalls() []*gatewayv1.FunctionCall {
 	return calls
 }
 
-// Usage sums what the turn cost.
+// Usage sums what the turn cost; for the result of a tool loop, what all its turns cost.
 func (r *Result) Usage() Usage {
 	var sum Usage
+	for _, turn := range r.Turns {
+		usage := turn.Usage()
+		sum.InputTokens += usage.InputTokens
+		sum.CachedInputTokens += usage.CachedInputTokens
+		sum.OutputTokens += usage.OutputTokens
+		sum.ReasoningTokens += usage.ReasoningTokens
+		sum.TotalTokens += usage.TotalTokens
+	}
+	if r.Turns != nil {
+		return sum
+	}
 	for _, response := range r.Responses {
 		usage := response.GetUsage()
 		sum.InputTokens += usage.GetInputTokens()
@@ -135,7 +149,7 @@ func (a *accumulator) finish(response *gatewayv1.Response) {
 func (a *accumulator) result(t *Turn) *Result {
 	r := &Result{
 		LaneID: t.lane.id, TurnID: t.id,
-		Outcome: a.outcome, Responses: a.responses, Items: a.items, partial: a.text.String(),
+		Outcome: a.outcome, Responses: slices.Clone(a.responses), Items: slices.Clone(a.items), partial: a.text.String(),
 	}
 	if last := len(a.responses) - 1; last >= 0 {
 		r.Response = a.responses[last]

@@ -19,19 +19,22 @@ const schemaRevision = 2
 // Session is one stream to the gateway with its own upstream connection. It outlives its stream: a lost one is
 // resumed by itself.
 type Session struct {
-	client *Client
-	opts   sessionOptions
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{}
+	client    *Client
+	opts      sessionOptions
+	ctx       context.Context
+	cancel    context.CancelFunc
+	done      chan struct{}
+	callbacks callbacks
 
 	mu        sync.Mutex
 	phase     sessionPhase
+	closing   *Error // why the program ended the session
 	err       *Error
 	opened    *gatewayv1.Opened
 	token     string
-	lanes     map[string]*Lane
-	turns     map[string]*Turn
+	lanes     map[string]*laneState
+	turns     map[string]*Turn   // without an outcome
+	unread    map[*Turn]struct{} // that have ended, with events that nobody has read
 	started   uint64
 	resumes   int
 	connected bool
@@ -53,7 +56,7 @@ type sessionPhase int
 const (
 	phaseOpen     sessionPhase = iota
 	phaseDraining              // the gateway goes down: running turns may finish
-	phaseClosing               // Close was called
+	phaseClosing               // the program ends it
 	phaseOver
 )
 
@@ -131,72 +134,73 @@ func (s *Session) Err() error {
 }
 
 // Lane returns the lane of this name; "" is the default lane. Names are up to 256 of A-Z a-z 0-9 _ . -
-func (s *Session) Lane(id string) *Lane {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lane(id)
-}
+func (s *Session) Lane(id string) *Lane { return &Lane{session: s, id: id} }
 
 // Start starts a turn on the default lane. See [Lane.Start].
 func (s *Session) Start(ctx context.Context, request Request) (*Turn, error) {
 	return s.Lane("").Start(ctx, request)
 }
 
-// Close cancels what still runs, ends the stream and waits until nothing of the session is left: no goroutine,
-// and no reader of a turn that waits. It is safe to call it more than once.
+// Close cancels what still runs, ends the stream and waits until nothing of the session is left, running callbacks
+// apart: no goroutine, and no reader of a turn that waits. It may be called more than once, and from a callback.
 func (s *Session) Close() error {
+	s.shut(inferred(codes.Canceled, ReasonSessionClosed, "the session was closed"), s.opts.closeTimeout)
+	<-s.done
+	return nil
+}
+
+// shut begins the end: turns fail at once, and the gateway has this long to end the stream.
+func (s *Session) shut(why *Error, timeout time.Duration) {
 	s.mu.Lock()
 	if s.phase == phaseOpen || s.phase == phaseDraining {
-		s.phase = phaseClosing
-		closed := inferred(codes.Canceled, ReasonSessionClosed, "the session was closed")
+		s.phase, s.closing = phaseClosing, why
 		s.outbox.clear()
-		for _, turn := range s.turns {
+		for _, turn := range s.turnsInOrder() {
 			if turn.sent {
 				s.outbox.add(cancelMessage(turn))
 			}
-			turn.fail(closed.forTurn(turn, turn.replay()))
+			turn.fail(why.forTurn(turn, turn.replay()))
 		}
 		clear(s.turns)
 		s.outbox.halfClose()
-		timer := time.AfterFunc(s.opts.closeTimeout, s.cancel)
-		defer timer.Stop()
+		timer := time.AfterFunc(timeout, s.cancel)
+		context.AfterFunc(s.ctx, func() { timer.Stop() })
 		if !s.connected {
 			s.cancel()
 		}
 	}
 	s.mu.Unlock()
 	s.signalRoom()
-	<-s.done
-	return nil
-}
-
-// lane is called with mu held.
-func (s *Session) lane(id string) *Lane {
-	lane := s.lanes[id]
-	if lane == nil {
-		lane = &Lane{session: s, id: id}
-		s.lanes[id] = lane
-	}
-	return lane
 }
 
 func (s *Session) start(ctx context.Context, lane *Lane, request Request) (*Turn, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		turn, wait, err := s.tryStart(ctx, lane, request)
 		if wait == nil {
 			return turn, err
 		}
-		select {
-		case <-wait:
-		case <-s.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := s.waitFor(ctx, wait); err != nil {
+			return nil, err
 		}
 	}
 }
 
+func (s *Session) waitFor(ctx context.Context, wait <-chan struct{}) error {
+	select {
+	case <-wait:
+	case <-s.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
 // tryStart returns a channel to wait for if too much is queued.
 func (s *Session) tryStart(ctx context.Context, lane *Lane, request Request) (*Turn, <-chan struct{}, error) {
+	trace := s.client.traceContext(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	turn := &Turn{session: s, lane: lane, id: request.TurnID, order: s.started + 1, wake: make(chan struct{}, 1)}
@@ -207,41 +211,68 @@ func (s *Session) tryStart(ctx context.Context, lane *Lane, request Request) (*T
 		return nil, nil, err.forTurn(turn, ReplaySafe)
 	}
 	if _, running := s.turns[turn.id]; running {
-		return nil, nil, inferred(codes.FailedPrecondition, "TURN_ID_REUSED", "a turn of this id is running").
+		return nil, nil, inferred(codes.FailedPrecondition, ReasonTurnIDReused, "a turn of this id is running").
 			forTurn(turn, ReplaySafe)
 	}
-	if request.From == "" && !request.NewConversation && lane.forkFrom != "" {
-		request.From = lane.forkFrom
+	forked := false
+	if state := s.lanes[lane.id]; state != nil {
+		if request.From == "" && !request.NewConversation && state.forkFrom != "" {
+			request.From, forked = state.forkFrom, true
+		}
+		request = state.answering(request)
 	}
-	turn.start = request.startTurn(ctx, lane.id, turn.id)
+	turn.start = request.startTurn(lane.id, turn.id, trace)
 	message := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_StartTurn{StartTurn: turn.start}}
-	if err := s.tooLarge(message); err != nil {
+	if err := s.sendable(message); err != nil {
 		return nil, nil, err.forTurn(turn, ReplaySafe)
 	}
 	if wait := s.outbox.full(s.opts.maxQueued); wait != nil {
 		return nil, wait, nil
 	}
 	s.started++
-	lane.forkFrom = ""
+	state := s.lane(lane.id)
+	state.running++
+	if forked {
+		state.forkFrom = ""
+	}
 	s.turns[turn.id] = turn
 	s.outbox.add(outgoing{message: message, turn: turn})
 	return turn, nil, nil
 }
 
-func (s *Session) steer(_ context.Context, laneID, turnID string, input []*Item) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.usable(); err != nil {
-		return err
-	}
+func (s *Session) steer(ctx context.Context, laneID, turnID string, input []*Item) error {
 	message := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_SteerTurn{
 		SteerTurn: &gatewayv1.SteerTurn{LaneId: laneID, TurnId: turnID, Input: input},
 	}}
-	if err := s.tooLarge(message); err != nil {
-		return err
+	for {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		wait, err := s.trySteer(message)
+		if wait == nil {
+			return err
+		}
+		if err := s.waitFor(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Session) trySteer(message *gatewayv1.ConnectRequest) (<-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil && s.phase != phaseDraining {
+		// While the gateway drains, running turns may be steered.
+		return nil, err
+	}
+	if err := s.sendable(message); err != nil {
+		return nil, err
+	}
+	if wait := s.outbox.full(s.opts.maxQueued); wait != nil {
+		return wait, nil
 	}
 	s.outbox.add(outgoing{message: message})
-	return nil
+	return nil, nil
 }
 
 func (s *Session) cancelTurn(turn *Turn) error {
@@ -262,18 +293,23 @@ func (s *Session) usable() *Error {
 		return s.err
 	case s.phase == phaseDraining:
 		return inferred(codes.Unavailable, ReasonDraining, "the gateway shuts down; open a new session")
-	case s.phase != phaseOpen:
-		return inferred(codes.Canceled, ReasonSessionClosed, "the session was closed")
+	case s.closing != nil:
+		return s.closing
 	default:
 		return nil
 	}
 }
 
-func (s *Session) tooLarge(message *gatewayv1.ConnectRequest) *Error {
+// sendable refuses here what could not be sent, and would cost the stream.
+func (s *Session) sendable(message *gatewayv1.ConnectRequest) *Error {
 	limit := s.opened.GetLimits().GetMaxMessageBytes()
 	if size := proto.Size(message); limit > 0 && uint64(size) > limit {
 		return inferred(codes.ResourceExhausted, ReasonMessageTooLarge,
 			fmt.Sprintf("a message of %d bytes; the gateway takes %d", size, limit))
+	}
+	if _, err := proto.Marshal(message); err != nil {
+		// Text that is no UTF-8.
+		return inferred(codes.InvalidArgument, ReasonInvalidField, "the request cannot be encoded: "+err.Error())
 	}
 	return nil
 }
@@ -296,7 +332,7 @@ func (s *Session) signalRoom() {
 func (s *Session) finish(err *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase != phaseClosing {
+	if s.phase != phaseClosing || err.Reason == ReasonClientClosed {
 		s.err = err
 	}
 	s.phase = phaseOver
@@ -306,7 +342,23 @@ func (s *Session) finish(err *Error) {
 	clear(s.turns)
 	s.outbox.clear()
 	s.cancel()
+	s.client.forget(s)
 	close(s.done)
+}
+
+// endTurn takes a turn out of the running ones. Called with mu held.
+func (s *Session) endTurn(turn *Turn) {
+	if s.turns[turn.id] == turn {
+		delete(s.turns, turn.id)
+		s.leaveLane(turn.lane.id)
+	}
+}
+
+// forget is called when nothing of an ended turn waits for a reader any more.
+func (s *Session) forget(turn *Turn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.unread, turn)
 }
 
 // replay judges a turn whose end will never be heard. Called with mu held.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -560,6 +559,20 @@ func TestSessionEventsAndUnknownEvents(t *testing.T) {
 	}
 }
 
+// testTracer finds the caller's span in the context.
+type testTracer struct{}
+
+const traceparent = "00-01000000000000000000000000000000-0200000000000000-01"
+
+func (testTracer) Inject(ctx context.Context) (string, string, string) {
+	found, _ := ctx.Value(testTracer{}).(string)
+	return found, "", ""
+}
+
+func (testTracer) StartTool(ctx context.Context, _ Call) (context.Context, func(error)) {
+	return ctx, func(error) {}
+}
+
 func TestTraceContextTokenAndMetadata(t *testing.T) {
 	type call struct {
 		md    metadata.MD
@@ -576,21 +589,18 @@ func TestTraceContextTokenAndMetadata(t *testing.T) {
 		calls <- call{md, turn.GetTraceContext()}
 		_ = f.events(completed(turn, "resp_1"))
 		return f.drain()
-	}}}, WithToken("secret"), WithMetadata("x-team", "blue"))
-	span := trace.NewSpanContext(trace.SpanContextConfig{
-		TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled,
-	})
+	}}}, WithToken("secret"), WithMetadata("x-team", "blue"), WithTracer(testTracer{}))
 	session, err := client.Connect(testContext(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	turn, _ := session.Start(trace.ContextWithSpanContext(testContext(t), span), Request{Input: Text("hi")})
+	turn, _ := session.Start(context.WithValue(testContext(t), testTracer{}, traceparent), Request{Input: Text("hi")})
 	if _, err := turn.Final(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	got := <-calls
-	if want := "00-01000000000000000000000000000000-0200000000000000-01"; got.trace.GetTraceparent() != want {
+	if got.trace.GetTraceparent() != traceparent {
 		t.Fatalf("traceparent %q", got.trace.GetTraceparent())
 	}
 	if got.md.Get("authorization")[0] != "Bearer secret" || got.md.Get("x-team")[0] != "blue" {

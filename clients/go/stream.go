@@ -1,16 +1,19 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
@@ -36,75 +39,131 @@ type connection = grpc.BidiStreamingClient[gatewayv1.ConnectRequest, gatewayv1.C
 // connect opens a session and starts its one goroutine.
 func connect(ctx context.Context, client *Client, opts sessionOptions) (*Session, error) {
 	s := &Session{
-		client: client,
-		opts:   opts,
-		done:   make(chan struct{}),
-		lanes:  map[string]*Lane{},
-		turns:  map[string]*Turn{},
-		outbox: outbox{ready: make(chan struct{}, 1)},
-		room:   make(chan struct{}, 1),
+		client:    client,
+		opts:      opts,
+		done:      make(chan struct{}),
+		callbacks: callbacks{logger: client.opts.logger},
+		lanes:     map[string]*laneState{},
+		turns:     map[string]*Turn{},
+		unread:    map[*Turn]struct{}{},
+		outbox:    outbox{ready: make(chan struct{}, 1)},
+		room:      make(chan struct{}, 1),
 	}
 	// The session outlives the opening's context but keeps its values.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	stream, opened, err := s.open(ctx, nil)
+	opening, stop := context.WithTimeout(ctx, opts.connectTimeout)
+	defer stop()
+	stream, opened, err := s.open(opening, nil)
 	if err != nil {
 		s.cancel()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, err
+		return nil, openError(ctx, opening, err)
 	}
 	s.opened, s.token, s.connected = opened, opened.GetResumeToken(), true
+	if !client.remember(s) {
+		s.cancel()
+		stream.end()
+		return nil, clientClosed()
+	}
 	go s.run(stream)
 	return s, nil
+}
+
+// openError gives a reason to whatever kept a session from being opened.
+func openError(ctx, opening context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	failure := asError(err)
+	if opening.Err() != nil && failure.Reason == "" {
+		late := inferred(codes.DeadlineExceeded, ReasonConnectTimeout, "no session in time: "+failure.Message)
+		late.cause = opening.Err()
+		return late
+	}
+	if failure.Reason == "" {
+		failure.Reason, failure.Domain = ReasonUnreachable, errorDomain
+	}
+	return failure
+}
+
+func asError(err error) *Error {
+	var failure *Error
+	if errors.As(err, &failure) {
+		return failure
+	}
+	return streamError(err)
 }
 
 // stream is one gRPC call of the session.
 type stream struct {
 	connection
 	cancel context.CancelFunc
+	// done gives the place on the connection back.
+	done func()
 	// ended is closed when the writer has stopped.
 	ended chan struct{}
 }
 
-// open makes one attempt: Open out, Opened in. waitCtx bounds it.
-func (s *Session) open(waitCtx context.Context, resume *gatewayv1.Resume) (*stream, *gatewayv1.Opened, error) {
-	base, err := s.client.Outgoing(s.ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	ctx, cancel := context.WithCancel(base)
-	stop := context.AfterFunc(waitCtx, cancel)
-	opened, conn, err := s.handshake(ctx, resume)
-	if !stop() || err != nil {
-		cancel()
-		if err == nil {
-			err = waitCtx.Err()
-		}
-		return nil, nil, err
-	}
-	return &stream{connection: conn, cancel: cancel, ended: make(chan struct{})}, opened, nil
+func (s *stream) end() {
+	s.cancel()
+	s.done()
 }
 
-func (s *Session) handshake(ctx context.Context, resume *gatewayv1.Resume) (*gatewayv1.Opened, connection, error) {
-	conn, err := s.client.Stub().Connect(ctx, grpc.WaitForReady(resume != nil))
-	if err != nil {
-		return nil, nil, streamError(err)
+// open makes one attempt: Open out, Opened in. waitCtx bounds it.
+func (s *Session) open(waitCtx context.Context, resume *gatewayv1.Resume) (*stream, *gatewayv1.Opened, error) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	stop := context.AfterFunc(waitCtx, cancel)
+	stream, opened, err := s.handshake(waitCtx, ctx, resume)
+	if !stop() && err == nil {
+		stream.done()
+		err = waitCtx.Err()
 	}
+	if err != nil {
+		cancel()
+		return nil, nil, err
+	}
+	stream.cancel = cancel
+	return stream, opened, nil
+}
+
+func (s *Session) handshake(waitCtx, ctx context.Context, resume *gatewayv1.Resume) (*stream, *gatewayv1.Opened, error) {
+	// The program's token source is bounded by the attempt, even if it does not look at its context.
+	pairs, err := within(waitCtx, s.client.headers)
+	if err != nil {
+		return nil, nil, err
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, pairs...)
+	conn, done, err := s.client.conns.open(ctx, func(ctx context.Context, conn *grpc.ClientConn) (connection, error) {
+		return gatewayv1.NewResponsesServiceClient(conn).Connect(ctx, grpc.WaitForReady(resume != nil))
+	})
+	if err != nil {
+		return nil, nil, asError(err)
+	}
+	opened, err := s.greet(conn, resume)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return &stream{connection: conn, done: done, ended: make(chan struct{})}, opened, nil
+}
+
+func (s *Session) greet(conn connection, resume *gatewayv1.Resume) (*gatewayv1.Opened, error) {
 	open := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_Open{Open: s.openMessage(resume)}}
 	// After a failed Send the reason comes from Recv.
 	if err := conn.Send(open); err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, streamError(err)
+		return nil, streamError(err)
 	}
 	response, err := conn.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil, inferred(codes.Unavailable, "", "the stream ended before it was open")
+	}
 	if err != nil {
-		return nil, nil, streamError(err)
+		return nil, streamError(err)
 	}
 	opened := response.GetOpened()
 	if opened == nil {
-		return nil, nil, inferred(codes.Internal, ReasonProtocol, "the first message was not Opened")
+		return nil, inferred(codes.Internal, ReasonProtocol, "the first message was not Opened")
 	}
-	return opened, conn, nil
+	return opened, nil
 }
 
 func (s *Session) openMessage(resume *gatewayv1.Resume) *gatewayv1.Open {
@@ -130,23 +189,85 @@ func (s *Session) openMessage(resume *gatewayv1.Resume) *gatewayv1.Open {
 // errReplace ends reading of a stream that has grown old.
 var errReplace = errors.New("replace the stream")
 
+const (
+	// A turn whose start was lost so often, each time on a stream that the gateway had opened, is given up: something
+	// on the path does not carry it.
+	maxUndelivered = 3
+	// A stream that stood so long was no mistake, even if nothing came over it.
+	steadyStream = 5 * time.Second
+)
+
+// losses are what happened since something was last heard behind Opened. Back-off and deadline run on over streams
+// that are opened and lost again.
+type losses struct {
+	count int
+	since time.Time
+}
+
 // run is the session's goroutine: one stream after the other, until the session is over.
 func (s *Session) run(current *stream) {
+	var lost losses
 	for {
+		began, heard := time.Now(), s.heard()
 		go s.write(current)
 		err := s.read(current)
 		s.setConnected(false)
-		current.cancel()
+		current.end()
 		<-current.ended
 		failure := s.verdict(err)
 		if failure == nil {
-			current, failure = s.resume()
+			lost = s.count(lost, s.heard() > heard, time.Since(began), err)
+			current, failure = s.resume(&lost)
 		}
 		if failure != nil {
 			s.finish(failure)
 			return
 		}
 	}
+}
+
+// count adds the loss of a stream.
+func (s *Session) count(lost losses, heard bool, lived time.Duration, err error) losses {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.firstUndelivered()
+	if heard || errors.Is(err, errReplace) || (lived >= steadyStream && first == nil) {
+		return losses{}
+	}
+	if lost.count++; lost.since.IsZero() {
+		lost.since = time.Now()
+	}
+	if lost.count < maxUndelivered || first == nil {
+		return lost
+	}
+	failure := inferred(codes.Unavailable, ReasonTurnUndelivered, fmt.Sprintf(
+		"the stream broke %d times after the turn was sent; something on the path may not carry its %d bytes",
+		lost.count, proto.Size(first.start)))
+	failure.Metadata = map[string]string{
+		"bytes": strconv.Itoa(proto.Size(first.start)), "attempts": strconv.Itoa(lost.count),
+	}
+	s.endTurn(first)
+	first.fail(failure.forTurn(first, ReplayUnknown))
+	// Should it have arrived after all, nobody waits for it.
+	s.outbox.add(cancelMessage(first))
+	return losses{}
+}
+
+// firstUndelivered is the oldest turn that was sent and that the gateway has said nothing of. Called with mu held.
+func (s *Session) firstUndelivered() *Turn {
+	for _, turn := range s.turnsInOrder() {
+		if turn.sent && !turn.seen && !turn.delivered {
+			return turn
+		}
+	}
+	return nil
+}
+
+// heard is the number of the newest event.
+func (s *Session) heard() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastSeq
 }
 
 // verdict is nil if the session should be resumed.
@@ -156,7 +277,7 @@ func (s *Session) verdict(err error) *Error {
 	planned := errors.Is(err, io.EOF)
 	switch {
 	case s.phase == phaseClosing:
-		return inferred(codes.Canceled, ReasonSessionClosed, "the session was closed")
+		return s.closing
 	case errors.Is(err, errReplace):
 		return nil
 	case planned && s.phase == phaseDraining:
@@ -176,51 +297,81 @@ func (s *Session) verdict(err error) *Error {
 }
 
 // resume opens streams until one is accepted or the grace time has passed.
-func (s *Session) resume() (*stream, *Error) {
+func (s *Session) resume(lost *losses) (*stream, *Error) {
 	s.mu.Lock()
 	resume := &gatewayv1.Resume{Token: s.token, LastSeq: s.lastSeq}
 	grace := s.opened.GetResumeGrace().AsDuration()
 	if grace <= 0 {
 		grace = defaultGrace
 	}
-	deadline := time.Now().Add(grace)
+	began := time.Now()
+	if !lost.since.IsZero() {
+		began = lost.since
+	}
+	deadline := began.Add(grace)
 	if s.phase == phaseDraining && s.drainedBy.Before(deadline) {
 		deadline = s.drainedBy
 	}
 	s.mu.Unlock()
-	for attempt := 0; ; attempt++ {
+	failure := inferred(codes.Unavailable, ReasonStreamLost, "the stream is lost again and again")
+	// The first attempt comes at once, unless the last stream brought nothing.
+	for attempt := max(0, lost.count-1); ; attempt++ {
+		if attempt > 0 {
+			wait := retryDelay(attempt-1, failure.RetryAfter)
+			if s.ctx.Err() != nil || s.isClosing() || time.Now().Add(wait).After(deadline) {
+				return nil, s.givenUp(failure)
+			}
+			timer := time.NewTimer(wait)
+			select {
+			case <-timer.C:
+			case <-s.ctx.Done():
+				timer.Stop()
+				return nil, s.givenUp(failure)
+			}
+		}
 		ctx, cancel := context.WithDeadline(s.ctx, earlier(deadline, time.Now().Add(attemptTimeout)))
 		next, opened, err := s.open(ctx, resume)
 		cancel()
 		if err == nil {
-			if failure := s.reconcile(opened); failure != nil {
-				next.cancel()
+			delivered, failure := s.reconcile(opened)
+			if failure != nil {
+				next.end()
 				return nil, failure
+			}
+			if delivered {
+				*lost = losses{}
 			}
 			return next, nil
 		}
-		failure := &Error{}
-		if !errors.As(err, &failure) {
-			failure = streamError(err)
-		}
+		failure = asError(err)
 		if !failure.resumable() {
-			return nil, failure
-		}
-		wait := retryDelay(attempt, failure.RetryAfter)
-		if s.ctx.Err() != nil || s.isClosing() || time.Now().Add(wait).After(deadline) {
-			lost := inferred(codes.Unavailable, ReasonStreamLost, "the stream could not be resumed in time")
-			lost.cause = err
-			return nil, lost
-		}
-		select {
-		case <-time.After(wait):
-		case <-s.ctx.Done():
+			return nil, s.withReason(failure)
 		}
 	}
 }
 
-// reconcile brings turns and outbox in line with what the gateway says after a resume.
-func (s *Session) reconcile(opened *gatewayv1.Opened) *Error {
+// givenUp is the session's end when no stream could be opened in time.
+func (s *Session) givenUp(last *Error) *Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing != nil {
+		return s.closing
+	}
+	lost := inferred(codes.Unavailable, ReasonStreamLost, "the stream could not be resumed in time: "+last.Message)
+	lost.cause = last
+	return lost
+}
+
+func (s *Session) withReason(failure *Error) *Error {
+	if failure.Reason == "" {
+		failure.Reason, failure.Domain = ReasonStreamLost, errorDomain
+	}
+	return failure
+}
+
+// reconcile brings turns and outbox in line with what the gateway says after a resume. delivered: it knows of a turn
+// that nothing was heard of before.
+func (s *Session) reconcile(opened *gatewayv1.Opened) (delivered bool, failure *Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch opened.GetResumeOutcome() {
@@ -228,7 +379,7 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) *Error {
 	default:
 		// The new session that the gateway offers instead has none of the lanes' conversations: a turn sent there
 		// would silently begin a new one.
-		return inferred(codes.NotFound, ReasonSessionExpired, "the gateway no longer has the session")
+		return false, inferred(codes.NotFound, ReasonSessionExpired, "the gateway no longer has the session")
 	}
 	s.resumes++
 	s.connected = true
@@ -239,6 +390,10 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) *Error {
 	active := map[string]*gatewayv1.ActiveTurn{}
 	for _, turn := range opened.GetActiveTurns() {
 		active[turn.GetTurnId()] = turn
+		if ours := s.turns[turn.GetTurnId()]; ours != nil && !ours.delivered {
+			ours.delivered = true
+			delivered = delivered || !ours.seen
+		}
 	}
 	if opened.GetResumeOutcome() == gatewayv1.ResumeOutcome_RESUME_OUTCOME_PARTIAL {
 		s.loseEvents(active)
@@ -261,7 +416,7 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) *Error {
 	s.outbox.addFirst(again)
 	s.outbox.wake()
 	s.unackedEvents, s.unackedBytes = 0, 0
-	return nil
+	return delivered, nil
 }
 
 // loseEvents fails the turns that have a hole. Called with mu held.
@@ -273,7 +428,7 @@ func (s *Session) loseEvents(active map[string]*gatewayv1.ActiveTurn) {
 		if untouched {
 			continue
 		}
-		delete(s.turns, turn.id)
+		s.endTurn(turn)
 		if running != nil {
 			s.outbox.add(cancelMessage(turn))
 		}
@@ -343,16 +498,72 @@ func (s *Session) read(current *stream) error {
 	}
 }
 
-// waitForRoom is the backpressure: while nothing is received, HTTP/2 holds the gateway up.
+// stallPatience is how long a full buffer may keep a reader of another turn waiting.
+const stallPatience = 200 * time.Millisecond
+
+// waitForRoom is the backpressure: while nothing is received, HTTP/2 holds the gateway up, and nothing is lost however
+// slowly somebody reads. Only where the reader of another turn waits, the events in its way are folded into results.
 func (s *Session) waitForRoom() error {
+	if s.buffered.Load() < s.opts.maxBuffered {
+		return nil
+	}
+	patience := time.NewTicker(stallPatience)
+	defer patience.Stop()
 	for s.buffered.Load() >= s.opts.maxBuffered && !s.isClosing() {
 		select {
 		case <-s.room:
+		case <-patience.C:
+			s.makeRoom()
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}
 	}
 	return nil
+}
+
+// makeRoom folds turns, those that nobody reads first and then the largest, if the reader of another one waits.
+func (s *Session) makeRoom() {
+	type full struct {
+		turn    *Turn
+		bytes   int64
+		wasRead bool
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var candidates []full
+	waits := false
+	consider := func(turn *Turn) {
+		bytes, waiting, wasRead := turn.load()
+		waits = waits || waiting
+		if bytes > 0 {
+			candidates = append(candidates, full{turn, bytes, wasRead})
+		}
+	}
+	for _, turn := range s.turns {
+		consider(turn)
+	}
+	for turn := range s.unread {
+		consider(turn)
+	}
+	if !waits {
+		return
+	}
+	slices.SortFunc(candidates, func(a, b full) int {
+		if a.wasRead != b.wasRead {
+			if b.wasRead {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.bytes, a.bytes)
+	})
+	for _, each := range candidates {
+		if s.buffered.Load() <= s.opts.maxBuffered/2 {
+			return
+		}
+		s.buffered.Add(-each.turn.fold())
+		delete(s.unread, each.turn)
+	}
 }
 
 func (s *Session) takeEvents(events []*gatewayv1.Event) error {
@@ -397,34 +608,37 @@ func (s *Session) route(pb *gatewayv1.Event, size int64) *Turn {
 	event := Event{pb}
 	turn := s.turns[pb.GetTurnId()]
 	if turn == nil || pb.GetTurnId() == "" {
-		if s.opts.onEvent != nil && s.phase != phaseClosing {
-			// Without the lock: the callback may use the session.
-			s.mu.Unlock()
-			s.opts.onEvent(event)
-			s.mu.Lock()
+		if onEvent := s.opts.onEvent; onEvent != nil && s.phase != phaseClosing {
+			s.callbacks.add(func() { onEvent(event) })
 		}
 		return nil
 	}
 	last := pb.GetOutcome() != gatewayv1.TurnOutcome_TURN_OUTCOME_UNSPECIFIED
-	if reused := !turn.seen && pb.GetTurnFailed().GetReason() == "TURN_ID_REUSED" && !last; reused {
+	if reused := !turn.seen && pb.GetTurnFailed().GetReason() == ReasonTurnIDReused && !last; reused {
 		// The id belongs to an earlier turn, so this one gets no last event of its own.
-		delete(s.turns, turn.id)
+		s.endTurn(turn)
 		turn.fail(event.Failure())
 		return nil
 	}
 	if !turn.seen {
 		turn.seen, turn.start = true, nil
 	}
-	if last {
-		delete(s.turns, turn.id)
-	}
 	if id := responseIDOf(pb); id != "" {
-		turn.lane.lastResponse = id
+		state := s.lane(turn.lane.id)
+		state.lastResponse, state.open = id, nil
 	}
+	if last {
+		s.endTurn(turn)
+	}
+	// Counted before it can be read: the reader gives it back.
 	s.buffered.Add(size)
-	if !turn.push(queuedEvent{event, size}, last) {
-		s.buffered.Add(-size)
-		return nil
+	pushed := turn.push(queuedEvent{event, size}, last)
+	s.buffered.Add(pushed - size)
+	switch {
+	case last && turn.orphan:
+		s.settleOrphan(turn)
+	case last && pushed > 0:
+		s.unread[turn] = struct{}{}
 	}
 	return turn
 }
@@ -436,6 +650,7 @@ func (s *Session) takeGoAway(message *gatewayv1.GoAway) bool {
 		TimeLeft: message.GetTimeLeft().AsDuration(),
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if token := message.GetResumeToken(); token != "" {
 		s.token = token
 	}
@@ -443,12 +658,10 @@ func (s *Session) takeGoAway(message *gatewayv1.GoAway) bool {
 		s.phase = phaseDraining
 		s.drainedBy = time.Now().Add(goAway.TimeLeft)
 	}
-	replace := !goAway.Draining && s.phase == phaseOpen && !s.opts.noResume
-	s.mu.Unlock()
-	if s.opts.onGoAway != nil {
-		s.opts.onGoAway(goAway)
+	if onGoAway := s.opts.onGoAway; onGoAway != nil {
+		s.callbacks.add(func() { onGoAway(goAway) })
 	}
-	return replace
+	return !goAway.Draining && s.phase == phaseOpen && !s.opts.noResume
 }
 
 func (s *Session) setConnected(connected bool) {

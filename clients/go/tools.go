@@ -4,23 +4,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"reflect"
-	"sync"
+	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
 )
 
-// DefaultMaxTurns bounds a tool loop: a model that still calls tools then is most likely going in circles.
-const DefaultMaxTurns = 32
-
 // Tool is a function that the model may call. Make it with [Func].
 type Tool struct {
-	spec *gatewayv1.Tool
-	name string
-	call func(ctx context.Context, arguments string) (string, error)
+	spec    *gatewayv1.Tool
+	name    string
+	timeout time.Duration
+	call    func(ctx context.Context, arguments string) (string, error)
 }
 
 // Func makes a tool of a function. The arguments are a struct: its json tags name the members, and the tags
@@ -55,114 +53,139 @@ func Func[In, Out any](name, description string, f func(context.Context, In) (Ou
 	}
 }
 
-// Tools are the functions of a tool loop.
-type Tools struct {
-	// Functions that the model may call.
-	Functions []Tool
-	// MaxTurns bounds the loop. 0: DefaultMaxTurns.
-	MaxTurns int
+// Name is the function's name.
+func (t Tool) Name() string { return t.name }
+
+// Proto is what the model is told, for Request.Tools.
+func (t Tool) Proto() *gatewayv1.Tool { return t.spec }
+
+// WithTimeout bounds a call of this tool, instead of Tools.CallTimeout.
+func (t Tool) WithTimeout(timeout time.Duration) Tool {
+	t.timeout = timeout
+	return t
 }
 
-// RunTools runs turns until the model answers without calling a function. The calls of a turn run side by side;
-// functions end with ctx. Calls of a turn that did not complete are not made. ErrTurnLimit comes with the last
-// result.
-func (l *Lane) RunTools(ctx context.Context, request Request, tools Tools) (*Result, error) {
-	var result *Result
-	for turn, err := range l.ToolTurns(ctx, request, tools) {
-		if err != nil {
-			return result, err
-		}
-		if result, err = turn.Final(ctx); err != nil {
-			return result, err
-		}
+// Call is a call that the model makes.
+type Call struct {
+	// ID pairs the call with its result.
+	ID string
+	// Name of the function.
+	Name string
+	// Arguments as the model wrote them; usually JSON.
+	Arguments string
+	// LaneID and TurnID say where.
+	LaneID, TurnID string
+}
+
+// CallReport is a call that was answered.
+type CallReport struct {
+	Call
+	// Output is the result that the model gets.
+	Output string
+	// Err is why it is an error result; nil if the function gave it.
+	Err error
+	// Duration of the function.
+	Duration time.Duration
+}
+
+// callTools answers the calls of a turn, side by side and in their order, whatever the functions do.
+func (l *loop) callTools(ctx context.Context, turn *Turn, calls []*gatewayv1.FunctionCall) []*Item {
+	places := make(chan struct{}, max(1, l.tools.concurrency(len(calls))))
+	type answer struct {
+		index  int
+		report CallReport
 	}
-	return result, nil
-}
-
-// ToolTurns is RunTools turn by turn: each turn may be read with Events before the next one is asked for.
-func (l *Lane) ToolTurns(ctx context.Context, request Request, tools Tools) iter.Seq2[*Turn, error] {
-	return func(yield func(*Turn, error) bool) {
-		limit := tools.MaxTurns
-		if limit == 0 {
-			limit = DefaultMaxTurns
-		}
-		for _, tool := range tools.Functions {
-			request.Tools = append(request.Tools[:len(request.Tools):len(request.Tools)], tool.spec)
-		}
-		for count := 1; ; count++ {
-			turn, err := l.Start(ctx, request)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(turn, nil) {
-				return
-			}
-			result, err := turn.Final(ctx)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			calls := result.FunctionCalls()
-			if len(calls) == 0 || result.Outcome != Completed {
-				return
-			}
-			if count >= limit {
-				yield(nil, ErrTurnLimit)
-				return
-			}
-			request = request.continued(tools.run(ctx, calls))
-			if ctx.Err() != nil {
-				yield(nil, ctx.Err())
-				return
-			}
-		}
-	}
-}
-
-// run makes all calls at once and keeps their order.
-func (t Tools) run(ctx context.Context, calls []*gatewayv1.FunctionCall) []*Item {
-	outputs := make([]*Item, len(calls))
-	var wait sync.WaitGroup
+	answers := make(chan answer, len(calls))
 	for index, call := range calls {
-		wait.Go(func() { outputs[index] = CallOutput(call.GetCallId(), t.one(ctx, call)) })
+		go func() {
+			report := CallReport{Call: Call{
+				ID: call.GetCallId(), Name: call.GetName(), Arguments: call.GetArguments(),
+				LaneID: turn.lane.id, TurnID: turn.id,
+			}}
+			select {
+			case places <- struct{}{}:
+				l.callTool(ctx, &report)
+				<-places
+			case <-ctx.Done():
+				report.Err = context.Cause(ctx)
+			}
+			if report.Err != nil {
+				report.Output = errorResult(report.Err.Error())
+			}
+			answers <- answer{index, report}
+		}()
 	}
-	wait.Wait()
+	outputs := make([]*Item, len(calls))
+	for range calls {
+		each := <-answers
+		outputs[each.index] = CallOutput(each.report.ID, each.report.Output)
+		if onCall := l.tools.OnCall; onCall != nil {
+			if err := protect(func() error { onCall(ctx, each.report); return nil }); err != nil {
+				l.logger().Error("gateway: OnCall failed", "error", err, "stack", stackOf(err))
+			}
+		}
+	}
 	return outputs
 }
 
-func (t Tools) one(ctx context.Context, call *gatewayv1.FunctionCall) (output string) {
-	defer func() {
-		if problem := recover(); problem != nil {
-			output = errorResult(fmt.Sprint(problem))
-		}
-	}()
-	for _, tool := range t.Functions {
-		if tool.name != call.GetName() {
-			continue
-		}
-		output, err := tool.call(ctx, call.GetArguments())
-		if err != nil {
-			return errorResult(err.Error())
-		}
-		return output
+// callTool makes one call, within its time.
+func (l *loop) callTool(ctx context.Context, report *CallReport) {
+	began := time.Now()
+	defer func() { report.Duration = time.Since(began) }()
+	tool, found := l.tools.find(report.Name)
+	if !found {
+		report.Err = fmt.Errorf("there is no function %s", report.Name)
+		return
 	}
-	return errorResult("there is no function " + call.GetName())
+	if approve := l.tools.Approve; approve != nil {
+		if _, err := within(ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, approve(ctx, report.Call)
+		}); err != nil {
+			report.Err = fmt.Errorf("the call was not approved: %w", err)
+			return
+		}
+	}
+	timeout := l.tools.CallTimeout
+	if tool.timeout > 0 {
+		timeout = tool.timeout
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout,
+			fmt.Errorf("the function did not answer within %s", timeout))
+		defer cancel()
+	}
+	end := func(error) {}
+	if tracer := l.lane.session.client.opts.tracer; tracer != nil {
+		ctx, end = tracer.StartTool(ctx, report.Call)
+	}
+	report.Output, report.Err = within(ctx, func(ctx context.Context) (string, error) {
+		return tool.call(ctx, report.Arguments)
+	})
+	report.Output = strings.ToValidUTF8(report.Output, "\uFFFD")
+	end(report.Err)
+	if stack := stackOf(report.Err); stack != "" {
+		l.logger().Error("gateway: a function panicked", "function", report.Name, "panic", report.Err.Error(), "stack", stack)
+	}
+}
+
+func (t Tools) find(name string) (Tool, bool) {
+	for _, tool := range t.Functions {
+		if tool.name == name {
+			return tool, true
+		}
+	}
+	return Tool{}, false
+}
+
+func (t Tools) concurrency(calls int) int {
+	if t.MaxConcurrency > 0 {
+		return min(t.MaxConcurrency, calls)
+	}
+	return calls
 }
 
 func errorResult(message string) string {
-	encoded, _ := json.Marshal(map[string]string{"error": message})
+	encoded, _ := json.Marshal(map[string]string{"error": strings.ToValidUTF8(message, "\uFFFD")})
 	return string(encoded)
-}
-
-// continued is the next request of the loop: the same settings, the results as input.
-func (r Request) continued(outputs []*Item) Request {
-	r.Input, r.TurnID, r.From, r.NewConversation, r.FullHistory = outputs, "", "", false, false
-	if r.Create != nil {
-		r.Create = proto.CloneOf(r.Create)
-		r.Create.Input, r.Create.PreviousResponseId = nil, nil
-		// A forced tool choice would force the call again and again.
-		r.Create.ToolChoice = nil
-	}
-	return r
 }

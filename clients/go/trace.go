@@ -3,26 +3,26 @@ package gateway
 import (
 	"context"
 
-	"go.opentelemetry.io/otel/baggage"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
-
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
 )
 
-// The API takes W3C trace context, whatever propagator the program has set.
-var w3c = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+// Tracer connects the client with a tracing library. The module clients/go/otel has one for OpenTelemetry.
+type Tracer interface {
+	// Inject returns the caller's span and baggage in W3C form; empty strings where there is none.
+	Inject(ctx context.Context) (traceparent, tracestate, baggage string)
+	// StartTool begins a span for one call of a function by a tool loop. end is called once, with the error that the
+	// model is told, if any.
+	StartTool(ctx context.Context, call Call) (inner context.Context, end func(error))
+}
 
 // traceContext is the current span of ctx, nil if there is none.
-func traceContext(ctx context.Context) *gatewayv1.TraceContext {
-	if !trace.SpanContextFromContext(ctx).IsValid() && baggage.FromContext(ctx).Len() == 0 {
+func (c *Client) traceContext(ctx context.Context) *gatewayv1.TraceContext {
+	if c.opts.tracer == nil {
 		return nil
 	}
-	carrier := propagation.MapCarrier{}
-	w3c.Inject(ctx, carrier)
-	return &gatewayv1.TraceContext{
-		Traceparent: carrier.Get("traceparent"),
-		Tracestate:  carrier.Get("tracestate"),
-		Baggage:     carrier.Get("baggage"),
+	traceparent, tracestate, baggage := c.opts.tracer.Inject(ctx)
+	if traceparent == "" && baggage == "" {
+		return nil
 	}
+	return &gatewayv1.TraceContext{Traceparent: traceparent, Tracestate: tracestate, Baggage: baggage}
 }

@@ -2,7 +2,10 @@ module github.com/responses-gateway/responses-gateway/clients/go/examples
 
 go 1.26.0
 
-require github.com/responses-gateway/responses-gateway/clients/go v0.0.0
+require (
+	github.com/responses-gateway/responses-gateway/clients/go v0.0.0
+	github.com/responses-gateway/responses-gateway/clients/go/otel v0.0.0-00010101000000-000000000000
+)
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
@@ -24,3 +27,5 @@ require (
 )
 
 replace github.com/responses-gateway/responses-gateway/clients/go => ../
+
+replace github.com/responses-gateway/responses-gateway/clients/go/otel => ../otel

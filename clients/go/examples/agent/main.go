@@ -49,5 +49,5 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println(result.Text())
-	fmt.Printf("%d tokens in the last turn\n", result.Usage().TotalTokens)
+	fmt.Printf("%d tokens in all turns\n", result.Usage().TotalTokens)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	gateway "github.com/responses-gateway/responses-gateway/clients/go"
+	"github.com/responses-gateway/responses-gateway/clients/go/otel"
 	"go.opentelemetry.io/otel/sdk/trace"
 )
 
@@ -16,7 +17,7 @@ func main() {
 	defer cancel()
 	provider := trace.NewTracerProvider() // Give it your exporter: trace.WithBatcher(…).
 	defer provider.Shutdown(ctx)
-	client, err := gateway.NewClient()
+	client, err := gateway.NewClient(gateway.WithTracer(otel.TracerFrom(provider)))
 	if err != nil {
 		log.Fatal(err)
 	}
