@@ -51,6 +51,9 @@ class Blocking:
         if not callable(getattr(type(self._target), name, None)):
             return getattr(self._target, name)
 
+        if name == "connect":
+            return lambda **options: self._bridge.call(lambda: self._target.connect(**options))
+
         def method(*arguments: Any, timeout: float | None = None, **options: Any) -> Any:
             return self._bridge.call(lambda: getattr(self._target, name)(*arguments, **options), timeout)
 

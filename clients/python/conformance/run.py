@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,9 +40,14 @@ class Run:
         self._turns: dict[str, Played] = {}
         self._seen: list[gateway.Event] = []
         self._go_aways: list[gateway.GoAway] = []
+        self._more: list[Any] = []
+        self._log: list[str] = []
+        self._logger = logging.getLogger(f"conformance.{id(self)}")
+        self._logger.propagate = False
+        self._logger.addHandler(_Kept(self._log))
 
     def close(self) -> None:
-        for one in (self._session, self._client):
+        for one in (*self._more, self._session, self._client):
             if one is not None:
                 one.close()
 
@@ -53,15 +61,52 @@ class Run:
 
     def _connect(self, step: dict[str, Any]) -> None:
         make = gateway.Client if self._bridge is None else self._bridge.client
-        self._client = make(self._address, token=step.get("token"))
+        token = step.get("token")
+        if "token_source" in step:
+            token = _token_source(list(step["token_source"]))
+        self._client = make(self._address, token=token, logger=self._logger)
         options = {name: step[name] for name in _SESSION_OPTIONS if name in step}
+        timeout = {"timeout": step["timeout_ms"] / 1000} if "timeout_ms" in step else {}
+
+        def on_event(event: gateway.Event) -> Any:
+            self._seen.append(event)
+            if step.get("callbacks") == "raise":
+                raise RuntimeError("a bug in a callback")
+            if step.get("callbacks") == "close":
+                return self._session.close() if self._bridge is None else self._session._target.close()
+            return None
 
         def connect() -> None:
-            self._session = self._client.connect(
-                client_name="conformance", on_event=self._seen.append, on_go_away=self._go_aways.append, **options
+            connecting = self._client.connect(
+                client_name="conformance", on_event=on_event, on_go_away=self._go_aways.append, **timeout, **options
             )
+            # The asyncio client opens when it is waited for.
+            self._session = connecting
 
         _expect(step.get("error"), connect)
+
+    def _connect_more(self, step: dict[str, Any]) -> None:
+        for _ in range(step["count"]):
+            self._more.append(self._client.connect(client_name="conformance"))
+
+    def _close_client(self, _: dict[str, Any]) -> None:
+        self._client.close()
+
+    def _closed(self, _: dict[str, Any]) -> None:
+        self._session.wait(timeout=STEP_SECONDS)
+        assert self._session.stats.running_turns == 0
+        assert self._session.error is None, f"the session is over for {self._session.error}"
+
+    def _reported(self, step: dict[str, Any]) -> None:
+        _wait(lambda: any(step["text"] in line for line in self._log))
+
+    def _second_reader(self, step: dict[str, Any]) -> None:
+        turn = self._turns[step["turn"]].turn
+        # The first one waits, in a thread or task of its own.
+        first = threading.Thread(target=_swallow, args=(lambda: turn.final(timeout=STEP_SECONDS),), daemon=True)
+        first.start()
+        _wait(lambda: turn._core.waiting_since is not None)
+        _expect(step["error"], lambda: turn.final(timeout=STEP_SECONDS))
 
     def _start(self, step: dict[str, Any]) -> None:
         create = create_pb2.CreateBody(extra_json=step.get("extra_json", "").encode())
@@ -110,6 +155,12 @@ class Run:
         self._session.lane(step["lane"]).fork(step["to"])
 
     def _until(self, step: dict[str, Any]) -> None:
+        if "error" in step:
+            _expect(step["error"], lambda: self._read_until({**step, "error": None}))
+        else:
+            self._read_until(step)
+
+    def _read_until(self, step: dict[str, Any]) -> None:
         played, left = self._turns[step["turn"]], step.get("count", 1)
         for event in played.turn.events(timeout=STEP_SECONDS):
             self._note(played, event)
@@ -124,7 +175,7 @@ class Run:
 
         def read() -> None:
             try:
-                for event in played.turn.events(timeout=STEP_SECONDS):
+                for event in played.turn.events(timeout=STEP_SECONDS) if not step.get("result_only") else ():
                     self._note(played, event)
             except gateway.TurnError:
                 pass  # final says it again.
@@ -145,33 +196,96 @@ class Run:
 
     def _steer(self, step: dict[str, Any]) -> None:
         target = self._turns[step["turn"]].turn if "turn" in step else self._session.lane(step["lane"])
-        target.steer(step["text"])
+        text = self._input(step["text"])
+        if not step.get("timed_out"):
+            target.steer(text)
+            return
+        try:
+            target.steer(text, timeout=step["timeout_ms"] / 1000)
+        except TimeoutError:
+            return
+        raise AssertionError("it did not wait")
 
     def _cancel(self, step: dict[str, Any]) -> None:
         self._turns[step["turn"]].turn.cancel()
 
     def _tools(self, step: dict[str, Any]) -> None:
-        made: list[str] = []
-        functions = [_function(name, wanted, made) for name, wanted in step["functions"].items()]
-        played = Played(None)
+        calls = Calls(step)
+        functions = [calls.function(name, wanted) for name, wanted in step["functions"].items()]
+        played = self._turns[step["turn"]] = Played(None)
+        create = create_pb2.CreateBody(tools=[_tool(name) for name in step.get("create_tools", ())])
+        request = gateway.Request(input=self._input(step["input"]), create=create)
+        lane = self._session.lane(step.get("lane", ""))
+        options: dict[str, Any] = {}
+        for name, unit in (("max_turns", 1), ("max_tokens", 1), ("max_concurrency", 1), ("max_time_ms", 1000)):
+            if name in step:
+                options[name.removesuffix("_ms")] = step[name] / unit
+        if "tool_timeout_ms" in step:
+            options["tool_timeout"] = step["tool_timeout_ms"] / 1000
+        if "deny" in step:
+            options["approve"] = lambda call: call.name not in step["deny"]
+        if "max_concurrency" in options:
+            options["max_concurrency"] = int(options["max_concurrency"])
 
         def run() -> None:
-            request = gateway.Request(input=self._input(step["input"]))
-            lane = self._session.lane(step.get("lane", ""))
-            limit = {"max_turns": step["max_turns"]} if "max_turns" in step else {}
-            played.result = lane.run_tools(request, functions, **limit)
-
-        if step.get("limit_reached"):
-            try:
-                run()
-            except gateway.TurnLimitError:
-                pass
+            if "leave_after" in step:
+                self._leave(lane, request, functions, step["leave_after"], options)
+            elif step.get("cancel_in_call"):
+                self._cancelled(lane, request, functions, calls, options)
             else:
-                raise AssertionError("it did not end at the limit")
-        else:
-            _expect(step.get("error"), run)
+                played.result = lane.run_tools(request, functions, **options)
+
+        wanted = step.get("error")
+        if step.get("limit_reached"):
+            wanted = {"reason": "LOOP_TURN_LIMIT", **(wanted or {})}
+        _expect(wanted, run)
+        if wanted is None and "leave_after" not in step and not step.get("cancel_in_call"):
             _compare(step, played)
-        assert len(made) == step.get("calls", len(made)), f"{len(made)} calls"
+        assert len(calls.made) == step.get("calls", len(calls.made)), f"{len(calls.made)} calls"
+        most = step.get("max_concurrency")
+        assert most is None or calls.most <= most, f"{calls.most} calls at the same time"
+
+    def _leave(self, lane: Any, request: Any, functions: Any, after: int, options: Any) -> None:
+        """Leaves the loop after the first event of a turn."""
+        if self._bridge is None:
+            for number, turn in enumerate(lane.tool_turns(request, functions, **options), 1):
+                for _ in turn:
+                    if number == after:
+                        break
+                if number == after:
+                    break
+            return
+
+        async def leave() -> None:
+            number = 0
+            turns = lane._target.tool_turns(request, functions, **options)
+            async for turn in turns:
+                number += 1
+                async for _ in turn:
+                    if number == after:
+                        break
+                if number == after:
+                    break
+            await turns.aclose()
+
+        self._bridge.call(leave)
+
+    def _cancelled(self, lane: Any, request: Any, functions: Any, calls: Calls, options: Any) -> None:
+        """Ends the wait for the loop while the first call runs: by cancelling its task; threads have their time."""
+        if self._bridge is None:
+            _expect({"reason": "LOOP_TIME_LIMIT"}, lambda: lane.run_tools(request, functions, max_time=0.3, **options))
+            assert calls.began.is_set(), "the call did not begin in time"
+            return
+
+        async def cancelled() -> None:
+            task = asyncio.ensure_future(lane._target.run_tools(request, functions, **options))
+            while not calls.began.is_set():
+                await asyncio.sleep(0.002)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+
+        self._bridge.call(cancelled)
 
     def _notice(self, step: dict[str, Any]) -> None:
         def fits(event: gateway.Event) -> bool:
@@ -198,6 +312,11 @@ class Run:
     def _stats(self, step: dict[str, Any]) -> None:
         stats = self._session.stats
         assert stats.resumes == step.get("resumes", stats.resumes), f"{stats.resumes} resumes"
+        assert stats.resumes <= step.get("resumes_at_most", stats.resumes), f"{stats.resumes} resumes"
+        if "buffered" in step:
+            _wait(lambda: self._session.stats.buffered_bytes == step["buffered"])
+        if "running" in step:
+            _wait(lambda: self._session.stats.running_turns == step["running"])
         most = step.get("max_buffered_at_most", stats.max_buffered_bytes)
         assert stats.max_buffered_bytes <= most, f"{stats.max_buffered_bytes} bytes were buffered"
 
@@ -205,7 +324,7 @@ class Run:
         self._session.close()
 
 
-_SESSION_OPTIONS = ("model", "upstream", "raw_json", "resume", "recovery", "max_buffered_bytes")
+_SESSION_OPTIONS = ("model", "upstream", "raw_json", "resume", "recovery", "max_buffered_bytes", "max_queued_bytes")
 
 
 def _tool(name: str) -> tools_pb2.Tool:
@@ -213,15 +332,67 @@ def _tool(name: str) -> tools_pb2.Tool:
     return tools_pb2.Tool(function=tools_pb2.FunctionTool(name=name, parameters=schema, strict=False))
 
 
-def _function(name: str, wanted: dict[str, str], made: list[str]) -> gateway.Function:
-    def call(query: str) -> str:
-        made.append(query)
-        if "error" in wanted:
-            raise RuntimeError(wanted["error"])
-        return wanted["result"]
+class Calls:
+    """The functions of a tool loop and what became of them."""
 
-    call.__name__ = name
-    return gateway.function(call)
+    def __init__(self, step: dict[str, Any]) -> None:
+        self.made: list[str] = []
+        self.most = 0
+        self.began = threading.Event()
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def function(self, name: str, wanted: dict[str, Any]) -> gateway.Function:
+        def call(query: str) -> str:
+            with self._lock:
+                self.made.append(query)
+                self._running += 1
+                self.most = max(self.most, self._running)
+            self.began.set()
+            try:
+                if "hang" in wanted:
+                    time.sleep(STEP_SECONDS)
+                if "crash" in wanted:
+                    raise SystemExit(wanted["crash"])
+                if "error" in wanted:
+                    raise RuntimeError(wanted["error"])
+                if "bytes" in wanted:
+                    return "x" * int(wanted["bytes"])
+                return str(wanted["result"])
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        call.__name__ = name
+        return gateway.function(call)
+
+
+class _Kept(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
+
+
+def _token_source(plan: list[str]) -> Callable[[], str]:
+    def token() -> str:
+        todo = plan.pop(0) if len(plan) > 1 else plan[0]
+        if todo == "raise":
+            raise RuntimeError("no token")
+        if todo == "hang":
+            time.sleep(STEP_SECONDS)
+        return "token"
+
+    return token
+
+
+def _swallow(work: Callable[[], Any]) -> None:
+    try:
+        work()
+    except Exception:
+        pass
 
 
 def _expect(wanted: dict[str, Any] | None, work: Callable[[], None]) -> None:
@@ -249,6 +420,13 @@ def _compare_error(wanted: dict[str, Any], error: gateway.GatewayError) -> None:
         "upstream_status": getattr(upstream, "status", None),
     }
     for name, value in wanted.items():
+        if name == "metadata_keys":
+            assert set(value) <= error.metadata.keys(), f"metadata {error.metadata}"
+            continue
+        if name == "result_text":
+            text = error.result.text  # type: ignore[attr-defined]
+            assert text == value, f"the error's result has the text {text!r} instead of {value!r}"
+            continue
         if name == "metadata":
             assert value.items() <= error.metadata.items(), f"metadata {error.metadata}"
             continue
@@ -273,6 +451,12 @@ def _compare(step: dict[str, Any], played: Played) -> None:
             assert value == step[name], f"{name} {str(value)[:200]!r} instead of {step[name]!r}"
     if "text_matches" in step:
         assert re.search(step["text_matches"], text), f"text {text[:200]!r} does not match {step['text_matches']!r}"
+    if step.get("usage_of_all_turns"):
+        last = sum(response.usage.total_tokens for response in result.responses)
+        assert result.usage.total_tokens > last > 0, f"usage {result.usage}, of the last turn alone {last}"
+    if "deltas" in step:
+        deltas = played.types["response.output_text.delta"]
+        assert deltas == step["deltas"], f"{deltas} deltas instead of {step['deltas']}"
     for name in step.get("types", ()):
         assert played.types[name], f"no event {name}"
     if "json_of" in step:

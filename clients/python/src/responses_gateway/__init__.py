@@ -8,34 +8,26 @@ here block; `responses_gateway.aio` has the same for asyncio.
 from . import gen
 from .errors import (
     GatewayError,
+    LoopLimitError,
     Replay,
     SessionError,
     TurnBusyError,
     TurnError,
     TurnLimitError,
+    WaitTimeoutError,
 )
-from .options import ClientOptions, SessionOptions
+from .loop import LoopOptions, ToolCall
+from .options import ClientOptions, ConnectOptions, SessionOptions
+from .reasons import Reason
+from .request import Input, Item, Part, Request, call_output, file, image, json_item, message
 from .sync import Client, Lane, Session, Turn
 from .tools import Function, function
-from .types import (
-    Event,
-    GoAway,
-    Input,
-    Item,
-    Limits,
-    Outcome,
-    Request,
-    Result,
-    Stats,
-    Usage,
-    call_output,
-    json_item,
-    message,
-)
+from .types import Event, GoAway, Limits, Outcome, Parsed, Result, Stats, Usage
 
 __all__ = [
     "Client",
     "ClientOptions",
+    "ConnectOptions",
     "Event",
     "Function",
     "GatewayError",
@@ -44,7 +36,12 @@ __all__ = [
     "Item",
     "Lane",
     "Limits",
+    "LoopLimitError",
+    "LoopOptions",
     "Outcome",
+    "Parsed",
+    "Part",
+    "Reason",
     "Replay",
     "Request",
     "Result",
@@ -52,14 +49,18 @@ __all__ = [
     "SessionError",
     "SessionOptions",
     "Stats",
+    "ToolCall",
     "Turn",
     "TurnBusyError",
     "TurnError",
     "TurnLimitError",
     "Usage",
+    "WaitTimeoutError",
     "call_output",
+    "file",
     "function",
     "gen",
+    "image",
     "json_item",
     "message",
 ]

@@ -7,67 +7,104 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from typing import Any
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from .core import ATTEMPT_TIMEOUT, HalfClose, LaneCore, SessionCore, TurnCore, retry_delay
-from .errors import (
-    STREAM_LOST,
-    SessionError,
-    TurnBusyError,
-    TurnLimitError,
-    inferred,
-    stream_error,
+from .aio_stream import Stream, open_stream, resume_stream
+from .aio_turn import Lane, Turn
+from .connections import Connection, Connections
+from .core import SessionCore
+from .errors import SessionError, inferred, token_source_failed
+from .options import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_MAX_RECEIVE_BYTES,
+    ClientOptions,
+    ConnectOptions,
+    SessionOptions,
+    Token,
 )
-from .gen import items_pb2, service_pb2_grpc, session_pb2
-from .options import DEFAULT_MAX_RECEIVE_BYTES, ClientOptions, SessionOptions
-from .sync import DEFAULT_CONNECT_TIMEOUT
-from .tools import DEFAULT_MAX_TURNS, Function, ToolRound, as_functions, error_result, text_of
-from .types import Event, GoAway, Input, Limits, Request, Result, Stats
+from .reasons import Reason
+from .request import Input, Request
+from .threads import in_thread
+from .types import Event, GoAway, Limits, Stats
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Client", "Lane", "Session", "Turn"]
+
+# How often a session that does not receive looks whether somebody suffers from it.
+_STALL_CHECK = 0.25
 
 
 class Client:
-    """Holds the connection to a gateway, for any number of sessions. It connects when first used.
+    """Holds the connections to a gateway, for any number of sessions. It may be made anywhere, also outside of an event
+    loop: it connects when first used.
 
     Defaults of `address` and `token`: RESPONSES_GATEWAY_ADDR and RESPONSES_GATEWAY_TOKEN. Without a scheme (http://,
-    https://), loopback addresses are plain and all others TLS. `token` may be a function, asked for each stream.
+    https://), loopback addresses are plain and all others TLS. `token` may be a function or a coroutine function, asked
+    for each stream. `logger` is logging's "responses_gateway" by default.
     """
 
     def __init__(
         self,
         address: str | None = None,
         *,
-        token: str | Callable[[], str] | None = None,
+        token: Token | None = None,
         metadata: Sequence[tuple[str, str]] = (),
         credentials: grpc.ChannelCredentials | None = None,
         max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
         channel_options: Mapping[str, Any] | None = None,
+        interceptors: Sequence[grpc.aio.ClientInterceptor] = (),
+        logger: logging.Logger | None = None,
     ) -> None:
         self._options = ClientOptions.resolve(address, token, metadata, credentials, max_receive_bytes, channel_options)
-        target, creds = self._options.target()
-        options = self._options.grpc_options()
-        self._channel = (
-            grpc.aio.insecure_channel(target, options) if creds is None else grpc.aio.secure_channel(target, creds, options)
-        )
-        #: The generated client over the same connection, for calls without a session.
-        self.stub: Any = service_pb2_grpc.ResponsesServiceStub(self._channel)
+        self._interceptors = interceptors
+        self.logger = logger or logging.getLogger("responses_gateway")
+        # grpc.aio ties a channel to the event loop that it is made in.
+        self._connections: Connections[grpc.aio.Channel] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._closed = False
 
-    def metadata(self) -> list[tuple[str, str]]:
-        """Token and metadata, for calls of `stub`."""
-        return self._options.call_metadata()
+    @property
+    def stub(self) -> Any:
+        """The generated client over the same connection, for calls without a session. Within an event loop."""
+        return self._in_loop().first.stub
 
-    def connect(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT, **options: Any) -> _Connecting:
+    async def metadata(self, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> list[tuple[str, str]]:
+        """Token and metadata, for calls of `stub`. A token source gets `timeout` seconds."""
+        token = self._options.token
+        if not callable(token):
+            return self._options.call_metadata(token)
+        try:
+            return self._options.call_metadata(await asyncio.wait_for(_asked(token), timeout))
+        except (asyncio.TimeoutError, TimeoutError) as error:
+            raise token_source_failed("did not answer in time") from error
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            raise token_source_failed(f"raised {type(error).__name__}") from error
+
+    def connect(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT, **options: Unpack[ConnectOptions]) -> _Connecting:
         """Opens a session: `async with client.connect() as session`, or `session = await client.connect()`. The options
         are those of `SessionOptions`; `timeout` in seconds."""
-        return _Connecting(Session(self, SessionOptions(**options)), timeout)
+        return _Connecting(self, SessionOptions(**options), timeout)
 
     async def close(self) -> None:
-        """Closes the connection. Close the sessions first: those that are still open end with an error."""
-        await self._channel.close()
+        """Closes the connections. Sessions that are still open end at once with CLIENT_CLOSED."""
+        self._closed = True
+        await asyncio.gather(*(session._abandon(_client_closed()) for session in list(self._sessions)))
+        if self._connections is not None and self._loop is asyncio.get_running_loop():
+            for connection in self._connections.all():
+                await connection.channel.close()
 
     async def __aenter__(self) -> Client:
         return self
@@ -75,38 +112,76 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def _in_loop(self) -> Connections[grpc.aio.Channel]:
+        loop = asyncio.get_running_loop()
+        if self._connections is None or self._loop is not loop:
+            self._loop, self._connections = loop, Connections(self._channel, self._close_channel)
+        return self._connections
+
+    def _channel(self) -> grpc.aio.Channel:
+        target, creds = self._options.target()
+        options = self._options.grpc_options()
+        if creds is None:
+            return grpc.aio.insecure_channel(target, options, interceptors=self._interceptors)
+        return grpc.aio.secure_channel(target, creds, options, interceptors=self._interceptors)
+
+    def _close_channel(self, channel: grpc.aio.Channel) -> None:
+        task = asyncio.ensure_future(channel.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _take(self) -> Connection[grpc.aio.Channel]:
+        if self._closed:
+            raise _client_closed()
+        return self._in_loop().take()
+
+    def _give_back(self, connection: Connection[grpc.aio.Channel]) -> None:
+        if self._connections is not None:
+            self._connections.give_back(connection)
+
 
 class _Connecting:
-    def __init__(self, session: Session, timeout: float) -> None:
-        self._session = session
+    def __init__(self, client: Client, options: SessionOptions, timeout: float) -> None:
+        self._client = client
+        self._options = options
         self._timeout = timeout
+        self._session: Session | None = None
 
     def __await__(self) -> Generator[Any, None, Session]:
         return self._open().__await__()
 
     async def __aenter__(self) -> Session:
-        return await self._open()
+        self._session = await self._open()
+        return self._session
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def _open(self) -> Session:
-        await self._session._open(self._timeout)
-        return self._session
+        session = Session(self._client, self._options)
+        await session._open(self._timeout)
+        if self._client._closed:
+            await session.close()
+            raise _client_closed()
+        self._client._sessions.add(session)
+        return session
 
 
 class Session:
-    """One stream to the gateway with its own upstream connection. A lost stream is resumed by itself."""
+    """One stream to the gateway with its own upstream connection. A lost stream is resumed by itself. Callbacks may be
+    coroutine functions."""
 
     def __init__(self, client: Client, options: SessionOptions) -> None:
         self._client = client
-        self._core = SessionCore(options)
+        self._core = SessionCore(options, client.logger)
         self._writable = asyncio.Event()
         self._room = asyncio.Event()
         self._sent = asyncio.Event()
         self._core.wake_writer = self._writable.set
         self._task: asyncio.Task[None] | None = None
         self._giving_up = asyncio.Event()
+        self._callbacks: set[asyncio.Future[Any]] = set()
 
     @property
     def id(self) -> str:
@@ -144,11 +219,11 @@ class Session:
         if self._task is None:
             return
         if self._core.close():
-            self._giving_up.set()
-            self._room.set()
-            self._sent.set()
+            self._give_up()
             if not self._core.connected:
                 self._task.cancel()
+        if self._task is asyncio.current_task():
+            return
         done, _ = await asyncio.wait([self._task], timeout=self._core.options.close_timeout)
         if not done:
             self._task.cancel()
@@ -161,13 +236,29 @@ class Session:
         await self.close()
 
     async def _open(self, timeout: float) -> None:
-        stream = _Stream(self, resume=False)
-        await stream.accept(timeout)
+        stream = await open_stream(self, time.monotonic() + timeout)
         self._task = asyncio.create_task(self._run(stream), name="responses-gateway")
 
-    async def _run(self, stream: _Stream) -> None:
+    async def _abandon(self, error: SessionError) -> None:
+        self._core.abandon(error)
+        self._give_up()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _give_up(self) -> None:
+        self._giving_up.set()
+        self._room.set()
+        self._sent.set()
+
+    async def _wait_for_room(self) -> None:
+        while not self._core.has_room_to_send():
+            self._sent.clear()
+            await self._sent.wait()
+
+    async def _run(self, stream: Stream) -> None:
         """One stream after the other, until the session is over."""
-        failure: SessionError | None = inferred("CANCELLED", "SESSION_CLOSED", "the session was closed")
+        failure = inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         try:
             while True:
                 try:
@@ -175,22 +266,26 @@ class Session:
                 finally:
                     stream.cancel()
                 verdict = self._core.verdict(ended, replaced=replaced)
-                if verdict is None:
-                    try:
-                        stream = await self._resume()
-                        continue
-                    except SessionError as error:
-                        verdict = error
-                failure = verdict
-                return
+                if verdict is not None:
+                    failure = verdict
+                    return
+                try:
+                    stream = await resume_stream(self, ended)
+                except SessionError as error:
+                    failure = error
+                    return
         except asyncio.CancelledError:
-            return
+            if not self._giving_up.is_set():
+                raise
+        except Exception as error:
+            failure = inferred("INTERNAL", Reason.PROTOCOL, "the client has a bug")
+            failure.__cause__ = error
+            self._report(error)
         finally:
-            assert failure is not None
             self._core.finish(failure)
             self._sent.set()
 
-    async def _serve(self, stream: _Stream) -> tuple[bool, SessionError | None]:
+    async def _serve(self, stream: Stream) -> tuple[bool, SessionError | None]:
         writer = asyncio.create_task(stream.write_all())
         try:
             return await self._read(stream)
@@ -198,291 +293,76 @@ class Session:
             writer.cancel()
             await asyncio.wait([writer])
 
-    async def _read(self, stream: _Stream) -> tuple[bool, SessionError | None]:
+    async def _read(self, stream: Stream) -> tuple[bool, SessionError | None]:
         """Whether the stream is to be replaced, and how it ended; None is OK."""
+        core = self._core
         try:
             while True:
                 # The backpressure: while nothing is received, HTTP/2 holds the gateway up.
-                while not self._core.has_room_to_receive():
+                core.relieve()
+                while not core.has_room_to_receive():
                     self._room.clear()
-                    await self._room.wait()
+                    try:
+                        await asyncio.wait_for(self._room.wait(), _STALL_CHECK)
+                    except asyncio.TimeoutError:
+                        core.relieve()
                 response = await stream.receive()
                 if response is None:
                     return False, None
-                if self._tell(self._core.receive(response)):
+                if self._tell(core.receive(response)):
                     return True, None
         except SessionError as error:
             return False, error
 
     def _tell(self, told: list[Event | GoAway]) -> bool:
-        options = self._core.options
+        options, replace = self._core.options, False
         for one in told:
             if isinstance(one, Event):
-                if options.on_event is not None:
-                    options.on_event(one)
+                self._call(options.on_event, one)
                 continue
             self._core.set_drained_by(time.monotonic(), one)
-            if options.on_go_away is not None:
-                options.on_go_away(one)
-            if self._core.replaces(one):
-                return True
-        return False
+            replace = replace or self._core.replaces(one)
+            self._call(options.on_go_away, one)
+        return replace
 
-    async def _resume(self) -> _Stream:
-        deadline = self._core.resume_deadline(time.monotonic())
-        attempt = 0
-        while True:
+    def _call(self, callback: Callable[[Any], object] | None, argument: object) -> None:
+        """Calls back from a task of its own, so that a callback may wait, raise and close the session."""
+        if callback is None:
+            return
+
+        async def call() -> None:
             try:
-                stream = _Stream(self, resume=True)
-                await stream.accept(min(ATTEMPT_TIMEOUT, max(deadline - time.monotonic(), 0.001)))
-                return stream
-            except SessionError as error:
-                if not error.resumable:
-                    raise
-                wait = retry_delay(attempt, error.retry_after)
-                if self._giving_up.is_set() or time.monotonic() + wait > deadline:
-                    lost = inferred("UNAVAILABLE", STREAM_LOST, "the stream could not be resumed in time")
-                    raise lost from error
-            await asyncio.wait([asyncio.ensure_future(asyncio.sleep(wait))])
-            attempt += 1
+                value = callback(argument)
+                if inspect.isawaitable(value):
+                    await value
+            except BaseException as error:
+                self._report(error)
 
+        task = asyncio.ensure_future(call())
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
 
-class Lane:
-    """One line of conversation in a session: its turns run one after the other, lanes run side by side."""
-
-    def __init__(self, session: Session, core: LaneCore) -> None:
-        self._session = session
-        self._core = core
-
-    @property
-    def id(self) -> str:
-        return self._core.id
-
-    @property
-    def last_response_id(self) -> str:
-        """The response that the lane's next turn continues from, as far as the client has heard."""
-        return self._core.last_response
-
-    async def start(self, request: Request | Input) -> Turn:
-        """Queues a turn and returns; waits while too much is queued. Turns of one lane run in the order of their
-        starts. The current OpenTelemetry span becomes the turn's parent."""
-        session = self._session
-        while not session._core.has_room_to_send():
-            session._sent.clear()
-            await session._sent.wait()
-        return Turn(session, self, session._core.start(self._core, _request(request)))
-
-    async def steer(self, input: Input) -> None:
-        """Adds user input to whatever turn runs on the lane."""
-        self._session._core.steer(self.id, "", input)
-
-    def fork(self, lane_id: str) -> Lane:
-        """The lane of this name, whose first turn continues from this lane's last response as it is now."""
-        fork = self._session.lane(lane_id)
-        fork._core.fork_from = self._core.last_response
-        return fork
-
-    async def run_tools(
-        self,
-        request: Request | Input,
-        functions: Sequence[Function | Callable[..., Any]],
-        *,
-        max_turns: int = DEFAULT_MAX_TURNS,
-    ) -> Result:
-        """Runs turns until the model answers without calling a function. The calls of a turn run side by side: coroutine
-        functions in the loop, plain ones in threads. An unknown function or an exception goes to the model as a result
-        {"error": …}."""
-        result: Result | None = None
-        async for turn in self.tool_turns(request, functions, max_turns=max_turns):
-            result = await turn.final()
-        assert result is not None
-        return result
-
-    async def tool_turns(
-        self,
-        request: Request | Input,
-        functions: Sequence[Function | Callable[..., Any]],
-        *,
-        max_turns: int = DEFAULT_MAX_TURNS,
-    ) -> AsyncIterator[Turn]:
-        """`run_tools` turn by turn: each turn may be iterated before the next one is asked for."""
-        round = ToolRound(_request(request), as_functions(functions), max_turns)
-        while True:
-            turn = await self.start(round.request)
-            yield turn
-            calls = round.calls_of(await turn.final())
-            if not calls:
-                return
-            if round.is_last:
-                raise TurnLimitError("CANCELLED", "", f"the model still calls functions after {max_turns} turns")
-            round.advance(calls, await asyncio.gather(*(_call(round, call) for call in calls)))
-
-
-class Turn:
-    """One response and everything until its end. It has one reader at a time, who iterates over it or takes the `final`
-    result; final after some events takes what is left into account."""
-
-    def __init__(self, session: Session, lane: Lane, core: TurnCore) -> None:
-        self._session = session
-        self._core = core
-        self._news = asyncio.Event()
-        core.wake = self._news.set
-        self.lane = lane
-
-    @property
-    def id(self) -> str:
-        return self._core.id
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        """The turn's events, up to the one with an outcome; then TurnError if the turn failed. An iteration that was left
-        can be gone on with."""
-        return self
-
-    async def __anext__(self) -> Event:
-        event = await self._next()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    async def final(self) -> Result:
-        """Reads the turn to its end. Raises TurnError if it failed; `result` has what there is. An incomplete response is
-        no error: see `Result.outcome`."""
-        while await self._next() is not None:
-            pass
-        return self.result
-
-    @property
-    def result(self) -> Result:
-        """What was read so far."""
-        return self._core.accumulator.result(self._core.lane.id, self._core.id)
-
-    async def steer(self, input: Input) -> None:
-        """Adds user input to the running turn. Acceptance and refusal arrive as events. A steer on its way when the
-        stream breaks may be lost; it is never sent twice."""
-        self._session._core.steer(self._core.lane.id, self._core.id, input)
-
-    async def cancel(self) -> None:
-        """Gives the turn up; its last event, cancelled, arrives at once. Does nothing if the turn has ended."""
-        self._session._core.cancel(self._core)
-
-    def close(self) -> None:
-        """Stops listening: further events are dropped. It does not cancel the turn."""
-        self._session._core.detach(self._core)
-        self._session._room.set()
-
-    async def _next(self) -> Event | None:
-        core, session = self._core, self._session
-        if core.reading:
-            raise TurnBusyError("the turn already has a reader")
-        while not core.queue and not core.over:
-            self._news.clear()
-            core.reading = True
+    def _report(self, error: BaseException) -> None:
+        """Tells what the program's own code raised."""
+        self._client.logger.error("responses-gateway: a callback raised %s", type(error).__name__, exc_info=error)
+        on_error = self._core.options.on_error
+        if on_error is not None:
             try:
-                await self._news.wait()
-            finally:
-                core.reading = False
-        event = session._core.take(core)
-        if session._core.has_room_to_receive():
-            session._room.set()
-        if event is None and core.error is not None:
-            raise core.error
-        return event
+                on_error(error)
+            except Exception as worse:
+                self._client.logger.error("responses-gateway: on_error raised", exc_info=worse)
 
 
-class _Stream:
-    """One gRPC call of a session."""
-
-    def __init__(self, session: Session, *, resume: bool) -> None:
-        self._session = session
-        self._resume = resume
-        client = session._client
-        # The first attempt fails at once if nobody listens; a resume may wait for the connection.
-        self._call = client.stub.Connect(metadata=client.metadata(), wait_for_ready=resume)
-
-    async def accept(self, timeout: float) -> None:
-        core = self._session._core
-        try:
-            response = await asyncio.wait_for(self._handshake(), timeout)
-            if response is None:
-                raise inferred("UNAVAILABLE", "", "the stream ended before Opened")
-            core.accept(response, resume=self._resume)
-        except asyncio.TimeoutError as error:
-            self.cancel()
-            raise inferred("DEADLINE_EXCEEDED", "", "the gateway did not answer in time") from error
-        except BaseException:
-            self.cancel()
-            raise
-
-    async def receive(self) -> session_pb2.ConnectResponse | None:
-        """None: the stream ended with OK."""
-        try:
-            response = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise _error_of(error) from error
-        except asyncio.CancelledError:
-            # grpc says so too when the call was cancelled, and not the task.
-            task = asyncio.current_task()
-            if self._call.done() and task is not None and not _is_cancelling(task):
-                raise inferred("CANCELLED", "", "the call was cancelled") from None
-            raise
-        if response is grpc.aio.EOF:
-            code = await self._call.code()
-            if code is not grpc.StatusCode.OK:
-                details = dict(await self._call.trailing_metadata() or ())
-                message = await self._call.details() or ""
-                raise stream_error(code, message, details.get("grpc-status-details-bin"))
-            return None
-        assert isinstance(response, session_pb2.ConnectResponse)
-        return response
-
-    async def write_all(self) -> None:
-        session = self._session
-        while True:
-            out = session._core.next_outgoing()
-            if out is None:
-                session._writable.clear()
-                await session._writable.wait()
-                continue
-            session._sent.set()
-            try:
-                if isinstance(out, HalfClose):
-                    await self._call.done_writing()
-                else:
-                    await self._call.write(out)
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                # The reader hears why, and what was lost is sorted out when the session is resumed.
-                return
-
-    def cancel(self) -> None:
-        self._call.cancel()
-
-    async def _handshake(self) -> session_pb2.ConnectResponse | None:
-        try:
-            await self._call.write(self._session._core.open_message(resume=self._resume))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # read() says why.
-        return await self.receive()
+async def _asked(token: Callable[[], str | Awaitable[str]]) -> str:
+    if inspect.iscoroutinefunction(token):
+        found: Any = await token()
+    else:
+        # It may block: not in the event loop.
+        found = await asyncio.wrap_future(in_thread(token, "responses-gateway-token"))
+        if inspect.isawaitable(found):
+            found = await found
+    return str(found)
 
 
-async def _call(round: ToolRound, call: items_pb2.FunctionCall) -> str:
-    try:
-        value = await asyncio.to_thread(round.invoke, call)
-        return text_of(await value if inspect.isawaitable(value) else value)
-    except Exception as error:
-        return error_result(error)
-
-
-def _request(request: Request | Input) -> Request:
-    return request if isinstance(request, Request) else Request(input=request)
-
-
-def _is_cancelling(task: asyncio.Task[Any]) -> bool:
-    # Task.cancelling is new in 3.11; without it, a cancelled call counts as a cancelled task.
-    cancelling = getattr(task, "cancelling", None)
-    return True if cancelling is None else cancelling() > 0
-
-
-def _error_of(error: grpc.aio.AioRpcError) -> SessionError:
-    trailers = dict(error.trailing_metadata() or ())
-    details: Any = trailers.get("grpc-status-details-bin")
-    return stream_error(error.code(), error.details() or "", details)
+def _client_closed() -> SessionError:
+    return inferred("CANCELLED", Reason.CLIENT_CLOSED, "the client was closed")

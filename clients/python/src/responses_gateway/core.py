@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections import deque
-from collections.abc import Callable
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakValueDictionary
 
-from .errors import (
-    DRAINING,
-    EVENTS_LOST,
-    MESSAGE_TOO_LARGE,
-    PROTOCOL,
-    SESSION_CLOSED,
-    SESSION_EXPIRED,
-    STREAM_LOST,
-    GatewayError,
-    Replay,
-    SessionError,
-    TurnError,
-    inferred,
-    turn_error,
-)
+from .errors import SessionError, inferred, turn_error
 from .gen import event_pb2, items_pb2, session_pb2
 from .options import SessionOptions
+from .reasons import Reason
+from .request import Input, Request, input_items
 from .tracing import current_trace
-from .types import Accumulator, Event, GoAway, Input, Limits, Request, Stats, input_items
+from .turns import LaneCore, Reader, TurnCore, for_turn
+from .types import Event, GoAway, Limits, Stats
 
 # Waits between attempts to resume. The first comes at once: most streams break with a gateway that is already replaced.
 MIN_RETRY_DELAY = 0.1
@@ -34,6 +26,14 @@ MAX_RETRY_DELAY = 3.0
 #: One attempt to resume takes no longer, so that a dead address does not use up the grace time.
 ATTEMPT_TIMEOUT = 10.0
 _DEFAULT_GRACE = 60.0
+#: A resumed stream that stood so long was no lost attempt, though nothing came on it.
+STEADY_AFTER = 10.0
+# A start that was lost so often in a row never gets through: something on the way does not take its size.
+_MAX_LOSSES = 4
+#: How long unread events may hold up the readers of other turns.
+STALL_AFTER = 1.0
+# More than a gateway allows in a session's life by default.
+_MAX_REMEMBERED_LANES = 8192
 # Often enough to keep the gateway's resume buffer (2 MiB) small, rarely enough to cost nothing.
 _ACK_EVENTS = 512
 _ACK_BYTES = 256 << 10
@@ -52,59 +52,25 @@ class _Outgoing:
     size: int = 0
 
 
-class LaneCore:
-    def __init__(self, lane_id: str) -> None:
-        self.id = lane_id
-        self.fork_from = ""
-        self.last_response = ""
-
-
-class TurnCore:
-    """A turn's events that wait for their reader, and what the reader has made of those it took."""
-
-    def __init__(self, lane: LaneCore, turn_id: str, start: session_pb2.StartTurn) -> None:
-        self.lane = lane
-        self.id = turn_id
-        #: Kept until the gateway is known to have it.
-        self.start: session_pb2.StartTurn | None = start
-        self.sent = False
-        self.seen = False
-        self.cancel_requested = False
-        self.detached = False
-        self.reading = False
-        self.over = False
-        self.error: TurnError | None = None
-        self.queue: deque[tuple[Event, int]] = deque()
-        self.accumulator = Accumulator()
-        #: Called when there is something new for the reader.
-        self.wake: Callable[[], None] = lambda: None
-
-    @property
-    def replay(self) -> Replay:
-        """The verdict on a turn whose end will never be heard."""
-        return "unsafe" if self.seen else "unknown" if self.sent else "safe"
-
-    def fail(self, error: GatewayError) -> None:
-        if self.over:
-            return
-        self.over = True
-        self.error = for_turn(error, self.lane.id, self.id, self.replay)
-        self.wake()
-
-
 class SessionCore:
-    def __init__(self, options: SessionOptions) -> None:
+    def __init__(self, options: SessionOptions, logger: logging.Logger) -> None:
         self.options = options
+        self.logger = logger
         self.phase: Phase = "open"
         self.error: SessionError | None = None
         self.opened = session_pb2.Opened()
         self.token = ""
-        self.lanes: dict[str, LaneCore] = {}
+        # Lanes that somebody holds, and those that a later `lane` has to know, the longest unused first.
+        self._live_lanes: WeakValueDictionary[str, LaneCore] = WeakValueDictionary()
+        self.lanes: OrderedDict[str, LaneCore] = OrderedDict()
         self.turns: dict[str, TurnCore] = {}
         self.connected = True
         self.drained_by: float | None = None
         self.buffered = 0
         self.max_buffered = 0
+        # Turns that hold unread events, and since when there has been too much of that.
+        self._unread: set[TurnCore] = set()
+        self._full_since: float | None = None
         self._started = 0
         self._resumes = 0
         self._last_seq = 0
@@ -112,35 +78,65 @@ class SessionCore:
         self._unacked_bytes = 0
         self._outbox: deque[_Outgoing] = deque()
         self._queued_bytes = 0
+        self._accepted_at = 0.0
+        self._attempts = 0
+        self._resume_until: float | None = None
         #: Called when there is something to send.
         self.wake_writer: Callable[[], None] = lambda: None
 
     # What the caller does.
 
     def lane(self, lane_id: str) -> LaneCore:
-        return self.lanes.setdefault(lane_id, LaneCore(lane_id))
+        lane = self._live_lanes.get(lane_id)
+        if lane is None:
+            lane = self._live_lanes[lane_id] = LaneCore(lane_id)
+        return lane
+
+    def fork(self, lane: LaneCore, lane_id: str) -> LaneCore:
+        other = self.lane(lane_id)
+        lane.fork_to(other)
+        self._remember(other)
+        return other
 
     def has_room_to_send(self) -> bool:
         return self._queued_bytes < self.options.max_queued_bytes or self.phase == "over"
 
-    def start(self, lane: LaneCore, request: Request) -> TurnCore:
+    def start(
+        self,
+        lane: LaneCore,
+        request: Request,
+        *,
+        in_loop: bool = False,
+        answers: Sequence[items_pb2.InputItem] = (),
+    ) -> TurnCore:
+        """Queues a turn. `answers` are the results of calls of the lane's last response that the input brings."""
         turn_id = request.turn_id or f"turn-{self._started + 1}"
         unusable = self.unusable()
         if unusable is not None:
             raise for_turn(unusable, lane.id, turn_id, "safe") from unusable
         if turn_id in self.turns:
-            reused = inferred("FAILED_PRECONDITION", "TURN_ID_REUSED", "a turn of this id is running")
+            reused = inferred("FAILED_PRECONDITION", Reason.TURN_ID_REUSED, "a turn of this id is running")
             raise for_turn(reused, lane.id, turn_id, "safe")
         start = request.start_turn(lane.id, turn_id, current_trace())
-        if start.WhichOneof("chain") is None and lane.fork_from:
+        goes_on = start.WhichOneof("chain") is None
+        if goes_on and not answers and not request.full_history:
+            answers = list(lane.owed())
+            own = list(start.create.input)
+            del start.create.input[:]
+            start.create.input.extend([*answers, *own])
+        if goes_on and lane.fork_from:
             start.previous_response_id = lane.fork_from
         message = session_pb2.ConnectRequest(start_turn=start)
         too_large = self._too_large(message)
         if too_large is not None:
             raise for_turn(too_large, lane.id, turn_id, "safe")
         self._started += 1
+        turn = TurnCore(lane, turn_id, start, in_loop=in_loop)
+        turn.base, turn.forks, turn.before = lane.continues_from, bool(lane.fork_from), lane.last_response
+        turn.answers = answers if goes_on else list(lane.owed())
         lane.fork_from = ""
-        turn = TurnCore(lane, turn_id, start)
+        lane.owe("", ())
+        self._remember(lane)
         self.turns[turn_id] = turn
         self._send(_Outgoing(message, turn))
         return turn
@@ -163,23 +159,58 @@ class SessionCore:
         turn.cancel_requested = True
         self._send(_cancel_of(turn))
 
-    def take(self, turn: TurnCore) -> Event | None:
+    def take(self, turn: TurnCore, reader: Reader) -> Event | None:
         """The next event for the turn's reader; None: wait, or the turn is over."""
         if not turn.queue:
+            if turn.folded and reader.wants_events:
+                slow = inferred("RESOURCE_EXHAUSTED", Reason.READER_TOO_SLOW, "unread events held up other lanes")
+                raise for_turn(slow, turn.lane.id, turn.id, turn.replay)
             return None
         event, size = turn.queue.popleft()
-        self.buffered -= size
-        turn.accumulator.add(event)
-        if event.outcome not in ("", "completed", "incomplete") and turn.error is None:
-            lost = inferred("UNKNOWN", PROTOCOL, "the turn failed without a reason")
-            turn.error = event.failure or for_turn(lost, turn.lane.id, turn.id, "unknown")
+        turn.queued_bytes -= size
+        if not turn.queue:
+            self._unread.discard(turn)
+        self._release(size)
+        turn.consume(event)
         return event
 
     def detach(self, turn: TurnCore) -> None:
         turn.detached = True
-        self.buffered -= sum(size for _, size in turn.queue)
         turn.queue.clear()
-        turn.fail(inferred("CANCELLED", "TURN_CLOSED", "the turn was closed"))
+        self._unread.discard(turn)
+        self._release(turn.queued_bytes)
+        turn.queued_bytes = 0
+        if not turn.over:
+            # It goes on: only its reader has left.
+            turn.error = for_turn(_closed_turn(), turn.lane.id, turn.id, turn.replay)
+            turn.over = True
+            turn.wake()
+
+    def relieve(self) -> None:
+        """Folds unread turns if they have held up the readers of others for long."""
+        now = time.monotonic()
+        if self._full_since is None or now - self._full_since < STALL_AFTER:
+            return
+        waiting = [turn.waiting_since for turn in self.turns.values() if turn.waiting_since is not None]
+        if not waiting or now - min(waiting) < STALL_AFTER:
+            return
+        for turn in sorted(self._unread, key=lambda turn: turn.queued_bytes, reverse=True):
+            if self.buffered < self.options.max_buffered_bytes / 2:
+                return
+            self.logger.warning("responses-gateway: the reader of turn %s is too slow; its events are dropped", turn.id)
+            for event, _ in turn.queue:
+                turn.consume(event)
+            turn.queue.clear()
+            turn.folded = True
+            self._unread.discard(turn)
+            self._release(turn.queued_bytes)
+            turn.queued_bytes = 0
+            turn.wake()
+
+    def _release(self, size: int) -> None:
+        self.buffered -= size
+        if self.buffered < self.options.max_buffered_bytes / 2:
+            self._full_since = None
 
     def close(self) -> bool:
         """False if there is nothing to close."""
@@ -188,7 +219,7 @@ class SessionCore:
         self.phase = "closing"
         self._outbox.clear()
         self._queued_bytes = 0
-        closed = inferred("CANCELLED", SESSION_CLOSED, "the session was closed")
+        closed = inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         for turn in self.turns.values():
             if turn.sent:
                 self._send(_cancel_of(turn))
@@ -201,9 +232,9 @@ class SessionCore:
         if self.error is not None:
             return self.error
         if self.phase == "draining":
-            return inferred("UNAVAILABLE", DRAINING, "the gateway shuts down; open a new session")
+            return inferred("UNAVAILABLE", Reason.DRAINING, "the gateway shuts down; open a new session")
         if self.phase != "open":
-            return inferred("CANCELLED", SESSION_CLOSED, "the session was closed")
+            return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         return None
 
     # What the stream does.
@@ -218,13 +249,14 @@ class SessionCore:
     def accept(self, response: session_pb2.ConnectResponse, *, resume: bool) -> None:
         """Takes the first message of a stream. Raises if the session cannot go on with it."""
         if not response.HasField("opened"):
-            raise inferred("INTERNAL", PROTOCOL, "the first message was not Opened")
+            raise inferred("INTERNAL", Reason.PROTOCOL, "the first message was not Opened")
         opened = response.opened
         if resume:
             self._reconcile(opened)
         self.opened = opened
         self.token = opened.resume_token or self.token
         self.connected = True
+        self._accepted_at = time.monotonic()
         self.wake_writer()
 
     def has_room_to_receive(self) -> bool:
@@ -244,7 +276,7 @@ class SessionCore:
         self._queued_bytes -= out.size
         if out.turn is not None:
             # Before it is sent: afterwards nobody could say that it was not.
-            out.turn.sent = True
+            out.turn.sent = out.turn.on_stream = True
         return HalfClose() if out.message is None else out.message
 
     def replaces(self, told: GoAway) -> bool:
@@ -254,29 +286,62 @@ class SessionCore:
     def verdict(self, ended: SessionError | None, *, replaced: bool) -> SessionError | None:
         """What the end of a stream means for the session; None: resume. `ended` is None for OK."""
         self.connected = False
+        if self.phase == "over" and self.error is not None:
+            return self.error
         if self.phase == "closing":
-            return inferred("CANCELLED", SESSION_CLOSED, "the session was closed")
+            return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         if replaced:
+            self._made_progress()
             return None
         if ended is None and self.phase == "draining":
-            return inferred("UNAVAILABLE", DRAINING, "the gateway shut down")
-        failure = ended or inferred("UNAVAILABLE", "", "the stream ended")
+            return inferred("UNAVAILABLE", Reason.DRAINING, "the gateway shut down")
+        failure = ended or inferred("UNAVAILABLE", Reason.STREAM_LOST, "the stream ended")
         if failure.resumable and self.options.resume and self.token:
+            self._lost()
             return None
-        if failure.resumable and not failure.reason:
-            return inferred(failure.code, STREAM_LOST, failure.message)
         return failure
 
-    def resume_deadline(self, now: float) -> float:
-        grace = self.opened.resume_grace
-        deadline = now + (grace.seconds + grace.nanos / 1e9 or _DEFAULT_GRACE)
-        return min(deadline, self.drained_by) if self.drained_by is not None else deadline
+    def _lost(self) -> None:
+        if time.monotonic() - self._accepted_at >= STEADY_AFTER:
+            self._made_progress()
+        for turn in self.turns.values():
+            if turn.on_stream and not turn.seen:
+                turn.losses += 1
+            turn.on_stream = False
+
+    def _made_progress(self) -> None:
+        self._attempts, self._resume_until = 0, None
+
+    def next_attempt(self, told: float | None) -> float | None:
+        """Seconds to wait before the next attempt to resume; None: give up. `told` is what the gateway asked for. Waits and
+        deadline go on until something came on a resumed stream."""
+        now = time.monotonic()
+        if self._resume_until is None:
+            grace = self.opened.resume_grace
+            self._resume_until = now + (grace.seconds + grace.nanos / 1e9 or _DEFAULT_GRACE)
+        wait = 0.0 if self._attempts == 0 and not told else retry_delay(self._attempts, told)
+        if now + wait > self.resume_deadline:
+            return None
+        self._attempts += 1
+        return wait
+
+    @property
+    def resume_deadline(self) -> float:
+        until = self._resume_until or 0.0
+        return min(until, self.drained_by) if self.drained_by is not None else until
+
+    def abandon(self, error: SessionError) -> None:
+        """Ends the session at once."""
+        if self.phase != "over":
+            self.finish(error)
 
     def set_drained_by(self, now: float, told: GoAway) -> None:
         if told.draining:
             self.drained_by = now + told.time_left
 
     def finish(self, error: SessionError) -> None:
+        if self.phase == "over":
+            return
         if self.phase != "closing":
             self.error = error
         self.phase = "over"
@@ -310,6 +375,12 @@ class SessionCore:
             last_seq=self._last_seq,
         )
 
+    def _remember(self, lane: LaneCore) -> None:
+        self.lanes[lane.id] = lane
+        self.lanes.move_to_end(lane.id)
+        while len(self.lanes) > (self.opened.limits.max_lanes or _MAX_REMEMBERED_LANES):
+            self.lanes.popitem(last=False)
+
     def _send(self, out: _Outgoing, *, first: bool = False) -> None:
         out.size = 0 if out.message is None else out.message.ByteSize()
         self._queued_bytes += out.size
@@ -323,14 +394,16 @@ class SessionCore:
         limit, size = self.opened.limits.max_message_bytes, message.ByteSize()
         if not limit or size <= limit:
             return None
-        return inferred("RESOURCE_EXHAUSTED", MESSAGE_TOO_LARGE, f"a message of {size} bytes; the gateway takes {limit}")
+        return inferred("RESOURCE_EXHAUSTED", Reason.MESSAGE_TOO_LARGE, f"{size} bytes; the gateway takes {limit}")
 
     def _receive_events(self, events: event_pb2.Events) -> list[Event | GoAway]:
         told: list[Event | GoAway] = []
         last: TurnCore | None = None
         for proto in events.events:
             if proto.seq != self._last_seq + 1:
-                raise inferred("INTERNAL", PROTOCOL, f"event {proto.seq} came after {self._last_seq}")
+                raise inferred("INTERNAL", Reason.PROTOCOL, f"event {proto.seq} came after {self._last_seq}")
+            if self._attempts:
+                self._made_progress()
             self._last_seq = proto.seq
             size = proto.ByteSize()
             self._unacked_bytes += size
@@ -347,6 +420,8 @@ class SessionCore:
         if last is not None:
             last.wake()
         self.max_buffered = max(self.max_buffered, self.buffered)
+        if self.buffered >= self.options.max_buffered_bytes and self._full_since is None:
+            self._full_since = time.monotonic()
         self._unacked_events += len(events.events)
         if self._unacked_events >= _ACK_EVENTS or self._unacked_bytes >= _ACK_BYTES:
             self._unacked_events = self._unacked_bytes = 0
@@ -365,9 +440,13 @@ class SessionCore:
         if last:
             del self.turns[turn.id]
             turn.over = True
-        turn.lane.last_response = _continued_by(proto) or turn.lane.last_response
-        if not turn.detached:
+        turn.note(proto)
+        if turn.folded:
+            turn.consume(Event(proto))
+        elif not turn.detached:
             turn.queue.append((Event(proto), size))
+            turn.queued_bytes += size
+            self._unread.add(turn)
             self.buffered += size
 
     def _receive_go_away(self, message: session_pb2.GoAway) -> GoAway:
@@ -384,12 +463,18 @@ class SessionCore:
         if not partial and opened.resume_outcome != session_pb2.RESUME_OUTCOME_RESUMED:
             # The new session that the gateway offers has none of the lanes' conversations: a turn sent there would
             # silently begin a new one.
-            raise inferred("NOT_FOUND", SESSION_EXPIRED, "the gateway no longer has the session")
+            raise inferred("NOT_FOUND", Reason.SESSION_EXPIRED, "the gateway no longer has the session")
         self._resumes += 1
         active = {turn.turn_id: turn for turn in opened.active_turns}
         if partial:
             self._lose_events(active)
             self._last_seq = opened.oldest_seq - 1
+        self._give_up_undelivered(active)
+        # What nobody here knows is of turns that were given up.
+        for running in opened.active_turns:
+            if running.turn_id not in self.turns:
+                cancel = session_pb2.CancelTurn(lane_id=running.lane_id, turn_id=running.turn_id)
+                self._send(_Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel)))
         # What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
         again = [
             _Outgoing(session_pb2.ConnectRequest(start_turn=turn.start), turn)
@@ -401,8 +486,29 @@ class SessionCore:
             self._send(out, first=True)
         self._unacked_events = self._unacked_bytes = 0
 
+    def _give_up_undelivered(self, active: dict[str, session_pb2.ActiveTurn]) -> None:
+        for turn in self.turns.values():
+            if turn.seen or turn.id in active:
+                turn.losses = 0
+        for turn in list(self.turns.values()):
+            if turn.losses < _MAX_LOSSES:
+                continue
+            del self.turns[turn.id]
+            size = 0 if turn.start is None else turn.start.ByteSize()
+            lost = inferred(
+                "UNAVAILABLE",
+                Reason.TURN_UNDELIVERED,
+                f"{turn.losses} streams were lost with the turn's start of {size} bytes on them",
+            )
+            lost.metadata = {"bytes": str(size), "attempts": str(turn.losses)}
+            turn.fail(lost)
+            # Those behind it never had a chance.
+            for other in self.turns.values():
+                other.losses = 0
+            return
+
     def _lose_events(self, active: dict[str, session_pb2.ActiveTurn]) -> None:
-        lost = inferred("DATA_LOSS", EVENTS_LOST, "events of the turn are gone")
+        lost = inferred("DATA_LOSS", Reason.EVENTS_LOST, "events of the turn are gone")
         for turn in list(self.turns.values()):
             running = active.get(turn.id)
             untouched = running is not None and not turn.seen and running.phase <= event_pb2.TURN_PHASE_SENT
@@ -412,21 +518,6 @@ class SessionCore:
             if running is not None:
                 self._send(_cancel_of(turn))
             turn.fail(lost)
-
-
-def for_turn(error: GatewayError, lane_id: str, turn_id: str, replay: Replay) -> TurnError:
-    """The session's error as the end of one of its turns."""
-    return TurnError(
-        error.code,
-        error.reason,
-        error.message,
-        lane_id=lane_id,
-        turn_id=turn_id,
-        replay=replay,
-        metadata=error.metadata,
-        retry_after=error.retry_after,
-        inferred=True,
-    )
 
 
 def retry_delay(attempt: int, told: float | None) -> float:
@@ -441,9 +532,5 @@ def _cancel_of(turn: TurnCore) -> _Outgoing:
     return _Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel))
 
 
-def _continued_by(proto: event_pb2.Event) -> str:
-    """The id of a response that later turns of the lane continue from."""
-    kind = proto.WhichOneof("payload")
-    if kind == "response_completed":
-        return proto.response_completed.response.id
-    return proto.response_incomplete.response.id if kind == "response_incomplete" else ""
+def _closed_turn() -> SessionError:
+    return inferred("CANCELLED", Reason.TURN_CLOSED, "the turn was closed")

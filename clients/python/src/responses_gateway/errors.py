@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from .gen import event_pb2
+from .reasons import Reason
+
+if TYPE_CHECKING:
+    from .gen.items_pb2 import FunctionCall
+    from .types import Result
 
 Replay = Literal["safe", "unsafe", "unknown"]
 
 ERROR_DOMAIN = "responses-gateway"
 
-# Reasons that the client finds itself (`inferred` is true). SESSION_EXPIRED, DRAINING and MESSAGE_TOO_LARGE may also
-# come from the gateway.
-SESSION_CLOSED = "SESSION_CLOSED"
-STREAM_LOST = "STREAM_LOST"
-EVENTS_LOST = "EVENTS_LOST"
-SESSION_EXPIRED = "SESSION_EXPIRED"
-MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
-DRAINING = "DRAINING"
-PROTOCOL = "PROTOCOL"
-
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 # Statuses without details of the gateway's: the transport broke, the session may live.
 _LOST = frozenset({"OK", "UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
-_RESUMABLE_REASONS = frozenset({"SLOW_CONSUMER", "OVERLOADED"})
+_RESUMABLE_REASONS = frozenset({Reason.SLOW_CONSUMER, Reason.OVERLOADED})
 
 
 class GatewayError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. They can be pickled and copied."""
 
     def __init__(
         self,
@@ -44,11 +40,11 @@ class GatewayError(Exception):
         retry_after: float | None = None,
         inferred: bool = False,
     ) -> None:
-        super().__init__(f"{reason or code}: {message}")
+        super().__init__(f"{reason}: {message}")
         #: Name of the gRPC code, for instance "RESOURCE_EXHAUSTED".
         self.code = code
-        #: Stable name for programs, for instance "UPSTREAM_RATE_LIMITED"; "" if nobody gave one.
-        self.reason = reason
+        #: Stable name for programs, for instance "UPSTREAM_RATE_LIMITED"; see `Reason`.
+        self.reason = str(reason)
         #: For people.
         self.message = message
         #: Small facts, for instance {"field": "start_turn.create.temperature"}.
@@ -59,9 +55,39 @@ class GatewayError(Exception):
         self.inferred = inferred
 
     @property
+    def status_code(self) -> grpc.StatusCode:
+        """`code` as grpc's own."""
+        return grpc.StatusCode[self.code]
+
+    @property
     def resumable(self) -> bool:
         """Whether the session may still live behind a stream that ended so."""
-        return self.code in _LOST if self.inferred else self.reason in _RESUMABLE_REASONS
+        if not self.inferred:
+            return self.reason in _RESUMABLE_REASONS
+        # A token source may do better next time.
+        return self.code in _LOST or self.reason == Reason.TOKEN_SOURCE_FAILED
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain values, for logs and JSON."""
+        return {
+            "error": type(self).__name__,
+            "code": self.code,
+            "reason": self.reason,
+            "message": self.message,
+            "metadata": self.metadata,
+            "retry_after": self.retry_after,
+            "inferred": self.inferred,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[GatewayError], args: tuple[Any, ...], state: dict[str, Any]) -> GatewayError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class SessionError(GatewayError):
@@ -95,14 +121,47 @@ class TurnError(GatewayError):
         self.phase = phase
         #: What the upstream said, if anything.
         self.upstream = upstream
+        #: What had arrived of the turn; None if it did not begin.
+        self.result: Result | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **super().to_dict(),
+            "lane_id": self.lane_id,
+            "turn_id": self.turn_id,
+            "replay": self.replay,
+            "phase": self.phase,
+        }
 
 
-class TurnLimitError(GatewayError):
-    """The model still called tools in the last turn that a tool loop was allowed."""
+class LoopLimitError(GatewayError):
+    """A tool loop reached one of its limits; `reason` says which. The lane can be used: its next turn answers the calls
+    that are open."""
+
+    def __init__(self, code: str, reason: str, message: str, *, result: Result, open_calls: Sequence[FunctionCall]) -> None:
+        super().__init__(code, reason, message, inferred=True)
+        #: What the loop came to so far, with the usage of all its turns.
+        self.result = result
+        #: Calls of the model that were not made.
+        self.open_calls = tuple(open_calls)
 
 
-class TurnBusyError(RuntimeError):
+class TurnBusyError(GatewayError, RuntimeError):
     """A second reader reads a turn."""
+
+    def __init__(self) -> None:
+        super().__init__("FAILED_PRECONDITION", Reason.TURN_BUSY, "the turn already has a reader", inferred=True)
+
+
+class WaitTimeoutError(GatewayError, TimeoutError):
+    """The caller's own wait ran out. Nothing is lost; the work goes on."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("DEADLINE_EXCEEDED", Reason.WAIT_TIMEOUT, message, inferred=True)
+
+
+#: The name that limits of turns had.
+TurnLimitError = LoopLimitError
 
 
 def turn_error(event: event_pb2.Event) -> TurnError:
@@ -130,12 +189,20 @@ def turn_error(event: event_pb2.Event) -> TurnError:
     )
 
 
-def stream_error(code: grpc.StatusCode, message: str, details: bytes | None) -> SessionError:
-    """The end of a stream as an error; `details` is the grpc-status-details-bin trailer."""
-    reason, metadata, retry_after, inferred = "", {}, None, True
+def stream_error(
+    code: grpc.StatusCode, message: str, details: bytes | None, otherwise: Reason = Reason.STREAM_LOST
+) -> SessionError:
+    """The end of a stream as an error; `details` is the grpc-status-details-bin trailer. `otherwise` is the reason if the
+    gateway gave none."""
+    reason: str = otherwise
+    metadata: dict[str, str] = {}
+    retry_after, inferred = None, True
     if details:
         status = status_pb2.Status()
-        status.ParseFromString(details)
+        try:
+            status.ParseFromString(details)
+        except DecodeError:
+            pass  # Not the gateway's.
         for detail in status.details:
             info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
             if _unpack(detail, info) and info.domain == ERROR_DOMAIN:
@@ -145,8 +212,12 @@ def stream_error(code: grpc.StatusCode, message: str, details: bytes | None) -> 
     return SessionError(code.name, reason, message, metadata=metadata, retry_after=retry_after, inferred=inferred)
 
 
-def inferred(code: str, reason: str, message: str) -> SessionError:
+def inferred(code: str, reason: Reason, message: str) -> SessionError:
     return SessionError(code, reason, message, inferred=True)
+
+
+def token_source_failed(why: str) -> SessionError:
+    return inferred("UNAUTHENTICATED", Reason.TOKEN_SOURCE_FAILED, f"the token source {why}")
 
 
 def _unpack(detail: AnyMessage, into: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> bool:

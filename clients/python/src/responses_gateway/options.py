@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
 import grpc
 
@@ -25,8 +25,15 @@ DEFAULT_MAX_QUEUED_BYTES = 64 << 20
 #: Seconds that close waits for the gateway to end the stream: a few round trips.
 DEFAULT_CLOSE_TIMEOUT = 3.0
 
-# A fixed window keeps what is in flight below the gateway's resume buffer (2 MiB).
-_STREAM_WINDOW_BYTES = 1 << 20
+#: Seconds that opening a session takes at most.
+DEFAULT_CONNECT_TIMEOUT = 10.0
+
+#: A token, or what is asked for it each time a stream is opened. Coroutine functions are for the asyncio client.
+Token: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
+
+# A fixed window keeps what is in flight below the gateway's resume buffer (2 MiB of upstream JSON, some five times what
+# the same events are here): grpcio drops what had arrived when a stream breaks.
+_STREAM_WINDOW_BYTES = 128 << 10
 # The newest since_revision of the generated code: what is newer comes as raw JSON.
 _SCHEMA_REVISION = 2
 
@@ -37,7 +44,7 @@ class ClientOptions:
     loopback is plain and all else TLS. Defaults: RESPONSES_GATEWAY_ADDR, RESPONSES_GATEWAY_TOKEN."""
 
     address: str
-    token: str | Callable[[], str] | None
+    token: Token | None
     metadata: Sequence[tuple[str, str]]
     credentials: grpc.ChannelCredentials | None
     max_receive_bytes: int
@@ -46,7 +53,7 @@ class ClientOptions:
     @staticmethod
     def resolve(
         address: str | None,
-        token: str | Callable[[], str] | None,
+        token: Token | None,
         metadata: Sequence[tuple[str, str]],
         credentials: grpc.ChannelCredentials | None,
         max_receive_bytes: int,
@@ -86,28 +93,59 @@ class ClientOptions:
         }
         return list(options.items())
 
-    def call_metadata(self) -> list[tuple[str, str]]:
-        token = self.token() if callable(self.token) else self.token
+    def call_metadata(self, token: str | None) -> list[tuple[str, str]]:
         return [*self.metadata, *([("authorization", f"Bearer {token}")] if token else [])]
+
+
+class ConnectOptions(TypedDict, total=False):
+    """What `Client.connect` takes; defaults in `SessionOptions`."""
+
+    model: str
+    upstream: str
+    labels: Mapping[str, str]
+    client_name: str
+    client_version: str
+    recovery: bool
+    resume: bool
+    raw_json: bool
+    max_buffered_bytes: int
+    max_queued_bytes: int
+    close_timeout: float
+    on_event: Callable[[Event], object] | None
+    on_go_away: Callable[[GoAway], object] | None
+    on_error: Callable[[BaseException], object] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """See `Client.connect`."""
+    """What a session asks for."""
 
+    #: Model of turns that name none. Empty: the upstream decides or refuses.
     model: str = ""
+    #: A configured upstream of the gateway. Empty: its default.
     upstream: str = ""
+    #: For traces and logs of the gateway; at most 16, no secrets.
     labels: Mapping[str, str] = field(default_factory=dict)
     client_name: str = ""
     client_version: str = ""
+    #: Whether the gateway may rebuild lanes that the upstream has lost.
     recovery: bool = True
+    #: Whether a lost stream is resumed.
     resume: bool = True
+    #: Delivers the upstream's exact JSON with each event.
     raw_json: bool = False
+    #: Bytes of unread events of all turns; above it the session stops receiving.
     max_buffered_bytes: int = DEFAULT_MAX_BUFFERED_BYTES
+    #: Bytes of requests that wait to be sent; above it `start` and `steer` wait.
     max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES
+    #: Seconds that `close` waits for the gateway.
     close_timeout: float = DEFAULT_CLOSE_TIMEOUT
-    on_event: Callable[[Event], None] | None = None
-    on_go_away: Callable[[GoAway], None] | None = None
+    #: Told events that belong to no turn: notices about the session, refusals of unknown turns.
+    on_event: Callable[[Event], object] | None = None
+    #: Told that the gateway announces the end of the stream.
+    on_go_away: Callable[[GoAway], object] | None = None
+    #: Told what the two above raised. It is logged as well.
+    on_error: Callable[[BaseException], object] | None = None
 
     def __post_init__(self) -> None:
         if self.max_buffered_bytes <= 0 or self.max_queued_bytes <= 0:

@@ -1,21 +1,19 @@
-"""Events, requests and results."""
+"""Events and results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
-
-from google.protobuf.duration_pb2 import Duration
+from dataclasses import astuple, dataclass, field
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from .errors import TurnError, turn_error
-from .gen import create_pb2, event_pb2, items_pb2, response_pb2, session_pb2, tools_pb2
+from .gen import event_pb2, items_pb2, response_pb2
+from .schema import parse_json
+
+T = TypeVar("T")
 
 #: "" on events that end nothing.
 Outcome: TypeAlias = Literal["", "completed", "incomplete", "failed", "cancelled", "deadline_exceeded"]
-Item: TypeAlias = items_pb2.InputItem
-#: A text is one user message.
-Input: TypeAlias = "str | Sequence[Item]"
 
 _OUTCOMES: Mapping[int, Outcome] = {
     event_pb2.TURN_OUTCOME_UNSPECIFIED: "",
@@ -125,6 +123,24 @@ class Usage:
     reasoning_tokens: int = 0
     total_tokens: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[T]):
+    """A structured answer. Refusals, incomplete answers and texts that do not fit leave `parsed` empty."""
+
+    result: Result
+    parsed: T | None
+    #: Why the text of a completed answer does not fit.
+    error: Exception | None = None
+
+    @property
+    def refusal(self) -> str:
+        """The model's refusal; "" if it did not refuse."""
+        return self.result.refusal
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -139,6 +155,8 @@ class Result:
     #: Output items of the last response that are complete.
     items: Sequence[items_pb2.OutputItem]
     partial_text: str = field(repr=False, default="")
+    #: Of the turns before, in a tool loop.
+    earlier_usage: Usage = field(repr=False, default=Usage())
 
     @property
     def response(self) -> response_pb2.Response | None:
@@ -177,8 +195,9 @@ class Result:
 
     @property
     def usage(self) -> Usage:
+        """What it cost, over all its responses; of a tool loop's result, over all its turns."""
         all_of = [response.usage for response in self.responses]
-        return Usage(
+        return self.earlier_usage + Usage(
             input_tokens=sum(usage.input_tokens for usage in all_of),
             cached_input_tokens=sum(usage.input_tokens_details.cached_tokens for usage in all_of),
             output_tokens=sum(usage.output_tokens for usage in all_of),
@@ -186,83 +205,14 @@ class Result:
             total_tokens=sum(usage.total_tokens for usage in all_of),
         )
 
-
-def message(role: str, text: str) -> Item:
-    """A message of user, assistant, system or developer."""
-    return Item(message=items_pb2.Message(role=role, text=text))
-
-
-def call_output(call_id: str, output: str) -> Item:
-    """The result of a function call."""
-    return Item(function_call_output=items_pb2.FunctionCallOutput(call_id=call_id, output=output))
-
-
-def json_item(json: bytes) -> Item:
-    """An input item as the upstream's JSON, for kinds that this client does not know."""
-    return Item(json=json)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a turn runs. `create` holds everything that has no field here; the fields are put over it."""
-
-    input: Input | None = None
-    #: None: the session's.
-    model: str | None = None
-    #: The system message. Not inherited: give it with each turn.
-    instructions: str | None = None
-    #: Not inherited either.
-    tools: Sequence[tools_pb2.Tool] | None = None
-    store: bool | None = None
-    create: create_pb2.CreateBody | None = None
-    #: Continue from this response id, of whichever lane: a fork.
-    previous_response_id: str | None = None
-    new_conversation: bool = False
-    #: `input` is the whole conversation, and the gateway works out what is new.
-    full_history: bool = False
-    #: Seconds from acceptance to outcome, kept by the gateway. None: its default, usually no limit.
-    timeout: float | None = None
-    wait_on_rate_limit: bool = False
-    #: Unique in the session, at most 128 visible ASCII characters. None: chosen by the client.
-    turn_id: str | None = None
-    warm_up: bool = False
-
-    def start_turn(self, lane_id: str, turn_id: str, trace: event_pb2.TraceContext | None) -> session_pb2.StartTurn:
-        create = create_pb2.CreateBody()
-        if self.create is not None:
-            create.CopyFrom(self.create)
-        given: dict[str, Any] = {"model": self.model, "instructions": self.instructions, "store": self.store}
-        for name, value in given.items():
-            if value is not None:
-                setattr(create, name, value)
-        if self.input is not None:
-            del create.input[:]
-            create.input.extend(input_items(self.input))
-        if self.tools is not None:
-            del create.tools[:]
-            create.tools.extend(self.tools)
-        if self.warm_up:
-            create.generate = False
-        start = session_pb2.StartTurn(
-            lane_id=lane_id,
-            turn_id=turn_id,
-            create=create,
-            wait_on_rate_limit=self.wait_on_rate_limit,
-            trace_context=trace,
-        )
-        if self.previous_response_id:
-            start.previous_response_id = self.previous_response_id
-        elif self.new_conversation:
-            start.new_conversation.SetInParent()
-        if self.full_history:
-            start.input_mode = session_pb2.INPUT_MODE_FULL_HISTORY
-        if self.timeout is not None:
-            start.timeout.CopyFrom(Duration(seconds=int(self.timeout), nanos=int(self.timeout % 1 * 1e9)))
-        return start
-
-
-def input_items(input: Input) -> Sequence[Item]:
-    return [message("user", input)] if isinstance(input, str) else input
+    def parse(self, kind: type[T]) -> Parsed[T]:
+        """The answer as `kind`, a dataclass or pydantic model; ask for it with `Request.text_format`."""
+        if self.outcome != "completed" or self.refusal:
+            return Parsed(self, None)
+        try:
+            return Parsed(self, parse_json(kind, self.text))
+        except Exception as error:
+            return Parsed(self, None, error)
 
 
 class Accumulator:

@@ -1,0 +1,158 @@
+"""The gRPC calls of an asyncio session."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from .connections import PATIENCE, Connection
+from .core import ATTEMPT_TIMEOUT, HalfClose
+from .errors import SessionError, inferred, stream_error
+from .gen import session_pb2
+from .reasons import Reason
+
+if TYPE_CHECKING:
+    from .aio import Session
+
+
+async def open_stream(session: Session, deadline: float, *, resume: bool = False) -> Stream:
+    """Opens a stream until the deadline. An open that nobody answers on a shared connection is tried on a further one:
+    its peer may take no more streams."""
+    while True:
+        metadata = await session._client.metadata(max(deadline - time.monotonic(), 0))
+        stream = Stream(session, metadata, resume=resume)
+        left = deadline - time.monotonic()
+        impatient = stream.connection.is_shared and left > PATIENCE
+        try:
+            await stream.accept(PATIENCE if impatient else left)
+            return stream
+        except SessionError as error:
+            if not (impatient and error.reason == Reason.CONNECT_TIMEOUT):
+                raise
+            stream.connection.is_full_without()
+
+
+async def resume_stream(session: Session, ended: SessionError | None) -> Stream:
+    """Opens streams until one is accepted or the session's time is up."""
+    core = session._core
+    failure = ended
+    while True:
+        wait = core.next_attempt(None if failure is None else failure.retry_after)
+        if wait is None or session._giving_up.is_set():
+            lost = inferred("UNAVAILABLE", Reason.STREAM_LOST, "the stream could not be resumed in time")
+            raise lost from failure
+        await asyncio.sleep(wait)
+        core.logger.info("responses-gateway: resuming session %s after %s", session.id, failure)
+        try:
+            now = time.monotonic()
+            return await open_stream(session, min(now + ATTEMPT_TIMEOUT, max(core.resume_deadline, now)), resume=True)
+        except SessionError as error:
+            if not error.resumable:
+                raise
+            failure = error
+
+
+class Stream:
+    """One gRPC call of a session."""
+
+    def __init__(self, session: Session, metadata: list[tuple[str, str]], *, resume: bool) -> None:
+        self._session = session
+        self._resume = resume
+        self._accepted = False
+        self._over = False
+        client = session._client
+        self.connection: Connection[grpc.aio.Channel] = client._take()
+        try:
+            # The first attempt fails at once if nobody listens; a resume may wait for the connection.
+            self._call = self.connection.stub.Connect(metadata=metadata, wait_for_ready=resume)
+        except BaseException as error:
+            client._give_back(self.connection)
+            if not isinstance(error, (ValueError, TypeError, grpc.aio.UsageError)):
+                raise
+            raise inferred("INVALID_ARGUMENT", Reason.UNREACHABLE, f"the call could not be made: {error}") from error
+
+    async def accept(self, timeout: float) -> None:
+        core = self._session._core
+        try:
+            response = await asyncio.wait_for(self._handshake(), max(timeout, 0.001))
+            if response is None:
+                raise inferred("UNAVAILABLE", Reason.UNREACHABLE, "the stream ended before Opened")
+            core.accept(response, resume=self._resume)
+            self._accepted = True
+        except asyncio.TimeoutError as error:
+            self.cancel()
+            raise inferred("DEADLINE_EXCEEDED", Reason.CONNECT_TIMEOUT, "the session was not open in time") from error
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def receive(self) -> session_pb2.ConnectResponse | None:
+        """None: the stream ended with OK."""
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise await self._error(error) from error
+        except asyncio.CancelledError:
+            # grpc says so too when the call was cancelled, and not the task.
+            task = asyncio.current_task()
+            if self._call.done() and task is not None and not _is_cancelling(task):
+                raise inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled") from None
+            raise
+        if response is grpc.aio.EOF:
+            code = await self._call.code()
+            if code is not grpc.StatusCode.OK:
+                raise await self._error(None)
+            return None
+        assert isinstance(response, session_pb2.ConnectResponse)
+        return response
+
+    async def write_all(self) -> None:
+        session = self._session
+        while True:
+            out = session._core.next_outgoing()
+            if out is None:
+                session._writable.clear()
+                await session._writable.wait()
+                continue
+            session._sent.set()
+            try:
+                if isinstance(out, HalfClose):
+                    await self._call.done_writing()
+                else:
+                    await self._call.write(out)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # The reader hears why, and what was lost is sorted out when the session is resumed.
+                return
+
+    def cancel(self) -> None:
+        self._call.cancel()
+        if not self._over:
+            self._over = True
+            self._session._client._give_back(self.connection)
+
+    async def _handshake(self) -> session_pb2.ConnectResponse | None:
+        try:
+            await self._call.write(self._session._core.open_message(resume=self._resume))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # read() says why.
+        return await self.receive()
+
+    async def _error(self, error: grpc.aio.AioRpcError | None) -> SessionError:
+        otherwise = Reason.STREAM_LOST if self._accepted else Reason.UNREACHABLE
+        if error is not None:
+            code, said, trailers = error.code(), error.details(), error.trailing_metadata()
+        else:
+            code, said = await self._call.code(), await self._call.details()
+            trailers = await self._call.trailing_metadata()
+        details: Any = dict(trailers or ()).get("grpc-status-details-bin")
+        return stream_error(code, said or "", details, otherwise)
+
+
+def _is_cancelling(task: asyncio.Task[Any]) -> bool:
+    # Task.cancelling is new in 3.11; without it, a cancelled call counts as a cancelled task.
+    cancelling = getattr(task, "cancelling", None)
+    return True if cancelling is None else cancelling() > 0

@@ -1,0 +1,68 @@
+"""How the sessions of a client share its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from .gen import service_pb2_grpc
+
+C = TypeVar("C")
+#: An open that is not answered so long may wait for a peer that takes no more streams on the connection.
+PATIENCE = 1.0
+# Below what proxies allow on a connection by default (HAProxy 100, nginx 128), with room for calls without a session.
+_MAX_STREAMS = 90
+
+
+class Connection(Generic[C]):
+    def __init__(self, channel: C) -> None:
+        self.channel = channel
+        self.stub: Any = service_pb2_grpc.ResponsesServiceStub(channel)  # type: ignore[call-overload]
+        self.streams = 0
+        #: As many as the peer is known to take.
+        self.limit = _MAX_STREAMS
+
+    @property
+    def is_shared(self) -> bool:
+        return self.streams > 1
+
+    def is_full_without(self) -> None:
+        """An open on it was not answered, while the other streams stand."""
+        self.limit = max(1, self.streams - 1)
+
+
+class Connections(Generic[C]):
+    """Connections in the order of their making; a further one when the others are full. Not thread-safe."""
+
+    def __init__(self, make: Callable[[], C], close: Callable[[C], Any]) -> None:
+        self._make = make
+        self._close = close
+        self._all: list[Connection[C]] = [Connection(make())]
+
+    @property
+    def first(self) -> Connection[C]:
+        return self._all[0]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def take(self) -> Connection[C]:
+        """One with room for a stream, which `give_back` gives back."""
+        found = next((one for one in self._all if one.streams < one.limit), None)
+        if found is None:
+            found = Connection(self._make())
+            self._all.append(found)
+        found.streams += 1
+        return found
+
+    def give_back(self, connection: Connection[C]) -> None:
+        connection.streams -= 1
+        if connection.streams > 0:
+            return
+        connection.limit = _MAX_STREAMS
+        if connection is not self._all[0] and connection in self._all:
+            self._all.remove(connection)
+            self._close(connection.channel)
+
+    def all(self) -> list[Connection[C]]:
+        return list(self._all)
