@@ -52,6 +52,8 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
   const isForeign = (responseId: string, mine: Tenant): boolean =>
     mine.foreign.has(responseId) ||
     [...tenants.values()].some((tenant) => tenant !== mine && tenant.owned.has(responseId));
+  const isForeignItem = (itemId: string, mine: Tenant): boolean =>
+    [...tenants.values()].some((tenant) => tenant !== mine && tenant.ownedItems.has(itemId));
   const tenantIds = [...tenants.keys()];
 
   return {
@@ -74,6 +76,7 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
         upstream: request.upstream,
         overload: guard.overload,
         isForeign,
+        isForeignItem,
         tenantIds,
         shared: options.shared,
         now,
@@ -96,9 +99,9 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
     stats: () => ({
       process: processLedger.counts,
       tenants: Object.fromEntries(
-        [...tenants.values()].map(({ id, ledger, owned }) => [
+        [...tenants.values()].map(({ id, ledger, owned, ownedItems }) => [
           id,
-          { ...ledger.counts, ownedIdBytes: owned.bytes, used: ledger.used },
+          { ...ledger.counts, ownedIdBytes: owned.bytes + ownedItems.bytes, used: ledger.used },
         ]),
       ),
       memoryShare: guard.share,

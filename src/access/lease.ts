@@ -1,7 +1,6 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
-import { isItemReference } from './item-reference.ts';
 import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
 import { Place } from './shared-ledger.ts';
 import type { Tenant } from './tenant.ts';
@@ -27,6 +26,7 @@ export interface LeaseContext {
   readonly upstream: string | undefined;
   readonly overload: () => GatewayError | undefined;
   readonly isForeign: (responseId: string, tenant: Tenant) => boolean;
+  readonly isForeignItem: (itemId: string, tenant: Tenant) => boolean;
   /** Of all tenants. */
   readonly tenantIds: readonly string[];
   readonly shared: SharedLimits | undefined;
@@ -103,7 +103,9 @@ export class RunningSession implements SessionLease {
   admitSteer(input: readonly string[], turn?: TurnLease): void {
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
-    this.#context.tenant.checkOpaque('item_reference', () => input.some(isItemReference));
+    const { tenant, isForeignItem } = this.#context;
+    tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant));
+    tenant.checkNamedModels(NO_FIELDS, input);
     const inputBytes = input.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
     for (const ledger of this.#ledgers) throwIf(ledger.refuseMessage(inputBytes));
     turn?.holdMore(inputBytes);
@@ -267,12 +269,16 @@ function checkFresh(principal: Principal, nowMs: number): void {
   }
 }
 
-function checkPermissions(turn: TurnAdmission, { tenant, isForeign }: LeaseContext): void {
+const NO_FIELDS: ReadonlyMap<string, string> = new Map();
+
+function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignItem }: LeaseContext): void {
+  const { fields = NO_FIELDS, input = [] } = turn;
   tenant.checkUpstream(turn.upstream);
   tenant.checkModel(turn.model);
+  tenant.checkNamedModels(fields, input);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
-  tenant.checkOpaque('conversation', () => turn.conversation);
-  tenant.checkOpaque('item_reference', () => turn.input?.some(isItemReference) === true);
+  if (turn.conversation) tenant.checkConversation();
+  tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant));
 }
 
 function guessTokens({ inputBytes, maxOutputTokens }: TurnAdmission): number {

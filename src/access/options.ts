@@ -136,6 +136,8 @@ export interface NoAuth {
 
 export interface TenantOptions {
   readonly id: string;
+  /** There is no other tenant to keep apart from this one, and never was. Default false. */
+  readonly alone?: boolean;
   /** Globs (`*`) over upstream names. Default: all. */
   readonly upstreams?: readonly string[];
   /** Globs (`*`) over model names. Default: all. A restricted tenant has to name the model in every turn. */

@@ -3,6 +3,7 @@ import { type AllowList, compileAllowList, compileGlob, type Glob } from '../gro
 import { type Secret, sealSecret } from '../ground/secret.ts';
 import { type CredentialReader, openCredential } from './credential.ts';
 import { Ledger } from './limits.ts';
+import { namedModels } from './named-models.ts';
 import {
   AccessOptionsError,
   type AccessWarning,
@@ -12,6 +13,7 @@ import {
 } from './options.ts';
 import { OwnedIds } from './ownership.ts';
 import { SharedLedger } from './shared-ledger.ts';
+import { storedItemOf } from './stored-items.ts';
 import type { SharedLimits } from './types.ts';
 
 /** Some thousand ids: each costs whoever tries it a turn. */
@@ -41,6 +43,7 @@ export class Tenant {
   /** Other tenants' ids that other processes told of. */
   readonly foreign = new OwnedIds(MAX_FOREIGN_ID_BYTES);
   readonly #models: AllowList;
+  readonly #alone: boolean;
   /** The configured upstreams that the tenant may use. */
   readonly #upstreams: readonly string[];
   readonly #passThrough: 'forbidden' | 'allowed' | 'required';
@@ -57,6 +60,7 @@ export class Tenant {
     this.owned = new OwnedIds(context.maxOwnedIdBytes);
     this.ownedItems = new OwnedIds(context.maxOwnedIdBytes);
     this.#models = compileAllowList(options.models);
+    this.#alone = options.alone ?? false;
     const upstreams = compileAllowList(options.upstreams);
     this.#upstreams = context.upstreamNames.filter((name) => upstreams.allows(name));
     if (this.#upstreams.length === 0)
@@ -74,10 +78,23 @@ export class Tenant {
   checkModel(model: string | undefined): void {
     if (!this.#models.restricted) return;
     if (model !== undefined && this.#models.allows(model)) return;
-    const what = model === undefined ? 'a turn without a model' : 'this model';
-    throw new GatewayError(
+    throw this.#modelRefused('create.model', model === undefined ? 'a turn without a model' : 'this model');
+  }
+
+  /** The same for every other model that a request may have the upstream run. */
+  checkNamedModels(fields: ReadonlyMap<string, string>, input: readonly string[]): void {
+    if (!this.#models.restricted) return;
+    for (const { path, name } of namedModels(fields, input)) {
+      if (typeof name === 'string' && this.#models.allows(name)) continue;
+      throw this.#modelRefused(path, name === undefined ? "the upstream's default" : 'what this names');
+    }
+  }
+
+  #modelRefused(path: string, what: string): GatewayError {
+    return new GatewayError(
       'MODEL_NOT_ALLOWED',
-      `create.model: ${what} is not allowed for this tenant; allowed: ${this.#models.patterns.join(', ')}`,
+      `${path}: ${what} is not allowed for this tenant; allowed: ${this.#models.patterns.join(', ')}`,
+      { metadata: { field: path } },
     );
   }
 
@@ -116,14 +133,34 @@ export class Tenant {
     throw new GatewayError('UNKNOWN_RESPONSE', 'this response is not known here');
   }
 
-  /** Throws PERMISSION_DENIED for ids of kinds that the gateway keeps no record of. */
-  checkOpaque(kind: 'conversation' | 'item_reference', used: () => boolean): void {
-    if (this.storedIds === 'allow' || !used()) return;
-    throw new GatewayError('PERMISSION_DENIED', `${kind} needs stored_ids: allow for this tenant`, {
-      metadata: { field: kind },
+  /** Throws PERMISSION_DENIED: the gateway keeps no record of conversations. */
+  checkConversation(): void {
+    if (this.storedIds === 'allow') return;
+    throw new GatewayError('PERMISSION_DENIED', 'conversation needs stored_ids: allow for this tenant', {
+      metadata: { field: 'conversation' },
+    });
+  }
+
+  /** Throws PERMISSION_DENIED for an item that stands for a stored one which this tenant was not given. */
+  checkInput(input: readonly string[], isForeign: (itemId: string) => boolean): void {
+    input.forEach((json, at) => {
+      const stored = storedItemOf(json);
+      if (stored === undefined || this.ownedItems.knows(stored.id)) return;
+      if (this.storedIds === 'allow' && !isForeign(stored.id)) return;
+      // With nobody else here, what comes back with its id is this tenant's own history, of before a restart.
+      if (this.#alone && !BY_ID_ALONE.has(stored.type)) return;
+      const field = `input[${at}]`;
+      throw new GatewayError(
+        'PERMISSION_DENIED',
+        `${field}: found an item by its id alone, which this tenant was not given; allowed: items with their content, or stored_ids: allow`,
+        { metadata: { field } },
+      );
     });
   }
 }
+
+/** Items that are nothing but a name. */
+const BY_ID_ALONE: ReadonlySet<string> = new Set(['item_reference', '']);
 
 /** What concerns one message alone. */
 function ownOf({ messageBytes = null }: Limits): Limits {

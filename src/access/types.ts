@@ -38,6 +38,8 @@ export interface TurnAdmission {
   readonly conversation: boolean;
   /** Raw JSON of the input items: a strict tenant's are searched for references to stored items. */
   readonly input?: readonly string[];
+  /** Raw JSON of the request's other members by name: tools, moderation and more may name models. */
+  readonly fields?: ReadonlyMap<string, string>;
 }
 
 /** A session's place under its tenant's limits. `release` is idempotent. */

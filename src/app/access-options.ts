@@ -30,7 +30,8 @@ export function accessOptions(config: GatewayConfig, surroundings: AccessSurroun
     ...rest,
     auth:
       config.auth.length === 0 ? [openMethod] : config.auth.map((method) => authMethod(method, environment)),
-    tenants: config.tenants.length === 0 ? [{ id: DEFAULT_TENANT_ID }] : config.tenants.map(tenant),
+    tenants:
+      config.tenants.length === 0 ? [{ id: DEFAULT_TENANT_ID, alone: true }] : config.tenants.map(tenant),
     loopbackOnly: isLoopback(config.listen.host),
     processLimits: limits(processLimits),
     memoryGuard: { highMark: memory_high, lowMark: memory_low },

@@ -28,6 +28,20 @@ export function membersOf(text: string): Member[] {
   }
 }
 
+/** The elements of a JSON array, each as its text. Throws SyntaxError as `membersOf` does. */
+export function elementsOf(text: string): string[] {
+  const elements: string[] = [];
+  let at = space(text, expect(text, space(text, 0), '['));
+  if (text[at] === ']') return elements;
+  for (;;) {
+    const end = valueEnd(text, at);
+    elements.push(text.slice(at, end));
+    const next = space(text, end);
+    if (text[next] === ']') return elements;
+    at = space(text, expect(text, next, ','));
+  }
+}
+
 function space(text: string, at: number): number {
   while (at < text.length && ' \t\r\n'.includes(text.charAt(at))) at += 1;
   return at;

@@ -3,6 +3,7 @@ import type { TurnRecord, Usage } from '../core/types.ts';
 import { own, parseObject } from '../dialect/json.ts';
 import { readUsage } from '../dialect/usage.ts';
 import { GatewayError, type Reason } from '../errors.ts';
+import { comparedResponses } from '../session/admission.ts';
 import { MAX_TIMER_MS } from '../session/clock.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
@@ -35,9 +36,13 @@ async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: U
       upstream: lease.upstream,
       inputBytes: Buffer.byteLength(request.body),
       maxOutputTokens: undefined,
-      responseIds: request.previousResponseId === undefined ? [] : [request.previousResponseId],
-      conversation: false,
+      responseIds: [
+        ...(request.previousResponseId === undefined ? [] : [request.previousResponseId]),
+        ...comparedResponses(request.fields),
+      ],
+      conversation: request.usesConversation,
       input: request.input,
+      fields: request.fields,
     });
     const startedAtMs = edge.clock();
     const timeout =

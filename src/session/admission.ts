@@ -1,5 +1,6 @@
 import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { CreateBody, Fact, StartTurn, SteerTurn } from '../core/types.ts';
+import { valuesNamed } from '../ground/json-names.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
@@ -110,6 +111,7 @@ export class Admission {
       responseIds: responseIdsOf(turn),
       conversation: turn.create.usesConversation,
       input: turn.create.input,
+      fields: turn.create.fields,
     };
   }
 
@@ -159,5 +161,15 @@ function responseIdsOf({ chain, create }: StartTurn): readonly string[] {
   const ids = new Set<string>();
   if (chain.kind === 'from') ids.add(chain.responseId);
   if (create.previousResponseId !== undefined) ids.add(create.previousResponseId);
+  for (const id of comparedResponses(create.fields)) ids.add(id);
   return [...ids];
+}
+
+/** Responses that the prompt cache is to be compared with: the upstream tells how they began. */
+export function comparedResponses(fields: ReadonlyMap<string, string>): readonly string[] {
+  const options = fields.get('prompt_cache_options') ?? '';
+  return valuesNamed(options, 'comparison_response_id').flatMap((json) => {
+    const id: unknown = JSON.parse(json);
+    return typeof id === 'string' && id !== '' ? [id] : [];
+  });
 }

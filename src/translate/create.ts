@@ -1,6 +1,7 @@
 /** The typed body of a create → what the core sends upstream. */
 import type { CreateBody } from '../core/types.ts';
 import { invalidField } from '../errors.ts';
+import { foldName, valuesNamed } from '../ground/json-names.ts';
 import { type Api, loadApi } from './api.ts';
 import { invalidJson, type Message, objectOf, rawMembers, Writer } from './writer.ts';
 
@@ -15,6 +16,7 @@ const writer = new Writer(true);
  */
 export function createBodyToUpstream(create: Message, path: string, api: Api = loadApi()): CreateBody {
   const { fields, input } = bodyOf('CreateBody', create, path, api);
+  const model = takeModel(fields, path);
   const previousResponseId = stringOf(take(fields, 'previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
   if (usesConversation && previousResponseId !== undefined) {
@@ -27,19 +29,37 @@ export function createBodyToUpstream(create: Message, path: string, api: Api = l
     fields,
     input,
     previousResponseId,
-    model: stringOf(fields.get('model')),
+    model,
     store: fields.get('store') !== 'false',
     generate: fields.get('generate') !== 'false' && !prewarms(fields.get('prompt_cache_options')),
     usesConversation,
   };
 }
 
+/** The request's model. What is no name is not sent: it is not known what the upstream would make of it. */
+function takeModel(fields: Map<string, string>, path: string): string | undefined {
+  const json = fields.get('model');
+  if (json === undefined) return undefined;
+  const value: unknown = JSON.parse(json);
+  if (typeof value === 'string' && value !== '') return value;
+  if (value !== null && value !== '')
+    throw invalidField(`${path}.model`, kindOf(value), 'the name of a model');
+  fields.delete('model');
+  return undefined;
+}
+
+function kindOf(value: unknown): string {
+  return Array.isArray(value) ? 'a list' : typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+}
+
 /** The body of `/responses/compact`, and the members that the gateway looks at. */
 export function compactBodyToUpstream(compact: Message, path: string, api: Api = loadApi()) {
   const { fields, input } = bodyOf('CompactBody', compact, path, api);
+  const model = takeModel(fields, path);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
-  if (input.length > 0) fields.set('input', `[${input.join(',')}]`);
-  return { body: objectOf(fields), input, model: stringOf(fields.get('model')), previousResponseId };
+  const usesConversation = isGiven(fields.get('conversation'));
+  const members = input.length === 0 ? fields : [...fields, ['input', `[${input.join(',')}]`] as const];
+  return { body: objectOf(members), fields, input, model, previousResponseId, usesConversation };
 }
 
 /** The raw JSON of each item, for instance of a steer's messages. */
@@ -56,9 +76,14 @@ function bodyOf(name: string, body: Message, path: string, api: Api) {
   fields.delete('extra_json');
   const extra = Object.hasOwn(body, 'extra_json') ? (body['extra_json'] as Uint8Array) : undefined;
   if (extra === undefined || extra.length === 0) return { fields, input };
+  const known = new Set(api.plan(name).slots.map((slot) => slot.key));
   for (const [key, json] of rawMembers(extra, `${path}.extra_json`)) {
     const at = `${path}.extra_json.${key}`;
-    if (OWNED.includes(key)) throw invalidField(at, 'a member that the gateway sets', 'any other');
+    const read = foldName(key);
+    if (OWNED.includes(read)) throw invalidField(at, 'a member that the gateway sets', 'any other');
+    if (read !== key && known.has(read)) {
+      throw invalidJson(at, `a name that some upstreams read as ${read}`, `${read}, in this spelling`);
+    }
     if (fields.has(key)) throw invalidJson(at, `a member that is also set as ${path}.${key}`, 'one of them');
     fields.set(key, json.trim());
   }
@@ -82,6 +107,5 @@ function stringOf(json: string | undefined): string | undefined {
 
 /** `prewarm: true` makes a warm-up of any create. */
 function prewarms(json: string | undefined): boolean {
-  const value: unknown = json === undefined ? undefined : JSON.parse(json);
-  return typeof value === 'object' && value !== null && 'prewarm' in value && value.prewarm === true;
+  return json !== undefined && valuesNamed(json, 'prewarm').includes('true');
 }

@@ -84,6 +84,9 @@ export interface CompactRequest {
   readonly model: string | undefined;
   /** Raw JSON of each input item. */
   readonly input: readonly string[];
+  /** Raw JSON of the other members. */
+  readonly fields: ReadonlyMap<string, string>;
+  readonly usesConversation: boolean;
   /** What goes to `/responses/compact`. */
   readonly body: string;
   readonly previousResponseId: string | undefined;

@@ -1,7 +1,8 @@
 /** Decoded messages → upstream JSON. What cannot be said upstream is refused, with the path of the field. */
 import { isUtf8 } from 'node:buffer';
 import { GatewayError, invalidField } from '../errors.ts';
-import { isJson, OPEN_BRACE, skipSpace } from './scan.ts';
+import { foldName } from '../ground/json-names.ts';
+import { isJson, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
 import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
 
 /** A message as protobufjs decodes it: its own properties are the fields that were on the wire. */
@@ -92,7 +93,7 @@ export class Writer {
     const at = `${path}.${field.name}`;
     if (slot.discriminator === '') return this.field(field, value, at);
     if (field.kinds.length > 0) return this.arm(field, slot.discriminator, value as Message, at);
-    const json = this.field(field, value, at);
+    const json = field.raw && this.#checksBounds ? rawUnionJson(value, at) : this.field(field, value, at);
     if (field.raw && slot.scalars === 0 && !isObject(json)) {
       throw invalidJson(at, 'a JSON value that is no object', 'one JSON object');
     }
@@ -120,27 +121,75 @@ function isObject(json: string): boolean {
 }
 
 /** Pass-through JSON, untouched. */
-function rawJson(value: unknown, path: string): string {
+function rawJson(value: unknown, path: string, onMember?: OnMember): string {
   const bytes = value as Uint8Array;
   if (!isUtf8(bytes)) throw invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
-  if (!isJson(bytes, MAX_JSON_DEPTH)) {
+  if (!isJson(bytes, MAX_JSON_DEPTH, onMember)) {
     throw invalidJson(path, 'malformed JSON', `one JSON value, nested at most ${MAX_JSON_DEPTH} deep`);
   }
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }
 
+/**
+ * An arm of a union that has no type of its own. What it is, and whose, is told by its members: all who read it have to
+ * read the same, so none may come twice, and those that decide only in their own spelling.
+ */
+function rawUnionJson(value: unknown, path: string): string {
+  const bytes = bufferOf(value as Uint8Array);
+  const names = new Names(path);
+  return rawJson(bytes, path, (keyStart, keyEnd) => {
+    const key = names.take(bytes, keyStart, keyEnd);
+    const read = foldName(key);
+    if (read !== key && DECISIVE.has(read))
+      throw invalidJson(
+        `${path}.${key}`,
+        `a name that some upstreams read as ${read}`,
+        `${read}, in this spelling`,
+      );
+  });
+}
+
+const DECISIVE: ReadonlySet<string> = new Set(['type', 'id', 'role', 'model', 'tools', 'svg']);
+
 /** The members of one JSON object, untouched; a key that comes twice is refused. */
 export function rawMembers(value: Uint8Array, path: string): Map<string, string> {
-  const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-  rawJson(bytes, path);
-  if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
+  const bytes = bufferOf(value);
+  const names = new Names(path);
   const members = new Map<string, string>();
-  isJson(bytes, MAX_JSON_DEPTH, (keyStart, keyEnd, valueStart, valueEnd) => {
-    const key = JSON.parse(bytes.toString('utf8', keyStart - 1, keyEnd + 1)) as string;
-    if (members.has(key)) throw invalidJson(`${path}.${key}`, 'the key twice', 'each key once');
+  rawJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
+    const key = names.take(bytes, keyStart, keyEnd);
     members.set(key, bytes.toString('utf8', valueStart, valueEnd));
   });
+  if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
   return members;
+}
+
+/** No item, tool or body has a tenth of it; reading a million names takes long. */
+const MAX_MEMBERS = 1_000;
+
+/** The names of one object, each as every reader takes it. */
+class Names {
+  readonly #path: string;
+  readonly #read = new Set<string>();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Throws INVALID_JSON when it was there before, in whatever spelling. */
+  take(bytes: Buffer, start: number, end: number): string {
+    if (this.#read.size === MAX_MEMBERS)
+      throw invalidJson(this.#path, `more than ${MAX_MEMBERS} members`, `at most ${MAX_MEMBERS}`);
+    const key = JSON.parse(bytes.toString('utf8', start - 1, end + 1)) as string;
+    const read = foldName(key);
+    if (this.#read.has(read)) throw invalidJson(`${this.#path}.${key}`, 'the key twice', 'each key once');
+    this.#read.add(read);
+    return key;
+  }
+}
+
+function bufferOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 export function invalidJson(field: string, found: string, allowed: string): GatewayError {

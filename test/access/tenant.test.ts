@@ -55,6 +55,7 @@ describe('response ids', () => {
   test.each([
     ['a conversation', { conversation: true }],
     ['an item reference', { input: ['{"type":"item_reference","id":"msg_1"}'] }],
+    ['an id that is no text', { input: ['{"type":"reasoning","id":7}'] }],
     ['an item reference without a type', { input: ['{"id":"msg_1"}'] }],
     ['an item reference with a null type', { input: ['{"type":"message","type":null,"id":"msg_1"}'] }],
     ['an escaped item reference', { input: ['{"type":"item\\u005freference","id":"msg_1"}'] }],
@@ -70,11 +71,71 @@ describe('response ids', () => {
     expect(refusal(() => session.admitSteer(['{"id":"msg_1"}'])).reason).toBe('PERMISSION_DENIED');
   });
 
-  test('items that carry ids of their own are no references', () => {
+  const BY_ID: readonly (readonly [string, object])[] = [
+    ['reasoning', { type: 'reasoning', id: 'x_1', summary: [{ type: 'summary_text', text: 'so' }] }],
+    ['reasoning with empty content', { type: 'reasoning', id: 'x_1', encrypted_content: '', content: [] }],
+    ['a generated image', { type: 'image_generation_call', id: 'x_1', status: 'completed' }],
+    ['a web search', { type: 'web_search_call', id: 'x_1', action: { type: 'search', query: 'q' } }],
+    ['a file search', { type: 'file_search_call', id: 'x_1', queries: ['q'], results: null }],
+    ['code that ran', { type: 'code_interpreter_call', id: 'x_1', code: 'x', outputs: null }],
+    ['an MCP call', { type: 'mcp_call', id: 'x_1', name: 'n', arguments: '{}' }],
+    ['a list of tools', { type: 'mcp_list_tools', id: 'x_1', server_label: 's' }],
+    ['a message', { type: 'message', id: 'x_1', role: 'assistant', content: [] }],
+    ['a message without a type', { id: 'x_1', role: 'assistant' }],
+    ['a call', { type: 'function_call', id: 'x_1', call_id: 'c' }],
+    ['a compaction', { type: 'compaction', id: 'x_1' }],
+    ['a kind that is not known', { type: 'hologram_call', id: 'x_1', anything: 'else' }],
+    ['a reference', { type: 'item_reference', id: 'x_1' }],
+  ];
+
+  test.each(BY_ID)('%s by its id alone is the tenant’s own, or nobody’s', (_, item) => {
+    const { access } = open();
+    const input = [JSON.stringify(item)];
+    const mine = access.admitSession(BLUE, ANY);
+    const theirs = access.admitSession(RED, ANY);
+    const unknown = refusal(() => mine.admitTurn(turn({ input })));
+    expect(unknown).toMatchObject({ reason: 'PERMISSION_DENIED', metadata: { field: 'input[0]' } });
+    theirs.ownItem('x_1');
+    const foreign = refusal(() => mine.admitTurn(turn({ input })));
+    expect({ ...foreign }).toEqual({ ...unknown });
+    expect(foreign.message).toBe(unknown.message);
+    expect(refusal(() => mine.admitSteer(input)).message).toBe(unknown.message);
+    theirs.admitTurn(turn({ input }));
+    mine.ownItem('x_1');
+    mine.admitTurn(turn({ input }));
+    mine.admitSteer(input);
+  });
+
+  test('where stored ids are allowed, another tenant’s items are still refused', () => {
+    const { access } = open({}, [{ id: 'blue', storedIds: 'allow' }, { id: 'red' }]);
+    const session = access.admitSession(BLUE, ANY);
+    access.admitSession(RED, ANY).ownItem('rs_red');
+    const naming = (id: string) => turn({ input: [JSON.stringify({ type: 'reasoning', id })] });
+    session.admitTurn(naming('rs_elsewhere'));
+    expect(refusal(() => session.admitTurn(naming('rs_red'))).reason).toBe('PERMISSION_DENIED');
+  });
+
+  test('a tenant that is alone sends back what it likes, but no bare names', () => {
+    const { access } = open({}, [{ id: 'blue', alone: true }, { id: 'red' }]);
+    const session = access.admitSession(BLUE, ANY);
+    session.admitTurn(turn({ input: ['{"type":"reasoning","id":"rs_1","summary":[]}'] }));
+    expect(refusal(() => session.admitSteer(['{"type":"item_reference","id":"rs_1"}'])).reason).toBe(
+      'PERMISSION_DENIED',
+    );
+  });
+
+  test('items that carry ids of their own, and their content, are no references', () => {
     const { access } = open();
     const input = [
-      '{"type":"message","id":"msg_1","role":"assistant"}',
-      '{"role":"user","id":"m"}',
+      '{"type":"message","id":"msg_1","role":"assistant","content":"said"}',
+      '{"role":"user","id":"m","content":[{"type":"input_text","text":""}]}',
+      '{"type":"function_call_output","id":"o","call_id":"c","output":""}',
+      '{"type":"function_call","id":"f","call_id":"c","name":"n","arguments":""}',
+      '{"type":"reasoning","id":"rs","summary":[],"encrypted_content":"gAAA"}',
+      '{"type":"reasoning","id":"rs","summary":[],"content":[{"type":"reasoning_text","text":"so"}]}',
+      '{"type":"image_generation_call","id":"ig","result":"AAAA"}',
+      '{"type":"reasoning","summary":[],"id":null}',
+      '{"type":"reasoning","summary":[]}',
       'no JSON',
       '7',
       'null',
@@ -99,6 +160,84 @@ describe('models and upstreams', () => {
       });
     }
     access.admitSession(RED, ANY).admitTurn(turn({ model: undefined }));
+  });
+
+  const json = (value: unknown) => JSON.stringify(value);
+  const imageTool = (more: object) =>
+    json([
+      { type: 'function', name: 'f' },
+      { type: 'image_generation', ...more },
+    ]);
+
+  test.each<[string, Readonly<Record<string, string>>, readonly string[], string]>([
+    ['an image tool', { tools: imageTool({ model: 'gpt-image-2' }) }, [], 'tools[1].model'],
+    ['an image tool’s default', { tools: imageTool({}) }, [], 'tools[1].model'],
+    ['an image tool’s null', { tools: imageTool({ model: null }) }, [], 'tools[1].model'],
+    ['a list of models', { tools: imageTool({ model: ['gpt-6'] }) }, [], 'tools[1].model'],
+    ['an SVG tool', { tools: imageTool({ model: 'gpt-6', svg: { model: 'o3' } }) }, [], 'tools[1].svg.model'],
+    ['an SVG tool’s default', { tools: imageTool({ model: 'gpt-6', svg: {} }) }, [], 'tools[1].svg.model'],
+    ['a tool that is not known', { tools: json([{ type: 'x', model: 'o3' }]) }, [], 'tools[0].model'],
+    [
+      'another spelling',
+      { tools: '[{"type":"image_generation","model":"gpt-6","Model":"o3"}]' },
+      [],
+      'tools[0].model',
+    ],
+    ['an escaped spelling', { tools: '[{"type":"x","m\\u006fdel":"o3"}]' }, [], 'tools[0].model'],
+    ['a kind spelled otherwise', { tools: '[{"Type":"image\\u005fgeneration"}]' }, [], 'tools[0].model'],
+    [
+      'a tool in a namespace',
+      { tools: json([{ type: 'namespace', tools: [{ type: 'x', model: 'o3' }] }]) },
+      [],
+      'tools[0].tools[0].model',
+    ],
+    ['moderation', { moderation: json({ model: 'omni-moderation' }) }, [], 'moderation.model'],
+    ['moderation’s default', { moderation: json({ policy: {} }) }, [], 'moderation.model'],
+    ['a stored prompt', { prompt: json({ id: 'pmpt_1' }) }, [], 'prompt'],
+    ['fallbacks of another upstream', { models: json(['o3']) }, [], 'models'],
+    [
+      'tools that are input',
+      {},
+      [json({ type: 'additional_tools', tools: [{ type: 'image_generation' }] })],
+      'input[0].tools[0].model',
+    ],
+    [
+      'settings that are input',
+      {},
+      [json({ role: 'user', content: 'x' }), json({ type: 'configuration_update', model: 'o3' })],
+      'input[1].model',
+    ],
+  ])('a tenant limited to models is limited in %s', (_, fields, input, field) => {
+    const { access } = open({}, [{ id: 'blue', models: ['gpt-6*'] }, { id: 'red' }]);
+    const facts = turn({ fields: new Map(Object.entries(fields)), input });
+    const session = access.admitSession(BLUE, ANY);
+    expect(refusal(() => session.admitTurn(facts))).toMatchObject({
+      reason: 'MODEL_NOT_ALLOWED',
+      metadata: { field },
+    });
+    if (input.length > 0) expect(refusal(() => session.admitSteer(input)).reason).toBe('MODEL_NOT_ALLOWED');
+    access.admitSession(RED, ANY).admitTurn(facts);
+  });
+
+  test('and may use all of these with its own models', () => {
+    const { access } = open({}, [{ id: 'blue', models: ['gpt-6*'] }, { id: 'red' }]);
+    const fields = new Map([
+      ['model', '"gpt-6"'],
+      ['tools', imageTool({ model: 'gpt-6-image', svg: { model: 'gpt-6' } })],
+      ['moderation', json({ model: 'gpt-6-moderation' })],
+      ['prompt', 'null'],
+      ['metadata', json({ model: 'o3' })],
+      ['instructions', json('use the "model": o3')],
+    ]);
+    const input = [
+      json({ role: 'user', content: 'the "model": o3' }),
+      json({ type: 'function_call', call_id: 'c', name: 'f', arguments: '{"model":"o3"}' }),
+      json({
+        type: 'additional_tools',
+        tools: [{ type: 'function', name: 'f', parameters: { properties: { model: {} } } }],
+      }),
+    ];
+    access.admitSession(BLUE, ANY).admitTurn(turn({ fields, input }));
   });
 
   test('an upstream that is not allowed and one that does not exist get the same answer', () => {

@@ -64,6 +64,103 @@ test('no path leads to another tenant’s response, and none of the tries reache
   expect(gateway.bugs).toEqual([]);
 });
 
+test('no field, spelled in whatever way, names another tenant’s things or a model that is not allowed', async () => {
+  const { gateway, blue, red } = await open({ models: ['gpt-6*'] });
+  const owner = blue.connect();
+  await owner.opened();
+  owner.startTurn({ turn_id: 't1', create: { store: true } }, '#reasoning a secret of blue');
+  const events = await owner.turn('t1');
+  const created = events.find(({ type }) => type === 'response.created') as unknown as {
+    response_created: { response: { id: string } };
+  };
+  const response = created.response_created.response.id;
+  const [thought = ''] = /rs_\w+/.exec(JSON.stringify(events)) ?? [];
+  expect(thought).not.toBe('');
+  const before = gateway.simulator.journal.entries.length;
+
+  const thief = red.connect();
+  await thief.opened();
+  const say = [userMessage('go on')];
+  const raw = (json: string) => ({ input: [{ json: Buffer.from(json) }, ...say] });
+  const extra = (json: string) => ({ input: say, extra_json: Buffer.from(json) });
+  const creates: readonly (readonly [Message, RegExp])[] = [
+    [raw(`{"type":"reasoning","id":"${thought}","summary":[]}`), /PERMISSION_DENIED/],
+    [{ input: [{ reasoning: { id: thought } }, ...say] }, /PERMISSION_DENIED/],
+    [raw(`{"Type":"item_reference","id":"${thought}"}`), /INVALID_JSON/],
+    [raw(`{"type":"message","role":"user","content":"x","ID":"${thought}"}`), /INVALID_JSON/],
+    [raw(`{"type":"message","role":"user","content":"x","Type":"item_reference","id":"a"}`), /INVALID_JSON/],
+    [raw(`{"type":"message","role":"user","content":"x","type":"item_reference","id":"a"}`), /INVALID_JSON/],
+    [raw(`{"t\\u0079pe":"item_reference","i\\u0064":"${thought}"}`), /PERMISSION_DENIED/],
+    [
+      raw(`{"type":"reasoning","id":"${thought}","encrypted_content":"x","Encrypted_Content":""}`),
+      /INVALID_JSON/,
+    ],
+    [extra(`{"Previous_Response_Id":"${response}"}`), /INVALID_FIELD/],
+    [extra(`{"PREVIOUS\\u005fRESPONSE_ID":"${response}"}`), /INVALID_FIELD/],
+    [extra('{"Conver\u017fation":"conv_1"}'), /INVALID_JSON/],
+    [extra('{"CONVERSATION":"conv_1"}'), /INVALID_JSON/],
+    [extra('{"conversation":{"id":"conv_1"}}'), /PERMISSION_DENIED/],
+    [extra('{"Stream_Id":"x"}'), /INVALID_FIELD/],
+    [extra('{"Input":[]}'), /INVALID_FIELD/],
+    [extra('{"top_k":1,"Top_K":2}'), /INVALID_JSON/],
+    [extra(`{"prompt_cache_options":{"comparison_response_id":"${response}"}}`), /UNKNOWN_RESPONSE/],
+    [extra(`{"prompt_cache_options":{"Comparison_Response_ID":"${response}"}}`), /UNKNOWN_RESPONSE/],
+    [
+      extra(
+        `{"prompt_cache_options":{"comparison_response_id":"${response}","comparison_response_id":null}}`,
+      ),
+      /UNKNOWN_RESPONSE/,
+    ],
+    [{ input: say, prompt_cache_options: { comparison_response_id: response } }, /UNKNOWN_RESPONSE/],
+    [{ input: say, tools: [{ image_generation: {} }] }, /MODEL_NOT_ALLOWED/],
+    [
+      { input: say, tools: [{ json: Buffer.from('{"type":"image_generation","MODEL":"o3"}') }] },
+      /INVALID_JSON/,
+    ],
+    [{ input: say, moderation: { model: 'omni-moderation-latest' } }, /MODEL_NOT_ALLOWED/],
+    [extra('{"MODEL":"o3"}'), /INVALID_JSON/],
+    [extra('{"models":["o3"]}'), /MODEL_NOT_ALLOWED/],
+  ];
+  for (const [at, [create, reason]] of creates.entries()) {
+    const turn_id = `t${at}`;
+    thief.send({ start_turn: { turn_id, lane_id: turn_id, create: { model: 'gpt-6', ...create } } });
+    const failed = (await thief.turn(turn_id)).at(-1)?.turn_failed;
+    expect([turn_id, failed?.reason]).toEqual([turn_id, expect.stringMatching(reason)]);
+  }
+  for (const [at, model] of ['["gpt-6","o3"]', '{"id":"gpt-6"}', '7', 'null', '""'].entries()) {
+    const turn_id = `m${at}`;
+    const create = extra(`{"model":${model}}`);
+    thief.send({ start_turn: { turn_id, lane_id: turn_id, create } });
+    const failed = (await thief.turn(turn_id)).at(-1)?.turn_failed;
+    expect([model, failed?.reason]).toEqual([
+      model,
+      expect.stringMatching(/INVALID_FIELD|MODEL_NOT_ALLOWED/),
+    ]);
+  }
+  const compacted = async (compact: Message) =>
+    (await red.compactResponse({ compact: { model: 'gpt-6', ...compact } })).ended.reason;
+  expect(await compacted(raw(`{"type":"reasoning","id":"${thought}","summary":[]}`))).toBe(
+    'PERMISSION_DENIED',
+  );
+  expect(await compacted(extra('{"conversation":"conv_1"}'))).toBe('PERMISSION_DENIED');
+  expect(await compacted(extra('{"Previous_response_id":"x"}'))).toBe('INVALID_FIELD');
+  expect(await compacted({ input: say, prompt_cache_options: { comparison_response_id: response } })).toBe(
+    'UNKNOWN_RESPONSE',
+  );
+  expect(gateway.simulator.journal.entries.length).toBe(before);
+
+  // To its owner it is just the conversation.
+  const again = blue.connect();
+  await again.opened();
+  const history = {
+    input: [{ reasoning: { id: thought } }, ...say],
+    prompt_cache_options: { comparison_response_id: response },
+  };
+  again.startTurn({ turn_id: 't2', create: history });
+  expect((await again.turn('t2')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  expect(gateway.bugs).toEqual([]);
+});
+
 test('tenants do not share connections, also with one provider key', async () => {
   const { gateway, blue, red } = await open();
   for (const client of [blue, red, blue, red]) {
@@ -97,13 +194,13 @@ test('a steer cannot name items either', async () => {
   expect((await stream.turn('t')).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
 });
 
-async function open() {
+async function open(limited: { readonly models?: readonly string[] } = {}) {
   const keys = { blue: createApiKey(), red: createApiKey() };
   const access = createAccessControl({
     auth: [
       { kind: 'apiKeys', keys: Object.entries(keys).map(([tenant, { id, hash }]) => ({ id, hash, tenant })) },
     ],
-    tenants: [{ id: 'blue' }, { id: 'red' }],
+    tenants: [{ id: 'blue' }, { id: 'red', ...limited }],
     upstreamNames: ['simulator'],
     loopbackOnly: true,
   });
