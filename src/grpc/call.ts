@@ -8,6 +8,7 @@ import {
 } from '@grpc/grpc-js';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import { ByteLedger } from './hardening/flow.ts';
+import { type Pingable, roundTrip } from './hardening/round-trip.ts';
 import { toStatus } from './status.ts';
 
 /**
@@ -115,6 +116,23 @@ export class RpcCall {
     if (this.over) return;
     this.#ledger.wrote(message.length);
     this.#base.sendMessage(message, this.#written);
+  }
+
+  /**
+   * Whether a half-close was meant: a cancelling grpc-js client ends its side first, and resets the stream in the same turn
+   * of its event loop.
+   */
+  async halfCloseHolds(): Promise<boolean> {
+    const stream = http2Stream(this.#base);
+    if (stream?.session === undefined || this.over) return !this.over;
+    await Promise.race([roundTrip(stream.session), this.#untilGone()]);
+    // A reset shows here before it is told.
+    return !this.over && !stream.closed;
+  }
+
+  #untilGone(): Promise<void> {
+    const { signal } = this;
+    return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   }
 
   /** Ends the call after everything written. Repeated calls do nothing. */
@@ -231,8 +249,9 @@ function leaveUnread(stream: ClosableStream): void {
 }
 
 interface ClosableStream {
+  readonly closed: boolean;
   readonly destroyed: boolean;
-  readonly session?: object | undefined;
+  readonly session?: Pingable | undefined;
   close(code: number): void;
   pause(): unknown;
   resume(): unknown;
@@ -255,6 +274,7 @@ function isClosable(value: unknown): value is ClosableStream {
     'pause' in value &&
     'on' in value &&
     'once' in value &&
+    'closed' in value &&
     'destroyed' in value
   );
 }

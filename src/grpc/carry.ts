@@ -87,7 +87,9 @@ async function carryUp(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buf
   for (;;) {
     const received = await call.read();
     if (received.kind === 'gone') return stream.cancel();
-    if (received.kind === 'halfClose') return void stream.end();
+    if (received.kind === 'halfClose') {
+      return void ((await call.halfCloseHolds()) ? stream.end() : stream.cancel());
+    }
     if (!stream.write(received.bytes)) await roomOrEnd(call, stream);
   }
 }

@@ -115,9 +115,6 @@ export async function readFirst(call: RpcCall, edge: Edge, wanted: string): Prom
   }
 }
 
-/** Both frames leave the client within a turn of its event loop; a busy one may need some time for that. */
-const HALF_CLOSE_SETTLE_MS = 250;
-
 // As the contract of Open says: labels end up in traces and logs.
 const MAX_LABELS = 16;
 const MAX_LABEL_KEY = 64;
@@ -310,7 +307,7 @@ class ConnectStream implements ClientStream {
       if (received.kind === 'gone') return;
       if (received.kind === 'halfClose') {
         await gate.empty();
-        await stillThere(signal);
+        if (!(await this.#call.halfCloseHolds())) return;
         await this.#edge.fairShare.wait(connection);
         return driver.halfClose(this);
       }
@@ -353,19 +350,6 @@ class ConnectStream implements ClientStream {
     gate.request(turn, bytes, reserved);
     return undefined;
   }
-}
-
-/** A cancelling grpc-js client ends its side first and resets the stream a moment later: that is no half-close. */
-function stillThere(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, HALF_CLOSE_SETTLE_MS);
-    signal.addEventListener('abort', done);
-  });
 }
 
 function activeTurns(core: Session): readonly ActiveTurn[] {

@@ -56,6 +56,26 @@ describe('resume', () => {
     expect(new Set(gateway.telemetry.streams.map((one) => one.sessionId)).size).toBe(1);
   });
 
+  it('finds the sessions of clients that cancel, and none of those that half-close', async () => {
+    await start();
+    const client = gateway.client();
+    const streams = Array.from({ length: 100 }, () => client.connect());
+    const tokens = await Promise.all(streams.map(async (stream) => (await stream.opened()).resume_token));
+    for (const [n, stream] of streams.entries()) {
+      if (n % 2 === 0) stream.cancel();
+      else stream.halfClose();
+    }
+    await Promise.all(streams.filter((_, n) => n % 2 === 1).map((stream) => stream.ended()));
+    const { registry } = gateway.server;
+    while (registry.sessions().some(({ driver }) => driver.attached)) await new Promise(setImmediate);
+    expect(registry.sessions()).toHaveLength(50);
+    for (const [n, token] of tokens.entries()) {
+      if (n % 10 !== 0) continue;
+      const again = client.connect({ resume: { token, last_seq: 0 } });
+      expect(await again.opened()).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RESUMED' });
+    }
+  });
+
   it('sends again what the client has not processed, though it was delivered', async () => {
     await start();
     const client = gateway.client();
