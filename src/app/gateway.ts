@@ -5,6 +5,7 @@ import { type AdminServer, type AdminSources, startAdmin } from '../admin/server
 import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
+import type { ConnectionEnd } from '../grpc/hardening/fair-http2.ts';
 import type { PeersOptions } from '../grpc/peers.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
 import type { Simulator } from '../simulator/index.ts';
@@ -122,6 +123,11 @@ async function assemble(
     telemetry,
     ...(surroundings.peers === undefined ? {} : { peers: surroundings.peers }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
+    onConnectionEnd: (reason) => {
+      telemetry.connectionEnded(reason);
+      const text = CONNECTION_ENDS[reason];
+      if (text !== undefined) logger.warn({ code: `connection_${reason}` }, text);
+    },
   });
   opened.push(() => server.close());
 
@@ -129,9 +135,12 @@ async function assemble(
   const sources = adminSources(server, telemetry, () => [
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
+    ...(server.connections.full ? [`connections at their limit of ${server.connections.max}`] : []),
   ]);
   const unobserve = [
     telemetry.observe('draining', () => Number(draining)),
+    telemetry.observe('connections', () => server.connections.open),
+    telemetry.observe('connections.limit', () => server.connections.max),
     ...observeBuffers(server, telemetry),
   ];
   opened.push(async () => {
@@ -165,6 +174,17 @@ export async function startBuiltIn(config: GatewayConfig['simulator']): Promise<
   const { startBuiltInSimulator } = await import('./simulator.ts');
   return startBuiltInSimulator(config);
 }
+
+/** What the log says of it; to be idle is nothing to say. */
+const CONNECTION_ENDS: Readonly<Record<ConnectionEnd, string | undefined>> = {
+  limit: 'a client connection was refused: there are as many as there may be (grpc.max_connections)',
+  resets:
+    'a client connection was closed: too many of its streams were reset before they were served (grpc.max_unserved_resets)',
+  protocol: 'a client connection was closed for breaking HTTP/2',
+  pacing:
+    'a client connection was refused: its address broke HTTP/2 before, and too many of its connections wait',
+  idle: undefined,
+};
 
 export async function openAdmin(config: GatewayConfig, sources: AdminSources): Promise<AdminServer> {
   const { listen, allowed_hosts, token_file } = config.admin;

@@ -3,6 +3,7 @@ import type { SessionLimits } from '../core/types.ts';
 import type { GrpcServerOptions } from '../grpc/server.ts';
 import type { TelemetryOptions } from '../telemetry/options.ts';
 import type { DialerOptions } from '../upstream/dialer.ts';
+import { defaultMaxConnections, descriptorLimit } from './descriptors.ts';
 import type { GatewaySurroundings } from './gateway.ts';
 
 /** The serving part of the configuration in the gRPC server's own terms. */
@@ -15,6 +16,9 @@ export function grpcOptions(
     transcriptBudgetBytes: session.transcript_budget,
     maxMessageBytes: grpc.max_message,
     maxStreamsPerConnection: grpc.max_streams_per_connection,
+    maxConnections: grpc.max_connections ?? defaultMaxConnections(descriptorLimit()),
+    maxConnectionIdleMs: grpc.max_connection_idle,
+    ...(grpc.max_unserved_resets === undefined ? {} : { maxUnservedResets: grpc.max_unserved_resets }),
     openTimeoutMs: grpc.open_timeout,
     keepaliveTimeMs: grpc.keepalive_time,
     keepaliveTimeoutMs: grpc.keepalive_timeout,

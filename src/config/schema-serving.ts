@@ -14,6 +14,8 @@ const DEFAULT_KEEPALIVE_TIMEOUT = '10s';
 const DEFAULT_MAX_STREAMS_PER_CONNECTION = 1_000;
 /** A stream that says nothing costs a socket only, yet must not stay for ever. */
 const DEFAULT_OPEN_TIMEOUT = '10s';
+/** Clients connect again without noticing; balancers keep theirs busy with health checks. */
+const DEFAULT_CONNECTION_IDLE = '5m';
 /** As long as most turns take. */
 const DEFAULT_CONNECTION_AGE_GRACE = '5m';
 /** Certificates are replaced by rename or by Kubernetes' symlinks; looking is cheap. */
@@ -29,6 +31,23 @@ export const grpcSchema = z.strictObject({
     .max(100_000)
     .default(DEFAULT_MAX_STREAMS_PER_CONNECTION)
     .describe('Streams that one connection may have open at once.'),
+  max_connections: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'Client connections of a process. Unset: half of its file descriptors, less a reserve. At the limit the one that has been without a stream for longest makes place.',
+    ),
+  max_connection_idle: duration({ min: '1s' })
+    .prefault(DEFAULT_CONNECTION_IDLE)
+    .describe('How long a connection may be without a stream.'),
+  max_unserved_resets: z
+    .int()
+    .min(1)
+    .optional()
+    .describe(
+      'Streams of a connection that may be reset before they are served, at once; a fifth of it is forgiven each second, and above it the connection is closed. Unset: as max_streams_per_connection.',
+    ),
   open_timeout: duration({ min: '100ms' })
     .prefault(DEFAULT_OPEN_TIMEOUT)
     .describe('Time for the first message of a stream.'),

@@ -27,7 +27,9 @@ import { serveCarried, serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { ConnectionPacing } from './hardening/connection-pacing.ts';
-import { shareHttp2 } from './hardening/fair-http2.ts';
+import { Connections } from './hardening/connections.ts';
+import { type ConnectionEnd, shareHttp2 } from './hardening/fair-http2.ts';
+import { Inflation } from './hardening/inflation.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
 import { HealthService } from './health.ts';
 import { openPeers, type Peers, type PeersOptions } from './peers.ts';
@@ -53,6 +55,17 @@ export interface GrpcServerOptions {
   readonly maxMessageBytes?: number;
   /** Streams of one connection; one stream is one session. Default 1,000. */
   readonly maxStreamsPerConnection?: number;
+  /** Client connections of the process. Default: no limit of its own. */
+  readonly maxConnections?: number;
+  /** How long a connection may be without a stream. Default 300,000. */
+  readonly maxConnectionIdleMs?: number;
+  /**
+   * Streams of a connection that may be reset before they are served, at once; a fifth of it is forgiven each second.
+   * Above it the connection is closed. Default: as many as it may have open.
+   */
+  readonly maxUnservedResets?: number;
+  /** Told of each client connection that was ended or refused. */
+  readonly onConnectionEnd?: (reason: ConnectionEnd) => void;
   /** Default 10,000: a stream that says nothing costs little, but must not stay. */
   readonly openTimeoutMs?: number;
   /** Pause between pings to the client, default 30,000; balancers drop idle connections after 60 s or more. */
@@ -80,6 +93,11 @@ export interface GrpcServerOptions {
 export const DEFAULT_MAX_MESSAGE_BYTES = 20 * MIB;
 /** Of messages that have begun, over all streams: a dozen of the largest at the same time, and three of a connection. */
 const MAX_PARTIAL_BYTES = 256 * MIB;
+/** Of messages while they are inflated: three of the largest, and one of a connection, each as parts and as a whole. */
+const MAX_INFLATING_BYTES = 128 * MIB;
+/** Health, reflection and channelz take names only, and from everybody. */
+const MAX_OPEN_SERVICE_MESSAGE_BYTES = 16 * 1024;
+const DEFAULT_CONNECTION_IDLE_MS = 300_000;
 const DEFAULT_TRANSCRIPT_BUDGET_BYTES = 512 * MIB;
 const DEFAULT_MAX_STREAMS = 1_000;
 const DEFAULT_OPEN_TIMEOUT_MS = 10_000;
@@ -96,6 +114,8 @@ export interface GrpcServer {
   /** Binds `host:port` or `unix:/path`; resolves with the port. May be called several times. */
   listen(address: string): Promise<number>;
   readonly registry: SessionRegistry;
+  /** The clients' connections. `full`: the next one will be refused. */
+  readonly connections: Pick<Connections, 'open' | 'max' | 'full'>;
   /** Of the last listener for other processes; undefined: there is none, or it is a Unix socket. */
   readonly peerPort: number | undefined;
   /** What grpc.health.v1 answers for the server and the service. */
@@ -117,7 +137,25 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     ...channelOptions(options, edge, options.maxConnectionAgeMs),
     interceptors: [interceptor(edge, FOR_CALLERS)],
   });
-  const closeConnections = [shareHttp2(server, edge.fairShare, new ConnectionPacing(steadyNow))];
+  const onEnded = options.onConnectionEnd ?? (() => {});
+  const maxStreamsPerConnection = options.maxStreamsPerConnection ?? DEFAULT_MAX_STREAMS;
+  const connections = new Connections({
+    max: options.maxConnections ?? Number.POSITIVE_INFINITY,
+    idleMs: options.maxConnectionIdleMs ?? DEFAULT_CONNECTION_IDLE_MS,
+    now: steadyNow,
+    onEnded,
+  });
+  const share = (shared: Server, shareConnections: Connections | undefined) =>
+    shareHttp2(shared, {
+      fairShare: edge.fairShare,
+      pacing: new ConnectionPacing(steadyNow),
+      connections: shareConnections,
+      maxStreamsPerConnection,
+      maxUnservedResets: options.maxUnservedResets ?? maxStreamsPerConnection,
+      now: steadyNow,
+      onEnded,
+    });
+  const closeConnections = [share(server, connections)];
   server.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
   const health = new HealthService(['', SERVICE]);
   health.addTo(server);
@@ -129,7 +167,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
       ...channelOptions(options, edge, undefined),
       interceptors: [interceptor(edge, FOR_PEERS)],
     });
-    closeConnections.push(shareHttp2(peerServer, edge.fairShare, new ConnectionPacing(steadyNow), 'peers'));
+    closeConnections.push(share(peerServer, undefined));
     peerServer.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
     servers.push(peerServer);
     for (const address of peers.listen) {
@@ -137,13 +175,14 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
     }
   }
   const listen = (address: string) => bind(server, address, credentials);
-  return new RunningServer(servers, edge, health, listen, () => {
+  return new RunningServer(servers, edge, health, connections, listen, () => {
     for (const close of closeConnections) close();
   });
 }
 
 class RunningServer implements GrpcServer {
   readonly registry: SessionRegistry;
+  readonly connections: Connections;
   readonly listen: (address: string) => Promise<number>;
   readonly #servers: readonly Server[];
   readonly #edge: Edge;
@@ -155,6 +194,7 @@ class RunningServer implements GrpcServer {
     servers: readonly Server[],
     edge: Edge,
     health: HealthService,
+    connections: Connections,
     listen: (address: string) => Promise<number>,
     closeConnections: () => void,
   ) {
@@ -163,6 +203,7 @@ class RunningServer implements GrpcServer {
     this.#health = health;
     this.#closeConnections = closeConnections;
     this.registry = edge.registry;
+    this.connections = connections;
     this.listen = listen;
   }
 
@@ -286,9 +327,19 @@ function interceptor(edge: Edge, serve: Handlers): ServerInterceptor {
     bytes: Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes),
     connectionBytes: Math.max(MAX_PARTIAL_BYTES / 4, 2 * edge.maxMessageBytes),
   });
+  const inflation = new Inflation({
+    bytes: Math.max(MAX_INFLATING_BYTES, 2 * edge.maxMessageBytes),
+    connectionBytes: Math.max(MAX_INFLATING_BYTES / 4, 2 * edge.maxMessageBytes),
+  });
   return (definition, base: ServerInterceptingCallInterface) => {
     const startedAtMs = edge.clock();
+    const handler = serve[definition.path];
+    const maxMessageBytes =
+      handler === undefined
+        ? Math.min(MAX_OPEN_SERVICE_MESSAGE_BYTES, edge.maxMessageBytes)
+        : edge.maxMessageBytes;
     partial.watch(base);
+    inflation.watch(base, maxMessageBytes);
     const method = definition.path.slice(1);
     let call: RpcCall | undefined;
     const onEnd: CallEnd = (status) => {
@@ -296,10 +347,9 @@ function interceptor(edge: Edge, serve: Handlers): ServerInterceptor {
       call?.onEnd(status);
     };
     // The rest of an answer may take as long as any other part of it.
-    watchEnd(base, edge.maxMessageBytes, onEnd, () =>
+    watchEnd(base, maxMessageBytes, onEnd, () =>
       call !== undefined && call.inFlightBytes > 0 ? edge.limits.slowClientTimeoutMs : 0,
     );
-    const handler = serve[definition.path];
     if (handler === undefined) return checked(base);
     return new TakenCall(base, method, (taken) => {
       call = taken;

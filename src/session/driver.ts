@@ -303,6 +303,7 @@ export class SessionDriver implements Flushable {
       ...this.#options.dial,
       purpose,
       attempt,
+      caller: this,
       current: this.#route?.upstream,
       model: this.#model,
       traceContext: this.#options.telemetry.outgoing(undefined),

@@ -378,6 +378,30 @@ export const METRICS = {
     alert: 'Over 90 % of the transcript budget: recovery by replay will be refused soon.',
   },
 
+  'responses_gateway.connections': {
+    kind: 'observedUpDown',
+    unit: '{connection}',
+    description: 'Client connections that are open.',
+    labels: [],
+    alert: 'Over 80 % of `responses_gateway_connections_limit`: new connections will be refused soon.',
+  },
+  'responses_gateway.connections.limit': {
+    kind: 'observedUpDown',
+    unit: '{connection}',
+    description:
+      'Client connections that there may be: `grpc.max_connections`, or what the file descriptors allow.',
+    labels: [],
+  },
+  'responses_gateway.connections.ended': {
+    kind: 'counter',
+    unit: '{connection}',
+    description:
+      'Client connections that the gateway ended or refused: `limit` (as many as there may be, each with a stream), `idle` (no stream for too long, or its place was needed), `resets` (too many streams reset before they were served), `protocol` (HTTP/2 broken), `pacing` (of an address that broke HTTP/2 before).',
+    labels: ['reason'],
+    alert:
+      '`limit`, `resets` or `protocol` over 1 a minute: a client that misbehaves, or a limit that is too low.',
+  },
+
   'responses_gateway.draining': {
     kind: 'observedGauge',
     unit: '1',

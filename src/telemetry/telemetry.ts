@@ -96,6 +96,7 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
       });
     },
     upstream: createUpstreamMeters(instruments),
+    connectionEnded: (reason) => instruments.add('responses_gateway.connections.ended', 1, { reason }),
     metricsHandler: (request, response) => respond(metrics, request, response),
     metricsText: () => metrics.text(),
     observe: (value, read) => sums.register(value, read),

@@ -51,7 +51,13 @@ export interface Telemetry {
 }
 
 /** Numbers that only their owner knows; read at every collection, summed over all who registered. */
-export type ObservedValue = 'client.buffer.bytes' | 'resume.buffer.bytes' | 'transcript.bytes' | 'draining';
+export type ObservedValue =
+  | 'client.buffer.bytes'
+  | 'resume.buffer.bytes'
+  | 'transcript.bytes'
+  | 'connections'
+  | 'connections.limit'
+  | 'draining';
 
 /** The telemetry of the running process, as `createTelemetry` returns it. */
 export interface GatewayTelemetry extends Telemetry {
@@ -65,6 +71,8 @@ export interface GatewayTelemetry extends Telemetry {
   metricsText(): Promise<string>;
   /** For the dialer: pool, breakers and dials over all sessions. */
   upstream(event: UpstreamEvent): void;
+  /** A client's connection was ended or refused by the gateway. */
+  connectionEnded(reason: string): void;
   /** Registers a source of a gauge; the returned function removes it. */
   observe(value: ObservedValue, read: () => number): () => void;
   /** Exports what is waiting. Never rejects. */

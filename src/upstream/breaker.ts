@@ -2,7 +2,7 @@ import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 
 export interface BreakerOptions {
-  /** Failed dials in a row that open the circuit. */
+  /** Failures in a row that open the circuit; what one caller fails within `openMaxMs` is one. */
   readonly failures: number;
   /** Shortest and longest time that the circuit stays open; it doubles with every failed probe. */
   readonly openMinMs: number;
@@ -12,7 +12,7 @@ export interface BreakerOptions {
   readonly onState?: (key: string, state: 'open' | 'halfOpen' | 'closed') => void;
 }
 
-/** One lost dial is weather; five in a row, each after its own time-out, is an outage. */
+/** One lost dial is weather, however often one session repeats it; five in a row of several are an outage. */
 export const DEFAULT_BREAKER_FAILURES = 5;
 /** About the time a load balancer needs to notice a dead backend. */
 export const DEFAULT_BREAKER_OPEN_MIN_MS = 5_000;
@@ -23,7 +23,7 @@ export const DEFAULT_BREAKER_OPEN_MAX_MS = 60_000;
 const MAX_CIRCUITS = 4_096;
 
 type Circuit =
-  | { readonly t: 'counting'; readonly failures: number }
+  | { readonly t: 'counting'; readonly failures: number; readonly countedAtMs: ReadonlyMap<object, number> }
   | { readonly t: 'open'; readonly untilMs: number; readonly opened: number }
   | { readonly t: 'probing'; readonly sinceMs: number; readonly opened: number };
 
@@ -68,12 +68,22 @@ export class Breaker {
     if (circuit !== undefined && circuit.t !== 'counting') this.#options.onState?.(key, 'closed');
   }
 
-  /** `retryAfterMs`: what the upstream asked for. */
-  failed(key: string, retryAfterMs: number | undefined): void {
-    const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0 };
-    if (circuit.t === 'counting' && circuit.failures + 1 < this.#options.failures) {
-      this.#set(key, { t: 'counting', failures: circuit.failures + 1 });
-      return;
+  /** `retryAfterMs`: what the upstream asked for. `by`: whose dials are one failure when they come close together. */
+  failed(key: string, retryAfterMs: number | undefined, by: object = {}): void {
+    const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0, countedAtMs: new Map() };
+    if (circuit.t === 'counting') {
+      const nowMs = this.#options.now();
+      const countedAtMs = circuit.countedAtMs.get(by);
+      if (countedAtMs !== undefined && nowMs - countedAtMs < this.#options.openMaxMs) return;
+      const failures = circuit.failures + 1;
+      if (failures < this.#options.failures) {
+        this.#set(key, {
+          t: 'counting',
+          failures,
+          countedAtMs: new Map(circuit.countedAtMs).set(by, nowMs),
+        });
+        return;
+      }
     }
     // A dial that had begun before the circuit opened tells nothing new.
     if (circuit.t === 'open') return;

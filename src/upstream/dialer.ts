@@ -218,7 +218,7 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         report(down);
         if (this.#fallsToHttp(upstream, down)) return this.#dialSse(step, true);
-        this.#breaker.failed(key, down.retryAfterMs);
+        this.#breaker.failed(key, down.retryAfterMs, link.request.caller);
         this.#missed(link, upstream, rest, down);
       },
     });
@@ -227,7 +227,7 @@ class UpstreamDialer implements Dialer {
 
   #dialSse({ link, upstream, rest, credential, key }: Step, reachable: boolean): void {
     const report = this.#dialReport(upstream, 'sse', link.request.purpose, link.request.attempt);
-    const notReached = () => this.#breaker.failed(key, undefined);
+    const notReached = () => this.#breaker.failed(key, undefined, link.request.caller);
     const dialed = upstream.openSse(credential, reachable, notReached, {
       onUp: (capabilities, route) => {
         report(undefined);
@@ -240,7 +240,7 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         if (down.during === 'open') return link.down(down);
         report(down);
-        this.#breaker.failed(key, down.retryAfterMs);
+        this.#breaker.failed(key, down.retryAfterMs, link.request.caller);
         this.#missed(link, upstream, rest, down);
       },
     });

@@ -45,6 +45,8 @@ export interface Link {
 export interface DialRequest {
   readonly purpose: DialPurpose;
   readonly attempt: number;
+  /** The session: its failed dials of one moment count as one. Unset: each counts. */
+  readonly caller?: object;
   /** Named upstream; undefined: the routing rules choose by model. */
   readonly upstream: string | undefined;
   /**

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/index.ts';
 import type { UpstreamOptions } from '../../src/upstream/upstream.ts';
+import { startChaosProxy } from '../harness/chaos-proxy.ts';
 import { checkSeq, type TestEvent, type TestStream, textOf, userMessage } from '../harness/client.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
 
@@ -373,6 +374,35 @@ describe('a circuit that is open', () => {
       replay: 'REPLAY_VERDICT_SAFE',
     });
     expect(last(events).turn_failed?.retry_after).toBeTruthy();
+  });
+});
+
+describe('a turn that found nobody', () => {
+  it('does not keep others from dialling', async () => {
+    const simulator = await startSimulator();
+    simulators.push(simulator);
+    const proxy = await startChaosProxy({ target: { host: '127.0.0.1', port: simulator.port } });
+    const openMinMs = 60_000;
+    gateway = await startGateway({
+      upstreamUrl: `ws://127.0.0.1:${proxy.port}/v1`,
+      dialer: { pool: { size: 0 }, breaker: { failures: 3, openMinMs, openMaxMs: openMinMs } },
+    });
+    proxy.set({ up: { limitBytes: 1 } });
+    const failing = gateway.client().connect();
+    expect(last(await ask(failing, { turn_id: 't1' }, 'one')).turn_failed?.reason).toBe(
+      'UPSTREAM_UNAVAILABLE',
+    );
+    proxy.set({});
+    const other = gateway.client().connect();
+    expect(last(await ask(other, { turn_id: 't1' }, 'one')).outcome).toBe('TURN_OUTCOME_COMPLETED');
+    // Three that find nobody are an outage.
+    proxy.set({ up: { limitBytes: 1 } });
+    const reasons = [];
+    for (let n = 0; n < 4; n++) {
+      reasons.push(last(await ask(gateway.client().connect(), { turn_id: 't' }, 'x')).turn_failed?.reason);
+    }
+    expect(reasons.at(-1)).toBe('UPSTREAM_CIRCUIT_OPEN');
+    await proxy.close();
   });
 });
 

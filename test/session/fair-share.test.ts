@@ -1,8 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { Server } from '@grpc/grpc-js';
 import { describe, expect, it } from 'vitest';
-import { ConnectionPacing } from '../../src/grpc/hardening/connection-pacing.ts';
-import { shareHttp2 } from '../../src/grpc/hardening/fair-http2.ts';
 import { FairShare } from '../../src/session/fair-share.ts';
 
 /** Pieces of work that take a time of their own on a clock of their own. */
@@ -68,17 +65,5 @@ describe('connections that want something at the same time', () => {
     expect(done).toEqual(['long', 'first', 'one']);
     await Promise.all(tasks);
     expect(done).toEqual(['long', 'first', 'one', 'two', 'three']);
-  });
-});
-
-describe('the HTTP/2 servers of grpc-js', () => {
-  const pacing = new ConnectionPacing(() => 0);
-
-  it('are within reach', () => {
-    expect(() => shareHttp2(new Server(), world().fairShare, pacing)).not.toThrow();
-  });
-
-  it('are missed when they are not', () => {
-    expect(() => shareHttp2({} as Server, world().fairShare, pacing)).toThrow('grpc-js has changed');
   });
 });

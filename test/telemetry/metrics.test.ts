@@ -80,6 +80,7 @@ function useEverything(t: GatewayTelemetry): void {
   t.upstream({ kind: 'breaker', upstream, state: 'open' });
   t.upstream({ kind: 'rtt', upstream, ms: 12 });
   t.upstream({ kind: 'heartbeatLost', upstream });
+  t.connectionEnded('idle');
   session.end('OK');
 }
 

@@ -32,6 +32,25 @@ describe('a circuit', () => {
     expect(states).toEqual(['a open']);
   });
 
+  it('counts what one caller fails in a moment once, and again after a while', () => {
+    const { breaker, clock, states } = breakerAt();
+    const [one, two] = [{}, {}];
+    for (let dial = 0; dial < 5; dial++) breaker.failed('a', undefined, one);
+    breaker.failed('a', undefined, two);
+    expect(breaker.admit('a')).toBeUndefined();
+    clock.nowMs = 9_999;
+    breaker.failed('a', undefined, one);
+    expect(states).toEqual([]);
+    clock.nowMs = 10_000;
+    breaker.failed('a', undefined, one);
+    expect(states).toEqual(['a open']);
+    // A probe has failed, whoever made it.
+    clock.nowMs = 11_000;
+    breaker.admit('a');
+    breaker.failed('a', undefined, one);
+    expect(states).toEqual(['a open', 'a halfOpen', 'a open']);
+  });
+
   it('stays open twice as long after every failed probe, up to the limit', () => {
     const { breaker, clock } = breakerAt(1);
     breaker.failed('a', undefined);
