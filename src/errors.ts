@@ -80,6 +80,7 @@ export const REASONS = {
   UPSTREAM_OVERLOADED: { code: 'UNAVAILABLE', fault: 'upstream' },
   UPSTREAM_ERROR: { code: 'UNKNOWN', fault: 'upstream' },
   UPSTREAM_LINK_LOST: { code: 'UNAVAILABLE', fault: 'upstream' },
+  UPSTREAM_SILENT: { code: 'DEADLINE_EXCEEDED', fault: 'upstream' },
   UPSTREAM_PROTOCOL: { code: 'UNKNOWN', fault: 'upstream' },
   UPSTREAM_CIRCUIT_OPEN: { code: 'UNAVAILABLE', fault: 'upstream' },
   RESPONSE_FAILED: { code: 'UNKNOWN', fault: 'upstream' },

@@ -46,6 +46,7 @@ const (
 	ReasonUpstreamOverloaded       = "UPSTREAM_OVERLOADED"        // UNAVAILABLE
 	ReasonUpstreamError            = "UPSTREAM_ERROR"             // UNKNOWN
 	ReasonUpstreamLinkLost         = "UPSTREAM_LINK_LOST"         // UNAVAILABLE
+	ReasonUpstreamSilent           = "UPSTREAM_SILENT"            // DEADLINE_EXCEEDED
 	ReasonUpstreamProtocol         = "UPSTREAM_PROTOCOL"          // UNKNOWN
 	ReasonUpstreamCircuitOpen      = "UPSTREAM_CIRCUIT_OPEN"      // UNAVAILABLE
 	ReasonResponseFailed           = "RESPONSE_FAILED"            // UNKNOWN

@@ -69,6 +69,7 @@ export function sessionLimits(session: GatewayConfig['session']): SessionLimits 
     redialMaxMs: session.redial_max,
     maxDialAttempts: session.max_dial_attempts,
     defaultTurnTimeoutMs: session.default_turn_timeout,
+    silentTurnTimeoutMs: session.silent_turn_timeout,
   };
 }
 

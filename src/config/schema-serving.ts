@@ -138,4 +138,9 @@ export const sessionSchema = z.strictObject({
   default_turn_timeout: duration({ min: '1s' })
     .optional()
     .describe('Time limit of turns that do not bring their own. Unset: none.'),
+  silent_turn_timeout: duration({ min: '100ms' })
+    .prefault(formatDuration(limits.silentTurnTimeoutMs ?? 0))
+    .describe(
+      'A turn that was sent ends with UPSTREAM_SILENT when the upstream has said nothing about it for so long. Keep it above the longest silent reasoning you expect.',
+    ),
 });

@@ -1,10 +1,12 @@
 import type { GatewayError } from '../errors.ts';
 import type { Core } from './core.ts';
+import { muteLane } from './home.ts';
 import type { Lane } from './lane.ts';
-import { type LinkSlot, upOf } from './link-slot.ts';
-import { closeLink, dial, unqueue } from './scheduler.ts';
+import { type LinkSlot, retire, upOf } from './link-slot.ts';
+import { canLeave, closeLink, dial, unqueue } from './scheduler.ts';
+import { isAwaiting, turnOf } from './stream.ts';
 import { phaseOf, type Turn } from './turn.ts';
-import { discardTurn, endTurn, finishDiscarded } from './turn-end.ts';
+import { abandonTurn, endTurn, releaseStream } from './turn-end.ts';
 
 /** Ends a turn for its client now, queued or running, and upstream as far as that can be done. */
 export function stopTurn(
@@ -18,47 +20,83 @@ export function stopTurn(
     stopWaiting(core, lane, turn);
     return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
   }
-  const link = 'linkId' in turn.state ? core.links.get(turn.state.linkId) : undefined;
-  discardTurn(core, turn, outcome, error);
-  if (link !== undefined) giveUpUpstream(core, link, lane);
+  const link = abandonTurn(core, turn, outcome, error);
+  if (link !== undefined) giveUpUpstream(core, link, lane.id);
 }
 
 /** There is no cancel upstream (protocol.md 9): an HTTP request is aborted, a socket closed when nobody else needs it. */
-function giveUpUpstream(core: Core, link: LinkSlot, lane: Lane): void {
+function giveUpUpstream(core: Core, link: LinkSlot, laneId: string): void {
   const up = upOf(link);
-  if (up === undefined) return;
+  const stream = link.streams.get(laneId);
+  if (up === undefined || stream === undefined) return;
   if (up.capabilities.transport === 'sse') {
     core.outputs.push({
       kind: 'abort',
       linkId: link.id,
-      streamId: lane.id === '' || !up.capabilities.multiplexed ? undefined : lane.id,
+      streamId: laneId === '' || !up.capabilities.multiplexed ? undefined : laneId,
     });
-    const turn = link.inFlight.get(lane.id);
-    if (turn !== undefined) finishDiscarded(core, turn);
-    return;
+    return releaseStream(core, link, stream);
   }
-  const alone = [...link.inFlight.values()].every(({ state }) => state.t === 'discarding');
-  const losesNothing = [...link.lanes].every((id) => {
-    const head = core.lanes.get(id)?.headId;
-    return (
-      head === undefined || core.transcript.get(head)?.stored === true || core.transcript.isComplete(head)
-    );
-  });
-  if (!alone || !losesNothing) return;
-  for (const turn of [...link.inFlight.values()]) finishDiscarded(core, turn);
+  if (link.abandoned < link.inFlight || !losesNothing(core, link)) return;
   closeLink(core, link, 'cancelled', 'cancelled');
   // The next turn should find a link, not dial one.
   if (core.links.size === 0 && core.attached && core.life.t === 'open')
     dial(core, 'session', 0, 0, undefined);
 }
 
-/** A cancelled turn held its link because others ran there; they have ended, and a turn waits for its lane. */
-export function freeWaitingLanes(core: Core): void {
-  for (const lane of core.waiting) {
-    const { discarding } = lane;
-    const link = discarding?.state.t === 'discarding' ? core.links.get(discarding.state.linkId) : undefined;
-    if (link !== undefined) giveUpUpstream(core, link, lane);
+function losesNothing(core: Core, link: LinkSlot): boolean {
+  for (const id of link.lanes) {
+    const lane = core.lanes.get(id);
+    if (lane !== undefined && !canLeave(core, lane)) return false;
   }
+  return true;
+}
+
+/**
+ * The upstream owes an answer for too long. The turn ends, and the lane leaves the link: what may yet come must not be
+ * taken for a later turn's. The link takes nothing more; whoever is answered on it finishes there.
+ */
+export function endSilent(core: Core, silentSinceMs: number, error: () => GatewayError): void {
+  for (const link of [...core.links.values()]) {
+    const up = upOf(link);
+    if (up === undefined || link.inFlight === 0) continue;
+    for (const stream of [...link.streams.values()]) {
+      const { state } = stream;
+      const turn = turnOf(stream);
+      const sinceMs =
+        turn !== undefined ? lastSignMs(turn) : state.t === 'abandoned' ? state.sinceMs : core.nowMs;
+      if (sinceMs > silentSinceMs) continue;
+      if (turn !== undefined && abandonTurn(core, turn, 'FAILED', error()) !== undefined)
+        giveUpUpstream(core, link, stream.laneId);
+      const lane = core.lanes.get(stream.laneId);
+      if (!core.links.has(link.id)) break;
+      const owesAnswer = isAwaiting(stream);
+      releaseStream(core, link, stream);
+      stream.owesAnswer = owesAnswer;
+      if (lane !== undefined) muteLane(core, lane, link.id, 'silent');
+      if (link.state.t !== 'retiring' && up.capabilities.transport !== 'sse') retire(link, up, 'silent');
+    }
+  }
+}
+
+/** When the next of the written turns will have been silent for too long; undefined: none is under way. */
+export function nextSilenceMs(core: Core, timeoutMs: number): number | undefined {
+  let earliest: number | undefined;
+  for (const link of core.links.values()) {
+    if (link.inFlight === 0) continue;
+    for (const stream of link.streams.values()) {
+      const turn = turnOf(stream);
+      const { state } = stream;
+      const sinceMs =
+        turn !== undefined ? lastSignMs(turn) : state.t === 'abandoned' ? state.sinceMs : undefined;
+      if (sinceMs !== undefined && (earliest === undefined || sinceMs < earliest)) earliest = sinceMs;
+    }
+  }
+  return earliest === undefined ? undefined : earliest + timeoutMs;
+}
+
+function lastSignMs({ lastSignAtMs, lastOutputAtMs = 0 }: Turn): number {
+  return Math.max(lastSignAtMs, lastOutputAtMs);
 }
 
 /** The turn waits no more for its rate limit; who comes after it did not ask to wait. */

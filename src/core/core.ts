@@ -1,4 +1,4 @@
-import type { GatewayError } from '../errors.ts';
+import { GatewayError } from '../errors.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Fingerprints } from './fingerprint.ts';
 import type { Lane } from './lane.ts';
@@ -9,6 +9,7 @@ import type { RecentSettings } from './recent-settings.ts';
 import type { Transcript } from './transcript.ts';
 import type { Turn } from './turn.ts';
 import type {
+  ByteBudget,
   Fact,
   LinkCapabilities,
   Notice,
@@ -42,11 +43,23 @@ export interface Core {
   readonly recentSettings: RecentSettings;
   /** Lanes with queued turns, in the order they began to wait. */
   readonly waiting: Set<Lane>;
+  /** Of them, lanes with a turn that could be written if they had a link, in the order they began to wait. */
+  readonly homeless: Set<Lane>;
+  /** Shared with the other sessions of the process; what lanes carry counts as transcript. */
+  readonly budget: ByteBudget;
+  carriedBytes: number;
+  /** Something happened since the queues were looked at. */
+  pumpDue: boolean;
+  /** Moves on whenever a homeless lane may find a link where it found none. */
+  roomVersion: number;
+  /** The version that the homeless lanes have seen. */
+  roomSeen: number;
   outputs: Output[];
   nowMs: number;
   life: Life;
   attached: boolean;
   paused: boolean;
+  /** Turns that were not written, whole, and steers that are undecided. */
   queuedInputBytes: number;
   nextLinkId: number;
   /** What the last link could do; the best guess for one that is still dialled. */
@@ -105,8 +118,9 @@ export function emitOwn(
     readonly notice?: Notice;
   },
 ): void {
-  core.outbox.append({
-    seq: core.outbox.nextSeq,
+  const { outbox, limits } = core;
+  outbox.append({
+    seq: outbox.nextSeq,
     laneId,
     turnId,
     type: what.type,
@@ -114,7 +128,22 @@ export function emitOwn(
     frame: undefined,
     turnFailed: what.turnFailed,
     notice: what.notice,
-    byteLength: EVENT_OVERHEAD_BYTES,
+    byteLength: OWN_EVENT_BYTES,
+  });
+  if (outbox.waitingBytes <= limits.maxBufferedBytes) return;
+  if (!core.paused) pauseLinks(core);
+  // Links can be paused, a client that goes on asking for refusals without reading them cannot.
+  if (core.attached && outbox.waitingBytes > 2 * limits.maxBufferedBytes) cutSlowClient(core);
+}
+
+/** The stream ends, the session waits for a client that reads. */
+export function cutSlowClient(core: Core): void {
+  core.outputs.push({
+    kind: 'endStream',
+    error: new GatewayError('SLOW_CONSUMER', 'the client reads too slowly; resume and read faster', {
+      retryAfterMs: 0,
+    }),
+    resumable: true,
   });
 }
 
@@ -166,3 +195,5 @@ export function resumeLinks(core: Core): void {
 
 /** Ids, names and the object itself; keeps a flood of tiny events inside the bound. */
 const EVENT_OVERHEAD_BYTES = 128;
+/** What an event of ours was measured to keep alive, its error included. */
+const OWN_EVENT_BYTES = 1_024;

@@ -1,24 +1,39 @@
 import type { Turn } from './turn.ts';
 
+/** What the next create from one response must bring besides its own input. */
+export interface Carried {
+  /** Accepted steers that the next explicit create commits (protocol.md 6.2, WAITING). */
+  readonly steers: readonly WaitingSteer[];
+  /** Outputs of tools that a turn brought which its client then gave up; the conversation needs them. */
+  readonly outputs: readonly string[];
+}
+
+export interface WaitingSteer {
+  readonly id: string | undefined;
+  readonly input: readonly string[];
+  /** The link whose upstream holds it and adds it by itself; undefined: it has to be sent. */
+  readonly heldBy: number | undefined;
+}
+
+export const NOTHING_CARRIED: Carried = Object.freeze({ steers: [], outputs: [] });
+
 /** One conversation line. Turns run one after the other, in the order they were accepted. */
 export interface Lane {
   readonly id: string;
   readonly queue: Turn[];
   /** Written and not ended. */
   active: Turn | undefined;
-  /** Cancelled or timed out; its lane upstream is busy until the terminal comes. */
-  discarding: Turn | undefined;
   /** The lane's last usable response. */
   headId: string | undefined;
   /** Where the lane lives; undefined until it is needed, and after its link is lost. */
   linkId: number | undefined;
+  /** The link in whose `load` the lane counts. */
+  countedOn: number | undefined;
   /** Forks from this lane's head that are not yet running: it must stay in the upstream's cache (protocol.md 4.4). */
   waitingForks: number;
   notBeforeMs: number | undefined;
-  /** Accepted steers that the next explicit create commits (protocol.md 6.2, WAITING). */
-  waitingSteers:
-    | { readonly targetId: string; readonly linkId: number | undefined; readonly input: readonly string[] }
-    | undefined;
+  /** By the response that the create must continue. */
+  readonly carried: Map<string, Carried>;
   lastUsedAtMs: number;
   /** Why the next turn will need a replay, for its Notice. */
   lostReason: string | undefined;
@@ -30,12 +45,12 @@ export function newLane(id: string, nowMs: number): Lane {
     id,
     queue: [],
     active: undefined,
-    discarding: undefined,
     headId: undefined,
     linkId: undefined,
+    countedOn: undefined,
     waitingForks: 0,
     notBeforeMs: undefined,
-    waitingSteers: undefined,
+    carried: new Map(),
     lastUsedAtMs: nowMs,
     lostReason: undefined,
     droppedTold: false,
@@ -48,5 +63,15 @@ export function isLaneId(id: string): boolean {
 }
 
 export function isIdle(lane: Lane): boolean {
-  return lane.active === undefined && lane.discarding === undefined && lane.queue.length === 0;
+  return lane.active === undefined && lane.queue.length === 0;
+}
+
+/** Nothing of the lane's own keeps its next turn from being written. */
+export function isReady(lane: Lane, nowMs: number): boolean {
+  return (
+    lane.queue.length > 0 &&
+    lane.active === undefined &&
+    lane.waitingForks === 0 &&
+    (lane.notBeforeMs === undefined || lane.notBeforeMs <= nowMs)
+  );
 }

@@ -27,4 +27,6 @@ export const DEFAULT_SESSION_LIMITS: SessionLimits = Object.freeze({
   redialMaxMs: 5_000,
   maxDialAttempts: 5,
   defaultTurnTimeoutMs: undefined,
+  // Reasoning models have been silent for twenty minutes before their first output.
+  silentTurnTimeoutMs: 30 * 60_000,
 });

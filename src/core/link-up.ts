@@ -1,7 +1,8 @@
 import { type Core, emitNotice, pauseLink, tell } from './core.ts';
-import type { LinkSlot } from './link-slot.ts';
+import { unsettle } from './home.ts';
+import { type LinkSlot, moveLink } from './link-slot.ts';
 import { scheduleRotation } from './rotation.ts';
-import { closeLink, dial, unsettle } from './scheduler.ts';
+import { closeLink, dial } from './scheduler.ts';
 import type { LinkCapabilities, LinkRoute } from './types.ts';
 
 /** A link that was asked for is there. */
@@ -16,7 +17,8 @@ export function handleLinkUp(
     core.outputs.push({ kind: 'closeLink', linkId, code: 1000, reason: 'not needed' });
     return;
   }
-  link.state = { t: 'open', capabilities, route, upAtMs: core.nowMs };
+  moveLink(link, { t: 'open', capabilities, route, upAtMs: core.nowMs });
+  core.roomVersion += 1;
   core.lastCapabilities = capabilities;
   tell(core, { kind: 'linkUp', linkId, route, atMs: core.nowMs });
   if (core.paused) pauseLink(core, link);

@@ -1,7 +1,8 @@
 import { GatewayError } from '../errors.ts';
+import { carriedFor, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
 import { proveExtension } from './delta.ts';
-import type { Lane } from './lane.ts';
+import { type Carried, type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
 import { replayable } from './replay.ts';
 import type { SendPlan, Turn } from './turn.ts';
@@ -18,7 +19,7 @@ export interface Planned {
  */
 export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: Turn): Planned | GatewayError {
   const { create, inputMode } = turn.request;
-  const parentId = turn.warming?.nodeId ?? parentOf(lane, turn);
+  const parentId = parentOf(lane, turn);
   if (parentId === undefined) return { plan: fresh(create.input), fullInputReason: undefined };
 
   if (inputMode === 'fullHistory') {
@@ -28,9 +29,24 @@ export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: T
         ? ({ ok: false, reason: 'history_not_kept' } as const)
         : proveExtension(known.items, create.input);
     if (!proof.ok) return { plan: fresh(create.input), fullInputReason: proof.reason };
-    return reach(core, lane, link, up, turn, parentId, proof.delta);
+    return planned(reach(core, lane, link, up, turn, parentId, proof.delta));
   }
-  return reach(core, lane, link, up, turn, parentId, create.input);
+  return planned(reach(core, lane, link, up, turn, parentId, create.input));
+}
+
+/** How what was said so far reaches a link that the lane may move to. What the lane carries belongs to the create after it. */
+export function planWarmUp(
+  core: Core,
+  lane: Lane,
+  link: LinkSlot,
+  up: Up,
+  nodeId: string,
+): SendPlan | GatewayError {
+  return reach(core, lane, link, up, undefined, nodeId, []);
+}
+
+function planned(plan: SendPlan | GatewayError): Planned | GatewayError {
+  return plan instanceof GatewayError ? plan : { plan, fullInputReason: undefined };
 }
 
 /** The response that the turn continues, before anything is known about links. */
@@ -52,14 +68,14 @@ function reach(
   lane: Lane,
   link: LinkSlot,
   up: Up,
-  turn: Turn,
+  turn: Turn | undefined,
   parentId: string,
   input: readonly string[],
-): Planned | GatewayError {
+): SendPlan | GatewayError {
   const usable = (id: string) => wireIdOf(core, link, up, turn, id) !== undefined;
   const since = core.transcript.itemsSince(parentId, usable);
   const known = core.transcript.get(parentId) !== undefined;
-  if (since === undefined && (known || turn.avoidIds?.has(parentId) === true)) {
+  if (since === undefined && (known || turn?.avoidIds?.has(parentId) === true)) {
     return new GatewayError(
       'CHAIN_LOST',
       'the upstream has forgotten the conversation and its transcript was not kept',
@@ -74,31 +90,36 @@ function reach(
       ? { id: parentId, cachedIn: undefined }
       : wireOf(core, link, up, turn, since.stoppedAt);
   const replayed = since === undefined ? [] : replayable(since.items);
-  // A warm-up stands for what was said so far; the steers belong to the create after it.
-  const steers =
-    turn.warming === undefined ? waitingSteersFor(lane, link, parentId, wire.cachedIn) : NO_STEERS;
-  const replayedItems = [...replayed, ...steers.toSend];
+  const carried = turn === undefined ? NOTHING_CARRIED : unanswered(carriedFor(lane, parentId), input);
+  const isHere = (heldBy: number | undefined) => heldBy === link.id && wire.cachedIn === lane.id;
+  const steers = carried.steers.flatMap((steer) => steer.input);
+  const unsent = carried.steers.flatMap((steer) => (isHere(steer.heldBy) ? [] : steer.input));
   return {
-    plan: {
-      parentId,
-      input: [...steers.committed, ...input],
-      ownInput: input,
-      wireParentId: wire.id,
-      cachedIn: wire.cachedIn,
-      replayedItems,
-      replayedBytes: replayed.reduce((sum, item) => sum + item.length, 0),
-      replayReason:
-        replayed.length === 0 ? undefined : (turn.replayReason ?? lane.lostReason ?? 'not_cached'),
-    },
-    fullInputReason: undefined,
+    parentId,
+    input: [...steers, ...carried.outputs, ...input],
+    ownInput: input,
+    carried,
+    wireParentId: wire.id,
+    cachedIn: wire.cachedIn,
+    replayedItems: [...replayed, ...unsent, ...carried.outputs],
+    replayedBytes: replayed.reduce((sum, item) => sum + item.length, 0),
+    replayReason: replayed.length === 0 ? undefined : (turn?.replayReason ?? lane.lostReason ?? 'not_cached'),
   };
+}
+
+function unanswered(carried: Carried, input: readonly string[]): Carried {
+  const outputs = withoutAnswered(carried.outputs, input);
+  if (outputs.length === carried.outputs.length) return carried;
+  return outputs.length === 0 && carried.steers.length === 0
+    ? NOTHING_CARRIED
+    : { steers: carried.steers, outputs };
 }
 
 function wireOf(
   core: Core,
   link: LinkSlot,
   up: Up,
-  turn: Turn,
+  turn: Turn | undefined,
   id: string | undefined,
 ): { id: string | undefined; cachedIn: string | undefined } {
   return (
@@ -114,36 +135,21 @@ function wireIdOf(
   core: Core,
   link: LinkSlot,
   up: Up,
-  turn: Turn,
+  turn: Turn | undefined,
   nodeId: string,
 ): { id: string; cachedIn: string | undefined } | undefined {
   const cachedIn = cachedLane(link, nodeId);
   const cached = cachedIn === undefined ? undefined : link.cache.get(cachedIn);
-  if (cached !== undefined && turn.avoidIds?.has(cached.responseId) !== true)
+  if (cached !== undefined && turn?.avoidIds?.has(cached.responseId) !== true)
     return { id: cached.responseId, cachedIn };
   const node = core.transcript.get(nodeId);
   // Who has lost one stored response has lost those before it: asking for each would be a refusal each.
   const hydrates =
-    turn.avoidIds === undefined &&
+    turn?.avoidIds === undefined &&
     node?.stored === true &&
     up.capabilities.storesResponses &&
     node.upstream === up.route.upstream;
   return hydrates ? { id: nodeId, cachedIn: undefined } : undefined;
-}
-
-const NO_STEERS = { committed: [], toSend: [] } as const;
-
-/** Steers that wait for this create: the upstream adds them itself if it still holds them, else we must. */
-function waitingSteersFor(
-  lane: Lane,
-  link: LinkSlot,
-  parentId: string,
-  cachedIn: string | undefined,
-): { readonly committed: readonly string[]; readonly toSend: readonly string[] } {
-  const waiting = lane.waitingSteers;
-  if (waiting === undefined || waiting.targetId !== parentId) return NO_STEERS;
-  const held = waiting.linkId === link.id && cachedIn === lane.id;
-  return { committed: waiting.input, toSend: held ? [] : waiting.input };
 }
 
 function fresh(input: readonly string[]): SendPlan {
@@ -151,6 +157,7 @@ function fresh(input: readonly string[]): SendPlan {
     parentId: undefined,
     input,
     ownInput: input,
+    carried: NOTHING_CARRIED,
     wireParentId: undefined,
     cachedIn: undefined,
     replayedItems: [],

@@ -1,9 +1,10 @@
 import { type Core, emitNotice, tell } from './core.ts';
+import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
-import { hasRoomFor, type LinkSlot, retire, type Up, upOf } from './link-slot.ts';
-import { closeLink, dial, muteLane, sendWarmUp, settle, unsettle } from './scheduler.ts';
-import { newTurn, type Turn } from './turn.ts';
-import { finishWarmUp } from './turn-end.ts';
+import { hasRoomFor, isBusy, type LinkSlot, moveLink, retire, type Up, upOf } from './link-slot.ts';
+import { closeLink, dial, sendWarmUp } from './scheduler.ts';
+import { isAwaiting, type Stream } from './stream.ts';
+import { releaseStream } from './turn-end.ts';
 
 /** A lane that was idle for longer is rebuilt when it is next used; warming it could be for nothing. */
 const LIVE_LANE_MS = 10 * 60_000;
@@ -34,7 +35,7 @@ export function startRotation(core: Core, link: LinkSlot): void {
   if (link.state.t !== 'open') return;
   const { capabilities, route, upAtMs } = link.state;
   const successor = dial(core, 'rotation', 0, 0, undefined);
-  link.state = { t: 'rotating', successorId: successor.id, capabilities, route, upAtMs };
+  moveLink(link, { t: 'rotating', successorId: successor.id, capabilities, route, upAtMs });
 }
 
 /** The upstream's limit is near: whatever could not be moved gently moves when it is next used. */
@@ -53,31 +54,32 @@ export function advanceRotations(core: Core): void {
     if (successor !== undefined && successorUp !== undefined) moveLanes(core, link, successor, successorUp);
     if (state.t === 'retiring') leaveIdleLanes(core, link, state.reason);
     const replaceable = state.t === 'retiring' || successorUp !== undefined;
-    if (replaceable && link.lanes.size === 0 && link.inFlight.size === 0) closeOld(core, link);
+    if (replaceable && link.lanes.size === 0 && link.inFlight === 0) closeOld(core, link);
   }
 }
 
 /** The successor is gone before it took over, whatever ended it: the old link tries again later. */
 function serveOn(core: Core, link: LinkSlot, { capabilities, route, upAtMs }: Up): void {
-  link.state = { t: 'open', capabilities, route, upAtMs };
+  moveLink(link, { t: 'open', capabilities, route, upAtMs });
   core.deadlines.set({ kind: 'rotate', linkId: link.id }, core.nowMs + ROTATION_RETRY_MS);
 }
 
 /** Without warm-up the lane still moves; its next turn carries the replay itself. */
-export function warmUpFailed(core: Core, turn: Turn): void {
-  finishWarmUp(core, turn);
-  const lane = core.lanes.get(turn.laneId);
-  if (lane !== undefined && lane.active === undefined && lane.discarding === undefined)
-    unsettle(core, lane, 'rotated');
+export function warmUpFailed(core: Core, link: LinkSlot, stream: Stream): void {
+  releaseStream(core, link, stream);
+  const lane = core.lanes.get(stream.laneId);
+  if (lane !== undefined && lane.active === undefined) unsettle(core, lane, 'rotated');
 }
 
 /** The successor does not answer for this lane, which must not wait for it: it goes to another link. */
 export function warmUpExpired(core: Core, laneId: string, linkId: number): void {
   const link = core.links.get(linkId);
-  const turn = link?.inFlight.get(laneId);
+  const stream = link?.streams.get(laneId);
   const lane = core.lanes.get(laneId);
-  if (turn?.warming === undefined || lane === undefined) return;
-  warmUpFailed(core, turn);
+  if (link === undefined || stream?.state.t !== 'warmUp' || lane === undefined) return;
+  const owesAnswer = isAwaiting(stream);
+  warmUpFailed(core, link, stream);
+  stream.owesAnswer = owesAnswer;
   muteLane(core, lane, linkId, 'rotated');
 }
 
@@ -89,23 +91,21 @@ function moveLanes(core: Core, old: LinkSlot, successor: LinkSlot, up: Up): void
 }
 
 function moveLane(core: Core, lane: Lane, old: LinkSlot, successor: LinkSlot, up: Up): void {
-  const busy = lane.active !== undefined || lane.discarding !== undefined;
-  if (lane.headId === undefined) {
-    if (!busy) move(core, lane, successor);
-    return;
-  }
-  const ready = successor.cache.get(lane.id)?.nodeId === lane.headId;
+  const busy = lane.active !== undefined;
+  const ready = lane.headId === undefined || successor.cache.get(lane.id)?.nodeId === lane.headId;
+  if (isBusy(successor, lane.id)) return;
+  // Names are few: whoever the successor has none for goes where there is room.
+  const fits = hasRoomFor(successor, lane.id, up.capabilities);
   if (ready) {
-    if (!busy) move(core, lane, successor);
+    if (!busy) move(core, lane, fits ? successor : undefined);
     return;
   }
-  if (successor.inFlight.has(lane.id)) return;
   const live = busy || core.nowMs - lane.lastUsedAtMs < LIVE_LANE_MS;
   if (!live) return unsettle(core, lane, 'rotated');
   // A running turn will move the head; warming is worth it only between turns.
   if (busy || old.state.t !== 'rotating') return;
-  if (!hasRoomFor(successor, lane.id, up.capabilities)) return unsettle(core, lane, 'rotated');
-  if (successor.inFlight.size >= up.capabilities.maxInFlight) return;
+  if (!fits) return unsettle(core, lane, 'rotated');
+  if (successor.inFlight >= up.capabilities.maxInFlight) return;
   if (!canRebuild(core, lane, up)) return;
   const fields = core.recentSettings.get(lane.id);
   if (!up.capabilities.warmUp || fields === undefined || !warm(core, lane, successor, up, fields))
@@ -119,32 +119,7 @@ function warm(
   up: Up,
   fields: ReadonlyMap<string, string>,
 ): boolean {
-  const nodeId = lane.headId as string;
-  const store = core.transcript.get(nodeId)?.stored ?? true;
-  const turn = newTurn(
-    {
-      kind: 'startTurn',
-      laneId: lane.id,
-      turnId: `warm-up:${lane.id}`,
-      create: {
-        fields,
-        input: [],
-        previousResponseId: undefined,
-        model: undefined,
-        store,
-        generate: false,
-        usesConversation: false,
-      },
-      chain: { kind: 'automatic' },
-      inputMode: 'incremental',
-      timeoutMs: undefined,
-      waitOnRateLimit: false,
-      traceContext: undefined,
-    },
-    core.nowMs,
-    { nodeId },
-  );
-  if (!sendWarmUp(core, lane, successor, up, turn)) return false;
+  if (!sendWarmUp(core, lane, successor, up, lane.headId as string, fields)) return false;
   core.deadlines.set(
     { kind: 'warmUp', laneId: lane.id, linkId: successor.id },
     core.nowMs + WARM_UP_TIMEOUT_MS,
@@ -159,16 +134,15 @@ function canRebuild(core: Core, lane: Lane, up: Up): boolean {
   return (head.stored && up.capabilities.storesResponses) || core.transcript.isComplete(head.id);
 }
 
-function move(core: Core, lane: Lane, successor: LinkSlot): void {
+function move(core: Core, lane: Lane, successor: LinkSlot | undefined): void {
   unsettle(core, lane, 'rotated');
-  settle(lane, successor);
+  if (successor !== undefined) settle(core, lane, successor);
 }
 
 function leaveIdleLanes(core: Core, link: LinkSlot, reason: string): void {
   for (const laneId of [...link.lanes]) {
     const lane = core.lanes.get(laneId);
-    if (lane !== undefined && lane.active === undefined && lane.discarding === undefined)
-      unsettle(core, lane, reason);
+    if (lane !== undefined && lane.active === undefined) unsettle(core, lane, reason);
   }
 }
 

@@ -1,32 +1,106 @@
 import { createFrame, type OutgoingFrame, warmFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
+import { takeCarried } from './carry.ts';
 import { type Core, emitNotice, tell } from './core.ts';
-import { isIdle, type Lane } from './lane.ts';
-import { hasRoomFor, type LinkSlot, streamIdFor, takesTurns, type Up, upOf } from './link-slot.ts';
-import { cachedLane, parentOf, planTurn } from './planner.ts';
+import { activate, recount, settle, unsettle, wake } from './home.ts';
+import { isReady, type Lane } from './lane.ts';
+import {
+  hasRoomFor,
+  isBusy,
+  type LinkSlot,
+  moveLink,
+  moveStream,
+  newLinkSlot,
+  streamFor,
+  streamIdFor,
+  takesTurns,
+  type Up,
+  upOf,
+} from './link-slot.ts';
+import { cachedLane, parentOf, planTurn, planWarmUp } from './planner.ts';
 import { moveTurn, type Turn } from './turn.ts';
 import { failTurn } from './turn-end.ts';
 import type { DialPurpose, LinkCapabilities } from './types.ts';
 
-/** Writes every queued turn whose lane, link and limits allow it. Called after anything that may have made room. */
+/** Homeless lanes that are looked at in one pass while the session has other work under way. */
+const HOMELESS_PER_PASS = 8;
+
+/** Writes every queued turn whose lane, link and limits allow it. Looks at what has changed, not at every lane. */
 export function pump(core: Core): void {
   if (core.life.t === 'closed') return;
-  for (const lane of core.waiting) {
-    if (lane.active !== undefined || lane.discarding !== undefined || lane.waitingForks > 0) continue;
-    if (lane.notBeforeMs !== undefined && lane.notBeforeMs > core.nowMs) continue;
-    const link = linkFor(core, lane);
-    // The lane's warm-up is under way there; its frames would be taken for the turn's.
-    if (link?.inFlight.has(lane.id)) continue;
-    while (link !== undefined && lane.queue.length > 0 && takesTurns(link) && !dispatch(core, lane, link));
+  for (;;) {
+    findHomes(core);
+    let moved = false;
+    for (const link of core.links.values()) {
+      while (link.ready.size > 0 && takesTurns(link)) {
+        const [lane] = link.ready as Set<Lane>;
+        link.ready.delete(lane as Lane);
+        if (serve(core, lane as Lane, link)) moved = true;
+      }
+    }
+    // Whoever left a link for another looks for it now.
+    if (!moved && (core.homeless.size === 0 || core.roomSeen === core.roomVersion)) return;
+  }
+}
+
+/** False: nothing changed for the lane here. */
+function serve(core: Core, lane: Lane, link: LinkSlot): boolean {
+  if (!isReady(lane, core.nowMs) || lane.linkId !== link.id) return false;
+  if (isBusy(link, lane.id)) return leave(core, lane, link);
+  while (isReady(lane, core.nowMs) && lane.linkId === link.id && takesTurns(link)) {
+    if (dispatch(core, lane, link)) return true;
+  }
+  return true;
+}
+
+/**
+ * The upstream still works for the lane here. A warm-up is short. A turn that was given up may take minutes: the next one
+ * goes over another link, if the conversation can be found again there.
+ */
+function leave(core: Core, lane: Lane, link: LinkSlot): boolean {
+  if (link.streams.get(lane.id)?.state.t !== 'abandoned' || !canLeave(core, lane)) return false;
+  unsettle(core, lane, 'cancelled');
+  return true;
+}
+
+/** What the lane stands on can be said again, or named, on any link. */
+export function canLeave(core: Core, { headId }: Lane): boolean {
+  return (
+    headId === undefined || core.transcript.get(headId)?.stored === true || core.transcript.isComplete(headId)
+  );
+}
+
+/** Gives a link to every lane that can have one. */
+function findHomes(core: Core): void {
+  if (core.homeless.size === 0 || core.roomSeen === core.roomVersion) return;
+  core.roomSeen = core.roomVersion;
+  const busy = [...core.links.values()].some(({ inFlight }) => inFlight > 0);
+  let missed = 0;
+  let left = core.homeless.size;
+  for (const lane of core.homeless) {
+    if (left === 0) return;
+    left -= 1;
+    core.homeless.delete(lane);
+    if (!isReady(lane, core.nowMs)) continue;
+    const link = choose(core, lane);
+    if (link !== undefined) settle(core, lane, link);
+    else {
+      // To the end: whoever could not be helped now does not keep others from being looked at next time.
+      core.homeless.add(lane);
+      missed += 1;
+      if (busy && missed >= HOMELESS_PER_PASS) return;
+    }
   }
 }
 
 export function enqueue(core: Core, lane: Lane, turn: Turn, where: 'last' | 'first'): void {
   if (where === 'last') lane.queue.push(turn);
   else lane.queue.unshift(turn);
-  core.queuedInputBytes += inputBytesOf(turn);
+  core.queuedInputBytes += requestBytes(turn);
   core.waiting.add(lane);
+  recount(core, lane);
+  wake(core, lane);
 }
 
 /** Takes a queued turn out; false when it is not queued. */
@@ -34,8 +108,13 @@ export function unqueue(core: Core, lane: Lane, turn: Turn): boolean {
   const index = lane.queue.indexOf(turn);
   if (index < 0) return false;
   lane.queue.splice(index, 1);
-  core.queuedInputBytes -= inputBytesOf(turn);
-  if (lane.queue.length === 0) core.waiting.delete(lane);
+  core.queuedInputBytes -= requestBytes(turn);
+  if (lane.queue.length === 0) {
+    core.waiting.delete(lane);
+    core.homeless.delete(lane);
+    core.links.get(lane.linkId ?? 0)?.ready.delete(lane);
+  }
+  recount(core, lane);
   return true;
 }
 
@@ -48,25 +127,10 @@ export function dial(
 ): LinkSlot {
   const id = core.nextLinkId;
   core.nextLinkId += 1;
-  const link: LinkSlot = {
-    id,
-    purpose,
-    attempt,
-    state: delayMs > 0 ? { t: 'waiting' } : { t: 'dialing' },
-    askedAtMs: core.nowMs,
-    lanes: new Set(),
-    names: new Set(),
-    unnamed: undefined,
-    inFlight: new Map(),
-    cache: new Map(),
-    muted: new Set(),
-    namesExhausted: false,
-    blocked: false,
-    paused: false,
-    lastUsedAtMs: core.nowMs,
-    replaces,
-  };
+  const state = delayMs > 0 ? ({ t: 'waiting' } as const) : ({ t: 'dialing' } as const);
+  const link = newLinkSlot(id, purpose, attempt, state, core.nowMs, replaces);
   core.links.set(id, link);
+  core.roomVersion += 1;
   if (delayMs > 0) core.deadlines.set({ kind: 'redial', linkId: id }, core.nowMs + delayMs);
   else askToDial(core, link);
   return link;
@@ -74,7 +138,7 @@ export function dial(
 
 export function dialNow(core: Core, link: LinkSlot): void {
   if (link.state.t !== 'waiting') return;
-  link.state = { t: 'dialing' };
+  moveLink(link, { t: 'dialing' });
   askToDial(core, link);
 }
 
@@ -83,45 +147,28 @@ export function redialDelayMs(core: Core, attempt: number): number {
   return backoffMs(attempt, { minMs: redialMinMs, maxMs: redialMaxMs, random: core.random });
 }
 
-export function settle(lane: Lane, link: LinkSlot): void {
-  lane.linkId = link.id;
-  link.lanes.add(lane.id);
-}
-
-export function unsettle(core: Core, lane: Lane, reason: string): void {
-  const link = lane.linkId === undefined ? undefined : core.links.get(lane.linkId);
-  link?.lanes.delete(lane.id);
-  lane.linkId = undefined;
-  lane.lostReason = reason;
-}
-
-/** Takes the lane off a link whose upstream may still send something for it. */
-export function muteLane(core: Core, lane: Lane, linkId: number, reason: string): void {
-  const link = core.links.get(linkId);
-  if (link === undefined) return;
-  link.muted.add(lane.id);
-  link.cache.delete(lane.id);
-  if (lane.linkId === linkId) unsettle(core, lane, reason);
-}
-
 /** Writes one of our own warm-ups for the lane on a link that it may move to. */
-export function sendWarmUp(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: Turn): boolean {
-  const planned = planTurn(core, lane, link, up, turn);
-  if (planned instanceof GatewayError) return false;
-  turn.plan = planned.plan;
-  const frame = warmFrame(
-    turn.request.create.fields,
-    planned.plan,
-    streamIdFor(link, lane.id, up.capabilities),
-  );
+export function sendWarmUp(
+  core: Core,
+  lane: Lane,
+  link: LinkSlot,
+  up: Up,
+  nodeId: string,
+  fields: ReadonlyMap<string, string>,
+): boolean {
+  const plan = planWarmUp(core, lane, link, up, nodeId);
+  if (plan instanceof GatewayError) return false;
+  const frame = warmFrame(fields, plan, streamIdFor(link, lane.id, up.capabilities));
   if (bytesOf(frame) > frameLimit(core, up)) return false;
-  write(core, link, turn, frame);
+  moveStream(link, streamFor(link, lane.id), { t: 'warmUp', nodeId, plan, responseId: undefined });
+  link.lastUsedAtMs = core.nowMs;
+  core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: `warm-up:${lane.id}` });
   tell(core, {
     kind: 'replayed',
     linkId: link.id,
     turnId: undefined,
     reason: 'warm_up',
-    bytes: planned.plan.replayedBytes,
+    bytes: plan.replayedBytes,
     startedAtMs: core.nowMs,
     endedAtMs: core.nowMs,
   });
@@ -151,18 +198,19 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   }
 
   turn.plan = plan;
-  if (lane.waitingSteers?.targetId === plan.parentId) lane.waitingSteers = undefined;
+  takeCarried(core, lane, plan.parentId);
   holdSource(core, lane, turn, plan.cachedIn);
   if (planned.fullInputReason !== undefined) {
     emitNotice(core, lane.id, turn.id, { kind: 'full_input_sent', reason: planned.fullInputReason });
   }
   if (plan.replayReason !== undefined)
     noteReplay(core, lane, link, up, turn, plan.replayReason, plan.replayedBytes);
-  lane.active = turn;
+  activate(core, lane, turn);
   core.recentSettings.set(lane.id, turn.request.create.fields);
   lane.lostReason = undefined;
   turn.fullContextBytes = bytes - plan.replayedBytes + core.transcript.contextBytes(plan.parentId);
   turn.bytesUp += bytes;
+  turn.frameBytes = bytes;
   turn.route = up.route;
   write(core, link, turn, frame);
   tell(core, { kind: 'turnSent', turnId: turn.id, linkId: link.id, atMs: core.nowMs });
@@ -172,9 +220,16 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
 function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame): void {
   moveTurn(turn, { t: 'sent', linkId: link.id });
   turn.sentAtMs ??= core.nowMs;
+  turn.lastSignAtMs = core.nowMs;
   turn.sends += 1;
-  link.inFlight.set(turn.laneId, turn);
+  const stream = streamFor(link, turn.laneId);
+  moveStream(link, stream, { t: 'turn', turn });
+  // An upstream that does not announce its responses may begin with their content.
+  if (!stream.answered || !link.announces) stream.listener = turn;
   link.lastUsedAtMs = core.nowMs;
+  const { silentTurnTimeoutMs } = core.limits;
+  if (silentTurnTimeoutMs !== undefined && !core.deadlines.has({ kind: 'silence' }))
+    core.deadlines.set({ kind: 'silence' }, core.nowMs + silentTurnTimeoutMs);
   core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
 }
 
@@ -237,31 +292,21 @@ function holdSource(core: Core, lane: Lane, turn: Turn, cachedIn: string | undef
   turn.holds = source.id;
 }
 
-/** Where the lane's next turn goes; undefined while a link for it is on its way. */
-function linkFor(core: Core, lane: Lane): LinkSlot | undefined {
-  const home = lane.linkId === undefined ? undefined : core.links.get(lane.linkId);
-  if (home !== undefined && home.state.t !== 'retiring') return home;
-  if (home !== undefined) unsettle(core, lane, home.state.t === 'retiring' ? home.state.reason : 'link_lost');
-  const chosen = choose(core, lane);
-  if (chosen !== undefined) settle(lane, chosen);
-  return chosen;
-}
-
+/** Where the lane's next turn goes; undefined while there is no link for it. */
 function choose(core: Core, lane: Lane): LinkSlot | undefined {
   const parentId = lane.queue[0] === undefined ? undefined : parentOf(lane, lane.queue[0]);
   let best: LinkSlot | undefined;
-  let bestLoad = Number.POSITIVE_INFINITY;
   for (const link of core.links.values()) {
     if (!takesLanes(core, link)) continue;
     const capabilities = capabilitiesOf(core, link);
     if (!hasRoomFor(link, lane.id, capabilities)) continue;
     // A fork belongs where its parent is cached; anywhere else it costs a replay.
     if (parentId !== undefined && cachedLane(link, parentId) !== undefined) return link;
-    const load = loadOf(core, link);
-    if (load < capabilities.maxInFlight && load < bestLoad) {
+    if (
+      link.load < capacityFor(core, link, lane, capabilities) &&
+      (best === undefined || link.load < best.load)
+    )
       best = link;
-      bestLoad = load;
-    }
   }
   if (best !== undefined) return best;
   if (core.links.size < core.limits.maxLinks) {
@@ -269,6 +314,18 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     return dial(core, purpose, 0, 0, purpose === 'recovery' ? core.unrecovered : undefined);
   }
   return leastLoaded(core, lane) ?? recycled(core);
+}
+
+/** A named lane cannot be told from the unnamed one before the upstream has shown that it names lanes. */
+function capacityFor(
+  core: Core,
+  link: LinkSlot,
+  lane: Lane,
+  { multiplexed, lanesUnproven, maxInFlight }: LinkCapabilities,
+): number {
+  const mixes = multiplexed && lanesUnproven === true && lane.id !== '' && link.lanes.has('');
+  const unnamed = mixes ? core.lanes.get('') : undefined;
+  return unnamed?.countedOn === link.id ? 1 : maxInFlight;
 }
 
 /** A link takes lanes until its successor is up, and the successor from then on: no lane waits for a rotation. */
@@ -297,7 +354,7 @@ export function leastLoaded(core: Core, lane: Lane): LinkSlot | undefined {
   for (const link of core.links.values()) {
     if (!takesLanes(core, link)) continue;
     if (!hasRoomFor(link, lane.id, capabilitiesOf(core, link))) continue;
-    if (best === undefined || loadOf(core, link) < loadOf(core, best)) best = link;
+    if (best === undefined || link.load < best.load) best = link;
   }
   return best;
 }
@@ -307,10 +364,7 @@ function recycled(core: Core): LinkSlot | undefined {
   let oldest: LinkSlot | undefined;
   for (const link of core.links.values()) {
     const busy =
-      link.inFlight.size > 0 ||
-      loadOf(core, link) > 0 ||
-      link.state.t === 'dialing' ||
-      link.state.t === 'waiting';
+      link.inFlight > 0 || link.load > 0 || link.state.t === 'dialing' || link.state.t === 'waiting';
     if (!busy && (oldest === undefined || link.lastUsedAtMs < oldest.lastUsedAtMs)) oldest = link;
   }
   if (oldest === undefined) return undefined;
@@ -327,29 +381,27 @@ export function closeLink(core: Core, link: LinkSlot, reason: string, said: stri
 
 /** Forgets the link; its lanes find another when they need one. */
 export function removeLink(core: Core, link: LinkSlot, reason: string): void {
-  for (const laneId of [...link.lanes]) {
-    const lane = core.lanes.get(laneId);
-    if (lane !== undefined) unsettle(core, lane, reason);
-  }
+  const lanes = [...link.lanes].flatMap((laneId) => core.lanes.get(laneId) ?? []);
   core.links.delete(link.id);
-  core.deadlines.clear({ kind: 'redial', linkId: link.id });
-  core.deadlines.clear({ kind: 'rotate', linkId: link.id });
-  core.deadlines.clear({ kind: 'retire', linkId: link.id });
+  for (const lane of lanes) {
+    lane.linkId = undefined;
+    lane.countedOn = undefined;
+    lane.lostReason = reason;
+    wake(core, lane);
+  }
+  core.roomVersion += 1;
+  core.pumpDue = true;
+  for (const kind of ['redial', 'rotate', 'retire', 'refusals'] as const)
+    core.deadlines.clear({ kind, linkId: link.id });
+  for (const laneId of link.streams.keys()) {
+    core.deadlines.clear({ kind: 'warmUp', laneId, linkId: link.id });
+    core.deadlines.clear({ kind: 'steerSettle', laneId, linkId: link.id });
+  }
 }
 
 function askToDial(core: Core, link: LinkSlot): void {
   core.outputs.push({ kind: 'dial', linkId: link.id, purpose: link.purpose, attempt: link.attempt });
   tell(core, { kind: 'linkDialing', linkId: link.id, purpose: link.purpose, atMs: core.nowMs });
-}
-
-/** Lanes on the link that are doing or waiting for something. */
-function loadOf(core: Core, link: LinkSlot): number {
-  let load = 0;
-  for (const laneId of link.lanes) {
-    const lane = core.lanes.get(laneId);
-    if (lane !== undefined && !isIdle(lane)) load += 1;
-  }
-  return load;
 }
 
 function capabilitiesOf(core: Core, link: LinkSlot): LinkCapabilities {
@@ -371,8 +423,12 @@ const ASSUMED: LinkCapabilities = Object.freeze({
   maxFrameBytes: 16 * 1024 * 1024,
 });
 
-function inputBytesOf(turn: Turn): number {
-  let bytes = 0;
-  for (const item of turn.request.create.input) bytes += item.length;
+/** Everything that a queued turn keeps alive: its input, and instructions, tools and settings beside it. */
+function requestBytes({ request: { create } }: Turn): number {
+  let bytes = REQUEST_OVERHEAD_BYTES;
+  for (const item of create.input) bytes += item.length;
+  for (const json of create.fields.values()) bytes += json.length;
   return bytes;
 }
+
+const REQUEST_OVERHEAD_BYTES = 1_024;

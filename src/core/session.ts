@@ -1,8 +1,10 @@
 import { GatewayError } from '../errors.ts';
-import { freeWaitingLanes, stopTurn } from './cancel.ts';
-import { type Core, emitOwn, emitRejected, type Life, resumeLinks, tell } from './core.ts';
+import { endSilent, nextSilenceMs, stopTurn } from './cancel.ts';
+import { forgetCarried } from './carry.ts';
+import { type Core, cutSlowClient, emitOwn, emitRejected, type Life, resumeLinks, tell } from './core.ts';
 import { Deadlines, type Timer } from './deadlines.ts';
 import { Fingerprints } from './fingerprint.ts';
+import { wake } from './home.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
 import { upOf } from './link-slot.ts';
 import { handleLinkUp, reroute } from './link-up.ts';
@@ -25,7 +27,7 @@ import type {
   TurnPhase,
 } from './types.ts';
 import { handleFrame, steerSettleExpired } from './upstream-events.ts';
-import { handleLinkDown } from './upstream-failures.ts';
+import { handleLinkDown, refusalsExpired } from './upstream-failures.ts';
 
 /** Ended turns whose ids are still known as used. */
 const REMEMBERED_TURNS = 4096;
@@ -58,6 +60,12 @@ export class Session {
       fingerprints: new Fingerprints(),
       recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
       waiting: new Set(),
+      homeless: new Set(),
+      budget: transcriptBudget,
+      carriedBytes: 0,
+      pumpDue: false,
+      roomVersion: 0,
+      roomSeen: 0,
       outputs: [],
       nowMs,
       life: { t: 'open' },
@@ -108,13 +116,30 @@ export class Session {
       if (input.kind === 'frame') {
         const link = core.links.get(input.linkId);
         if (link === undefined || !handleFrame(core, link, input.frame)) return;
+        // What came with this frame is read first: an upstream that says its end twice, or goes on behind it, has done so
+        // before the next turn of the lane is written, and is not taken for its answer.
+        core.pumpDue = true;
       } else {
         this.#apply(input);
+        this.#pump();
       }
-      advanceRotations(core);
-      freeWaitingLanes(core);
-      pump(core);
       this.#finishIfDone();
+    } catch (cause) {
+      this.#terminate(new GatewayError('INTERNAL', 'internal error', { cause }));
+    }
+  }
+
+  /** Moves on whatever the last inputs have made possible. */
+  #pump(): void {
+    const core = this.#core;
+    advanceRotations(core);
+    pump(core);
+    core.pumpDue = false;
+  }
+
+  #guarded(work: () => void): void {
+    try {
+      work();
     } catch (cause) {
       this.#terminate(new GatewayError('INTERNAL', 'internal error', { cause }));
     }
@@ -132,11 +157,13 @@ export class Session {
     const events = core.outbox.take(maxEvents, maxBytes);
     if (core.paused && core.outbox.waitingBytes <= core.limits.maxBufferedBytes / 2) resumeLinks(core);
     if (core.outbox.waiting === 0) this.#finishIfDone();
+    if (core.pumpDue) this.#guarded(() => this.#pump());
     return events;
   }
 
   nextDeadline(): number | undefined {
-    return this.#core.deadlines.next();
+    const { pumpDue, nowMs, deadlines, life } = this.#core;
+    return pumpDue && life.t !== 'closed' ? nowMs : deadlines.next();
   }
 
   /** For the admin page: sizes and states, no content. */
@@ -158,7 +185,7 @@ export class Session {
         state: link.state.t,
         upstream: upOf(link)?.route.upstream,
         transport: upOf(link)?.capabilities.transport,
-        inFlight: link.inFlight.size,
+        inFlight: link.inFlight,
         lanes: link.lanes.size,
         ageMs: core.nowMs - (upOf(link)?.upAtMs ?? link.askedAtMs),
       })),
@@ -362,25 +389,21 @@ export class Session {
         return;
       }
       case 'steerSettle':
-        return steerSettleExpired(core, timer.turnId);
+        return steerSettleExpired(core, timer.laneId, timer.linkId);
       case 'lane': {
         const lane = core.lanes.get(timer.laneId);
-        if (lane !== undefined) lane.notBeforeMs = undefined;
-        return;
+        if (lane === undefined) return;
+        lane.notBeforeMs = undefined;
+        return wake(core, lane);
       }
+      case 'silence':
+        return this.#listenForSilence();
       case 'warmUp':
         return warmUpExpired(core, timer.laneId, timer.linkId);
       case 'grace':
         return this.#terminate(new GatewayError('SESSION_EXPIRED', 'the client did not come back in time'));
       case 'slowClient':
-        core.outputs.push({
-          kind: 'endStream',
-          error: new GatewayError('SLOW_CONSUMER', 'the client reads too slowly; resume and read faster', {
-            retryAfterMs: 0,
-          }),
-          resumable: true,
-        });
-        return;
+        return cutSlowClient(core);
       case 'drain':
         return this.#terminate(
           new GatewayError('DRAINING', 'the gateway went down before the turn ended', { retryAfterMs: 0 }),
@@ -390,9 +413,25 @@ export class Session {
         if (link === undefined) return;
         if (timer.kind === 'redial') dialNow(core, link);
         else if (timer.kind === 'rotate') startRotation(core, link);
+        else if (timer.kind === 'refusals') refusalsExpired(core, link);
         else retireLink(link);
       }
     }
+  }
+
+  /** Ends what its upstream has said nothing of for too long, unless it is us who do not read. */
+  #listenForSilence(): void {
+    const core = this.#core;
+    const { silentTurnTimeoutMs } = core.limits;
+    if (silentTurnTimeoutMs === undefined) return;
+    if (!core.paused)
+      endSilent(
+        core,
+        core.nowMs - silentTurnTimeoutMs,
+        () => new GatewayError('UPSTREAM_SILENT', 'the upstream said nothing of the turn for too long'),
+      );
+    const atMs = core.paused ? core.nowMs + silentTurnTimeoutMs : nextSilenceMs(core, silentTurnTimeoutMs);
+    if (atMs !== undefined) core.deadlines.set({ kind: 'silence' }, atMs);
   }
 
   #terminate(error: GatewayError): void {
@@ -424,6 +463,8 @@ export class Session {
     }
     core.links.clear();
     core.waiting.clear();
+    core.homeless.clear();
+    forgetCarried(core);
     core.deadlines.clearAll();
     core.transcript.clear();
     for (const laneId of core.lanes.keys()) tell(core, { kind: 'laneClosed', laneId });

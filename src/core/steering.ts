@@ -1,9 +1,10 @@
 import { steerFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
-import { type Core, emitRejected } from './core.ts';
+import { carrySteer, dropCarriedSteer } from './carry.ts';
+import { type Core, emitNotice, emitRejected } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
-import type { Steer, Turn } from './turn.ts';
+import { moveSteer, type Steer, type Turn } from './turn.ts';
 import type { SteerTurn } from './types.ts';
 
 /** More than the published third-party cap of 32 would only move the refusal upstream (protocol.md 6.4). */
@@ -41,8 +42,10 @@ export function submitSteer(core: Core, request: SteerTurn): void {
     );
     return;
   }
-  const steer: Steer = { state: 'held', input: request.input, targetId: '', id: undefined };
-  turn.steers.push(steer);
+  let bytes = 0;
+  for (const item of request.input) bytes += item.length;
+  turn.steers.push({ state: { t: 'held' }, input: request.input, bytes });
+  core.queuedInputBytes += bytes;
   sendHeldSteers(core, turn);
 }
 
@@ -52,9 +55,10 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
   const link = core.links.get(turn.state.linkId);
   const up = link === undefined ? undefined : upOf(link);
   if (link === undefined || up === undefined) return;
-  for (const steer of turn.steers.filter(({ state }) => state === 'held')) {
+  const { id: targetId } = turn.state.response;
+  for (const steer of turn.steers.filter(({ state }) => state.t === 'held')) {
     if (!up.capabilities.steering) {
-      turn.steers.splice(turn.steers.indexOf(steer), 1);
+      remove(core, turn, steer);
       emitRejected(
         core,
         turn.laneId,
@@ -65,9 +69,8 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
       );
       continue;
     }
-    const frame = steerFrame(turn.state.response.id, steer.input);
-    steer.state = 'sent';
-    steer.targetId = turn.state.response.id;
+    const frame = steerFrame(targetId, steer.input);
+    moveSteer(steer, { t: 'sent', targetId });
     turn.bytesUp += frame.head.length + frame.body.length;
     core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
   }
@@ -75,8 +78,8 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
 
 /** Steers that die with a turn that ended before it could take them. */
 export function refuseHeldSteers(core: Core, turn: Turn): void {
-  for (const steer of turn.steers) {
-    if (steer.state !== 'held') continue;
+  for (const steer of turn.steers.filter(({ state }) => state.t === 'held')) {
+    remove(core, turn, steer);
     emitRejected(
       core,
       turn.laneId,
@@ -87,49 +90,118 @@ export function refuseHeldSteers(core: Core, turn: Turn): void {
       ),
     );
   }
-  turn.steers = turn.steers.filter(({ state }) => state !== 'held');
+}
+
+/** The turn ends while the upstream owes an answer: what it does with them nobody will hear. */
+export function tellLostSteers(core: Core, turn: Turn): void {
+  if (turn.steers.length === 0) return;
+  forgetSteers(core, turn);
+  emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason: 'turn_ended' });
+}
+
+export function forgetSteers(core: Core, turn: Turn): void {
+  for (const steer of [...turn.steers]) remove(core, turn, steer);
 }
 
 /** Whether the turn may still get a successor, or owes the client a `steer.pending` or `steer.failed`. */
 export function hasUndecidedSteers(turn: Turn, responseId: string): boolean {
-  return turn.steers.some(
-    ({ state, targetId }) => targetId === responseId && (state === 'sent' || state === 'queued'),
-  );
+  return turn.steers.some((steer) => targetIdOf(steer) === responseId);
 }
 
 /** The steers that the successor of `responseId` begins with; they are decided now. */
-export function commitSteers(turn: Turn, responseId: string): readonly string[] {
-  const committed = turn.steers.filter(
-    ({ state, targetId }) => targetId === responseId && state === 'queued',
-  );
-  turn.steers = turn.steers.filter((steer) => !committed.includes(steer));
+export function commitSteers(core: Core, turn: Turn, responseId: string): readonly string[] {
+  const committed = turn.steers.filter(({ state }) => state.t === 'queued' && state.targetId === responseId);
+  for (const steer of committed) remove(core, turn, steer);
   return committed.flatMap(({ input }) => input);
 }
 
-/** Applies `response.steer.*` to the turn it is about. */
-export function decideSteer(
-  lane: Lane,
-  link: LinkSlot,
-  turn: Turn,
-  type: string,
-  json: Readonly<Record<string, unknown>>,
-): void {
+export function targetIdOf({ state }: Steer): string | undefined {
+  return state.t === 'held' ? undefined : state.targetId;
+}
+
+/** A `response.steer.*` frame, as far as it can be read. */
+export interface SteerAnswer {
+  readonly type: string;
+  readonly id: string | undefined;
+  readonly targetId: string;
+  /** What the client had said, where the upstream gives it back. */
+  readonly input: readonly unknown[] | undefined;
+}
+
+export function readSteerAnswer(type: string, json: Readonly<Record<string, unknown>>): SteerAnswer {
   const facts = (json['steer'] ?? {}) as Readonly<Record<string, unknown>>;
-  const id = typeof facts['id'] === 'string' ? facts['id'] : undefined;
-  const targetId = typeof facts['previous_response_id'] === 'string' ? facts['previous_response_id'] : '';
-  const byId = id === undefined ? undefined : turn.steers.find((steer) => steer.id === id);
-  // Answers come in the order of submission; a failure before acceptance has no id.
-  const steer = byId ?? turn.steers.find(({ state, targetId: of }) => state === 'sent' && of === targetId);
+  const { id, previous_response_id: targetId, input } = facts;
+  return {
+    type,
+    id: typeof id === 'string' ? id : undefined,
+    targetId: typeof targetId === 'string' ? targetId : '',
+    input: Array.isArray(input) ? input : undefined,
+  };
+}
+
+/** The steer of these that the answer is about: by its id, by what it said, else the first that has no answer. */
+export function answeredSteer(steers: readonly Steer[], answer: SteerAnswer): Steer | undefined {
+  const { id, targetId, input } = answer;
+  const byId =
+    id === undefined ? undefined : steers.find(({ state }) => state.t === 'queued' && state.id === id);
+  if (byId !== undefined) return byId;
+  const open = steers.filter(({ state }) => state.t === 'sent' && state.targetId === targetId);
+  const said = input === undefined ? undefined : contentOf(input);
+  return (
+    (said === undefined ? undefined : open.find((steer) => contentOf(parsed(steer)) === said)) ?? open[0]
+  );
+}
+
+/** Applies `response.steer.*` to the turn it is about. */
+export function decideSteer(core: Core, lane: Lane, link: LinkSlot, turn: Turn, answer: SteerAnswer): void {
+  const { type, id, targetId } = answer;
+  const steer = answeredSteer(turn.steers, answer);
   if (steer === undefined) return;
   if (type === 'response.steer.accepted') {
-    steer.state = 'queued';
-    steer.id = id;
+    if (steer.state.t === 'sent') moveSteer(steer, { t: 'queued', targetId: steer.state.targetId, id });
     return;
   }
-  turn.steers.splice(turn.steers.indexOf(steer), 1);
-  if (type !== 'response.steer.pending') return;
-  const before = lane.waitingSteers?.targetId === targetId ? lane.waitingSteers.input : [];
-  lane.waitingSteers = { targetId, linkId: link.id, input: [...before, ...steer.input] };
+  remove(core, turn, steer);
+  if (type === 'response.steer.pending')
+    carrySteer(core, lane, targetId, { id: id ?? idOf(steer), input: steer.input, heldBy: link.id });
+}
+
+/** A steer that waited for its create is given back: whoever sent it hears so, and it is not sent by us as well. */
+export function returnWaitingSteer(core: Core, lane: Lane, { id, targetId, input }: SteerAnswer): boolean {
+  if (id !== undefined && dropCarriedSteer(core, lane, targetId, (steer) => steer.id === id)) return true;
+  if (input === undefined) return false;
+  const said = contentOf(input);
+  return dropCarriedSteer(core, lane, targetId, (steer) => contentOf(steer.input.map(parse)) === said);
+}
+
+function idOf({ state }: Steer): string | undefined {
+  return state.t === 'queued' ? state.id : undefined;
+}
+
+function remove(core: Core, turn: Turn, steer: Steer): void {
+  const at = turn.steers.indexOf(steer);
+  if (at < 0) return;
+  turn.steers.splice(at, 1);
+  core.queuedInputBytes -= steer.bytes;
+}
+
+function parsed({ input }: Steer): readonly unknown[] {
+  return input.map(parse);
+}
+
+function parse(text: string): unknown {
+  return JSON.parse(text);
+}
+
+/** The text alone: upstreams give an item back with members of their own. */
+function contentOf(items: readonly unknown[]): string {
+  return JSON.stringify(items.map(textOf));
+}
+
+function textOf(item: unknown): unknown {
+  const content = (item as { content?: unknown } | null)?.content;
+  if (!Array.isArray(content)) return content;
+  return content.map((part: { text?: unknown } | null) => part?.text ?? JSON.stringify(part)).join('');
 }
 
 function targetOf(lane: Lane, turnId: string | undefined): Turn | undefined {

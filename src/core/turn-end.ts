@@ -1,7 +1,12 @@
 import type { GatewayError } from '../errors.ts';
+import { giveBack, keepToolOutputs } from './carry.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
+import { activate, wake } from './home.ts';
 import type { Lane } from './lane.ts';
-import { refuseHeldSteers } from './steering.ts';
+import { type LinkSlot, moveStream } from './link-slot.ts';
+import { parentOf } from './planner.ts';
+import { forgetSteers, refuseHeldSteers, tellLostSteers } from './steering.ts';
+import { rememberEnded, type Stream, turnOf } from './stream.ts';
 import { moveTurn, phaseOf, type Turn, type TurnState, verdictByPhase } from './turn.ts';
 import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame } from './types.ts';
 
@@ -13,17 +18,17 @@ export type LastEvent =
 
 /** Ends the turn for client and upstream alike. */
 export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
-  announce(core, turn, outcome, last);
-  leaveLink(core, turn);
-  moveTurn(turn, { t: 'ended' });
   const lane = laneOf(core, turn);
-  if (lane.active === turn) lane.active = undefined;
+  announce(core, turn, outcome, last);
+  freeStream(core, turn);
+  moveTurn(turn, { t: 'ended' });
   // A turn that failed or was given up leaves no trace in the conversation.
   if (turn.headId !== undefined && (outcome === 'COMPLETED' || outcome === 'INCOMPLETE')) {
     lane.headId = turn.headId;
     core.transcript.releaseBehind(turn.headId, () => headsOf(core));
-  } else restoreSteers(lane, turn, undefined);
+  } else leaveBehind(core, lane, turn, outcome);
   lane.lastUsedAtMs = core.nowMs;
+  if (lane.active === turn) activate(core, lane, undefined);
 }
 
 /** Ends a settling turn whose steers will not be answered. */
@@ -33,6 +38,7 @@ export function endUnanswered(
   { outcome, failed }: Extract<TurnState, { t: 'settling' }>,
   reason: string,
 ): void {
+  forgetSteers(core, turn);
   if (failed === undefined) return endTurn(core, turn, outcome, { noticeReason: reason });
   emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason });
   endTurn(core, turn, outcome, { failed });
@@ -51,69 +57,82 @@ export function failTurn(
 
 /**
  * Ends the turn for the client now; upstream it runs on until its terminal, and nothing of that is passed on
- * (protocol.md 9: there is no cancel event).
+ * (protocol.md 9: there is no cancel event). Undefined: nothing runs on.
  */
-export function discardTurn(core: Core, turn: Turn, outcome: TurnOutcome, error: GatewayError): void {
-  const running = turn.state;
-  if (running.t !== 'sent' && running.t !== 'running' && running.t !== 'settling') {
-    endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });
-    return;
-  }
+export function abandonTurn(
+  core: Core,
+  turn: Turn,
+  outcome: TurnOutcome,
+  error: GatewayError,
+): LinkSlot | undefined {
+  const lane = laneOf(core, turn);
+  const { state, plan } = turn;
   const phase = phaseOf(turn);
-  announce(core, turn, outcome, {
-    failed: { error, replay: verdictByPhase(phase), phase },
-  });
-  const lane = laneOf(core, turn);
-  const settling = running.t === 'settling';
-  moveTurn(turn, { t: 'discarding', linkId: running.linkId, terminalSeen: settling });
-  // A successor may still be on its way; its frames must not be taken for the next turn's.
-  if (settling)
-    core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
-  lane.active = undefined;
-  lane.discarding = turn;
-  restoreSteers(lane, turn, undefined);
-}
-
-/** The upstream is done with a discarded turn, or its link is gone. */
-export function finishDiscarded(core: Core, turn: Turn): void {
-  leaveLink(core, turn);
+  const undecided = turn.steers.filter(({ state: { t } }) => t !== 'held');
+  announce(core, turn, outcome, { failed: { error, replay: verdictByPhase(phase), phase } });
   moveTurn(turn, { t: 'ended' });
-  core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
-  const lane = laneOf(core, turn);
-  if (lane.discarding === turn) lane.discarding = undefined;
+  const link = 'linkId' in state ? core.links.get(state.linkId) : undefined;
+  const stream = link?.streams.get(turn.laneId);
+  if (link !== undefined && stream !== undefined && turnOf(stream) === turn) {
+    moveStream(link, stream, {
+      t: 'abandoned',
+      turnId: turn.id,
+      plan,
+      phase: state.t === 'settling' ? 'settling' : state.t === 'running' ? 'open' : 'awaiting',
+      responseId: state.t === 'running' ? state.response.id : undefined,
+      steers: undecided,
+      sinceMs: core.nowMs,
+    });
+    // A successor may still be on its way; its frames must not be taken for the next turn's.
+    if (state.t === 'settling') awaitSuccessor(core, link, stream);
+  }
+  leaveBehind(core, lane, turn, outcome);
+  lane.lastUsedAtMs = core.nowMs;
+  activate(core, lane, undefined);
+  return stream?.state.t === 'abandoned' ? link : undefined;
 }
 
-/** A warm-up of ours is over, one way or the other. */
-export function finishWarmUp(core: Core, turn: Turn): void {
-  if ('linkId' in turn.state)
-    core.deadlines.clear({ kind: 'warmUp', laneId: turn.laneId, linkId: turn.state.linkId });
-  leaveLink(core, turn);
-  moveTurn(turn, { t: 'ended' });
+/** How long the upstream may take to begin the response that follows a steered one. */
+export function awaitSuccessor(core: Core, link: LinkSlot, stream: Stream): void {
+  core.deadlines.set(
+    { kind: 'steerSettle', laneId: stream.laneId, linkId: link.id },
+    core.nowMs + core.limits.steerSettleMs,
+  );
 }
 
-/**
- * Waiting steers were taken from the lane when the turn was written; one that leaves nothing in the conversation gives
- * them back. `linkId` is the link whose upstream still holds them; without it they will be sent.
- */
-export function restoreSteers(lane: Lane, { plan }: Turn, linkId: number | undefined): void {
-  if (plan?.parentId === undefined) return;
-  const steers = plan.input.slice(0, plan.input.length - plan.ownInput.length);
-  if (steers.length > 0) lane.waitingSteers = { targetId: plan.parentId, linkId, input: steers };
+/** The upstream is done with what it was asked for on this stream. */
+export function releaseStream(core: Core, link: LinkSlot, stream: Stream): void {
+  if (stream.state.t === 'idle') return;
+  core.deadlines.clear({ kind: 'steerSettle', laneId: stream.laneId, linkId: link.id });
+  core.deadlines.clear({ kind: 'warmUp', laneId: stream.laneId, linkId: link.id });
+  moveStream(link, stream, { t: 'idle' });
+  core.roomVersion += 1;
+  const lane = core.lanes.get(stream.laneId);
+  if (lane !== undefined) wake(core, lane);
+}
+
+/** What a turn that left no trace had brought along; tool outputs of one that was given up stay in the conversation. */
+function leaveBehind(core: Core, lane: Lane, turn: Turn, outcome: TurnOutcome): void {
+  giveBack(core, lane, turn, undefined);
+  if (outcome === 'CANCELLED' || outcome === 'DEADLINE_EXCEEDED')
+    keepToolOutputs(core, lane, turn, turn.plan === undefined ? parentOf(lane, turn) : turn.plan.parentId);
 }
 
 export function releaseHold(core: Core, turn: Turn): void {
   if (turn.holds === undefined) return;
   const source = core.lanes.get(turn.holds);
-  if (source !== undefined) source.waitingForks -= 1;
   turn.holds = undefined;
+  if (source === undefined) return;
+  source.waitingForks -= 1;
+  wake(core, source);
 }
 
 function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
   refuseHeldSteers(core, turn);
+  tellLostSteers(core, turn);
   core.turns.delete(turn.id);
   core.endedTurns.add(turn.id, core.fingerprints.of(turn.request));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
-  core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
   releaseHold(core, turn);
   if ('noticeReason' in last) {
     emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason: last.noticeReason }, outcome);
@@ -127,11 +146,13 @@ function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent)
   tell(core, { kind: 'turnEnded', record: recordOf(core, turn, outcome) });
 }
 
-function leaveLink(core: Core, turn: Turn): void {
+function freeStream(core: Core, turn: Turn): void {
   const { state } = turn;
-  if (state.t === 'queued' || state.t === 'ended') return;
-  const link = core.links.get(state.linkId);
-  if (link?.inFlight.get(turn.laneId) === turn) link.inFlight.delete(turn.laneId);
+  const link = 'linkId' in state ? core.links.get(state.linkId) : undefined;
+  const stream = link?.streams.get(turn.laneId);
+  if (link === undefined || stream === undefined || turnOf(stream) !== turn) return;
+  if (state.t === 'running') rememberEnded(stream, state.response.id);
+  releaseStream(core, link, stream);
 }
 
 function laneOf(core: Core, turn: Turn): Lane {

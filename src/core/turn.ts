@@ -1,3 +1,4 @@
+import type { Carried } from './lane.ts';
 import type {
   LinkRoute,
   ReplayVerdict,
@@ -24,7 +25,7 @@ export interface OpenResponse {
 
 /**
  * queued: not written. sent: written, nothing heard. running: created. settling: the terminal came, but steers
- * of it are undecided (protocol.md 6.2). discarding: the client has heard the end, the upstream has not finished.
+ * of it are undecided (protocol.md 6.2). What the upstream still does for a turn that has ended is its stream's business.
  */
 export type TurnState =
   | { readonly t: 'queued' }
@@ -38,15 +39,32 @@ export type TurnState =
       /** Why, when the outcome is FAILED. */
       readonly failed: TurnFailed | undefined;
     }
-  | { readonly t: 'discarding'; readonly linkId: number; readonly terminalSeen: boolean }
   | { readonly t: 'ended' };
 
-/** One submission to `response.steer`. held: the target has no id yet. */
+/** One submission to `response.steer`. held: the target has no id yet. sent: not answered. queued: accepted. */
+export type SteerState =
+  | { readonly t: 'held' }
+  | { readonly t: 'sent'; readonly targetId: string }
+  | { readonly t: 'queued'; readonly targetId: string; readonly id: string | undefined };
+
+/** Every legal step; a steer that is decided leaves its turn. */
+export const STEER_TRANSITIONS: Readonly<Record<SteerState['t'], readonly SteerState['t'][]>> = {
+  held: ['sent'],
+  sent: ['queued'],
+  queued: [],
+};
+
 export interface Steer {
-  state: 'held' | 'sent' | 'queued';
+  readonly state: SteerState;
   readonly input: readonly string[];
-  targetId: string;
-  id: string | undefined;
+  readonly bytes: number;
+}
+
+/** The only writer of `steer.state`. */
+export function moveSteer(steer: Steer, next: SteerState): void {
+  if (!STEER_TRANSITIONS[steer.state.t].includes(next.t))
+    throw new Error(`steer cannot go from ${steer.state.t} to ${next.t}`);
+  (steer as { state: SteerState }).state = next;
 }
 
 /** How the turn was last written. */
@@ -54,8 +72,10 @@ export interface SendPlan {
   readonly parentId: string | undefined;
   /** What extends the parent: becomes the transcript's input. */
   readonly input: readonly string[];
-  /** The client's part of `input`; the rest are steers that the create commits. */
+  /** The client's part of `input`. */
   readonly ownInput: readonly string[];
+  /** The rest of it: what the lane had to bring along; it goes back when the turn leaves nothing behind. */
+  readonly carried: Carried;
   /** The id on the wire; differs from `parentId` after a warm-up or when an older ancestor is cached. */
   readonly wireParentId: string | undefined;
   /** Whose cache entry the wire id is; its own lane's entry is evicted when the turn fails. */
@@ -69,8 +89,6 @@ export interface Turn {
   readonly id: string;
   readonly laneId: string;
   readonly request: StartTurn;
-  /** Ours, not the client's: prepares a lane on a new link. Its events are swallowed. */
-  readonly warming: { readonly nodeId: string } | undefined;
   state: TurnState;
   plan: SendPlan | undefined;
   /** After `previous_response_not_found`: the id must not be used again. */
@@ -85,10 +103,14 @@ export interface Turn {
   createdAtMs: number | undefined;
   firstOutputAtMs: number | undefined;
   lastOutputAtMs: number | undefined;
+  /** When the upstream last said something else of it, or it was written. */
+  lastSignAtMs: number;
   rateLimitWaits: number;
   outputEvents: number;
   events: number;
   bytesUp: number;
+  /** Of the frame that was written last. */
+  frameBytes: number;
   bytesDown: number;
   fullContextBytes: number;
   toolCalls: number;
@@ -105,12 +127,11 @@ export interface Turn {
   route: LinkRoute | undefined;
 }
 
-export function newTurn(request: StartTurn, nowMs: number, warming?: Turn['warming']): Turn {
+export function newTurn(request: StartTurn, nowMs: number): Turn {
   return {
     id: request.turnId,
     laneId: request.laneId,
     request,
-    warming,
     state: { t: 'queued' },
     plan: undefined,
     avoidIds: undefined,
@@ -124,10 +145,12 @@ export function newTurn(request: StartTurn, nowMs: number, warming?: Turn['warmi
     createdAtMs: undefined,
     firstOutputAtMs: undefined,
     lastOutputAtMs: undefined,
+    lastSignAtMs: nowMs,
     rateLimitWaits: 0,
     outputEvents: 0,
     events: 0,
     bytesUp: 0,
+    frameBytes: 0,
     bytesDown: 0,
     fullContextBytes: 0,
     toolCalls: 0,
@@ -147,10 +170,9 @@ export function newTurn(request: StartTurn, nowMs: number, warming?: Turn['warmi
 /** Every legal step. `sent → queued` is the one step that may write a turn twice: see `proved` below. */
 export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnState['t'][]>> = {
   queued: ['sent', 'ended'],
-  sent: ['running', 'queued', 'discarding', 'ended'],
-  running: ['running', 'settling', 'discarding', 'ended'],
-  settling: ['running', 'discarding', 'ended'],
-  discarding: ['discarding', 'ended'],
+  sent: ['running', 'queued', 'ended'],
+  running: ['running', 'settling', 'ended'],
+  settling: ['running', 'ended'],
   ended: [],
 };
 
@@ -160,6 +182,7 @@ export type NotRunProof =
   | 'connection_limit_reached'
   | 'stream_limit_reached'
   | 'rate_limited'
+  | 'lanes_not_supported'
   | 'not_reached';
 
 /** The only writer of `turn.state`. */

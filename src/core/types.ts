@@ -45,6 +45,11 @@ export interface LinkCapabilities {
   readonly transport: 'websocket' | 'sse';
   /** Whether lanes are named upstream (`stream_id`); if not, a link serves one lane. */
   readonly multiplexed: boolean;
+  /**
+   * Nobody has seen this upstream answer with the name that a create brought. The first named lane of the link is then
+   * a probe. Absent: it is known to.
+   */
+  readonly lanesUnproven?: boolean;
   /** Turns in flight over all lanes of the link. 16 at OpenAI. */
   readonly maxInFlight: number;
   /** Distinct lane names in the link's life, the unnamed lane not counted. 32 at OpenAI. */
@@ -282,7 +287,11 @@ export type Fact =
       readonly startedAtMs: number;
       readonly endedAtMs: number;
     }
-  | { readonly kind: 'paused' | 'unpaused'; readonly bufferedBytes: number; readonly atMs: number };
+  | { readonly kind: 'paused' | 'unpaused'; readonly bufferedBytes: number; readonly atMs: number }
+  /** A frame that belongs to no turn that is under way; nobody was shown it. */
+  | { readonly kind: 'strayFrame'; readonly linkId: number; readonly type: string }
+  /** Whether the upstream of this link answers with the name of the lane that asked; told once a link. */
+  | { readonly kind: 'lanesProven' | 'lanesRefuted'; readonly linkId: number };
 
 /** A share of the process-wide memory for transcripts. */
 export interface ByteBudget {
@@ -319,4 +328,6 @@ export interface SessionLimits {
   readonly maxDialAttempts: number;
   /** Turns without their own timeout end after this; undefined: never. */
   readonly defaultTurnTimeoutMs: number | undefined;
+  /** A written turn of which the upstream says nothing for so long ends; undefined: never. */
+  readonly silentTurnTimeoutMs: number | undefined;
 }

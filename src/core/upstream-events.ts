@@ -1,48 +1,59 @@
+import { endingOf } from '../dialect/events.ts';
 import { readFailedResponse, toGatewayError } from '../dialect/upstream-error.ts';
 import { addUsage, readUsage } from '../dialect/usage.ts';
+import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
+import { muteLane } from './home.ts';
 import type { Lane } from './lane.ts';
-import { isMuted, type LinkSlot, laneOf, type Up, upOf } from './link-slot.ts';
+import { type LinkSlot, moveStream, streamOf, type Up, upOf } from './link-slot.ts';
+import { lanesProven, unnamedAnswer } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
-import { muteLane } from './scheduler.ts';
-import { commitSteers, decideSteer, hasUndecidedSteers, sendHeldSteers } from './steering.ts';
+import {
+  answeredSteer,
+  commitSteers,
+  decideSteer,
+  hasUndecidedSteers,
+  readSteerAnswer,
+  returnWaitingSteer,
+  type SteerAnswer,
+  sendHeldSteers,
+  targetIdOf,
+} from './steering.ts';
+import { isAwaiting, rememberEnded, type Stream, turnOf } from './stream.ts';
 import type { NewNode } from './transcript.ts';
 import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
-import { endTurn, endUnanswered, finishDiscarded, finishWarmUp, releaseHold } from './turn-end.ts';
+import { awaitSuccessor, endTurn, endUnanswered, releaseHold, releaseStream } from './turn-end.ts';
 import type { TurnFailed, TurnOutcome, UpstreamFrame } from './types.ts';
-import { handleErrorFrame } from './upstream-failures.ts';
+import { attributeRefusals, handleErrorFrame } from './upstream-failures.ts';
 
 /**
  * One frame of the upstream. A frame that only moves content is numbered and handed on; everything else goes
  * through its own function. Returns whether anything but content happened, so that the queues are looked at again.
+ *
+ * A frame belongs to a response. `response.created` names the one that the stream's create began; terminals and progress
+ * name theirs; content names none and belongs to the response that is open, since responses of a lane do not overlap.
+ * What belongs to a response that is over, or that nobody asked for, is counted and shown to nobody.
  */
 export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): boolean {
-  const laneId = laneOf(link, frame.streamId);
+  const stream = streamOf(link, frame.streamId);
   const handler = HANDLERS.get(frame.type);
-  const routed = laneId === undefined ? undefined : link.inFlight.get(laneId);
-  const turn =
-    handler === onSteer && frame.streamId === undefined ? (steeredTurn(link, frame) ?? routed) : routed;
-  if (turn !== undefined && handler === undefined) {
-    if (frame.streamId === undefined && !frame.type.startsWith('response.')) emitFrame(core, '', '', frame);
-    else content(core, turn, frame);
+  if (handler === undefined) {
+    if (stream?.listener !== undefined && isOfResponse(frame)) content(core, stream.listener, frame);
+    else unheard(core, link, stream, frame);
     return false;
   }
-  if (frame.type === 'error') {
-    handleErrorFrame(core, link, frame, turn);
-  } else if (turn === undefined && isMuted(link, frame.streamId)) {
-    // The rest of a turn that nobody waits for.
-    if (TERMINALS.has(frame.type)) tellLateUsage(core, '', responseOf(frame));
-  } else if (turn === undefined || handler === undefined) {
-    // Nobody waits for it, but nothing is dropped: it belongs to the lane, or to the connection (protocol.md 3.3).
-    const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);
-    emitFrame(core, known ? (frame.streamId as string) : '', '', frame);
-  } else {
-    handler(core, link, turn, frame);
-  }
+  if (frame.streamId !== undefined) lanesProven(core, link);
+  handler(
+    core,
+    link,
+    frame.streamId === undefined ? unnamedAnswer(core, link, stream, frame) : stream,
+    frame,
+  );
+  if (link.refusals.length > 0) attributeRefusals(core, link);
   return true;
 }
 
-type Handler = (core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame) => void;
+type Handler = (core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame) => void;
 
 const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['response.created', onCreated],
@@ -52,21 +63,23 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['response.completed', onTerminal],
   ['response.incomplete', onTerminal],
   ['response.failed', onTerminal],
+  ['response.cancelled', onTerminal],
+  ['response.canceled', onTerminal],
+  ['response.done', onTerminal],
   ['response.steer.accepted', onSteer],
   ['response.steer.pending', onSteer],
   ['response.steer.failed', onSteer],
-  ['error', () => undefined],
+  ['error', handleErrorFrame],
+  ['response.error', handleErrorFrame],
 ]);
 
-const TERMINALS: ReadonlySet<string> = new Set([
-  'response.completed',
-  'response.incomplete',
-  'response.failed',
-]);
+/** Rate limits, keep-alives and timings of the connection come without a lane, on the unnamed one too (protocol.md 3.3). */
+function isOfResponse({ streamId, type }: UpstreamFrame): boolean {
+  return streamId !== undefined || type.startsWith('response.');
+}
 
 /** The hot path. */
 function content(core: Core, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
   turn.events += 1;
   turn.outputEvents += 1;
   turn.bytesDown += frame.byteLength;
@@ -81,58 +94,147 @@ function startOutput(core: Core, turn: Turn): void {
   tell(core, { kind: 'firstOutput', turnId: turn.id, atMs: core.nowMs });
 }
 
+/** The rest of a response that is over is shown to nobody; what is about the connection, or about no lane of ours, is. */
+function unheard(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
+  if (stream !== undefined && frame.type.startsWith('response.')) return swallow(core, link, frame);
+  const known = frame.streamId !== undefined && core.lanes.has(frame.streamId);
+  emitFrame(core, known ? (frame.streamId as string) : '', '', frame);
+}
+
+function swallow(core: Core, link: LinkSlot, frame: UpstreamFrame): void {
+  tell(core, { kind: 'strayFrame', linkId: link.id, type: frame.type });
+}
+
 function pass(core: Core, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
   turn.events += 1;
   turn.bytesDown += frame.byteLength;
+  turn.lastSignAtMs = core.nowMs;
   emitFrame(core, turn.laneId, turn.id, frame);
 }
 
-function onProgress(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
+function onProgress(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
+  const turn = turnOf(stream);
+  if (stream === undefined) return unheard(core, link, stream, frame);
+  if (turn === undefined || isOver(stream, turn, idOf(responseOf(frame)))) return swallow(core, link, frame);
   releaseHold(core, turn);
   pass(core, turn, frame);
 }
 
-function onCreated(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  const id = responseOf(frame)['id'];
-  if (turn.state.t === 'discarding') {
-    // A successor that nobody waits for: its terminal frees the lane, however long it takes.
-    core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
-    return;
+/** The frame names a response that is not the one that the turn waits for. */
+function isOver(stream: Stream, turn: Turn, id: string | undefined): boolean {
+  const own = turn.state.t === 'running' ? turn.state.response.id : undefined;
+  if (id === undefined) return stream.strayId !== undefined;
+  return id !== own && (stream.strayId === id || stream.endedIds.includes(id));
+}
+
+function onCreated(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
+  const response = responseOf(frame);
+  const id = idOf(response);
+  link.announces = true;
+  if (stream === undefined) return unheard(core, link, stream, frame);
+  stream.owesAnswer = false;
+  const { state } = stream;
+  switch (state.t) {
+    case 'idle':
+      return stray(core, link, stream, frame, id);
+    case 'warmUp':
+      stream.answered = true;
+      return moveStream(link, stream, { ...state, responseId: id ?? '' });
+    case 'abandoned':
+      stream.answered = true;
+      core.deadlines.clear({ kind: 'steerSettle', laneId: stream.laneId, linkId: link.id });
+      // A successor that nobody waits for: its terminal frees the lane, however long it takes.
+      return moveStream(link, stream, { ...state, phase: 'open', responseId: id, sinceMs: core.nowMs });
+    case 'turn':
+      return createdFor(core, link, stream, state.turn, frame, response);
   }
-  if (typeof id !== 'string') return pass(core, turn, frame);
-  begin(core, turn, id);
+}
+
+function createdFor(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  turn: Turn,
+  frame: UpstreamFrame,
+  response: Readonly<Record<string, unknown>>,
+): void {
+  const id = idOf(response);
+  const { state } = turn;
+  if (state.t === 'sent' && !namesParent(link, turn, response)) return stray(core, link, stream, frame, id);
+  if (state.t === 'running') {
+    // Told twice; or the relay has begun anew, and what is said from now on belongs to the new id.
+    if (id === undefined || id === state.response.id || stream.endedIds.includes(id))
+      return swallow(core, link, frame);
+    rememberEnded(stream, state.response.id);
+  }
+  if (id === undefined) {
+    stream.answered = true;
+    stream.strayId = undefined;
+    stream.listener = turn;
+    return pass(core, turn, frame);
+  }
+  begin(core, link, stream, turn, id);
   pass(core, turn, frame);
   sendHeldSteers(core, turn);
 }
 
+/** A response that nobody asked for: its content must not be taken for the answer to what comes next. */
+function stray(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  frame: UpstreamFrame,
+  id: string | undefined,
+): void {
+  stream.strayId = id ?? '';
+  stream.listener = undefined;
+  stream.answered = true;
+  swallow(core, link, frame);
+}
+
+/** Where the upstream is known to say what a response continues, one that continues something else is not the answer. */
+function namesParent(link: LinkSlot, turn: Turn, response: Readonly<Record<string, unknown>>): boolean {
+  const said = response['previous_response_id'];
+  const wanted = turn.plan?.wireParentId;
+  if (said === undefined) return true;
+  if (typeof said === 'string' && said === wanted) link.echoesParent = true;
+  return !link.echoesParent || (said ?? undefined) === wanted;
+}
+
 /** The turn's first response, or one that the upstream began by itself after steering (protocol.md 6.2). */
-function begin(core: Core, turn: Turn, id: string): OpenResponse {
+function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: string): OpenResponse {
   const { state } = turn;
-  if (state.t === 'queued' || state.t === 'ended' || state.t === 'discarding')
-    throw new Error(`created while ${state.t}`);
+  if (state.t === 'queued' || state.t === 'ended') throw new Error(`created while ${state.t}`);
   const previousId =
     state.t === 'settling' ? state.responseId : state.t === 'running' ? state.response.id : undefined;
-  const response: OpenResponse = {
-    id,
-    parentId: previousId ?? turn.plan?.parentId,
-    input: previousId === undefined ? (turn.plan?.input ?? []) : commitSteers(turn, previousId),
-    stored: turn.request.create.store,
-    output: [],
-    outputBytes: 0,
-    compactionIndex: undefined,
-  };
-  moveTurn(turn, { t: 'running', linkId: state.linkId, response });
-  core.deadlines.clear({ kind: 'steerSettle', turnId: turn.id });
+  const isSuccessor = previousId !== undefined && hasUndecidedSteers(turn, previousId);
+  const restarted = state.t === 'running' && !isSuccessor ? state.response : undefined;
+  const response: OpenResponse = restarted
+    ? { ...restarted, id }
+    : {
+        id,
+        parentId: previousId ?? turn.plan?.parentId,
+        input: previousId === undefined ? (turn.plan?.input ?? []) : commitSteers(core, turn, previousId),
+        stored: turn.request.create.store,
+        output: [],
+        outputBytes: 0,
+        compactionIndex: undefined,
+      };
+  moveTurn(turn, { t: 'running', linkId: link.id, response });
+  stream.listener = turn;
+  stream.answered = true;
+  stream.strayId = undefined;
+  core.deadlines.clear({ kind: 'steerSettle', laneId: stream.laneId, linkId: link.id });
   turn.createdAtMs ??= core.nowMs;
+  turn.lastSignAtMs = core.nowMs;
   turn.responseId = id;
-  if (turn.warming === undefined)
-    tell(core, { kind: 'responseCreated', turnId: turn.id, responseId: id, atMs: core.nowMs });
+  tell(core, { kind: 'responseCreated', turnId: turn.id, responseId: id, atMs: core.nowMs });
   return response;
 }
 
-function onItemDone(core: Core, _link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.warming !== undefined || turn.state.t === 'discarding') return;
+function onItemDone(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
+  const turn = stream?.listener;
+  if (turn === undefined) return unheard(core, link, stream, frame);
   if (turn.state.t === 'running') keepItem(core, turn, turn.state.response, frame.json());
   content(core, turn, frame);
 }
@@ -174,43 +276,104 @@ function keepItem(
 
 const MAX_OUTPUT_ITEMS = 4_096;
 
-function onTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.state.t === 'discarding') return onDiscardedTerminal(core, link, turn, frame);
+function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
+  if (stream === undefined) return unheard(core, link, stream, frame);
+  stream.owesAnswer = false;
   const json = responseOf(frame);
-  if (turn.state.t === 'sent') begin(core, turn, typeof json['id'] === 'string' ? json['id'] : '');
+  const id = idOf(json);
+  const { state } = stream;
+  if (endsOther(link, stream, frame, id)) {
+    if (id === undefined || stream.strayId === id || stream.strayId === '') stream.strayId = undefined;
+    // What nobody asked for is paid for all the same; what is said twice is counted once.
+    if (id === undefined || !stream.endedIds.includes(id)) tellLateUsage(core, '', json);
+    rememberEnded(stream, id);
+    return swallow(core, link, frame);
+  }
+  switch (state.t) {
+    case 'idle':
+      return;
+    case 'warmUp':
+      return warmUpEnded(core, link, stream, state, frame, json);
+    case 'abandoned':
+      return abandonedEnded(core, link, stream, state, frame, json);
+    case 'turn':
+      return turnEnded(core, link, stream, state.turn, frame, json);
+  }
+}
+
+/** The terminal is not that of the response which the stream waits for. */
+function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: string | undefined): boolean {
+  const { state } = stream;
+  if (state.t === 'idle') return true;
+  const turn = turnOf(stream);
+  if (turn?.state.t === 'settling') return true;
+  const own =
+    turn?.state.t === 'running'
+      ? turn.state.response.id
+      : state.t === 'warmUp' || state.t === 'abandoned'
+        ? state.responseId
+        : undefined;
+  if (id !== undefined && id === own) return false;
+  if (id !== undefined && (id === stream.strayId || stream.endedIds.includes(id))) return true;
+  if (stream.strayId !== undefined) return id === undefined || stream.strayId === '';
+  if (!isAwaiting(stream)) return false;
+  // Nothing of this create has been heard. What names no response, or ends one in words of its own, is an earlier one's.
+  return link.announces && stream.answered && (id === undefined || type === 'response.done');
+}
+
+function turnEnded(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  turn: Turn,
+  frame: UpstreamFrame,
+  json: Readonly<Record<string, unknown>>,
+): void {
+  const named = idOf(json);
+  if (turn.state.t === 'sent') begin(core, link, stream, turn, named ?? '');
   if (turn.state.t !== 'running') return pass(core, turn, frame);
-  const { response, linkId } = turn.state;
+  const { response } = turn.state;
+  // What the conversation goes on from is what the terminal names: relays give a response its public id there.
+  const responseId = named ?? response.id;
+  rememberEnded(stream, response.id, responseId);
+  if (responseId !== response.id) {
+    turn.responseId = responseId;
+    tell(core, { kind: 'responseCreated', turnId: turn.id, responseId, atMs: core.nowMs });
+  }
   turn.bytesDown += frame.byteLength;
   readSummary(turn, json);
-  if (turn.warming !== undefined) tellLateUsage(core, '', json);
 
   const lane = core.lanes.get(turn.laneId) as Lane;
   const up = upOf(link) as Up;
-  if (frame.type === 'response.failed') {
+  const ending = endingOf(frame.type, json['status']);
+  if (ending === 'failed' || ending === 'cancelled') {
     evict(link, turn);
-    if (turn.warming !== undefined) return warmUpFailed(core, turn);
-    const error = toGatewayError(readFailedResponse(frame, core.nowMs));
+    const failure = ending === 'failed' ? readFailedResponse(frame, core.nowMs) : undefined;
+    noteFailure(stream, failure?.facts.code, frame);
+    const error =
+      failure === undefined
+        ? new GatewayError('TURN_CANCELLED', 'the upstream cancelled the response')
+        : toGatewayError(failure);
     const failed: TurnFailed = { error, replay: 'UNSAFE', phase: phaseOf(turn) };
-    if (settleLater(core, turn, frame, linkId, response.id, 'FAILED', failed)) return;
-    return endTurn(core, turn, 'FAILED', { frame, failed });
+    const outcome = ending === 'failed' ? 'FAILED' : 'CANCELLED';
+    if (settleLater(core, link, stream, turn, frame, responseId, outcome, failed)) return;
+    return endTurn(core, turn, outcome, { frame, failed });
   }
-  if (up.capabilities.keepsUnstored)
-    link.cache.set(lane.id, { responseId: response.id, nodeId: turn.warming?.nodeId ?? response.id });
-  if (turn.warming !== undefined) return finishWarmUp(core, turn);
-
+  if (up.capabilities.keepsUnstored) link.cache.set(lane.id, { responseId, nodeId: responseId });
   tellListedItems(core, response, json['output']);
-  remember(core, lane, turn, up, response, outputOf(response, json['output']));
-  const outcome: TurnOutcome = frame.type === 'response.incomplete' ? 'INCOMPLETE' : 'COMPLETED';
-  if (settleLater(core, turn, frame, linkId, response.id, outcome)) return;
+  remember(core, lane, turn, up, { ...response, id: responseId }, outputOf(response, json['output']));
+  const outcome: TurnOutcome = ending === 'incomplete' ? 'INCOMPLETE' : 'COMPLETED';
+  if (settleLater(core, link, stream, turn, frame, responseId, outcome)) return;
   endTurn(core, turn, outcome, { frame });
 }
 
 /** With undecided steers the terminal is not the turn's last event (design, section 6). */
 function settleLater(
   core: Core,
+  link: LinkSlot,
+  stream: Stream,
   turn: Turn,
   frame: UpstreamFrame,
-  linkId: number,
   responseId: string,
   outcome: TurnOutcome,
   failed?: TurnFailed,
@@ -218,59 +381,131 @@ function settleLater(
   if (!hasUndecidedSteers(turn, responseId)) return false;
   turn.events += 1;
   emitFrame(core, turn.laneId, turn.id, frame);
-  moveTurn(turn, { t: 'settling', linkId, responseId, outcome, failed });
-  core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
+  moveTurn(turn, { t: 'settling', linkId: link.id, responseId, outcome, failed });
+  stream.listener = undefined;
+  awaitSuccessor(core, link, stream);
   return true;
 }
 
-/** The terminal of a cancelled turn: its tokens are accounted, its lane is free unless a successor is on its way. */
-function onDiscardedTerminal(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  if (turn.state.t !== 'discarding') return;
-  // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
-  if (frame.type === 'response.failed') evict(link, turn);
-  else link.cache.delete(turn.laneId);
-  tellLateUsage(core, turn.id, responseOf(frame));
-  const successorPossible =
-    !turn.state.terminalSeen && turn.steers.some(({ state }) => state === 'sent' || state === 'queued');
-  if (!successorPossible) return finishDiscarded(core, turn);
-  moveTurn(turn, { ...turn.state, terminalSeen: true });
-  core.deadlines.set({ kind: 'steerSettle', turnId: turn.id }, core.nowMs + core.limits.steerSettleMs);
+function warmUpEnded(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  state: Extract<Stream['state'], { t: 'warmUp' }>,
+  frame: UpstreamFrame,
+  json: Readonly<Record<string, unknown>>,
+): void {
+  const responseId = idOf(json) ?? state.responseId ?? '';
+  rememberEnded(stream, state.responseId, responseId);
+  stream.answered = true;
+  tellLateUsage(core, '', json);
+  const ending = endingOf(frame.type, json['status']);
+  if (ending === 'failed' || ending === 'cancelled') {
+    evictFor(link, stream.laneId, state.plan);
+    return warmUpFailed(core, link, stream);
+  }
+  if (upOf(link)?.capabilities.keepsUnstored === true)
+    link.cache.set(stream.laneId, { responseId, nodeId: state.nodeId });
+  releaseStream(core, link, stream);
 }
 
-function onSteer(core: Core, link: LinkSlot, turn: Turn, frame: UpstreamFrame): void {
-  const lane = core.lanes.get(turn.laneId) as Lane;
-  decideSteer(lane, link, turn, frame.type, frame.json());
-  if (turn.state.t === 'discarding') {
-    if (turn.state.terminalSeen && turn.steers.length === 0) finishDiscarded(core, turn);
-    return;
+/** The terminal of a turn that was given up: its tokens are accounted, its lane is free unless a successor is on its way. */
+function abandonedEnded(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  state: Extract<Stream['state'], { t: 'abandoned' }>,
+  frame: UpstreamFrame,
+  json: Readonly<Record<string, unknown>>,
+): void {
+  const id = idOf(json) ?? state.responseId;
+  rememberEnded(stream, state.responseId, id);
+  stream.answered = true;
+  // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
+  if (endingOf(frame.type, json['status']) === 'failed') evictFor(link, stream.laneId, state.plan);
+  else link.cache.delete(stream.laneId);
+  tellLateUsage(core, state.turnId, json);
+  const steers = state.steers.filter((steer) => targetIdOf(steer) === id);
+  if (steers.length === 0) return releaseStream(core, link, stream);
+  moveStream(link, stream, {
+    ...state,
+    phase: 'settling',
+    responseId: undefined,
+    steers,
+    sinceMs: core.nowMs,
+  });
+  awaitSuccessor(core, link, stream);
+}
+
+function onSteer(core: Core, link: LinkSlot, routed: Stream | undefined, frame: UpstreamFrame): void {
+  const answer = readSteerAnswer(frame.type, frame.json());
+  const stream = steeredStream(link, answer) ?? routed;
+  if (stream === undefined) return unheardSteer(core, link, undefined, answer, frame);
+  const lane = core.lanes.get(stream.laneId) as Lane;
+  const { state } = stream;
+  if (state.t === 'abandoned') {
+    const decided =
+      answer.type === 'response.steer.accepted' ? undefined : answeredSteer(state.steers, answer);
+    if (answer.type === 'response.steer.accepted' || decided === undefined) return swallow(core, link, frame);
+    const steers = state.steers.filter((steer) => steer !== decided);
+    moveStream(link, stream, { ...state, steers });
+    if (state.phase === 'settling' && steers.length === 0) releaseStream(core, link, stream);
+    return swallow(core, link, frame);
   }
+  const turn = turnOf(stream);
+  if (turn === undefined || answeredSteer(turn.steers, answer) === undefined)
+    return unheardSteer(core, link, lane, answer, frame);
+  decideSteer(core, lane, link, turn, answer);
   if (turn.state.t !== 'settling' || hasUndecidedSteers(turn, turn.state.responseId))
     return pass(core, turn, frame);
   const { outcome, failed } = turn.state;
   endTurn(core, turn, outcome, { frame, failed });
 }
 
+/** The answer to a steer that no running turn waits for: it may have waited for the create that commits it. */
+function unheardSteer(
+  core: Core,
+  link: LinkSlot,
+  lane: Lane | undefined,
+  answer: SteerAnswer,
+  frame: UpstreamFrame,
+): void {
+  const lanes = lane === undefined ? core.lanes.values() : [lane];
+  if (answer.type === 'response.steer.failed') {
+    for (const each of lanes) {
+      if (!returnWaitingSteer(core, each, answer)) continue;
+      return emitFrame(core, each.id, '', frame);
+    }
+  }
+  const turn = lane?.active;
+  if (turn !== undefined && link.id === lane?.linkId && turn.state.t === 'running')
+    return pass(core, turn, frame);
+  emitFrame(core, lane?.id ?? '', '', frame);
+}
+
 /** A failed steer names no lane when its target was not found (protocol.md 6.4). */
-function steeredTurn(link: LinkSlot, frame: UpstreamFrame): Turn | undefined {
-  const steer = frame.json()['steer'] as { previous_response_id?: unknown } | undefined;
-  for (const turn of link.inFlight.values()) {
-    if (turn.steers.some(({ targetId }) => targetId === steer?.previous_response_id)) return turn;
+function steeredStream(link: LinkSlot, answer: SteerAnswer): Stream | undefined {
+  for (const stream of link.streams.values()) {
+    const { state } = stream;
+    const steers =
+      state.t === 'turn' ? state.turn.steers : state.t === 'abandoned' ? state.steers : undefined;
+    if (steers !== undefined && steers.length > 0 && answeredSteer(steers, answer) !== undefined)
+      return stream;
   }
   return undefined;
 }
 
 /** The answer to the last undecided steer never came; if it comes yet, no later turn may be mistaken for its owner. */
-export function steerSettleExpired(core: Core, turnId: string): void {
-  for (const lane of core.lanes.values()) {
-    const turn =
-      lane.active?.id === turnId ? lane.active : lane.discarding?.id === turnId ? lane.discarding : undefined;
-    if (turn === undefined) continue;
-    const { state } = turn;
-    if (state.t === 'settling') endUnanswered(core, turn, state, 'no_answer');
-    else if (state.t === 'discarding') finishDiscarded(core, turn);
-    if (state.t === 'settling' || state.t === 'discarding') muteLane(core, lane, state.linkId, 'steer_lost');
-    return;
-  }
+export function steerSettleExpired(core: Core, laneId: string, linkId: number): void {
+  const link = core.links.get(linkId);
+  const stream = link?.streams.get(laneId);
+  const lane = core.lanes.get(laneId);
+  if (link === undefined || stream === undefined || lane === undefined) return;
+  const turn = turnOf(stream);
+  if (turn?.state.t === 'settling') endUnanswered(core, turn, turn.state, 'no_answer');
+  else if (stream.state.t === 'abandoned') releaseStream(core, link, stream);
+  else return;
+  muteLane(core, lane, linkId, 'steer_lost');
 }
 
 function remember(
@@ -323,7 +558,25 @@ function tellListedItems(core: Core, response: OpenResponse, listed: unknown): v
 
 /** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */
 export function evict(link: LinkSlot, turn: Turn): void {
-  if (turn.plan?.cachedIn === undefined || turn.plan.cachedIn === turn.laneId) link.cache.delete(turn.laneId);
+  evictFor(link, turn.laneId, turn.plan);
+}
+
+export function evictFor(
+  link: LinkSlot,
+  laneId: string,
+  plan: { readonly cachedIn: string | undefined } | undefined,
+): void {
+  if (plan?.cachedIn === undefined || plan.cachedIn === laneId) link.cache.delete(laneId);
+}
+
+/** To know the failure again when it is told a second time in another form. */
+export function noteFailure(
+  stream: Stream,
+  code: string | undefined,
+  frame: UpstreamFrame | undefined,
+): void {
+  const sequence = frame?.json()['sequence_number'];
+  stream.lastFailure = typeof sequence === 'number' ? { code, sequence } : undefined;
 }
 
 function readSummary(turn: Turn, response: Readonly<Record<string, unknown>>): void {
@@ -338,13 +591,15 @@ function readSummary(turn: Turn, response: Readonly<Record<string, unknown>>): v
 
 function tellLateUsage(core: Core, turnId: string, response: Readonly<Record<string, unknown>>): void {
   const usage = readUsage(response['usage']);
-  if (usage === undefined) return;
-  const { id } = response;
-  const responseId = typeof id === 'string' ? id : undefined;
-  tell(core, { kind: 'lateUsage', turnId, responseId, usage });
+  if (usage !== undefined) tell(core, { kind: 'lateUsage', turnId, responseId: idOf(response), usage });
 }
 
 function responseOf(frame: UpstreamFrame): Readonly<Record<string, unknown>> {
   const response = frame.json()['response'];
   return typeof response === 'object' && response !== null ? (response as Record<string, unknown>) : {};
+}
+
+function idOf(response: Readonly<Record<string, unknown>>): string | undefined {
+  const { id } = response;
+  return typeof id === 'string' && id !== '' ? id : undefined;
 }

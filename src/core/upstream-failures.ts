@@ -1,3 +1,4 @@
+import { isWarning, refusesLanes } from '../dialect/events.ts';
 import {
   isConnectionLimit,
   isNotReached,
@@ -12,53 +13,151 @@ import {
 } from '../dialect/upstream-error.ts';
 import { GatewayError } from '../errors.ts';
 import { stopWaiting } from './cancel.ts';
+import { giveBack } from './carry.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
+import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
-import { isMuted, type LinkSlot, retire, upOf } from './link-slot.ts';
+import { forgetName, type LinkSlot, retire, upOf } from './link-slot.ts';
+import { lanesRefuted } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
-import {
-  dial,
-  enqueue,
-  leastLoaded,
-  muteLane,
-  purposeOf,
-  redialDelayMs,
-  removeLink,
-  settle,
-  unqueue,
-  unsettle,
-} from './scheduler.ts';
+import { dial, enqueue, leastLoaded, purposeOf, redialDelayMs, removeLink, unqueue } from './scheduler.ts';
+import { isAwaiting, rememberEnded, type Stream, turnOf } from './stream.ts';
 import { type NotRunProof, phaseOf, requeueTurn, type Turn, verdictByPhase } from './turn.ts';
-import { endUnanswered, failTurn, finishDiscarded, releaseHold, restoreSteers } from './turn-end.ts';
+import { endUnanswered, failTurn, releaseHold, releaseStream } from './turn-end.ts';
 import type { LinkDown, UpstreamFrame } from './types.ts';
-import { evict } from './upstream-events.ts';
+import { evict, evictFor, noteFailure } from './upstream-events.ts';
 
 /** An `error` frame: about the connection, about a turn, or about nothing we know (protocol.md 7). */
 export function handleErrorFrame(
   core: Core,
   link: LinkSlot,
+  routed: Stream | undefined,
   frame: UpstreamFrame,
-  routed: Turn | undefined,
 ): void {
   const error = readErrorFrame(frame, core.nowMs);
   if (isConnectionLimit(error)) return connectionLimit(core, link);
-  if (routed === undefined && isMuted(link, frame.streamId)) return;
-  const turn = routed ?? (frame.streamId === undefined ? onlyUnanswered(link) : undefined);
-  if (turn === undefined) {
-    emitFrame(core, '', '', frame);
+  if (isWarning(error.facts.code))
+    return emitFrame(core, routed?.laneId ?? '', turnOf(routed)?.id ?? '', frame);
+  if (frame.streamId === undefined) return unattributed(core, link, routed, frame, error);
+  if (routed === undefined) return emitFrame(core, '', '', frame);
+  refused(core, link, routed, frame, error);
+}
+
+/**
+ * The error names no lane. It is the unnamed lane's if that runs, and that of the only create without an answer; of
+ * several it is known whose when the others have been answered.
+ */
+function unattributed(
+  core: Core,
+  link: LinkSlot,
+  unnamed: Stream | undefined,
+  frame: UpstreamFrame,
+  error: UpstreamError,
+): void {
+  const awaiting = [...link.streams.values()].filter(isAwaiting);
+  const isRunning = unnamed !== undefined && unnamed.state.t !== 'idle' && !isAwaiting(unnamed);
+  const [first] = awaiting;
+  if (isRunning && (first === undefined || !isRefused(error)))
+    return refused(core, link, unnamed, frame, error);
+  if (first === undefined) {
+    if (unnamed?.answered === true) tell(core, { kind: 'strayFrame', linkId: link.id, type: frame.type });
+    else emitFrame(core, '', '', frame);
     return;
   }
-  if (turn.warming !== undefined) {
-    evict(link, turn);
-    return warmUpFailed(core, turn);
+  if (awaiting.length === 1) return refused(core, link, first, frame, error);
+  for (const stream of awaiting) stream.suspect = true;
+  // The client sees it at once, unless it may be about something that the client never asked for.
+  const isShown = awaiting.every((stream) => turnOf(stream) !== undefined);
+  if (isShown) emitFrame(core, '', '', frame);
+  link.refusals.push({ error, frame: isShown ? undefined : frame });
+  core.deadlines.set({ kind: 'refusals', linkId: link.id }, core.nowMs + ATTRIBUTION_TIMEOUT_MS);
+  attributeRefusals(core, link);
+}
+
+/** Creates that have had no answer so long after an error that nobody else can have got. */
+const ATTRIBUTION_TIMEOUT_MS = 20_000;
+
+/** As many refusals wait for an owner as creates may have been refused: each has found one. */
+export function attributeRefusals(core: Core, link: LinkSlot): void {
+  const suspects: Stream[] = [];
+  for (const stream of link.streams.values()) {
+    if (!stream.suspect) continue;
+    if (isAwaiting(stream)) suspects.push(stream);
+    else stream.suspect = false;
   }
-  if (turn.state.t === 'discarding') {
-    evict(link, turn);
-    return finishDiscarded(core, turn);
+  // What does not say that it refuses a request may be about nothing that was asked for.
+  const certain = link.refusals.filter(({ error }) => isRefused(error) || isRateLimit(error));
+  if (suspects.length > certain.length) return;
+  link.refusals = link.refusals.filter((refusal) => !certain.includes(refusal));
+  if (link.refusals.length === 0) core.deadlines.clear({ kind: 'refusals', linkId: link.id });
+  certain.forEach(({ error, frame }, index) => {
+    const stream = suspects[index];
+    if (stream !== undefined) refused(core, link, stream, frame, error);
+    else if (frame !== undefined) emitFrame(core, '', '', frame);
+  });
+}
+
+/** Nobody else was answered: whoever waits since then is taken to be the one that was meant. */
+export function refusalsExpired(core: Core, link: LinkSlot): void {
+  const suspects = [...link.streams.values()].filter((stream) => stream.suspect && isAwaiting(stream));
+  const last = link.refusals.at(-1);
+  link.refusals = [];
+  if (last === undefined) return;
+  for (const stream of suspects) {
+    stream.suspect = false;
+    const turn = turnOf(stream);
+    if (turn === undefined) continue;
+    failTurn(core, turn, toGatewayError(last.error), 'UNKNOWN');
+    const lane = core.lanes.get(stream.laneId);
+    stream.owesAnswer = true;
+    if (lane !== undefined) muteLane(core, lane, link.id, 'no_answer');
   }
-  if (isUnanswered(turn) && sendAgain(core, link, turn, error)) return;
+}
+
+/** The error ends what runs on the stream. Without a frame the client has seen it already. */
+function refused(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  frame: UpstreamFrame | undefined,
+  error: UpstreamError,
+): void {
+  const { state } = stream;
+  stream.suspect = false;
+  stream.owesAnswer = false;
+  if (state.t === 'idle' || (isAwaiting(stream) && isRetold(stream, frame, error)))
+    return tell(core, { kind: 'strayFrame', linkId: link.id, type: 'error' });
+  if (state.t === 'warmUp') {
+    evictFor(link, stream.laneId, state.plan);
+    return warmUpFailed(core, link, stream);
+  }
+  if (state.t === 'abandoned') {
+    evictFor(link, stream.laneId, state.plan);
+    rememberEnded(stream, state.responseId);
+    return releaseStream(core, link, stream);
+  }
+  const { turn } = state;
+  if (isUnanswered(turn) && sendAgain(core, link, stream, turn, error)) return;
+  if (turn.state.t === 'settling') {
+    if (frame !== undefined) emitFrame(core, turn.laneId, turn.id, frame);
+    return;
+  }
   evict(link, turn);
+  if (turn.state.t === 'running') noteFailure(stream, error.facts.code, frame);
+  // An upstream that does not name its responses may go on with this one, and nothing would tell it from the next.
+  const isNameless = turn.state.t === 'sent' && turn.outputStarted;
+  const lane = core.lanes.get(turn.laneId);
   failTurn(core, turn, toGatewayError(error), verdictOf(turn, error), frame);
+  if (isNameless && lane !== undefined) muteLane(core, lane, link.id, 'nameless_response');
+}
+
+/** The failure of the response before, told a second time: it carries that response's count on. */
+function isRetold(stream: Stream, frame: UpstreamFrame | undefined, { facts }: UpstreamError): boolean {
+  const last = stream.lastFailure;
+  const sequence = frame?.json()['sequence_number'];
+  if (last === undefined || typeof sequence !== 'number' || sequence === 0 || facts.code !== last.code)
+    return false;
+  return sequence === last.sequence || Math.abs(sequence - last.sequence) === 1;
 }
 
 /** A link was lost, or never came up. */
@@ -74,12 +173,9 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
   if (up === undefined) return dialFailed(core, link, down);
 
   const settled = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
+  const oversized = down.error.reason === 'FRAME_TOO_LARGE' ? largestUnanswered(link) : undefined;
   removeLink(core, link, 'link_lost');
-  const guilty = down.bystanderError === undefined ? undefined : largestUnanswered(link);
-  for (const turn of [...link.inFlight.values()]) {
-    lose(core, turn, turn === guilty ? down.error : (down.bystanderError ?? down.error));
-  }
-  link.inFlight.clear();
+  for (const stream of link.streams.values()) lose(core, link, stream, down, oversized);
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
   const replaced = link.state.t === 'retiring' || link.state.t === 'rotating' || core.links.size > 0;
   if (!wanted || replaced || core.life.t === 'closed') return;
@@ -94,12 +190,15 @@ function connectionLimit(core: Core, link: LinkSlot): void {
   const up = upOf(link);
   if (up === undefined || (link.state.t === 'retiring' && link.state.reason === 'connection_limit')) return;
   retire(link, up, 'connection_limit');
-  for (const turn of [...link.inFlight.values()]) {
-    if (turn.warming !== undefined) warmUpFailed(core, turn);
-    else if (turn.state.t === 'discarding') {
-      finishDiscarded(core, turn);
-      muteLane(core, core.lanes.get(turn.laneId) as Lane, link.id, 'connection_limit');
-    } else if (isUnanswered(turn)) resend(core, link, turn, 'connection_limit_reached', 'first');
+  for (const stream of [...link.streams.values()]) {
+    const { state } = stream;
+    const lane = core.lanes.get(stream.laneId) as Lane;
+    if (state.t === 'warmUp') warmUpFailed(core, link, stream);
+    else if (state.t === 'abandoned') {
+      releaseStream(core, link, stream);
+      muteLane(core, lane, link.id, 'connection_limit');
+    } else if (state.t === 'turn' && isUnanswered(state.turn))
+      resend(core, link, stream, state.turn, 'connection_limit_reached', 'first');
   }
   if (![...core.links.values()].some(({ state }) => state.t !== 'retiring')) {
     dial(core, 'recovery', 0, 0, { reason: 'connection_limit', sinceMs: core.nowMs });
@@ -107,7 +206,20 @@ function connectionLimit(core: Core, link: LinkSlot): void {
 }
 
 /** Whether the error proves that the turn did not run and it may be written once more. */
-function sendAgain(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError): boolean {
+function sendAgain(core: Core, link: LinkSlot, stream: Stream, turn: Turn, error: UpstreamError): boolean {
+  const lane = core.lanes.get(turn.laneId) as Lane;
+  const up = upOf(link);
+  if (
+    up?.capabilities.multiplexed === true &&
+    turn.laneId !== '' &&
+    !link.namesLanes &&
+    refusesLanes(error.facts)
+  ) {
+    forgetName(link, turn.laneId);
+    resend(core, link, stream, turn, 'lanes_not_supported', 'first');
+    lanesRefuted(core, link, up, turn.laneId);
+    return true;
+  }
   const wireId = turn.plan?.wireParentId;
   if (wireId !== undefined && isPreviousResponseNotFound(error)) {
     turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
@@ -115,26 +227,27 @@ function sendAgain(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError)
     core.transcript.forgetStored(wireId);
     const replayable = turn.plan?.parentId !== undefined && core.transcript.isComplete(turn.plan.parentId);
     if (!replayable) return false;
-    resend(core, link, turn, 'previous_response_not_found', 'first');
+    resend(core, link, stream, turn, 'previous_response_not_found', 'first');
     return true;
   }
   if (isStreamLimit(error)) {
     // The link has fewer names left than we thought; this lane never got one.
     link.namesExhausted = true;
-    link.names.delete(turn.laneId);
-    resend(core, link, turn, 'stream_limit_reached', 'first');
-    unsettle(core, core.lanes.get(turn.laneId) as Lane, 'stream_limit');
+    forgetName(link, turn.laneId);
+    resend(core, link, stream, turn, 'stream_limit_reached', 'first');
+    unsettle(core, lane, 'stream_limit');
     return true;
   }
-  if (isNotReached(error)) return turn.sends < core.limits.maxDialAttempts && goElsewhere(core, link, turn);
-  return isRateLimit(error) && turn.request.waitOnRateLimit && waitAndResend(core, link, turn, error);
+  if (isNotReached(error))
+    return turn.sends < core.limits.maxDialAttempts && goElsewhere(core, link, stream, turn);
+  return isRateLimit(error) && turn.request.waitOnRateLimit && waitAndResend(core, link, stream, turn, error);
 }
 
 /** Nothing new goes over a link that reaches nobody; what runs on it may yet finish. */
-function goElsewhere(core: Core, link: LinkSlot, turn: Turn): true {
-  resend(core, link, turn, 'not_reached', 'first');
+function goElsewhere(core: Core, link: LinkSlot, stream: Stream, turn: Turn): true {
+  resend(core, link, stream, turn, 'not_reached', 'first');
   const up = upOf(link);
-  if (link.inFlight.size > 0 && up !== undefined) {
+  if (link.inFlight > 0 && up !== undefined) {
     retire(link, up, 'link_lost');
     return true;
   }
@@ -146,18 +259,27 @@ function goElsewhere(core: Core, link: LinkSlot, turn: Turn): true {
 
 /** Backoff for a rate limit that does not say how long to wait. */
 const RATE_LIMIT_MIN_WAIT_MS = 1_000;
+/** A longer wait is for the client to choose: it hears how long, and its lane is free. */
+const MAX_RATE_LIMIT_WAIT_MS = 15 * 60_000;
 
-function waitAndResend(core: Core, link: LinkSlot, turn: Turn, error: UpstreamError): boolean {
+function waitAndResend(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  turn: Turn,
+  error: UpstreamError,
+): boolean {
   const guessMs = RATE_LIMIT_MIN_WAIT_MS * 2 ** Math.min(turn.rateLimitWaits, 5) * (1 + core.random() / 4);
   const askedMs = error.retryAfterMs ?? 0;
   // "At once" from an upstream that has just refused would be asked again and again.
   const waitMs = askedMs > 0 ? askedMs : guessMs;
+  if (waitMs > MAX_RATE_LIMIT_WAIT_MS) return false;
   if (turn.deadlineMs !== undefined && core.nowMs + waitMs >= turn.deadlineMs) return false;
-  const lane = core.lanes.get(turn.laneId) as Lane;
   evict(link, turn);
+  const lane = core.lanes.get(turn.laneId) as Lane;
   turn.rateLimitWaits += 1;
-  resend(core, link, turn, 'rate_limited', 'first');
   lane.notBeforeMs = core.nowMs + waitMs;
+  resend(core, link, stream, turn, 'rate_limited', 'first');
   core.deadlines.set({ kind: 'lane', laneId: lane.id }, lane.notBeforeMs);
   emitNotice(core, lane.id, turn.id, {
     kind: 'rate_limited',
@@ -167,20 +289,21 @@ function waitAndResend(core: Core, link: LinkSlot, turn: Turn, error: UpstreamEr
   return true;
 }
 
-function resend(core: Core, link: LinkSlot, turn: Turn, proof: NotRunProof, where: 'first' | 'last'): void {
+function resend(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  turn: Turn,
+  proof: NotRunProof,
+  where: 'first' | 'last',
+): void {
   const lane = core.lanes.get(turn.laneId) as Lane;
-  link.inFlight.delete(turn.laneId);
   releaseHold(core, turn);
-  if (lane.active === turn) lane.active = undefined;
-  restoreSteers(lane, turn, link.id);
+  giveBack(core, lane, turn, link.id);
   requeueTurn(turn, proof);
+  lane.active = undefined;
+  releaseStream(core, link, stream);
   enqueue(core, lane, turn, where);
-}
-
-/** An error that names no lane, when just one turn has had no answer yet, can only be its answer. */
-function onlyUnanswered(link: LinkSlot): Turn | undefined {
-  const unanswered = [...link.inFlight.values()].filter(isUnanswered);
-  return unanswered.length === 1 ? unanswered[0] : undefined;
 }
 
 /** Some upstreams begin with the output: a turn without `response.created` may have been answered all the same. */
@@ -196,35 +319,45 @@ function verdictOf(turn: Turn, error: UpstreamError): 'SAFE' | 'UNSAFE' | 'UNKNO
   return isRefused(error) || isRateLimit(error) || isNotReached(error) ? 'SAFE' : 'UNKNOWN';
 }
 
-/** Whose frame the upstream found too large: it is the last that it read, and nothing of it has begun. */
+/** Whose frame the upstream found too large: of those that it has not answered the largest. */
 function largestUnanswered(link: LinkSlot): Turn | undefined {
   let largest: Turn | undefined;
-  for (const turn of link.inFlight.values()) {
-    if (isUnanswered(turn) && turn.bytesUp > (largest?.bytesUp ?? 0)) largest = turn;
+  for (const stream of link.streams.values()) {
+    const turn = turnOf(stream);
+    if (turn === undefined || !isUnanswered(turn)) continue;
+    if (largest === undefined || turn.frameBytes > largest.frameBytes) largest = turn;
   }
   return largest;
 }
 
-function lose(core: Core, turn: Turn, error: GatewayError): void {
-  switch (turn.state.t) {
-    case 'sent':
-    case 'running':
-      if (turn.warming !== undefined) return warmUpFailed(core, turn);
-      return failTurn(core, turn, error, verdictByPhase(phaseOf(turn)));
-    case 'settling':
-      return endUnanswered(core, turn, turn.state, 'link_lost');
-    case 'discarding':
-      return finishDiscarded(core, turn);
-    default:
-      return;
-  }
+function lose(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  { error }: LinkDown,
+  oversized: Turn | undefined,
+): void {
+  const { state } = stream;
+  if (state.t === 'idle') return;
+  if (state.t !== 'turn') return releaseStream(core, link, stream);
+  const { turn } = state;
+  if (turn.state.t === 'settling') return endUnanswered(core, turn, turn.state, 'link_lost');
+  // A connection that was closed for one frame is, for everybody else, just lost.
+  const isOthers = error.reason === 'FRAME_TOO_LARGE' && turn !== oversized;
+  const told = isOthers
+    ? new GatewayError('UPSTREAM_LINK_LOST', 'the upstream closed the connection', {
+        metadata: error.metadata,
+      })
+    : error;
+  failTurn(core, turn, told, verdictByPhase(phaseOf(turn)));
+  if (stream.state.t !== 'idle') releaseStream(core, link, stream);
 }
 
 function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'dial_failed');
   core.unrecovered = link.replaces ?? core.unrecovered;
-  const waiting = [...core.waiting].filter((lane) => lanes.includes(lane) || lane.linkId === undefined);
+  const waiting = [...core.waiting].filter((lane) => lane.linkId === undefined);
   if (waiting.length === 0) return;
   const delayMs = down.retryAfterMs ?? redialDelayMs(core, link.attempt);
   const givesUp = down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts;
@@ -240,13 +373,13 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   // What began beside other links has become the only way back.
   const purpose = purposeOf(core) === 'recovery' ? 'recovery' : link.purpose;
   const next = dial(core, purpose, link.attempt + 1, delayMs, link.replaces);
-  for (const lane of lanes) if (lane.linkId === undefined) settle(lane, next);
+  for (const lane of lanes) if (lane.linkId === undefined) settle(core, lane, next);
 }
 
 /** Waiting behind others is better than failing; false when there is no other link. */
 function joinAnother(core: Core, lane: Lane): boolean {
   const link = leastLoaded(core, lane);
-  if (link !== undefined) settle(lane, link);
+  if (link !== undefined) settle(core, lane, link);
   return link !== undefined;
 }
 

@@ -1,5 +1,5 @@
 import type { Reservation } from '../access/types.ts';
-import type { Input, LinkRoute, Output, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
+import type { Fact, Input, LinkRoute, Output, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
@@ -218,6 +218,11 @@ export class SessionDriver implements Flushable {
       // The client first: what the end of a turn has to do for telemetry takes longer than the events themselves.
       this.#deliver();
       this.#drainOutputs();
+      // What the frames of this tick have freed is written now, at its end.
+      if ((this.#core.nextDeadline() ?? Number.POSITIVE_INFINITY) <= this.#nowMs) {
+        this.#core.handle({ kind: 'time' }, this.#nowMs);
+        this.#drainOutputs();
+      }
       this.#deliver();
       this.#drainOutputs();
     });
@@ -280,9 +285,16 @@ export class SessionDriver implements Flushable {
       case 'closed':
         return this.#close();
       case 'fact':
+        this.#learnLanes(output.fact);
         this.#options.admission.fact(output.fact);
         return this.#options.telemetry.fact(output.fact);
     }
+  }
+
+  /** What a session has seen of its upstream spares the next one the probe. */
+  #learnLanes(fact: Fact): void {
+    if (fact.kind === 'lanesProven') this.#links.get(fact.linkId)?.lanes?.(true);
+    else if (fact.kind === 'lanesRefuted') this.#links.get(fact.linkId)?.lanes?.(false);
   }
 
   /** The session was dialled before its first turn told the model, which may be another upstream's. */

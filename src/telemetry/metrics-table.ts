@@ -278,6 +278,22 @@ export const METRICS = {
     labels: ['upstream'],
     alert: 'Any, with an upstream that has WebSocket: turns cost their whole context on the wire.',
   },
+  'responses_gateway.upstream.lanes_refuted': {
+    kind: 'counter',
+    unit: '{upstream}',
+    description:
+      'Upstreams found to answer without the name of the lane that asked. Each of their links serves one lane from then on.',
+    labels: ['upstream'],
+    alert: 'Any: set capabilities.multiplexed to false for this upstream, or fix the relay in front of it.',
+  },
+  'responses_gateway.upstream.stray_frames': {
+    kind: 'counter',
+    unit: '{frame}',
+    description:
+      'Frames that belong to a response that has ended or that nobody asked for. They are not passed on.',
+    labels: ['type'],
+    alert: 'A steady rate: the upstream repeats frames, or runs more than one response for a request.',
+  },
   'responses_gateway.upstream.breaker': {
     kind: 'observedGauge',
     unit: '1',

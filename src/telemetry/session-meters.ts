@@ -89,6 +89,10 @@ export class SessionMeters {
       case 'rotated':
       case 'replayed':
         return this.#rebuilt(fact);
+      case 'strayFrame':
+        return instruments.add('responses_gateway.upstream.stray_frames', 1, {
+          type: this.#share.reason(fact.type),
+        });
       case 'paused':
         if (this.#pausedAtMs === undefined) instruments.move('responses_gateway.sessions.paused', 1);
         this.#pausedAtMs ??= fact.atMs;
@@ -101,6 +105,8 @@ export class SessionMeters {
       case 'toolCalled':
       case 'itemDone':
       case 'turnEnded':
+      case 'lanesProven':
+      case 'lanesRefuted':
         return;
     }
   }

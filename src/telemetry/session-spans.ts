@@ -192,6 +192,9 @@ class TracedSession implements SessionSpans {
       case 'itemDone':
       case 'laneOpened':
       case 'laneClosed':
+      case 'strayFrame':
+      case 'lanesProven':
+      case 'lanesRefuted':
         return;
     }
   }

@@ -36,6 +36,9 @@ export function createUpstreamMeters(instruments: Instruments): (event: Upstream
       case 'sseFallback':
         instruments.add('responses_gateway.upstream.sse_fallbacks', 1, { upstream: event.upstream });
         return;
+      case 'lanesRefuted':
+        instruments.add('responses_gateway.upstream.lanes_refuted', 1, { upstream: event.upstream });
+        return;
       case 'breaker':
         breakers.set(event.upstream, BREAKER_STATES[event.state]);
         return;

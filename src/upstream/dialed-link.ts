@@ -78,6 +78,10 @@ export class DialedLink implements Link {
     if (this.#state.t === 'up') this.#state.link.abort?.(streamId);
   }
 
+  lanes(named: boolean): void {
+    if (this.#state.t === 'up') this.#state.link.lanes?.(named);
+  }
+
   close(code: number, reason: string): void {
     const state = this.#state;
     if (state.t === 'ended') return;

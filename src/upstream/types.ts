@@ -40,6 +40,8 @@ export interface Link {
    * follows.
    */
   abort?(streamId: string | undefined): void;
+  /** What the answers have shown: whether this upstream names the lane that asked. For the links that come after. */
+  lanes?(named: boolean): void;
 }
 
 export interface DialRequest {
@@ -108,6 +110,8 @@ export type UpstreamEvent =
       readonly httpStatus: number;
       readonly forMs: number;
     }
+  /** It took the name of a lane and answered without it; a link serves one lane from now on. */
+  | { readonly kind: 'lanesRefuted'; readonly upstream: string }
   | { readonly kind: 'breaker'; readonly upstream: string; readonly state: 'open' | 'halfOpen' | 'closed' }
   | { readonly kind: 'rtt'; readonly upstream: string; readonly ms: number }
   | { readonly kind: 'heartbeatLost'; readonly upstream: string };

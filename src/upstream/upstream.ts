@@ -47,6 +47,9 @@ export interface UpstreamOptions {
   readonly limits?: Partial<WsLinkLimits>;
 }
 
+/** A link that serves one lane. */
+const SINGLE_LANE = { multiplexed: false, maxNamedLanes: 0, maxInFlight: 1 } as const;
+
 /** One upstream with everything parsed: opens links and makes calls. */
 export class Upstream {
   readonly name: string;
@@ -61,6 +64,7 @@ export class Upstream {
   readonly #network: Network;
   readonly #headers: Headers;
   readonly #limits: WsLinkLimits;
+  #lanes: 'unproven' | 'named' | 'refuted';
   readonly #observe: Observe;
 
   /** Throws RangeError for what cannot work: URL, headers, proxy. */
@@ -77,6 +81,10 @@ export class Upstream {
     this.origin = this.#endpoint.httpUrl.origin;
     this.#network = createNetwork(this.#endpoint, options.tls ?? {}, options.proxies ?? {});
     this.#headers = checkExtraHeaders(options.headers ?? {});
+    // What the operator says of it, and the documented service, need no proof.
+    const isKnown =
+      options.capabilities?.multiplexed !== undefined || this.#endpoint.host === 'api.openai.com';
+    this.#lanes = isKnown ? 'named' : 'unproven';
     this.#limits = { ...DEFAULT_WS_LIMITS, pongTimeoutMs: this.facts.pongTimeoutMs, ...options.limits };
   }
 
@@ -90,7 +98,8 @@ export class Upstream {
       headers: () => this.#requestHeaders(credential, traceContext),
       redactor: redactorFor(credential),
       connect: this.#network.webSocket,
-      capabilities: webSocketCapabilities(this.facts, this.#options.capabilities ?? {}),
+      capabilities: () => this.#webSocketCapabilities(),
+      onLanes: (named: boolean) => this.#learn(named),
       route: this.#route,
       limits: this.#limits,
       onRtt: (ms: number) => this.#observe({ kind: 'rtt', upstream: this.name, ms }),
@@ -137,6 +146,19 @@ export class Upstream {
 
   close(): void {
     this.#network.close();
+  }
+
+  /** One session's answers show it for all. */
+  #learn(named: boolean): void {
+    if (this.#lanes === 'refuted') return;
+    if (!named) this.#observe({ kind: 'lanesRefuted', upstream: this.name });
+    this.#lanes = named ? 'named' : 'refuted';
+  }
+
+  #webSocketCapabilities(): LinkCapabilities {
+    const all = webSocketCapabilities(this.facts, this.#options.capabilities ?? {});
+    if (!all.multiplexed || this.#lanes === 'named') return all;
+    return this.#lanes === 'unproven' ? { ...all, lanesUnproven: true } : { ...all, ...SINGLE_LANE };
   }
 
   get #route(): LinkRoute {

@@ -29,7 +29,9 @@ export interface WsLinkOptions {
   /** What the upstream says goes through it. */
   readonly redactor: Redactor;
   readonly connect: ConnectOptions;
-  readonly capabilities: LinkCapabilities;
+  /** Asked when the link comes up and when it changes hands: what is known of the upstream grows. */
+  readonly capabilities: () => LinkCapabilities;
+  readonly onLanes: (named: boolean) => void;
   readonly route: LinkRoute;
   readonly limits: WsLinkLimits;
   readonly onRtt: (ms: number) => void;
@@ -104,7 +106,7 @@ export class WsLink implements Link {
   /** Undefined once the link has ended. */
   get capabilities(): LinkCapabilities | undefined {
     if (this.#state.t !== 'open') return undefined;
-    const { capabilities } = this.#options;
+    const capabilities = this.#options.capabilities();
     const ageMs = this.ageMs;
     const { rotateAfterMs } = capabilities;
     return {
@@ -125,6 +127,10 @@ export class WsLink implements Link {
 
   send(frame: OutgoingFrame, _traceContext: TraceContext | undefined): void {
     if (this.#state.t === 'open') this.#state.queue.send(frameText(frame));
+  }
+
+  lanes(named: boolean): void {
+    this.#options.onLanes(named);
   }
 
   pause(): void {
@@ -220,7 +226,7 @@ export class WsLink implements Link {
       openedAt: performance.now(),
       pausedReads: undefined,
     };
-    this.#listener.onUp(capabilities, route);
+    this.#listener.onUp(capabilities(), route);
   }
 
   #received(data: Buffer, isBinary: boolean): void {

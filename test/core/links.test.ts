@@ -94,7 +94,7 @@ it('rotates again after a cancel has closed the successor', () => {
 });
 
 it('writes what was not begun again when the connection limit comes on a link that retires already', () => {
-  const world = ready();
+  const world = ready({ silentTurnTimeoutMs: undefined });
   world.start({ lane: 'b' });
   world.settle();
   world.start({ lane: 'a', turn: 'long' });

@@ -163,9 +163,15 @@ export class World {
     this.feed({ kind: 'linkDown', linkId, down: lost('dial', 'UPSTREAM_UNAVAILABLE', permanent) });
   }
 
-  /** A frame that the test writes itself. */
+  /** A frame that the test writes itself, alone. */
   say(json: Readonly<Record<string, unknown>>, linkId = 1): void {
-    this.feed({ kind: 'frame', linkId, frame: toFrame(json) });
+    this.burst([json], linkId);
+  }
+
+  /** Frames that are read from the socket in one piece. */
+  burst(frames: readonly Readonly<Record<string, unknown>>[], linkId = 1): void {
+    for (const json of frames) this.feed({ kind: 'frame', linkId, frame: toFrame(json) });
+    this.#endOfTick();
   }
 
   cut(linkId: number): void {
@@ -177,7 +183,13 @@ export class World {
   deliver(linkId: number, pick = 0): void {
     if (this.paused.has(linkId)) return;
     const frame = this.upstream.deliver(linkId, pick);
-    if (frame !== undefined) this.feed({ kind: 'frame', linkId, frame });
+    if (frame === undefined) return;
+    this.feed({ kind: 'frame', linkId, frame });
+    this.#endOfTick();
+  }
+
+  #endOfTick(): void {
+    if ((this.session.nextDeadline() ?? this.now + 1) <= this.now) this.feed({ kind: 'time' });
   }
 
   /** Answers dials, delivers frames and lets the client read until nothing moves. */

@@ -27,6 +27,7 @@ function useEverything(t: GatewayTelemetry): void {
   session.fact({ kind: 'linkDialing', linkId: 1, purpose: 'session', atMs: AT });
   session.fact({ kind: 'linkUp', linkId: 1, route: ROUTE, atMs: AT + 50 });
   session.fact(accepted({ turnId: 'a', atMs: AT }));
+  session.fact({ kind: 'strayFrame', linkId: 1, type: 'response.completed' });
   session.fact({ kind: 'paused', bufferedBytes: 1_000, atMs: AT });
   session.fact({ kind: 'unpaused', bufferedBytes: 0, atMs: AT + 250 });
   for (const kind of ['recovered', 'rotated', 'replayed'] as const) {
@@ -76,6 +77,7 @@ function useEverything(t: GatewayTelemetry): void {
     failure: undefined,
   });
   t.upstream({ kind: 'failover', from: 'primary', to: 'second' });
+  t.upstream({ kind: 'lanesRefuted', upstream });
   t.upstream({ kind: 'sseFallback', upstream, httpStatus: 426, forMs: 60_000 });
   t.upstream({ kind: 'breaker', upstream, state: 'open' });
   t.upstream({ kind: 'rtt', upstream, ms: 12 });

@@ -697,4 +697,5 @@ const LIMITS = {
   redialMaxMs: 10,
   maxDialAttempts: 11,
   defaultTurnTimeoutMs: undefined,
+  silentTurnTimeoutMs: undefined,
 };

@@ -132,6 +132,9 @@ public final class Reasons {
   /** UNAVAILABLE. */
   public static final String UPSTREAM_LINK_LOST = "UPSTREAM_LINK_LOST";
 
+  /** DEADLINE_EXCEEDED. */
+  public static final String UPSTREAM_SILENT = "UPSTREAM_SILENT";
+
   /** UNKNOWN. */
   public static final String UPSTREAM_PROTOCOL = "UPSTREAM_PROTOCOL";
 
