@@ -7,7 +7,7 @@ import { OwnedIdBuckets } from './owned-ids.ts';
 const AWAY_MS = 1_000;
 /** Places and processes of which nobody has heard for this long are free and gone. */
 const LIFETIME_MS = 30_000;
-const BEAT_MS = 5_000;
+const BEAT_MS = 2_000;
 /** A window this close to its end may be another one when the command arrives. */
 const WINDOW_MARGIN_MS = 250;
 

@@ -91,6 +91,7 @@ upstream: { provider: openai, url: "${upstreamUrl}", allow_plaintext: true, api_
 cluster:
   url: ${storeUrl}
   listen: 127.0.0.1:0
+  timeout: 5s
   secret_file: ${secret}
 ${config}`,
     );
