@@ -84,6 +84,7 @@ function eventOf(bytes: Buffer): SessionEvent {
     frame,
     turnFailed: undefined,
     notice: undefined,
+    commit: undefined,
     byteLength: bytes.length,
   };
 }

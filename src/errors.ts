@@ -68,6 +68,7 @@ export const REASONS = {
   ENGINE_LOST_DATA: { code: 'DATA_LOSS', fault: 'gateway' },
   DRAINING: { code: 'UNAVAILABLE', fault: 'gateway' },
   OVERLOADED: { code: 'RESOURCE_EXHAUSTED', fault: 'gateway' },
+  STORE_UNAVAILABLE: { code: 'UNAVAILABLE', fault: 'gateway' },
   INTERNAL: { code: 'INTERNAL', fault: 'gateway' },
   // The upstream.
   UPSTREAM_INVALID_REQUEST: { code: 'INVALID_ARGUMENT', fault: 'client' },

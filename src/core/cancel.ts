@@ -7,6 +7,7 @@ import { canLeave, closeLink, dial, unqueue } from './scheduler.ts';
 import { isAwaiting, turnOf } from './stream.ts';
 import { phaseOf, type Turn } from './turn.ts';
 import { abandonTurn, endTurn, releaseStream } from './turn-end.ts';
+import { withdraw } from './upstream-failures.ts';
 
 /** Ends a turn for its client now, queued or running, and upstream as far as that can be done. */
 export function stopTurn(
@@ -16,6 +17,7 @@ export function stopTurn(
   error: GatewayError,
 ): void {
   const lane = core.lanes.get(turn.laneId) as Lane;
+  withdraw(core, turn);
   if (unqueue(core, lane, turn)) {
     stopWaiting(core, lane, turn);
     return endTurn(core, turn, outcome, { failed: { error, replay: 'SAFE', phase: phaseOf(turn) } });

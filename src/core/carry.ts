@@ -1,4 +1,5 @@
 import { type Core, emitNotice } from './core.ts';
+import type { SavedCarried } from './journal.ts';
 import { type Carried, type Lane, NOTHING_CARRIED, type WaitingSteer } from './lane.ts';
 import type { Turn } from './turn.ts';
 
@@ -64,6 +65,12 @@ export function keepToolOutputs(core: Core, lane: Lane, turn: Turn, parentId: st
   if (brought.length === 0) return;
   const { steers, outputs } = carriedFor(lane, parentId);
   put(core, lane, parentId, { steers, outputs: [...withoutAnswered(outputs, brought), ...brought] });
+}
+
+/** What the lane carried at the process that had the session before. Nobody upstream holds it for this one. */
+export function restoreCarried(core: Core, lane: Lane, { responseId, steers, outputs }: SavedCarried): void {
+  const sent = steers.map((input) => ({ id: undefined, input, heldBy: undefined }));
+  put(core, lane, responseId, { steers: sent, outputs });
 }
 
 /** Outputs that the client sends again by itself are not sent twice. */

@@ -1,6 +1,7 @@
 import { GatewayError } from '../errors.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Fingerprints } from './fingerprint.ts';
+import type { Journal } from './gates.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Outbox } from './outbox.ts';
@@ -24,7 +25,8 @@ import type {
 export type Life =
   | { readonly t: 'open' }
   | { readonly t: 'finishing' }
-  | { readonly t: 'draining'; readonly deadlineMs: number }
+  /** `moves`: another process goes on with the session when nothing runs here any more. */
+  | { readonly t: 'draining'; readonly deadlineMs: number; readonly moves: boolean }
   | { readonly t: 'closed' };
 
 /** The state that the parts of a session share. Everything in it belongs to exactly one session. */
@@ -65,8 +67,15 @@ export interface Core {
   /** What the last link could do; the best guess for one that is still dialled. */
   lastCapabilities: LinkCapabilities | undefined;
   lastUpstream: string | undefined;
+  /** Undefined: nothing is written down. */
+  readonly journal: Journal | undefined;
   /** A loss whose recovery was given up, because nobody waited for it: the next link is its end. */
   unrecovered: LinkSlot['replaces'];
+}
+
+/** What has not begun here is not begun any more. */
+export function isMoving({ life }: Core): boolean {
+  return life.t === 'draining' && life.moves;
 }
 
 export function tell(core: Core, fact: Fact): void {
@@ -90,6 +99,7 @@ export function emitFrame(
   frame: UpstreamFrame,
   outcome?: TurnOutcome,
   turnFailed?: TurnFailed,
+  commit?: number,
 ): void {
   const { outbox } = core;
   outbox.append({
@@ -101,6 +111,7 @@ export function emitFrame(
     frame,
     turnFailed,
     notice: undefined,
+    commit,
     byteLength: frame.byteLength + EVENT_OVERHEAD_BYTES,
   });
   if (!core.paused && outbox.waitingBytes > core.limits.maxBufferedBytes) pauseLinks(core);
@@ -116,6 +127,7 @@ export function emitOwn(
     readonly outcome?: TurnOutcome;
     readonly turnFailed?: TurnFailed;
     readonly notice?: Notice;
+    readonly commit?: number | undefined;
   },
 ): void {
   const { outbox, limits } = core;
@@ -128,6 +140,7 @@ export function emitOwn(
     frame: undefined,
     turnFailed: what.turnFailed,
     notice: what.notice,
+    commit: what.commit,
     byteLength: OWN_EVENT_BYTES,
   });
   if (outbox.waitingBytes <= limits.maxBufferedBytes) return;
@@ -151,12 +164,16 @@ export function emitNotice(
   core: Core,
   laneId: string,
   turnId: string,
-  notice: Pick<Notice, 'kind' | 'reason'> & Partial<Notice>,
+  {
+    commit,
+    ...notice
+  }: Pick<Notice, 'kind' | 'reason'> & Partial<Notice> & { readonly commit?: number | undefined },
   outcome?: TurnOutcome,
 ): void {
   emitOwn(core, laneId, turnId, {
     type: 'gateway.notice',
     notice: { replayedBytes: 0, elapsedMs: 0, ...notice },
+    commit,
     ...(outcome === undefined ? {} : { outcome }),
   });
 }

@@ -11,7 +11,8 @@ export type Timer =
   | { readonly kind: 'silence' }
   | { readonly kind: 'grace' }
   | { readonly kind: 'slowClient' }
-  | { readonly kind: 'drain' };
+  | { readonly kind: 'drain' }
+  | { readonly kind: 'journal' };
 
 interface Entry {
   readonly timer: Timer;

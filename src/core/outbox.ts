@@ -20,14 +20,17 @@ export class Outbox {
   #head = 0;
   /** Index of the first waiting event. */
   #cursor = 0;
-  #nextSeq = 1;
+  #nextSeq: number;
+  /** The first event that may not be taken yet. */
+  #heldFromSeq: number | undefined;
   #waitingBytes = 0;
   #keptBytes = 0;
   /** The same with no event counting for more than half the limit. */
   #keptCost = 0;
 
-  constructor(maxKeptBytes: number) {
+  constructor(maxKeptBytes: number, nextSeq = 1) {
     this.#maxKeptBytes = maxKeptBytes;
+    this.#nextSeq = nextSeq;
   }
 
   get nextSeq(): number {
@@ -36,6 +39,15 @@ export class Outbox {
 
   get waiting(): number {
     return this.#events.length - this.#cursor;
+  }
+
+  /** Of the waiting ones, those that may be taken. */
+  get ready(): number {
+    return this.#end() - this.#cursor;
+  }
+
+  get newest(): SessionEvent | undefined {
+    return this.#events.at(-1);
   }
 
   get waitingBytes(): number {
@@ -56,8 +68,9 @@ export class Outbox {
   take(maxEvents: number, maxBytes: number): readonly SessionEvent[] {
     const from = this.#cursor;
     let bytes = 0;
+    const end = Math.min(this.#end(), from + maxEvents);
     let to = from;
-    while (to < this.#events.length && to - from < maxEvents) {
+    while (to < end) {
       const event = this.#events[to] as SessionEvent;
       if (to > from && bytes + event.byteLength > maxBytes) break;
       bytes += event.byteLength;
@@ -70,6 +83,21 @@ export class Outbox {
     for (const event of taken) this.#keptCost += this.#costOf(event);
     this.#trim();
     return taken;
+  }
+
+  /** Nothing from `seq` on is taken; undefined: everything may be. */
+  holdFrom(seq: number | undefined): void {
+    this.#heldFromSeq = seq;
+  }
+
+  /** Nobody will take what waits. */
+  discard(): void {
+    this.#events = [];
+    this.#head = 0;
+    this.#cursor = 0;
+    this.#waitingBytes = 0;
+    this.#keptBytes = 0;
+    this.#keptCost = 0;
   }
 
   /** Frees what the client has confirmed. Seqs it cannot have seen yet are left alone. */
@@ -99,6 +127,12 @@ export class Outbox {
    */
   #costOf({ byteLength }: SessionEvent): number {
     return Math.min(byteLength, Math.max(this.#maxKeptBytes / 2, 1));
+  }
+
+  /** Seqs follow each other, so the place of one tells that of another. */
+  #end(): number {
+    if (this.#heldFromSeq === undefined) return this.#events.length;
+    return Math.max(this.#cursor, this.#events.length - (this.#nextSeq - this.#heldFromSeq));
   }
 
   #trim(): void {
@@ -132,5 +166,6 @@ const DROPPED: SessionEvent = Object.freeze({
   frame: undefined,
   turnFailed: undefined,
   notice: undefined,
+  commit: undefined,
   byteLength: 0,
 });

@@ -7,6 +7,15 @@ export class RecentIds {
     this.#max = max;
   }
 
+  get size(): number {
+    return this.#ids.size;
+  }
+
+  /** Oldest first. */
+  entries(): Iterable<readonly [id: string, value: string]> {
+    return this.#ids.entries();
+  }
+
   get(id: string): string | undefined {
     return this.#ids.get(id);
   }

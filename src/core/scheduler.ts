@@ -2,7 +2,8 @@ import { createFrame, type OutgoingFrame, warmFrame } from '../dialect/frames.ts
 import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 import { takeCarried } from './carry.ts';
-import { type Core, emitNotice, tell } from './core.ts';
+import { type Core, emitNotice, isMoving, tell } from './core.ts';
+import { hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
 import {
@@ -48,6 +49,8 @@ export function pump(core: Core): void {
 function serve(core: Core, lane: Lane, link: LinkSlot): boolean {
   if (!isReady(lane, core.nowMs) || lane.linkId !== link.id) return false;
   if (isBusy(link, lane.id)) return leave(core, lane, link);
+  // The process that goes on with the session begins it, when the client asks for it again.
+  if (isMoving(core) && !hasBegun(core, lane.queue[0]?.id ?? '')) return false;
   while (isReady(lane, core.nowMs) && lane.linkId === link.id && takesTurns(link)) {
     if (dispatch(core, lane, link)) return true;
   }
@@ -230,7 +233,7 @@ function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame): vo
   const { silentTurnTimeoutMs } = core.limits;
   if (silentTurnTimeoutMs !== undefined && !core.deadlines.has({ kind: 'silence' }))
     core.deadlines.set({ kind: 'silence' }, core.nowMs + silentTurnTimeoutMs);
-  core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
+  sendTurn(core, turn, { kind: 'send', linkId: link.id, frame, turnId: turn.id });
 }
 
 function bytesOf({ head, body }: OutgoingFrame): number {

@@ -1,16 +1,41 @@
 import { GatewayError } from '../errors.ts';
 import { endSilent, nextSilenceMs, stopTurn } from './cancel.ts';
 import { forgetCarried } from './carry.ts';
-import { type Core, cutSlowClient, emitOwn, emitRejected, type Life, resumeLinks, tell } from './core.ts';
+import {
+  type Core,
+  cutSlowClient,
+  emitOwn,
+  emitRejected,
+  isMoving,
+  type Life,
+  resumeLinks,
+  tell,
+} from './core.ts';
 import { Deadlines, type Timer } from './deadlines.ts';
 import { Fingerprints } from './fingerprint.ts';
+import {
+  gateExpired,
+  handleJournalBack,
+  handleJournaled,
+  handleJournalLost,
+  hasBegun,
+  hasRecord,
+  heard,
+  isDurable,
+  leaveJournal,
+  newJournal,
+  openAllGates,
+  openGatesForClient,
+} from './gates.ts';
 import { wake } from './home.ts';
+import type { SavedState } from './journal.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
 import { upOf } from './link-slot.ts';
 import { handleLinkUp, reroute } from './link-up.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
 import { RecentIds } from './recent-ids.ts';
 import { RecentSettings } from './recent-settings.ts';
+import { type Heard, restore } from './restore.ts';
 import { advanceRotations, retireLink, startRotation, warmUpExpired } from './rotation.ts';
 import { dial, dialNow, enqueue, pump, unqueue } from './scheduler.ts';
 import { submitSteer } from './steering.ts';
@@ -25,6 +50,7 @@ import type {
   SessionOptions,
   StartTurn,
   TurnPhase,
+  UpstreamFrame,
 } from './types.ts';
 import { handleFrame, steerSettleExpired } from './upstream-events.ts';
 import { handleLinkDown, refusalsExpired } from './upstream-failures.ts';
@@ -43,14 +69,15 @@ const TURN_ID = /^[\x21-\x7e]{1,256}$/;
 export class Session {
   readonly #core: Core;
   #resumePoint: ResumePoint | undefined;
+  #recovered: 'RECOVERED' | 'PARTIAL' | undefined;
 
   /** Dials its first link at once, so that the first turn does not wait for it. */
-  constructor(options: SessionOptions, nowMs: number) {
-    const { limits, random, transcriptBudget } = options;
+  constructor(options: SessionOptions, nowMs: number, restored?: Restored) {
+    const { limits, random, transcriptBudget, journal } = options;
     this.#core = {
       limits,
       random,
-      outbox: new Outbox(limits.maxResumeBytes),
+      outbox: new Outbox(limits.maxResumeBytes, (restored?.heard.lastSeq ?? 0) + 1),
       transcript: new Transcript(limits.maxTranscriptBytes, transcriptBudget),
       deadlines: new Deadlines(),
       lanes: new Map(),
@@ -76,8 +103,15 @@ export class Session {
       lastCapabilities: undefined,
       lastUpstream: undefined,
       unrecovered: undefined,
+      journal: journal && newJournal(journal),
     };
+    if (restored !== undefined) this.#restore(restored);
     dial(this.#core, 'session', 0, 0, undefined);
+  }
+
+  /** Goes on with a session that another process held. The client that asked for it attaches next. */
+  static restore(restored: Restored, options: SessionOptions, nowMs: number): Session {
+    return new Session(options, nowMs, restored);
   }
 
   get closed(): boolean {
@@ -86,7 +120,7 @@ export class Session {
 
   /** Events that wait for the client's stream. */
   get pendingEvents(): number {
-    return this.#core.outbox.waiting;
+    return this.#core.outbox.ready;
   }
 
   /** Input of turns that wait for their lane or link; a driver stops reading its client above its own bound. */
@@ -103,9 +137,26 @@ export class Session {
     return this.#core.outbox.nextSeq;
   }
 
+  /** Whether another process could go on with the session should this one end now. */
+  get durable(): boolean {
+    return isDurable(this.#core);
+  }
+
+  /** Whether another process is to go on with the session, as this one goes. */
+  get moving(): boolean {
+    return isMoving(this.#core);
+  }
+
   /** What the last `attach` with a `lastSeq` found. */
   get resumePoint(): ResumePoint | undefined {
     return this.#resumePoint;
+  }
+
+  /** Once, for the client that had the session moved: what it has to know of that. */
+  takeRecovery(): 'RECOVERED' | 'PARTIAL' | undefined {
+    const recovered = this.#recovered;
+    this.#recovered = undefined;
+    return recovered;
   }
 
   handle(input: Input, nowMs: number): void {
@@ -211,6 +262,8 @@ export class Session {
       case 'cancelTurn':
         return this.#cancelTurn(input);
       case 'ack':
+        heard(core, input.seq);
+        heard(core, input.seq);
         return core.outbox.acknowledge(input.seq);
       case 'attach':
         return this.#attach(input.lastSeq);
@@ -238,6 +291,14 @@ export class Session {
         return this.#drain(input.deadlineMs);
       case 'terminate':
         return this.#terminate(input.error);
+      case 'journaled':
+        return handleJournaled(core, input.n);
+      case 'journalLost':
+        return handleJournalLost(core);
+      case 'journalBack':
+        return handleJournalBack(core);
+      case 'fenced':
+        return this.#fenced();
       case 'time':
         for (const timer of core.deadlines.expire(core.nowMs)) this.#expired(timer);
         return;
@@ -255,6 +316,8 @@ export class Session {
       emitRejected(core, request.laneId, request.turnId, turnIdReused());
       return;
     }
+    // Its client asks for it again where the session goes.
+    if (isMoving(core)) return;
     const refusal = this.#refusalOf(request);
     if (refusal !== undefined) return this.#refuse(request.laneId, request.turnId, refusal);
 
@@ -351,7 +414,9 @@ export class Session {
     const core = this.#core;
     core.attached = true;
     core.deadlines.clear({ kind: 'grace' });
+    if (lastSeq !== undefined) heard(core, lastSeq);
     this.#resumePoint = lastSeq === undefined ? undefined : core.outbox.rewind(lastSeq);
+    openGatesForClient(core);
     if (core.paused) core.deadlines.set({ kind: 'slowClient' }, core.nowMs + core.limits.slowClientTimeoutMs);
   }
 
@@ -365,12 +430,14 @@ export class Session {
   #drain(deadlineMs: number): void {
     const core = this.#core;
     if (core.life.t === 'draining') return;
-    core.life = { t: 'draining', deadlineMs };
+    const moves = hasRecord(core);
+    core.life = { t: 'draining', deadlineMs, moves };
     core.deadlines.set({ kind: 'drain' }, deadlineMs);
     core.outputs.push({
       kind: 'goAway',
       reason: 'draining',
       timeLeftMs: Math.max(0, deadlineMs - core.nowMs),
+      movable: moves,
     });
   }
 
@@ -408,6 +475,8 @@ export class Session {
         return this.#terminate(
           new GatewayError('DRAINING', 'the gateway went down before the turn ended', { retryAfterMs: 0 }),
         );
+      case 'journal':
+        return gateExpired(core);
       default: {
         const link = core.links.get(timer.linkId);
         if (link === undefined) return;
@@ -436,28 +505,60 @@ export class Session {
 
   #terminate(error: GatewayError): void {
     const core = this.#core;
+    // A process that goes leaves the session to another, with what has not begun here.
+    const leaves = error.reason === 'DRAINING' && hasRecord(core);
+    for (const turn of [...core.turns.values()]) {
+      if (leaves && !hasBegun(core, turn.id)) continue;
+      const lane = core.lanes.get(turn.laneId);
+      if (lane !== undefined) unqueue(core, lane, turn);
+      failTurn(core, turn, error, verdictByPhase(phaseOf(turn)));
+    }
+    this.#end(error, leaves ? 'release' : 'end');
+  }
+
+  /** Whatever runs here is another process's to report; nothing is told any more. */
+  #fenced(): void {
+    const core = this.#core;
+    leaveJournal(core);
+    const error = new GatewayError('SESSION_SUPERSEDED', 'another process has taken the session over');
     for (const turn of [...core.turns.values()]) {
       const lane = core.lanes.get(turn.laneId);
       if (lane !== undefined) unqueue(core, lane, turn);
       failTurn(core, turn, error, verdictByPhase(phaseOf(turn)));
     }
-    this.#end(error);
+    core.outbox.discard();
+    this.#end(error, 'leave');
+  }
+
+  #restore({ state, heard: client, frameOf }: Restored): void {
+    const { journal } = this.#core;
+    if (journal !== undefined) {
+      journal.commit = state.commit;
+      journal.heardSeq = client.lastSeq;
+    }
+    restore(this.#core, state, client, frameOf);
+    const lastCommit = client.lastCommit ?? Number.POSITIVE_INFINITY;
+    this.#recovered = state.lostCommit > lastCommit ? 'PARTIAL' : 'RECOVERED';
   }
 
   #finishIfDone(): void {
     const core = this.#core;
     if (core.life.t !== 'finishing' && core.life.t !== 'draining') return;
-    if (core.turns.size > 0) return;
+    if (isMoving(core)) {
+      // Turns that have not begun are the next process's.
+      for (const id of core.turns.keys()) if (hasBegun(core, id)) return;
+    } else if (core.turns.size > 0) return;
     // A process that goes does not wait for a client that is not there.
     const abandoned = core.life.t === 'draining' && !core.attached;
-    if (core.outbox.waiting === 0 || abandoned) this.#end(undefined);
+    if (core.outbox.waiting === 0 || abandoned) this.#end(undefined, isMoving(core) ? 'release' : 'end');
   }
 
-  #end(error: GatewayError | undefined): void {
+  #end(error: GatewayError | undefined, record: 'end' | 'release' | 'leave' = 'end'): void {
     const core = this.#core;
     if (core.life.t === 'closed') return;
     const closed: Life = { t: 'closed' };
     core.life = closed;
+    openAllGates(core);
     for (const link of core.links.values()) {
       core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'session ended' });
     }
@@ -468,8 +569,16 @@ export class Session {
     core.deadlines.clearAll();
     core.transcript.clear();
     for (const laneId of core.lanes.keys()) tell(core, { kind: 'laneClosed', laneId });
-    core.outputs.push({ kind: 'endStream', error, resumable: false }, { kind: 'closed' });
+    core.outputs.push({ kind: 'endStream', error, resumable: false }, { kind: 'closed', record });
   }
+}
+
+/** A session's record, and the client that comes back to it. */
+export interface Restored {
+  readonly state: SavedState;
+  readonly heard: Heard;
+  /** The upstream's frame from its JSON. */
+  readonly frameOf: (json: string) => UpstreamFrame;
 }
 
 export interface SessionSnapshot {

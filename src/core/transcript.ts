@@ -60,6 +60,10 @@ export class Transcript {
     return this.#nodes.get(id);
   }
 
+  entries(): Iterable<readonly [id: string, node: TranscriptNode]> {
+    return this.#nodes.entries();
+  }
+
   contextBytes(id: string | undefined): number {
     return id === undefined ? 0 : (this.#nodes.get(id)?.contextBytes ?? 0);
   }

@@ -1,6 +1,7 @@
 import type { GatewayError } from '../errors.ts';
 import { giveBack, keepToolOutputs } from './carry.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
+import { forgetWithheld, nextCommit, recordEnd } from './gates.ts';
 import { activate, wake } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream } from './link-slot.ts';
@@ -8,7 +9,14 @@ import { parentOf } from './planner.ts';
 import { forgetSteers, refuseHeldSteers, tellLostSteers } from './steering.ts';
 import { rememberEnded, type Stream, turnOf } from './stream.ts';
 import { moveTurn, phaseOf, type Turn, type TurnState, verdictByPhase } from './turn.ts';
-import type { ReplayVerdict, TurnFailed, TurnOutcome, TurnRecord, UpstreamFrame } from './types.ts';
+import type {
+  ReplayVerdict,
+  SessionEvent,
+  TurnFailed,
+  TurnOutcome,
+  TurnRecord,
+  UpstreamFrame,
+} from './types.ts';
 
 /** The last word of a turn: the upstream's own frame, a failure of ours, or a Notice. */
 export type LastEvent =
@@ -19,7 +27,8 @@ export type LastEvent =
 /** Ends the turn for client and upstream alike. */
 export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
   const lane = laneOf(core, turn);
-  announce(core, turn, outcome, last);
+  const headBefore = lane.headId;
+  const event = announce(core, turn, outcome, last);
   freeStream(core, turn);
   moveTurn(turn, { t: 'ended' });
   // A turn that failed or was given up leaves no trace in the conversation.
@@ -28,6 +37,7 @@ export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: Last
     core.transcript.releaseBehind(turn.headId, () => headsOf(core));
   } else leaveBehind(core, lane, turn, outcome);
   lane.lastUsedAtMs = core.nowMs;
+  record(core, turn, lane, headBefore, event);
   if (lane.active === turn) activate(core, lane, undefined);
 }
 
@@ -69,7 +79,8 @@ export function abandonTurn(
   const { state, plan } = turn;
   const phase = phaseOf(turn);
   const undecided = turn.steers.filter(({ state: { t } }) => t !== 'held');
-  announce(core, turn, outcome, { failed: { error, replay: verdictByPhase(phase), phase } });
+  const failed = { error, replay: verdictByPhase(phase), phase };
+  const event = announce(core, turn, outcome, { failed });
   moveTurn(turn, { t: 'ended' });
   const link = 'linkId' in state ? core.links.get(state.linkId) : undefined;
   const stream = link?.streams.get(turn.laneId);
@@ -88,6 +99,7 @@ export function abandonTurn(
   }
   leaveBehind(core, lane, turn, outcome);
   lane.lastUsedAtMs = core.nowMs;
+  record(core, turn, lane, lane.headId, event);
   activate(core, lane, undefined);
   return stream?.state.t === 'abandoned' ? link : undefined;
 }
@@ -127,23 +139,45 @@ export function releaseHold(core: Core, turn: Turn): void {
   wake(core, source);
 }
 
-function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
+function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): SessionEvent {
   refuseHeldSteers(core, turn);
   tellLostSteers(core, turn);
   core.turns.delete(turn.id);
   core.endedTurns.add(turn.id, core.fingerprints.of(turn.request));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
   releaseHold(core, turn);
+  const commit = nextCommit(core);
   if ('noticeReason' in last) {
-    emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason: last.noticeReason }, outcome);
+    const notice = { kind: 'steer_lost', reason: last.noticeReason, commit } as const;
+    emitNotice(core, turn.laneId, turn.id, notice, outcome);
   } else {
     turn.failed = last.failed;
-    if ('frame' in last) emitFrame(core, turn.laneId, turn.id, last.frame, outcome, last.failed);
+    if ('frame' in last) emitFrame(core, turn.laneId, turn.id, last.frame, outcome, last.failed, commit);
     else
-      emitOwn(core, turn.laneId, turn.id, { type: 'gateway.turn.failed', outcome, turnFailed: last.failed });
+      emitOwn(core, turn.laneId, turn.id, {
+        type: 'gateway.turn.failed',
+        outcome,
+        turnFailed: last.failed,
+        commit,
+      });
   }
+  const event = core.outbox.newest as SessionEvent;
+  forgetWithheld(core, turn);
   turn.events += 1;
   tell(core, { kind: 'turnEnded', record: recordOf(core, turn, outcome) });
+  return event;
+}
+
+function record(
+  core: Core,
+  turn: Turn,
+  lane: Lane,
+  headBefore: string | undefined,
+  event: SessionEvent,
+): void {
+  if (core.journal === undefined) return;
+  const fingerprint = core.endedTurns.get(turn.id) ?? '';
+  recordEnd(core, lane, { fingerprint, headBefore, event });
 }
 
 function freeStream(core: Core, turn: Turn): void {

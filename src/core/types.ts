@@ -5,6 +5,7 @@
 import type { OutgoingFrame } from '../dialect/frames.ts';
 import type { CreateBody, LinkDown, TraceContext, UpstreamFrame, Usage } from '../dialect/types.ts';
 import type { GatewayError } from '../errors.ts';
+import type { JournalEntry } from './journal.ts';
 
 export type { CreateBody, LinkDown, TraceContext, UpstreamFrame, Usage };
 
@@ -119,7 +120,14 @@ export type Input =
   | { readonly kind: 'drain'; readonly deadlineMs: number }
   /** End at once. Every turn fails with the error. */
   | { readonly kind: 'terminate'; readonly error: GatewayError }
-  | { readonly kind: 'time' };
+  | { readonly kind: 'time' }
+  /** Entries up to number `n` are in the journal. */
+  | { readonly kind: 'journaled'; readonly n: number }
+  /** What was not reported written is gone; no entry is taken until `journalBack`, which asks for a snap. */
+  | { readonly kind: 'journalLost' }
+  | { readonly kind: 'journalBack' }
+  /** Another process has the session. */
+  | { readonly kind: 'fenced' };
 
 export type DialPurpose = 'session' | 'lanes' | 'recovery' | 'rotation';
 
@@ -142,11 +150,22 @@ export type Output =
   | { readonly kind: 'closeLink'; readonly linkId: number; readonly code: number; readonly reason: string }
   | { readonly kind: 'pauseLink'; readonly linkId: number }
   | { readonly kind: 'resumeLink'; readonly linkId: number }
-  | { readonly kind: 'goAway'; readonly reason: 'draining' | 'maxAge'; readonly timeLeftMs: number }
+  /** `movable`: the session goes on elsewhere as soon as its client asks for it there. */
+  | {
+      readonly kind: 'goAway';
+      readonly reason: 'draining' | 'maxAge';
+      readonly timeLeftMs: number;
+      readonly movable: boolean;
+    }
+  /** The next entry of the session's journal, with its number. */
+  | { readonly kind: 'journal'; readonly n: number; readonly entry: JournalEntry }
   /** The client stream ends: OK without error. `resumable`: the session itself waits for a resume. */
   | { readonly kind: 'endStream'; readonly error: GatewayError | undefined; readonly resumable: boolean }
-  /** The session is over; nothing more will come. */
-  | { readonly kind: 'closed' }
+  /**
+   * Nothing more will come. Its record: `end`, the session is over; `release`, any process may go on with it; `leave`,
+   * it is another's.
+   */
+  | { readonly kind: 'closed'; readonly record: 'end' | 'release' | 'leave' }
   | { readonly kind: 'fact'; readonly fact: Fact };
 
 export type TurnOutcome = 'COMPLETED' | 'INCOMPLETE' | 'FAILED' | 'CANCELLED' | 'DEADLINE_EXCEEDED';
@@ -195,7 +214,7 @@ export interface SessionEvent {
   readonly turnFailed: TurnFailed | undefined;
   readonly notice: Notice | undefined;
   /** How far the session's record reaches with this event. */
-  readonly commit?: number | undefined;
+  readonly commit: number | undefined;
   readonly byteLength: number;
 }
 
@@ -305,6 +324,15 @@ export interface SessionOptions {
   readonly random: () => number;
   readonly transcriptBudget: ByteBudget;
   readonly limits: SessionLimits;
+  /** Undefined: no journal is written. */
+  readonly journal?: JournalOptions | undefined;
+}
+
+export interface JournalOptions {
+  /** False: ids only; whatever users, tools and models say stays in the process. */
+  readonly keepsContent: boolean;
+  /** False: there is no store at the moment. */
+  readonly open: boolean;
 }
 
 export interface SessionLimits {

@@ -15,6 +15,7 @@ import { GatewayError } from '../errors.ts';
 import { stopWaiting } from './cancel.ts';
 import { giveBack } from './carry.ts';
 import { type Core, emitFrame, emitNotice, tell } from './core.ts';
+import { forgetWithheld, isWithheld } from './gates.ts';
 import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
 import { forgetName, type LinkSlot, retire, upOf } from './link-slot.ts';
@@ -172,6 +173,7 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
   const up = upOf(link);
   if (up === undefined) return dialFailed(core, link, down);
 
+  for (const stream of link.streams.values()) withdraw(core, turnOf(stream));
   const settled = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   const oversized = down.error.reason === 'FRAME_TOO_LARGE' ? largestUnanswered(link) : undefined;
   removeLink(core, link, 'link_lost');
@@ -289,6 +291,14 @@ function waitAndResend(
   return true;
 }
 
+/** A turn whose create still waits for its journal goes back into the queue: it was never written. */
+export function withdraw(core: Core, turn: Turn | undefined): void {
+  if (turn === undefined || turn.state.t !== 'sent' || !isWithheld(core, turn)) return;
+  const link = core.links.get(turn.state.linkId);
+  const stream = link?.streams.get(turn.laneId);
+  if (link !== undefined && stream !== undefined) resend(core, link, stream, turn, 'not_reached', 'first');
+}
+
 function resend(
   core: Core,
   link: LinkSlot,
@@ -298,6 +308,7 @@ function resend(
   where: 'first' | 'last',
 ): void {
   const lane = core.lanes.get(turn.laneId) as Lane;
+  forgetWithheld(core, turn);
   releaseHold(core, turn);
   giveBack(core, lane, turn, link.id);
   requeueTurn(turn, proof);

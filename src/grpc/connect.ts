@@ -1,11 +1,18 @@
 import type { Principal, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
-import { GatewayError, invalidField } from '../errors.ts';
+import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
+import { readToken } from '../session/registry.ts';
 import { RequestGate } from '../session/request-gate.ts';
-import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
-import type { ActiveTurn, ClientMessage, EventFormat, OpenRequest } from '../translate/index.ts';
+import {
+  type EdgeSessionHandle,
+  openSession,
+  recordTokens,
+  type TakenSession,
+  takeSession,
+} from '../session/sessions.ts';
+import type { ActiveTurn, ClientMessage, EventFormat, OpenedFacts, OpenRequest } from '../translate/index.ts';
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { Edge } from './edge.ts';
@@ -19,12 +26,9 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     await edge.fairShare.wait(call.connection);
     if (call.over) return;
     const { open, bytes } = first;
-    const found = claim(edge, principal, open);
-    if (found === undefined && (await handOver(call, edge, principal, open, bytes))) return;
-    const session = found ?? (await openSession(call, edge, principal, open));
-    if (session === undefined) return;
-    const entry = found !== undefined ? 'found' : open.resume === undefined ? 'NEW' : 'GONE';
-    await new ConnectStream(call, edge, session, open.format).run(entry, open.resume?.lastSeq);
+    const entered = await enter(call, edge, principal, open, bytes);
+    if (entered === undefined) return;
+    await new ConnectStream(call, edge, entered.session, open.format).run(entered);
   } catch (error) {
     call.end(explain(error, edge));
   }
@@ -47,10 +51,86 @@ export async function serveCarried(call: RpcCall, edge: Edge): Promise<void> {
     // The process that the client reached opens the new one: it has the caller's own metadata.
     if (session === undefined)
       throw new GatewayError('SESSION_EXPIRED', 'this process does not have the session');
-    await new ConnectStream(call, edge, session, open.format).run('found', open.resume?.lastSeq);
+    const resume = open.resume as Resume;
+    await new ConnectStream(call, edge, session, open.format).run({ kind: 'found', session, resume });
   } catch (error) {
     call.end(explain(error, edge));
   }
+}
+
+type Resume = NonNullable<OpenRequest['resume']>;
+
+/** Which session a stream is for. */
+type Entered =
+  | { readonly kind: 'new'; readonly session: EdgeSessionHandle }
+  | { readonly kind: 'gone'; readonly session: EdgeSessionHandle; readonly reason: Reason }
+  | { readonly kind: 'found'; readonly session: EdgeSessionHandle; readonly resume: Resume };
+
+/** Undefined: another process has the stream, or the client has left. */
+async function enter(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  open: OpenRequest,
+  bytes: Uint8Array,
+): Promise<Entered | undefined> {
+  const { resume } = open;
+  if (resume === undefined) {
+    const session = await begin(call, edge, principal, open);
+    return session && { kind: 'new', session };
+  }
+  const found = claim(edge, principal, open);
+  if (found !== undefined) return { kind: 'found', session: found, resume };
+  if (await handOver(call, edge, principal, open, bytes)) return undefined;
+  const recovered = await recover(call, edge, principal, resume, bytes);
+  if (recovered === undefined || 'session' in recovered) return recovered;
+  const session = await begin(call, edge, principal, open);
+  return session && { kind: 'gone', session, reason: recovered.reason };
+}
+
+/** Takes over a session whose process is gone. */
+async function recover(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  resume: Resume,
+  bytes: Uint8Array,
+): Promise<Entered | { readonly reason: Reason } | undefined> {
+  const { durability, peers } = edge;
+  if (durability === undefined) return { reason: 'SESSION_EXPIRED' };
+  const { token, lastCommit } = resume;
+  // Whoever issued the token was asked.
+  const gone = new Set([readToken(token)?.process ?? '']);
+  for (;;) {
+    const recovery = await durability.recover(token, principal, lastCommit, gone);
+    if (recovery.kind === 'gone') return { reason: recovery.reason };
+    if (recovery.kind === 'elsewhere') {
+      if (await peers?.forward(call, { principal, to: recovery.process }, bytes)) return undefined;
+      gone.add(recovery.process);
+      continue;
+    }
+    return take(call, edge, principal, resume, recovery);
+  }
+}
+
+async function take(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  resume: Resume,
+  { record, journal }: Pick<TakenSession, 'record' | 'journal'>,
+): Promise<Entered | undefined> {
+  const id = readToken(resume.token)?.sessionId ?? '';
+  const lease = await leaseFor(call, edge, principal, record.opening.upstream);
+  if (lease === undefined) return undefined;
+  const traceContext = traceContextOf(call.metadata);
+  const session = takeSession(
+    edge,
+    { principal, lease, authority: call.authority, traceContext },
+    { id, record, journal, heard: resume },
+  );
+  edge.registry.claim(resume.token, principal);
+  return { kind: 'found', session, resume };
 }
 
 /** Whether another process has taken the stream. */
@@ -133,15 +213,16 @@ function checked(open: OpenRequest): OpenRequest {
 }
 
 /** A new session, also for a client whose old one is gone, so that it can go on. Undefined: the client has left. */
-async function openSession(
+async function begin(
   call: RpcCall,
   edge: Edge,
   principal: Principal,
   open: OpenRequest,
 ): Promise<EdgeSessionHandle | undefined> {
+  edge.durability?.checkOpen();
   const lease = await leaseFor(call, edge, principal, open.upstream);
   if (lease === undefined) return undefined;
-  return createSession(edge, {
+  return openSession(edge, {
     principal,
     lease,
     method: call.method,
@@ -153,6 +234,7 @@ async function openSession(
     labels: open.labels,
     clientName: open.clientName,
     clientVersion: open.clientVersion,
+    namedUpstream: open.upstream,
   });
 }
 
@@ -186,6 +268,8 @@ class ConnectStream implements ClientStream {
   readonly #edge: Edge;
   readonly #session: EdgeSessionHandle;
   readonly #format: EventFormat;
+  /** Opened is the first message. */
+  #opened = false;
   #lastSeq = 0;
   #goneAway = false;
   #ageTimer: NodeJS.Timeout | undefined;
@@ -197,7 +281,7 @@ class ConnectStream implements ClientStream {
     this.#format = format;
   }
 
-  async run(entry: 'NEW' | 'GONE' | 'found', lastSeq: number | undefined): Promise<void> {
+  async run(entered: Entered): Promise<void> {
     const { id, driver } = this.#session;
     const openedAtMs = this.#edge.clock();
     this.#edge.telemetry.streamOpened(id);
@@ -207,8 +291,9 @@ class ConnectStream implements ClientStream {
     this.#call.onRoom = () => driver.room();
     this.#call.onGone = () => this.#left();
     try {
-      driver.attach(this, entry === 'found' ? (lastSeq ?? 0) : undefined);
-      this.#sayOpened(entry);
+      driver.attach(this, entered.kind === 'found' ? entered.resume.lastSeq : undefined);
+      await this.#sayOpened(entered);
+      driver.room();
       this.#limitAge();
       await this.#readAll();
     } catch (error) {
@@ -218,7 +303,7 @@ class ConnectStream implements ClientStream {
   }
 
   get hasRoom(): boolean {
-    return this.#call.hasRoom;
+    return this.#opened && this.#call.hasRoom;
   }
 
   deliver(events: readonly SessionEvent[]): void {
@@ -228,8 +313,14 @@ class ConnectStream implements ClientStream {
     this.#session.telemetry.batch(events.length, message.length);
   }
 
-  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number): void {
-    this.#sayGoAway(reason, timeLeftMs, this.#edge.registry.issueToken(this.#session.id, this.#lastSeq + 1));
+  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number, movable: boolean): void {
+    if (!this.#opened) return;
+    // A token has to be written down before it is given out, and the one that the client has is as good.
+    const token =
+      this.#session.journal === undefined
+        ? this.#edge.registry.issueToken(this.#session.id, this.#lastSeq + 1)
+        : '';
+    this.#sayGoAway(reason, timeLeftMs, token, movable);
   }
 
   end(error: GatewayError | undefined): void {
@@ -244,15 +335,18 @@ class ConnectStream implements ClientStream {
     this.#session.driver.detach(this);
   }
 
-  #sayOpened(entry: 'NEW' | 'GONE' | 'found'): void {
+  async #sayOpened(entered: Entered): Promise<void> {
     const { id, core, driver, telemetry } = this.#session;
     const { drainDeadlineMs, clock } = this.#edge;
-    const point = entry === 'found' ? core.resumePoint : undefined;
+    const point = entered.kind === 'found' ? core.resumePoint : undefined;
     const nextSeq = point?.oldestSeq ?? 1;
     this.#lastSeq = nextSeq - 1;
-    const outcome = entry === 'found' ? (point?.outcome ?? 'RESUMED') : entry;
+    const outcome = this.#outcomeOf(entered);
     if (outcome !== 'NEW') telemetry.resumed(outcome);
     const resumeToken = this.#edge.registry.issueToken(id, nextSeq);
+    await recordTokens(this.#edge, this.#session);
+    if (this.#call.over) return;
+    this.#opened = true;
     this.#call.write(
       this.#edge.wire.opened({
         sessionId: id,
@@ -263,19 +357,28 @@ class ConnectStream implements ClientStream {
         maxMessageBytes: this.#edge.maxMessageBytes,
         maxTurnsInFlight: this.#edge.maxTurnsInFlight,
         limits: this.#edge.limits,
-        activeTurns: entry === 'found' ? activeTurns(core) : [],
-        durable: false,
-        goneReason: outcome === 'GONE' ? 'SESSION_EXPIRED' : undefined,
+        activeTurns: entered.kind === 'found' ? activeTurns(core) : [],
+        durable: core.durable,
+        goneReason: entered.kind === 'gone' ? entered.reason : undefined,
       }),
     );
     // The session was told while no stream listened.
     if (drainDeadlineMs === undefined || driver.closed) return;
-    this.#sayGoAway('draining', Math.max(0, drainDeadlineMs - clock()), resumeToken);
+    this.#sayGoAway('draining', Math.max(0, drainDeadlineMs - clock()), resumeToken, core.moving);
   }
 
-  #sayGoAway(reason: 'draining' | 'maxAge', timeLeftMs: number, token: string): void {
+  #outcomeOf(entered: Entered): OpenedFacts['resumeOutcome'] {
+    if (entered.kind !== 'found') return entered.kind === 'new' ? 'NEW' : 'GONE';
+    const { core } = this.#session;
+    const recovery = core.takeRecovery();
+    if (recovery === undefined) return core.resumePoint?.outcome ?? 'RESUMED';
+    // Others take it for one that they cannot go on from.
+    return entered.resume.lastCommit === undefined && recovery === 'RECOVERED' ? 'RESUMED' : recovery;
+  }
+
+  #sayGoAway(reason: 'draining' | 'maxAge', timeLeftMs: number, resumeToken: string, movable: boolean): void {
     this.#goneAway = true;
-    this.#call.write(this.#edge.wire.goAway({ reason, timeLeftMs, resumeToken: token, movable: false }));
+    this.#call.write(this.#edge.wire.goAway({ reason, timeLeftMs, resumeToken, movable }));
   }
 
   /** A stream ends before its connection does, and the client is told in time. */
@@ -283,7 +386,7 @@ class ConnectStream implements ClientStream {
     const { maxStreamAgeMs, streamAgeGraceMs } = this.#edge;
     if (maxStreamAgeMs === undefined) return;
     this.#ageTimer = setTimeout(() => {
-      this.goAway('maxAge', streamAgeGraceMs);
+      this.goAway('maxAge', streamAgeGraceMs, false);
       this.#ageTimer = setTimeout(() => {
         this.#session.driver.detach(this);
         this.end(undefined);

@@ -33,6 +33,7 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
       labels: new Map(),
       clientName: undefined,
       clientVersion: undefined,
+      namedUpstream: request.upstream,
     });
     await run(call, edge, session, request);
   } catch (error) {

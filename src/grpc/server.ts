@@ -13,12 +13,13 @@ import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { steadyNow } from '../session/clock.ts';
+import type { Durability } from '../session/durability.ts';
 import { FairShare } from '../session/fair-share.ts';
 import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { Telemetry } from '../telemetry/types.ts';
-import { createWire } from '../translate/index.ts';
+import { createWire, frameFromBytes } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { type CallEnd, type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
@@ -83,6 +84,8 @@ export interface GrpcServerOptions {
   /** The other processes behind the same port. */
   readonly peers?: PeersOptions;
   /** A bug of ours. The error may hold content in its `cause`: log its stack, not its message. */
+  /** Undefined: sessions end with this process. */
+  readonly durability?: Durability;
   readonly onBug?: (error: unknown) => void;
 }
 
@@ -286,6 +289,8 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     maxStreamAgeMs: options.maxConnectionAgeMs,
     streamAgeGraceMs: options.maxConnectionAgeGraceMs ?? DEFAULT_AGE_GRACE_MS,
     clock: steadyNow,
+    durability: options.durability,
+    frameOf: (json) => frameFromBytes(Buffer.from(json)),
     onBug: options.onBug ?? (() => {}),
     drainDeadlineMs: undefined,
   };

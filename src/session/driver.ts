@@ -7,6 +7,7 @@ import type { Admission } from './admission.ts';
 import { MAX_TIMER_MS } from './clock.ts';
 import type { FairShare } from './fair-share.ts';
 import type { Flushable, FlushQueue } from './flush.ts';
+import type { JournalWriter } from './journal-writer.ts';
 
 /** Events of one message to the client. A batch has no meaning; these keep a message and its encoding short. */
 const MAX_BATCH_EVENTS = 256;
@@ -44,7 +45,7 @@ export interface SessionCore {
 export interface ClientStream {
   readonly hasRoom: boolean;
   deliver(events: readonly SessionEvent[]): void;
-  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number): void;
+  goAway(reason: 'draining' | 'maxAge', timeLeftMs: number, movable: boolean): void;
   /** Not called again after this. */
   end(error: GatewayError | undefined): void;
 }
@@ -54,6 +55,10 @@ export interface SessionDriverOptions {
   readonly dialer: Dialer;
   readonly dial: Pick<DialRequest, 'upstream' | 'allowed' | 'tenantId' | 'credential'>;
   readonly model: string | undefined;
+  /** The upstream where the session lived at another process. */
+  readonly current?: string | undefined;
+  /** Undefined: nothing is written down. */
+  readonly journal?: Pick<JournalWriter, 'write'> | undefined;
   readonly admission: Admission;
   readonly telemetry: SessionTelemetry;
   readonly flushQueue: FlushQueue;
@@ -64,7 +69,7 @@ export interface SessionDriverOptions {
   /** A bug of ours, for the log; the session that it struck is over. */
   readonly onBug: (error: unknown) => void;
   /** Once, when nothing more will come. */
-  readonly onClosed: (status: StatusCode | 'OK') => void;
+  readonly onClosed: (status: StatusCode | 'OK', record: 'end' | 'release' | 'leave') => void;
 }
 
 type Ending = { readonly stream: ClientStream; readonly error: GatewayError | undefined };
@@ -279,11 +284,13 @@ export class SessionDriver implements Flushable {
       case 'resumeLink':
         return this.#links.get(output.linkId)?.resume();
       case 'goAway':
-        return this.#stream?.goAway(output.reason, output.timeLeftMs);
+        return this.#stream?.goAway(output.reason, output.timeLeftMs, output.movable);
+      case 'journal':
+        return this.#options.journal?.write(output.n, output.entry);
       case 'endStream':
         return this.#beginEnding(output.error, output.resumable);
       case 'closed':
-        return this.#close();
+        return this.#close(output.record);
       case 'fact':
         this.#learnLanes(output.fact);
         this.#options.admission.fact(output.fact);
@@ -316,7 +323,7 @@ export class SessionDriver implements Flushable {
       purpose,
       attempt,
       caller: this,
-      current: this.#route?.upstream,
+      current: this.#route?.upstream ?? this.#options.current,
       model: this.#model,
       traceContext: this.#options.telemetry.outgoing(undefined),
     };
@@ -407,7 +414,7 @@ export class SessionDriver implements Flushable {
     this.#ending = undefined;
   }
 
-  #close(): void {
+  #close(record: 'end' | 'release' | 'leave'): void {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
@@ -416,7 +423,7 @@ export class SessionDriver implements Flushable {
     this.#links.clear();
     this.#blockedLinks.clear();
     this.#options.admission.release();
-    this.#options.onClosed(this.#status);
+    this.#options.onClosed(this.#status, record);
   }
 
   /** A bug of ours ends this session and no other. */
@@ -436,7 +443,7 @@ export class SessionDriver implements Flushable {
     this.#dropEnding();
     this.#stream = undefined;
     stream?.end(error);
-    this.#close();
+    this.#close('end');
   }
 
   #wait(until: () => boolean, signal: AbortSignal): Promise<void> {

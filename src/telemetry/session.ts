@@ -68,7 +68,7 @@ export class ObservedSession implements SessionTelemetry {
     this.#meters.batch(events, bytes);
   }
 
-  resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE'): void {
+  resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE' | 'RECOVERED'): void {
     this.#meters.resumed(outcome);
     this.#spans.event('resumed', { [OWN.outcome]: outcome });
   }

@@ -706,7 +706,12 @@ describe('the client', () => {
     const world = ready();
     world.start();
     world.feed({ kind: 'drain', deadlineMs: world.now + 10_000 });
-    expect(world.outputs).toContainEqual({ kind: 'goAway', reason: 'draining', timeLeftMs: 10_000 });
+    expect(world.outputs).toContainEqual({
+      kind: 'goAway',
+      reason: 'draining',
+      timeLeftMs: 10_000,
+      movable: false,
+    });
     world.start();
     world.settle();
     expect(world.outcomes('t1')[0]?.outcome).toBe('COMPLETED');

@@ -156,6 +156,7 @@ function eventOf(frame: UpstreamFrame): SessionEvent {
     frame,
     turnFailed: undefined,
     notice: undefined,
+    commit: undefined,
     byteLength: frame.bytes.length,
   };
 }

@@ -166,6 +166,7 @@ const event = (seq: number): SessionEvent => ({
   frame: undefined,
   turnFailed: undefined,
   notice: undefined,
+  commit: undefined,
   byteLength: 10,
 });
 
@@ -229,7 +230,7 @@ describe('SessionDriver', () => {
       { kind: 'abort', linkId: 7, streamId: 'a' },
       { kind: 'dial', linkId: 8, purpose: 'lanes', attempt: 0 },
       { kind: 'closeLink', linkId: 7, code: 1000, reason: 'x' },
-      { kind: 'goAway', reason: 'draining', timeLeftMs: 1 },
+      { kind: 'goAway', reason: 'draining', timeLeftMs: 1, movable: false },
     );
     driver.feed({ kind: 'time' });
     expect(link.calls).toEqual(['send {}', 'pause', 'resume', 'abort a', 'close 1000']);
@@ -312,7 +313,10 @@ describe('SessionDriver', () => {
     sink.room = 1;
     driver.attach(sink, undefined);
     for (let seq = 1; seq <= 300; seq++) core.events.push(event(seq));
-    core.outputs.push({ kind: 'endStream', error: undefined, resumable: false }, { kind: 'closed' });
+    core.outputs.push(
+      { kind: 'endStream', error: undefined, resumable: false },
+      { kind: 'closed', record: 'end' },
+    );
     await flushed();
     expect(closed).toEqual(['OK']);
     expect(sink.ends).toEqual([]);
@@ -502,7 +506,7 @@ describe('SessionDriver', () => {
       { kind: 'fact', fact: { kind: 'turnEnded', record } },
       { kind: 'fact', fact: { kind: 'lateUsage', turnId: 't1', usage } },
       { kind: 'fact', fact: { kind: 'laneClosed', laneId: '' } },
-      { kind: 'closed' },
+      { kind: 'closed', record: 'end' },
     );
     driver.feed({ kind: 'time' });
     expect(access.owned).toEqual(['resp_3']);

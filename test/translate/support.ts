@@ -16,6 +16,7 @@ export function eventOf(frame: UpstreamFrame): SessionEvent {
     frame,
     turnFailed: undefined,
     notice: undefined,
+    commit: undefined,
     byteLength: frame.bytes.length,
   };
 }

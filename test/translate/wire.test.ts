@@ -564,6 +564,7 @@ describe("the gateway's own messages", () => {
     frame: undefined,
     turnFailed: undefined,
     notice: undefined,
+    commit: undefined,
     byteLength: 0,
   };
 

@@ -1,0 +1,332 @@
+import type { Principal } from '../access/types.ts';
+import { GatewayError, type Reason } from '../errors.ts';
+import type { Heartbeats, JournalStore, Sealer } from '../store/types.ts';
+import { type JournalReport, JournalWriter } from './journal-writer.ts';
+import {
+  decodeEntry,
+  encodeEntry,
+  type JournalOwner,
+  type RecordEntry,
+  RecordFold,
+  type SessionOpening,
+  type SessionRecord,
+} from './record.ts';
+import { type IssuedToken, readToken, tokenDigest } from './registry.ts';
+
+export interface DurabilityOptions {
+  readonly store: JournalStore;
+  readonly heartbeats: Heartbeats;
+  /** This process. */
+  readonly owner: JournalOwner;
+  /** Seals a session's entries; undefined: there are no keys, and only ids are written. Rejects with StoreError. */
+  readonly sealerOf: ((tenantId: string, sessionId: string, renew: boolean) => Promise<Sealer>) | undefined;
+  /** New sessions while the store is away: of this process alone, or refused. */
+  readonly onFailure: 'local' | 'refuse';
+  /** How long a session waits for its client. */
+  readonly resumeGraceMs: number;
+  readonly observe?: DurabilityObserver;
+  readonly onBug: (error: unknown) => void;
+}
+
+export interface DurabilityObserver {
+  /** A resume of a session that no process here or elsewhere answered for. */
+  takeover(result: 'taken' | 'gone' | 'lost_data', durationMs: number): void;
+  fenced(): void;
+}
+
+/** What became of the session that a token names. */
+export type Recovery =
+  /** It is this process's now. */
+  | { readonly kind: 'taken'; readonly record: SessionRecord; readonly journal: TakenJournal }
+  /** That process has it. */
+  | { readonly kind: 'elsewhere'; readonly process: string }
+  | { readonly kind: 'gone'; readonly reason: Extract<Reason, 'SESSION_EXPIRED' | 'ENGINE_LOST_DATA'> };
+
+/** Where a journal that was taken over goes on. */
+export interface TakenJournal {
+  readonly fence: number;
+  readonly nextN: number;
+  readonly sealer: Sealer | undefined;
+}
+
+export interface JournalSession {
+  readonly id: string;
+  readonly opening: SessionOpening;
+  readonly tokens: () => readonly IssuedToken[];
+  readonly report: (report: JournalReport) => void;
+}
+
+/** How long Opened waits for what it promises to be written. The same as a turn does. */
+const PROMISE_TIMEOUT_MS = 250;
+const REFRESH_INTERVAL_MS = 60_000;
+/** A journal outlives its process by the grace time, with room for refreshes that did not come. */
+const TTL_MARGIN_MS = 2 * REFRESH_INTERVAL_MS;
+/** Journals looked at in one turn of the event loop. */
+const REFRESH_SLICE = 50;
+const CLOSE_TIMEOUT_MS = 2_000;
+/** Others may take the session at the same time; each time one of them succeeds. */
+const MAX_TAKE_ATTEMPTS = 5;
+/** Bytes that are opened and read before others have their turn. */
+const READ_SLICE_BYTES = 512 * 1024;
+
+/** The journals of the sessions of this process, and those that it takes over from processes that are gone. */
+export class Durability {
+  readonly #options: DurabilityOptions;
+  readonly #writers = new Map<string, JournalWriter>();
+  readonly #closing = new Set<Promise<void>>();
+  readonly #taking = new Map<string, Promise<unknown>>();
+  readonly #unlisten: () => void;
+  readonly #timer: NodeJS.Timeout;
+  #stopped = false;
+
+  constructor(options: DurabilityOptions) {
+    this.#options = options;
+    this.#unlisten = options.store.onEpoch(() => void this.#inSlices((writer) => writer.poke()));
+    this.#timer = setInterval(
+      () => void this.#inSlices((writer) => void writer.refresh()),
+      REFRESH_INTERVAL_MS,
+    );
+    this.#timer.unref();
+  }
+
+  /** Whether what users and models say is written, too. */
+  get keepsContent(): boolean {
+    return this.#options.sealerOf !== undefined;
+  }
+
+  get owner(): JournalOwner {
+    return this.#options.owner;
+  }
+
+  /** Journals of sessions that this process holds. */
+  get size(): number {
+    return this.#writers.size;
+  }
+
+  /** Throws STORE_UNAVAILABLE where a session may not begin without a store. */
+  checkOpen(): void {
+    const { onFailure, store } = this.#options;
+    if (onFailure === 'refuse' && !store.ready) throw unavailable();
+  }
+
+  /** What seals a new session's journal; 'away' when it cannot be had now. */
+  async sealerFor(tenantId: string, sessionId: string): Promise<Sealer | undefined | 'away'> {
+    const { sealerOf, store } = this.#options;
+    if (!store.ready) return 'away';
+    if (sealerOf === undefined) return undefined;
+    try {
+      return await sealerOf(tenantId, sessionId, false);
+    } catch {
+      return 'away';
+    }
+  }
+
+  /** Begins the journal of a new session, or goes on with one that was taken over. */
+  hold(session: JournalSession, journal: TakenJournal | 'new' | 'away', sealer?: Sealer): JournalWriter {
+    const { store, owner, sealerOf, onBug, observe } = this.#options;
+    const { id, opening } = session;
+    const taken = typeof journal === 'string' ? { fence: 1, nextN: 0, sealer } : journal;
+    const writer = new JournalWriter({
+      store,
+      sessionId: id,
+      ...taken,
+      ttlMs: this.#ttlMs,
+      renewSealer: async () => sealerOf?.(opening.tenantId, id, true),
+      rest: () => ({ opening, owner, tokens: session.tokens() }),
+      report: (report) => {
+        if (report.kind === 'fenced') observe?.fenced();
+        session.report(report);
+      },
+      onBug,
+    });
+    this.#writers.set(id, writer);
+    if (journal === 'away') writer.beginLost();
+    return writer;
+  }
+
+  /** Writes what the client is about to be told. False: it is not written in time, or will not be. */
+  async promise(writing: Promise<boolean>): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => resolve(false), PROMISE_TIMEOUT_MS);
+    writing.then(resolve, () => resolve(false));
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The session is over here. */
+  release(id: string, record: 'end' | 'release' | 'leave'): void {
+    const writer = this.#writers.get(id);
+    if (writer === undefined) return;
+    this.#writers.delete(id);
+    const closing = this.#close(id, writer, record).catch(this.#options.onBug);
+    this.#closing.add(closing);
+    void closing.then(() => this.#closing.delete(closing));
+  }
+
+  /**
+   * Takes the session of a token over, unless another process than those of `gone` has it. Rejects with
+   * STORE_UNAVAILABLE while the store cannot tell.
+   */
+  async recover(
+    token: string,
+    principal: Principal,
+    lastCommit: number | undefined,
+    gone: ReadonlySet<string>,
+  ): Promise<Recovery> {
+    const names = readToken(token);
+    if (names === undefined) return { kind: 'gone', reason: 'SESSION_EXPIRED' };
+    const startedAtMs = performance.now();
+    const before = this.#taking.get(names.sessionId);
+    const taking = (async () => {
+      await before?.catch(() => {});
+      return this.#recover(names.sessionId, { token, principal, lastCommit, gone });
+    })();
+    this.#taking.set(names.sessionId, taking);
+    try {
+      const recovery = await taking;
+      if (recovery.kind !== 'elsewhere')
+        this.#options.observe?.takeover(resultOf(recovery), performance.now() - startedAtMs);
+      return recovery;
+    } catch (error) {
+      if (error instanceof GatewayError) throw error;
+      if (error instanceof Error && error.name === 'StoreError') throw unavailable();
+      throw error;
+    } finally {
+      if (this.#taking.get(names.sessionId) === taking) this.#taking.delete(names.sessionId);
+    }
+  }
+
+  /** Waits for what is still to be written. */
+  async close(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearInterval(this.#timer);
+    this.#unlisten();
+    for (const id of [...this.#writers.keys()]) this.release(id, 'release');
+    await Promise.all(this.#closing);
+  }
+
+  get #ttlMs(): number {
+    return this.#options.resumeGraceMs + TTL_MARGIN_MS;
+  }
+
+  async #recover(sessionId: string, request: RecoveryRequest): Promise<Recovery> {
+    const { store, owner } = this.#options;
+    const { principal } = request;
+    const sealer = await this.#options.sealerOf?.(principal.tenantId, sessionId, true);
+    for (let attempt = 0; attempt < MAX_TAKE_ATTEMPTS; attempt += 1) {
+      const fold = new RecordFold();
+      await this.#read(sessionId, sealer, fold);
+      const refused = this.#refusal(fold, request);
+      if (refused !== undefined) return refused;
+      const fence = (fold.lastId?.fence ?? 0) + 1;
+      const entry = { kind: 'take', owner } as const;
+      const taken = await this.#take(sessionId, fence, sealer, entry);
+      if (taken === 'missing') return { kind: 'gone', reason: 'SESSION_EXPIRED' };
+      if (taken === 'stale') continue;
+      // Nobody else appends from here on; what the last owner wrote until then counts.
+      await this.#read(sessionId, sealer, fold);
+      const late = this.#refusal(fold, { ...request, gone: new Set([...request.gone, owner.process]) });
+      if (late !== undefined && late.kind !== 'elsewhere') return late;
+      const record = fold.record();
+      if (record === undefined || fold.lastId?.fence !== fence) continue;
+      void store.touch(sessionId, this.#ttlMs).catch(() => {});
+      return { kind: 'taken', record, journal: { fence, nextN: fold.lastId.n + 1, sealer } };
+    }
+    throw unavailable();
+  }
+
+  /** Why the session is not taken over. */
+  #refusal(fold: RecordFold, { token, principal, lastCommit, gone }: RecoveryRequest): Recovery | undefined {
+    const record = fold.record();
+    // Nobody learns whether a session exists that is another's.
+    if (record === undefined || record.ended || !isOpenedBy(record, token, principal))
+      return { kind: 'gone', reason: 'SESSION_EXPIRED' };
+    const { state, owner, released, damaged } = record;
+    // Never a shorter conversation than the client knows.
+    if (damaged || state.commit < (lastCommit ?? 0)) return { kind: 'gone', reason: 'ENGINE_LOST_DATA' };
+    if (released || gone.has(owner.process) || owner.process === this.#options.owner.process)
+      return undefined;
+    return { kind: 'elsewhere', process: owner.process };
+  }
+
+  async #take(
+    sessionId: string,
+    fence: number,
+    sealer: Sealer | undefined,
+    entry: Extract<RecordEntry, { kind: 'take' }>,
+  ): Promise<'written' | 'stale' | 'missing'> {
+    const id = { fence, n: 0 };
+    const plain = encodeEntry(entry);
+    const payload = sealer?.seal(plain, { sessionId, id, kind: entry.kind }) ?? plain;
+    return this.#options.store.append(
+      sessionId,
+      { id, kind: entry.kind, payload },
+      { create: false, ttlMs: this.#ttlMs },
+    );
+  }
+
+  /** Everything after what the fold has. */
+  async #read(sessionId: string, sealer: Sealer | undefined, fold: RecordFold): Promise<void> {
+    let bytes = 0;
+    for await (const page of this.#options.store.load(sessionId, fold.lastId)) {
+      for (const { id, kind, payload } of page) {
+        const plain = sealer?.open(payload, { sessionId, id, kind }) ?? payload;
+        fold.apply(id, decodeEntry(plain));
+        bytes += payload.length;
+        if (bytes < READ_SLICE_BYTES) continue;
+        bytes = 0;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    }
+  }
+
+  async #close(id: string, writer: JournalWriter, record: 'end' | 'release' | 'leave'): Promise<void> {
+    if (record === 'leave') return writer.stop();
+    const writing = writer.append({ kind: record });
+    const timer = new Promise<boolean>((resolve) => setTimeout(resolve, CLOSE_TIMEOUT_MS, false).unref());
+    // Without the entry the journal may be another's: it expires by itself.
+    const written = await Promise.race([writing, timer]);
+    writer.stop();
+    if (written && record === 'end') await this.#options.store.remove(id).catch(() => {});
+  }
+
+  async #inSlices(work: (writer: JournalWriter) => void): Promise<void> {
+    let left = REFRESH_SLICE;
+    for (const writer of [...this.#writers.values()]) {
+      if (this.#stopped) return;
+      work(writer);
+      left -= 1;
+      if (left > 0) continue;
+      left = REFRESH_SLICE;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+}
+
+interface RecoveryRequest {
+  readonly token: string;
+  readonly principal: Principal;
+  readonly lastCommit: number | undefined;
+  readonly gone: ReadonlySet<string>;
+}
+
+function isOpenedBy({ opening, tokens }: SessionRecord, token: string, principal: Principal): boolean {
+  if (opening.tenantId !== principal.tenantId || opening.subject !== principal.subject) return false;
+  const digest = tokenDigest(token, principal);
+  return tokens.some((known) => known.digest === digest);
+}
+
+function resultOf(recovery: Exclude<Recovery, { kind: 'elsewhere' }>): 'taken' | 'gone' | 'lost_data' {
+  if (recovery.kind === 'taken') return 'taken';
+  return recovery.reason === 'ENGINE_LOST_DATA' ? 'lost_data' : 'gone';
+}
+
+function unavailable(): GatewayError {
+  return new GatewayError('STORE_UNAVAILABLE', 'the store of sessions does not answer', {
+    retryAfterMs: 1_000,
+  });
+}
