@@ -9,6 +9,8 @@ import { formatHostPort } from './units.ts';
 type Cluster = NonNullable<GatewayConfig['cluster']>;
 
 const MIN_SECRET_BYTES = 32;
+/** Of AES-256. */
+const STORE_KEY_BYTES = 32;
 /** How long a session may wait for its client in a store. */
 const MAX_DURABLE_GRACE_MS = 24 * 60 * 60_000;
 
@@ -92,11 +94,29 @@ function secretProblems(cluster: Cluster): CrossProblem[] {
 
 function keyProblems({ store }: Cluster): CrossProblem[] {
   const keys = store?.keys ?? [];
-  return keys.flatMap(({ id }, at) =>
-    keys.findIndex((other) => other.id === id) < at
-      ? [{ path: ['cluster', 'store', 'keys', at, 'id'], expected: 'an id that no earlier key has' }]
-      : [],
-  );
+  return keys.flatMap(({ id, key_file: file }, at): CrossProblem[] => {
+    const path = ['cluster', 'store', 'keys', at];
+    if (keys.findIndex((other) => other.id === id) < at) {
+      return [{ path: [...path, 'id'], expected: 'an id that no earlier key has' }];
+    }
+    try {
+      if (readStoreKey(file).length === STORE_KEY_BYTES) return [];
+    } catch {
+      // Told with the other files.
+      return [];
+    }
+    const help = 'openssl rand -base64 32 > FILE';
+    const expected = `${STORE_KEY_BYTES} bytes, as they are, in hex or in base64`;
+    return [{ path: [...path, 'key_file'], found: `${file} with something else`, expected, help }];
+  });
+}
+
+/** What the file holds, decoded; of another length when it is no key. Throws when it cannot be read. */
+export function readStoreKey(file: string): Buffer {
+  const bytes = readFileSync(file);
+  if (bytes.length === STORE_KEY_BYTES) return bytes;
+  const text = bytes.toString('latin1').trim();
+  return /^[0-9A-Fa-f]{64}$/.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');
 }
 
 /** Undefined: it cannot be read, which is told elsewhere. */

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { readStoreKey } from '../../src/config/checks-cluster.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { ConfigError } from '../../src/config/problems.ts';
 
@@ -16,6 +17,7 @@ function fileOf(name: string, text: string): string {
 
 const SECRET = fileOf('secret', `${'s'.repeat(32)}\n`);
 const EMPTY = fileOf('empty', '\n\n');
+const KEY = fileOf('key32', 'k'.repeat(32));
 const SHORT = fileOf('short', 'hunter2\n');
 
 const load = (text: string) =>
@@ -56,8 +58,13 @@ test.each([
     'cluster.listen',
   ],
   [
+    'a key that is too short',
+    `{ url: "redis://s", secret_file: ${SECRET}, store: { keys: [{ id: a, key_file: ${SHORT} }] } }`,
+    'cluster.store.keys[0].key_file',
+  ],
+  [
     'two keys of one name',
-    `{ url: "redis://s", secret_file: ${SECRET}, store: { keys: [{ id: a, key_file: ${SECRET} }, { id: a, key_file: ${SECRET} }] } }`,
+    `{ url: "redis://s", secret_file: ${SECRET}, store: { keys: [{ id: a, key_file: ${KEY} }, { id: a, key_file: ${KEY} }] } }`,
     'cluster.store.keys[1].id',
   ],
 ])('%s is refused by name', (_what, cluster, path) => {
@@ -69,6 +76,18 @@ test.each([
     expect(error.problems.map((problem) => problem.path)).toEqual([path]);
     expect(error.message).not.toContain('hunter2');
   }
+});
+
+test.each([
+  ['as they are', Buffer.alloc(32, 7)],
+  ['in hex', `${'07'.repeat(32)}\n`],
+  ['in base64', `${Buffer.alloc(32, 7).toString('base64')}\n`],
+])('a key is 32 bytes %s', (_how, content) => {
+  const path = join(folder, 'key');
+  writeFileSync(path, content);
+  const store = `store: { keys: [{ id: a, key_file: ${path} }] }`;
+  load(`cluster: { url: "redis://s", secret_file: ${SECRET}, ${store} }`);
+  expect(readStoreKey(path)).toEqual(Buffer.alloc(32, 7));
 });
 
 test('a day is the longest that a store keeps a session', () => {

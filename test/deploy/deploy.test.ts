@@ -1,4 +1,6 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/load.ts';
@@ -39,31 +41,59 @@ describe('the dashboard and the alerts', () => {
   });
 });
 
-describe('the compose file', () => {
-  const compose = parse(read('compose.yaml')) as {
+describe.each(['compose.yaml', 'compose.replicas.yaml'])('%s', (file) => {
+  const compose = parse(read(file), { merge: true }) as {
     services: Record<string, { environment?: Record<string, string>; volumes?: string[] }>;
+    secrets?: Record<string, { content: string }>;
   };
 
   test('mounts files that are there', () => {
     const mounts = Object.values(compose.services).flatMap(({ volumes = [] }) => volumes);
-    expect(mounts.length).toBeGreaterThan(4);
-    for (const mount of mounts)
+    const files = mounts.filter((mount) => mount.startsWith('.'));
+    expect(files.length).toBeGreaterThan(0);
+    for (const mount of files)
       expect(existsSync(new URL(mount.split(':')[0] ?? '', DEPLOY)), mount).toBe(true);
   });
 
-  test('gives the gateway settings that it takes', () => {
-    const environment = compose.services['gateway']?.environment ?? {};
+  test('gives its gateways settings that they take', () => {
+    const gateways = Object.entries(compose.services).filter(([name]) => name.startsWith('gateway'));
+    expect(gateways.length).toBeGreaterThan(0);
     const image = [...read('../Dockerfile').matchAll(/^ENV (\w+)=(.*)$/gm)].map(
       ([, name = '', value = '']) => [name, value],
     );
-    const { config } = loadConfig({
-      file: undefined,
-      environment: { ...Object.fromEntries(image), ...environment },
-      flags: [],
-    });
-    expect(config.listen).toEqual({ host: '0.0.0.0', port: 50051 });
-    expect(config.auth).toMatchObject([{ kind: 'none', force: true }]);
+    const folder = mkdtempSync(join(tmpdir(), 'gateway-compose-'));
+    for (const [name, { content }] of Object.entries(compose.secrets ?? {})) {
+      writeFileSync(join(folder, name), content.replace(/^\$\{\w+:-(.*)\}$/, '$1'));
+    }
+    for (const [, { environment = {} }] of gateways) {
+      const given = Object.entries(environment).map(([name, value]) => [
+        name,
+        value.replaceAll('/run/secrets', folder),
+      ]);
+      const { config } = loadConfig({
+        file: undefined,
+        environment: { ...Object.fromEntries(image), ...Object.fromEntries(given) },
+        flags: [],
+      });
+      expect(config.listen).toEqual({ host: '0.0.0.0', port: 50051 });
+      expect(config.auth).toMatchObject([{ kind: 'none', force: true }]);
+      expect(config.cluster?.store?.keys.length).toBe(file === 'compose.yaml' ? undefined : 1);
+    }
+    rmSync(folder, { recursive: true });
   });
+});
+
+test('the balancer of the replicas asks for what the gateway answers', () => {
+  const config = read('haproxy.cfg');
+  const { services } = parse(read('compose.replicas.yaml'), { merge: true }) as { services: object };
+  const servers = [...config.matchAll(/^ {2}server (\S+) (\S+):50051$/gm)].map(([, , host]) => host);
+  expect(servers.sort()).toEqual(
+    Object.keys(services)
+      .filter((name) => name.startsWith('gateway'))
+      .sort(),
+  );
+  expect(config).toContain('balance hdr(x-responses-session)');
+  expect(config).toContain('option httpchk GET /readyz');
 });
 
 test('every template of the chart is for one kind of thing', () => {

@@ -29,7 +29,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.tls.mutual }}{{ $tls = set $tls "client_ca_file" "/tls/ca.crt" }}{{ end }}
 {{- $config = set $config "tls" $tls }}
 {{- end }}
+{{- if .Values.cluster.enabled }}
+{{- $config = set $config "cluster" (mergeOverwrite (include "responses-gateway.cluster" . | fromYaml) (default dict $config.cluster)) }}
+{{- end }}
 {{- toYaml $config }}
+{{- end }}
+
+{{- define "responses-gateway.cluster" -}}
+{{- with .Values.cluster }}
+{{- if not .existingSecret }}{{ fail "set cluster.existingSecret: replicas know each other by its key `secret` (docs/scaling.md)" }}{{ end }}
+url: {{ .url }}
+listen: "0.0.0.0:{{ .peerPort }}"
+secret_file: /cluster/secret
+{{- if .password }}
+password_file: /cluster/password
+{{- end }}
+{{- if .durable }}
+store:
+  {{- if .sealed }}
+  keys: [{ id: session-key, key_file: /cluster/session-key }]
+  {{- else }}
+  keys: []
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "responses-gateway.port" -}}
