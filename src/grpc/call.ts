@@ -127,7 +127,7 @@ export class RpcCall {
     if (stream?.session === undefined || this.over) return !this.over;
     await Promise.race([roundTrip(stream.session), this.#untilGone()]);
     // A reset shows here before it is told.
-    return !this.over && !stream.closed;
+    return !this.over && stream.closed !== true;
   }
 
   #untilGone(): Promise<void> {
@@ -249,7 +249,8 @@ function leaveUnread(stream: ClosableStream): void {
 }
 
 interface ClosableStream {
-  readonly closed: boolean;
+  /** Also when it was reset and nobody has been told yet. */
+  readonly closed?: boolean;
   readonly destroyed: boolean;
   readonly session?: Pingable | undefined;
   close(code: number): void;
@@ -274,7 +275,6 @@ function isClosable(value: unknown): value is ClosableStream {
     'pause' in value &&
     'on' in value &&
     'once' in value &&
-    'closed' in value &&
     'destroyed' in value
   );
 }

@@ -4,6 +4,7 @@ import type { Server } from '@grpc/grpc-js';
 import type { FairShare } from '../../session/fair-share.ts';
 import type { ConnectionPacing } from './connection-pacing.ts';
 import type { Connections } from './connections.ts';
+import { adaptWindows, WIDE_WINDOW_BYTES } from './windows.ts';
 
 /** Resets before service that are forgiven each second, as a share of those that a connection may have at once. */
 const FORGIVEN_PER_SECOND = 0.2;
@@ -44,7 +45,7 @@ export interface Http2SharingOptions {
 
 /** grpc-js makes its HTTP/2 servers by itself and has no options for this; these fields are the only handle. */
 interface Internals {
-  readonly commonServerOptions: object;
+  readonly commonServerOptions: { settings?: object };
   _setupHandlers(http2Server: Http2Server, interceptors: unknown): void;
 }
 
@@ -68,12 +69,15 @@ export function shareHttp2(server: Server, options: Http2SharingOptions): () => 
           streamResetRate: maxStreams,
         },
   );
+  const { settings } = internals.commonServerOptions;
+  internals.commonServerOptions.settings = { ...settings, initialWindowSize: WIDE_WINDOW_BYTES };
   const sockets = new Set<Socket>();
   const setUp = internals._setupHandlers.bind(server);
   internals._setupHandlers = (http2Server, interceptors) => {
     setUp(http2Server, interceptors);
     takeTurns(http2Server, options);
     pace(http2Server, options);
+    http2Server.on('session', adaptWindows);
     http2Server.on('session', (session: ServerHttp2Session) => {
       if (connections === undefined) session.settings({ maxConcurrentStreams: NO_LIMIT });
       else connections.opened(session);
