@@ -37,5 +37,4 @@ const NEW = [
 export const PENDING: Readonly<Partial<Record<RunnerName, readonly string[]>>> = {
   go: NEW,
   java: NEW,
-  typescript: NEW,
 };

@@ -4,6 +4,7 @@ import {
   Client,
   callOutput,
   type Event,
+  type FunctionTool,
   GatewayError,
   type GoAway,
   type InputItem,
@@ -13,8 +14,8 @@ import {
   type Result,
   type Session,
   type SessionOptions,
+  type ToolLoop,
   type Turn,
-  TurnLimitError,
   type TurnRequest,
   tool,
 } from '../src/index.ts';
@@ -33,6 +34,8 @@ export class CaseRun {
   readonly #turns = new Map<string, { turn: Turn; events: Event[]; result?: Result }>();
   readonly #sessionEvents: Event[] = [];
   readonly #goAways: GoAway[] = [];
+  readonly #log: string[] = [];
+  readonly #more: Session[] = [];
   #client: Client | undefined;
   #session: Session | undefined;
 
@@ -61,6 +64,7 @@ export class CaseRun {
   }
 
   async close(): Promise<void> {
+    for (const session of this.#more) await session.close();
     await this.#session?.close();
     this.#client?.close();
   }
@@ -78,9 +82,20 @@ export class CaseRun {
       case 'final':
         return this.#final(fields, signal);
       case 'steer':
-        if (fields['turn']) this.#turn(fields['turn']).turn.steer(fields['text']);
-        else (await this.#lane(fields['lane'])).steer(fields['text']);
+        return this.#steer(fields);
+      case 'connect_more':
+        for (let n = 0; n < fields['count']; n += 1) this.#more.push(await this.#connectAgain());
         return;
+      case 'close_client':
+        return this.#client?.close();
+      case 'closed': {
+        const error = await (await this.#open()).closed;
+        return equal('error', undefined, error?.reason);
+      }
+      case 'reported':
+        return poll(() => this.#log.some((line) => line.includes(fields['text'])), signal);
+      case 'second_reader':
+        return this.#secondReader(fields, signal);
       case 'cancel':
         return this.#turn(fields['turn']).turn.cancel();
       case 'tools':
@@ -104,7 +119,7 @@ export class CaseRun {
         return equal('reason', fields['reason'], error?.reason);
       }
       case 'stats':
-        return this.#stats(fields);
+        return this.#stats(fields, signal);
       case 'close':
         return (await this.#open()).close();
       case 'control':
@@ -122,13 +137,44 @@ export class CaseRun {
       resume: fields['resume'],
       recovery: fields['recovery'],
       maxBufferedBytes: fields['max_buffered_bytes'],
-      onEvent: (event) => this.#sessionEvents.push(event),
+      maxQueuedBytes: fields['max_queued_bytes'],
+      timeoutMs: fields['timeout_ms'],
+      onEvent: (event) => {
+        this.#sessionEvents.push(event);
+        if (fields['callbacks'] === 'raise') throw new Error('a bug in a callback');
+        return fields['callbacks'] === 'close' ? this.#session?.close() : undefined;
+      },
       onGoAway: (goAway) => this.#goAways.push(goAway),
     };
-    this.#client = new Client({ address: this.#address, ...(fields['token'] && { token: fields['token'] }) });
+    const token = fields['token_source'] ? tokenSource(fields['token_source']) : fields['token'];
+    this.#client = new Client({
+      address: this.#address,
+      ...(token && { token }),
+      logger: (level, text, error) => this.#log.push(`${level} ${text} ${error ?? ''}`),
+    });
     await expecting(fields['error'], async () => {
       this.#session = await this.#client?.connect(options);
     });
+  }
+
+  async #connectAgain(): Promise<Session> {
+    await this.#open();
+    return (this.#client as Client).connect();
+  }
+
+  async #steer(fields: Fields): Promise<void> {
+    const target = fields['turn'] ? this.#turn(fields['turn']).turn : await this.#lane(fields['lane']);
+    const text = this.#input(fields['text']);
+    if (!fields['timed_out']) return target.steer(text);
+    const signal = AbortSignal.timeout(fields['timeout_ms']);
+    const error = await target.steer(text, { signal }).catch((problem: unknown) => problem);
+    equal('timed_out', signal.reason, error);
+  }
+
+  async #secondReader(fields: Fields, signal: AbortSignal): Promise<void> {
+    const { turn } = this.#turn(fields['turn']);
+    turn.final({ signal }).catch(() => undefined);
+    await expecting(fields['error'], () => turn.final({ signal }));
   }
 
   async #open(): Promise<Session> {
@@ -185,18 +231,20 @@ export class CaseRun {
   async #until(fields: Fields, signal: AbortSignal): Promise<void> {
     const { turn, events } = this.#turn(fields['turn']);
     let missing: number = fields['count'] ?? 1;
-    for await (const event of turn.events({ signal })) {
-      events.push(event);
-      if (event.type === fields['type']) missing -= 1;
-      if (missing === 0) return;
-    }
-    throw new Error(`the turn ended ${missing} events too early`);
+    await expecting(fields['error'], async () => {
+      for await (const event of turn.events({ signal })) {
+        events.push(event);
+        if (event.type === fields['type']) missing -= 1;
+        if (missing === 0) return;
+      }
+      throw new Error(`the turn ended ${missing} events too early`);
+    });
   }
 
   async #final(fields: Fields, signal: AbortSignal): Promise<void> {
     const { turn, events } = this.#turn(fields['turn']);
     await expecting(fields['error'], async () => {
-      for await (const event of turn.events({ signal })) events.push(event);
+      if (!fields['result_only']) for await (const event of turn.events({ signal })) events.push(event);
       // The result is the one accumulator's, whichever way the turn is read.
       await turn.final({ signal });
     });
@@ -204,37 +252,72 @@ export class CaseRun {
   }
 
   async #tools(fields: Fields, signal: AbortSignal): Promise<void> {
-    let calls = 0;
+    const calls = new Calls();
     const functions = Object.entries(fields['functions'] as Fields).map(([name, does]) =>
-      queryTool(name, does.result, () => {
-        calls += 1;
-        if (does.error !== undefined) throw new Error(does.error);
-      }),
+      calls.tool(name, does),
     );
-    const lane = await this.#lane(fields['lane']);
+    const request: TurnRequest = {
+      input: this.#input(fields['input']),
+      ...(fields['create_tools'] && {
+        create: { tools: fields['create_tools'].map((name: string) => queryTool(name, '').spec) },
+      }),
+    };
+    const cancel = new AbortController();
+    const onStep = () => cancel.abort(signal.reason);
+    signal.addEventListener('abort', onStep, { once: true });
+    if (fields['cancel_in_call']) void calls.began.then(() => cancel.abort(new Error('enough')));
+    const loop: ToolLoop = {
+      functions,
+      signal: cancel.signal,
+      ...(fields['max_turns'] && { maxTurns: fields['max_turns'] }),
+      ...(fields['max_time_ms'] && { maxTimeMs: fields['max_time_ms'] }),
+      ...(fields['max_tokens'] && { maxTokens: fields['max_tokens'] }),
+      ...(fields['tool_timeout_ms'] && { toolTimeoutMs: fields['tool_timeout_ms'] }),
+      ...(fields['max_concurrency'] && { maxConcurrency: fields['max_concurrency'] }),
+      ...(fields['deny'] && { approve: ({ name }) => !fields['deny'].includes(name) }),
+    };
     const events: Event[] = [];
-    let last: Turn | undefined;
-    let limitReached = false;
-    try {
-      const loop = { functions, signal, ...(fields['max_turns'] && { maxTurns: fields['max_turns'] }) };
-      for await (const turn of lane.toolTurns({ input: fields['input'] }, loop)) {
-        last = turn;
-        for await (const event of turn.events({ signal })) events.push(event);
+    const ended = { turn: undefined as Turn | undefined };
+    const lane = await this.#lane(fields['lane']);
+    const wanted: WantedError | undefined = fields['limit_reached']
+      ? { reason: 'LOOP_TURN_LIMIT', ...fields['error'] }
+      : fields['error'];
+    const run = async () => {
+      let number = 0;
+      for await (const turn of lane.toolTurns(request, loop)) {
+        ended.turn = turn;
+        number += 1;
+        for await (const event of turn.events({ signal: cancel.signal })) {
+          events.push(event);
+          if (number === fields['leave_after']) return;
+        }
       }
-    } catch (error) {
-      if (!(error instanceof TurnLimitError)) throw error;
-      limitReached = true;
+    };
+    if (fields['cancel_in_call']) {
+      const error = await run().catch((problem: unknown) => problem);
+      equal('cancelled', cancel.signal.reason, error);
+    } else {
+      await expecting(wanted, run);
     }
-    equal('limit_reached', fields['limit_reached'] ?? false, limitReached);
-    if (fields['calls'] !== undefined) equal('calls', fields['calls'], calls);
-    if (!last) throw new Error('no turn');
-    this.#turns.set(fields['turn'], { turn: last, events });
-    compareResult(fields, last.result, events);
+    signal.removeEventListener('abort', onStep);
+    if (fields['calls'] !== undefined) equal('calls', fields['calls'], calls.made);
+    if (fields['max_concurrency']) equal('at the same time', true, calls.most <= fields['max_concurrency']);
+    const { turn } = ended;
+    if (!turn) throw new Error('no turn');
+    this.#turns.set(fields['turn'], { turn, events });
+    if (!wanted) compareResult(fields, turn.result, events);
   }
 
-  async #stats(fields: Fields): Promise<void> {
-    const { stats } = await this.#open();
+  async #stats(fields: Fields, signal: AbortSignal): Promise<void> {
+    const session = await this.#open();
+    const { stats } = session;
     if (fields['resumes'] !== undefined) equal('resumes', fields['resumes'], stats.resumes);
+    if (stats.resumes > (fields['resumes_at_most'] ?? stats.resumes))
+      throw new Error(`${stats.resumes} resumes`);
+    if (fields['buffered'] !== undefined)
+      await poll(() => session.stats.bufferedBytes === fields['buffered'], signal);
+    if (fields['running'] !== undefined)
+      await poll(() => session.stats.runningTurns === fields['running'], signal);
     const most = fields['max_buffered_at_most'];
     if (most !== undefined && stats.maxBufferedBytes > most) {
       throw new Error(`${stats.maxBufferedBytes} bytes were buffered, more than ${most}`);
@@ -257,12 +340,56 @@ export class CaseRun {
   }
 }
 
-function queryTool(name: string, result: string, onCall: () => void = () => {}) {
+/** The functions of a tool loop and what became of them. */
+class Calls {
+  made = 0;
+  most = 0;
+  readonly began: Promise<void>;
+  readonly #begin: () => void;
+  #running = 0;
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.began = promise;
+    this.#begin = resolve;
+  }
+
+  tool(name: string, does: Fields): FunctionTool {
+    return queryTool(name, does['bytes'] ? 'x'.repeat(does['bytes']) : does['result'], async () => {
+      this.made += 1;
+      this.#running += 1;
+      this.most = Math.max(this.most, this.#running);
+      this.#begin();
+      await sleep(1);
+      this.#running -= 1;
+      if (does['hang']) await new Promise(() => undefined);
+      // Whatever can be thrown.
+      if (does['crash']) throw does['crash'];
+      if (does['error'] !== undefined) throw new Error(does['error']);
+    });
+  }
+}
+
+function tokenSource(plan: readonly string[]): () => Promise<string> {
+  const left = [...plan];
+  return () => {
+    const todo = left.length > 1 ? left.shift() : left[0];
+    // Not in a promise: the worst that a token source can do.
+    if (todo === 'raise') throw new Error('no token');
+    return todo === 'hang' ? new Promise(() => undefined) : Promise.resolve('token');
+  };
+}
+
+function queryTool(
+  name: string,
+  result: string,
+  onCall: () => Promise<void> = async () => undefined,
+): FunctionTool {
   return tool({
     name,
     input: z.object({ query: z.string() }),
-    run: () => {
-      onCall();
+    run: async () => {
+      await onCall();
       return result;
     },
   });

@@ -10,6 +10,8 @@ export interface WantedError {
   readonly upstream_code?: string;
   readonly upstream_status?: number;
   readonly metadata?: Readonly<Record<string, string>>;
+  readonly metadata_keys?: readonly string[];
+  readonly result_text?: string;
 }
 
 export function compareError(wanted: WantedError, error: GatewayError): void {
@@ -29,6 +31,8 @@ export function compareError(wanted: WantedError, error: GatewayError): void {
   for (const [key, value] of Object.entries(wanted.metadata ?? {})) {
     equal(`metadata ${key}`, value, error.metadata[key]);
   }
+  for (const key of wanted.metadata_keys ?? []) equal(`metadata ${key}`, true, key in error.metadata);
+  if (wanted.result_text !== undefined) equal('result_text', wanted.result_text, turn?.result?.text);
 }
 
 export function compareResult(
@@ -50,6 +54,14 @@ export function compareResult(
     equal('function_calls', JSON.stringify(fields['function_calls']), JSON.stringify(names));
   }
   if (fields['usage']) equal('usage', true, result.usage.totalTokens > 0);
+  if (fields['usage_of_all_turns']) {
+    const last = Number(result.response?.usage?.totalTokens ?? 0n);
+    equal('usage_of_all_turns', true, last > 0 && result.usage.totalTokens > last);
+  }
+  if (fields['deltas'] !== undefined) {
+    const deltas = events.filter(({ type }) => type === 'response.output_text.delta').length;
+    equal('deltas', fields['deltas'], deltas);
+  }
   for (const type of fields['types'] ?? []) {
     if (!events.some((event) => event.type === type)) throw new Error(`no event of type ${type}`);
   }

@@ -13,6 +13,7 @@ import {
   ConnectResponseSchema,
   type Opened,
 } from './gen/responses/gateway/v1/session_pb.ts';
+import { readToTheEnd } from './grpc-js.ts';
 import { CONNECT_PATH } from './service.ts';
 
 /** One gRPC call of a session. */
@@ -33,12 +34,16 @@ export interface Received {
   readonly byteLength: number;
 }
 
-/** Makes one attempt: Open out, Opened in. Aborting the signal ends it with the signal's reason. */
+/**
+ * Makes one attempt: Open out, Opened in. Aborting the signal ends it with the signal's reason. `onOver` is called once,
+ * when nothing of the call is left.
+ */
 export function openCall(
   client: GrpcClient,
   open: Uint8Array,
   metadata: Metadata,
   signal: AbortSignal,
+  onOver: () => void,
 ): Promise<{ readonly call: Call; readonly opened: Opened }> {
   const gate = new Gate();
   const stream: ClientDuplexStream<Uint8Array, Received> = client.makeBidiStreamRequest(
@@ -48,6 +53,7 @@ export function openCall(
     metadata,
     { interceptors: [gate.interceptor] },
   );
+  stream.once('status', onOver);
   // `status` tells the same, also of the calls that ended well.
   stream.on('error', () => {});
   const cancel = () => {
@@ -62,7 +68,7 @@ export function openCall(
   };
   if (signal.aborted) onAbort();
   signal.addEventListener('abort', onAbort, { once: true });
-  const onEarlyEnd = (status: StatusObject) => reject(streamError(status));
+  const onEarlyEnd = (status: StatusObject) => reject(streamError(status, 'UNREACHABLE'));
   stream.once('status', onEarlyEnd);
   stream.once('data', ({ response }: Received) => {
     gate.close();
@@ -80,7 +86,9 @@ export function openCall(
       call: {
         listen(onMessage, onEnd) {
           stream.on('data', onMessage);
-          void ended.then((status) => onEnd(status.code === 0 ? undefined : streamError(status)));
+          void ended.then((status) =>
+            onEnd(status.code === 0 ? undefined : streamError(status, 'STREAM_LOST')),
+          );
           gate.open();
         },
         write: (bytes, done) => void stream.write(bytes, done),
@@ -100,16 +108,21 @@ class Gate {
   #isOpen = true;
   #waiting: (() => void) | undefined;
 
-  readonly interceptor: Interceptor = (options, nextCall) =>
-    new InterceptingCall(nextCall(options), {
+  readonly interceptor: Interceptor = (options, nextCall) => {
+    const call = nextCall(options);
+    let isFirst = true;
+    return new InterceptingCall(call, {
       start: (metadata, _listener, next) =>
         next(metadata, {
           onReceiveMessage: (message, forward) => {
+            if (isFirst) readToTheEnd(call);
+            isFirst = false;
             if (this.#isOpen) forward(message);
             else this.#waiting = () => forward(message);
           },
         }),
     });
+  };
 
   close(): void {
     this.#isOpen = false;

@@ -1,4 +1,8 @@
 import { type ChannelCredentials, credentials, Client as GrpcClient, Metadata } from '@grpc/grpc-js';
+import { Connections } from './connections.ts';
+import { inferred, type StreamError } from './errors.ts';
+import { type Log, logOf } from './log.ts';
+import { Opener } from './opening.ts';
 import {
   type ClientOptions,
   DEFAULT_ADDRESS,
@@ -10,27 +14,35 @@ import { Session } from './session.ts';
 import { SessionCore } from './session-core.ts';
 import { currentTraceContext } from './trace.ts';
 
-/** Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer (2 MiB). */
-const STREAM_WINDOW_BYTES = 1024 * 1024;
+/**
+ * Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer: 2 MiB of upstream JSON, some
+ * five times what the same events take here.
+ */
+const STREAM_WINDOW_BYTES = 128 * 1024;
 const KEEPALIVE_TIME_MS = 30_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 const MIN_RECONNECT_MS = 100;
 const MAX_RECONNECT_MS = 3_000;
 
-/** Holds the connection to a gateway. It connects when first used and serves any number of sessions. */
+/** Holds the connections to a gateway. It connects when first used and serves any number of sessions. */
 export class Client {
-  readonly #grpc: GrpcClient;
+  readonly #connections: Connections;
   readonly #options: ClientOptions;
   readonly #token: ClientOptions['token'];
+  readonly #log: Log;
+  readonly #sessions = new Set<SessionCore>();
+  #closed = false;
 
   /** Does not connect yet: a wrong address shows at {@link connect}. */
   constructor(options: ClientOptions = {}) {
     this.#options = options;
     this.#token = options.token ?? (process.env['RESPONSES_GATEWAY_TOKEN'] || undefined);
+    this.#log = logOf(options.logger);
     const { target, plain } = parseAddress(
       options.address ?? (process.env['RESPONSES_GATEWAY_ADDR'] || DEFAULT_ADDRESS),
     );
-    this.#grpc = new GrpcClient(target, credentialsOf(options, plain), {
+    const credentials = credentialsOf(options, plain);
+    const channelOptions = {
       'grpc.max_receive_message_length': options.maxReceiveBytes ?? DEFAULT_MAX_RECEIVE_BYTES,
       'grpc.max_send_message_length': -1,
       // A turn that may have run is never sent again behind the session's back.
@@ -43,7 +55,8 @@ export class Client {
       // Otherwise closing this client would leave its connection to a pool.
       'grpc.use_local_subchannel_pool': 1,
       ...options.channelOptions,
-    });
+    };
+    this.#connections = new Connections(() => new GrpcClient(target, credentials, channelOptions));
   }
 
   /**
@@ -51,7 +64,16 @@ export class Client {
    * @throws StreamError, or the signal's reason.
    */
   async connect(options: SessionOptions = {}): Promise<Session> {
-    return new Session(await SessionCore.connect(this.#grpc, () => this.metadata(), options));
+    if (this.#closed) throw closedError();
+    const opener = new Opener(this.#connections, () => this.metadata());
+    const core = await SessionCore.connect(opener, options, this.#log);
+    if (this.#closed) {
+      core.abandon(closedError());
+      throw closedError();
+    }
+    this.#sessions.add(core);
+    void core.closed.then(() => this.#sessions.delete(core));
+    return new Session(core);
   }
 
   /** Runs `work` with a session of its own and closes it. An error of `work` wins over one of closing. */
@@ -66,29 +88,52 @@ export class Client {
 
   /** The client of grpc-js over the same connection, for calls without a session. See `./proto`. */
   get grpc(): GrpcClient {
-    return this.#grpc;
+    return this.#connections.first;
   }
 
-  /** Token, metadata and the current span's trace context, for a call of {@link grpc}. */
+  /** How many connections there are now: a further one where a peer takes no more streams. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /**
+   * Token, metadata and the current span's trace context, for a call of {@link grpc}.
+   * @throws StreamError with reason TOKEN_SOURCE_FAILED.
+   */
   async metadata(): Promise<Metadata> {
     const metadata = new Metadata();
     const trace = currentTraceContext();
     for (const [key, value] of Object.entries(this.#options.metadata ?? {})) metadata.add(key, value);
     if (trace?.traceparent) metadata.set('traceparent', trace.traceparent);
     if (trace?.tracestate) metadata.set('tracestate', trace.tracestate);
-    const token = typeof this.#token === 'function' ? await this.#token() : this.#token;
+    const token = await this.#askForToken();
     if (token) metadata.set('authorization', `Bearer ${token}`);
     return metadata;
   }
 
-  /** Closes the connection. Close the sessions first: those that are still open lose their streams. */
+  /** Closes the connections. Sessions that are still open end at once with CLIENT_CLOSED. */
   close(): void {
-    this.#grpc.close();
+    this.#closed = true;
+    for (const core of this.#sessions) core.abandon(closedError());
+    this.#connections.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+
+  async #askForToken(): Promise<string | undefined> {
+    if (typeof this.#token !== 'function') return this.#token;
+    try {
+      return await this.#token();
+    } catch (error) {
+      throw inferred('UNAUTHENTICATED', 'TOKEN_SOURCE_FAILED', 'the token source failed', error);
+    }
+  }
+}
+
+function closedError(): StreamError {
+  return inferred('CANCELLED', 'CLIENT_CLOSED', 'the client was closed');
 }
 
 function credentialsOf(options: ClientOptions, plain: boolean): ChannelCredentials {

@@ -1,12 +1,15 @@
 import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
 import type { Duration } from '@bufbuild/protobuf/wkt';
-import type { Metadata } from '@grpc/grpc-js';
+import { type Metadata, status } from '@grpc/grpc-js';
 import {
   type Event as EventMessage,
   ReplayVerdict,
   type TurnFailed,
   TurnPhase,
 } from './gen/responses/gateway/v1/event_pb.ts';
+import type { FunctionCall } from './gen/responses/gateway/v1/items_pb.ts';
+import type { InferredReason, Reason } from './reasons.ts';
+import type { Result } from './result.ts';
 
 const CODES = [
   'OK',
@@ -37,25 +40,6 @@ export type Replay = 'safe' | 'unsafe' | 'unknown';
 /** How far a turn had come. */
 export type Phase = 'not_sent' | 'sent' | 'created' | 'output_started';
 
-/** Reasons that the client finds itself; the gateway's own are in docs/errors.md. */
-export type InferredReason =
-  /** `close` was called. */
-  | 'SESSION_CLOSED'
-  /** The stream broke and could not be resumed in time. */
-  | 'STREAM_LOST'
-  /** The session was resumed, but events of the turn are gone. */
-  | 'EVENTS_LOST'
-  /** The gateway no longer has the session. */
-  | 'SESSION_EXPIRED'
-  /** The request exceeds what the gateway takes. */
-  | 'MESSAGE_TOO_LARGE'
-  /** The gateway shuts down; open a new session. */
-  | 'DRAINING'
-  /** The turn's own `close` was called. */
-  | 'TURN_CLOSED'
-  /** The gateway broke the protocol. */
-  | 'PROTOCOL';
-
 /** What the upstream said. Open sets: new values appear without notice. */
 export interface UpstreamErrorFacts {
   /** HTTP status, 0 if it gave none. */
@@ -81,8 +65,8 @@ export interface GatewayErrorFields {
 /** Trouble with a turn ({@link TurnError}) or with a whole session ({@link StreamError}). */
 export abstract class GatewayError extends Error {
   readonly code: Code;
-  /** Stable and meant for programs, for instance `UPSTREAM_RATE_LIMITED`; empty if nobody gave one. */
-  readonly reason: string;
+  /** Stable and meant for programs, for instance `UPSTREAM_RATE_LIMITED`; see {@link Reason}. */
+  readonly reason: Reason | (string & {});
   /** Whose `reason` it is. */
   readonly domain: string;
   /** Small facts, for instance `{ field: 'create.temperature' }`. */
@@ -103,6 +87,17 @@ export abstract class GatewayError extends Error {
     this.retryAfterMs = fields.retryAfterMs;
     this.inferred = fields.inferred ?? false;
   }
+
+  /** `code` as the number that grpc-js has for it. */
+  get statusCode(): status {
+    return status[this.code];
+  }
+
+  /** The error as plain values, for logs. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    const { name, code, reason, message, metadata, retryAfterMs, inferred, replay } = this;
+    return { name, code, reason, message, metadata, retryAfterMs, inferred, replay };
+  }
 }
 
 /** Trouble with one turn; its session lives on, unless `inferred` by the session's end. */
@@ -113,6 +108,8 @@ export class TurnError extends GatewayError {
   readonly laneId: string;
   readonly turnId: string;
   readonly upstream: UpstreamErrorFacts | undefined;
+  /** What had arrived of the turn; undefined if it did not begin. */
+  result: Result | undefined;
 
   constructor(
     fields: GatewayErrorFields & {
@@ -129,6 +126,11 @@ export class TurnError extends GatewayError {
     this.laneId = fields.laneId;
     this.turnId = fields.turnId;
     this.upstream = fields.upstream;
+  }
+
+  override toJSON(): Readonly<Record<string, unknown>> {
+    const { laneId, turnId, phase } = this;
+    return { ...super.toJSON(), laneId, turnId, phase };
   }
 }
 
@@ -160,15 +162,44 @@ export class StreamError extends GatewayError {
    */
   get resumable(): boolean {
     if (!this.inferred) return this.reason === 'SLOW_CONSUMER' || this.reason === 'OVERLOADED';
-    return RESUMABLE.has(this.code);
+    // A token source may do better next time.
+    return RESUMABLE.has(this.code) || this.reason === 'TOKEN_SOURCE_FAILED';
+  }
+}
+
+/**
+ * A tool loop reached one of its limits; `reason` says which. The lane can be used: its next turn answers the calls that
+ * are open.
+ */
+export class LoopLimitError extends GatewayError {
+  override readonly name = 'LoopLimitError';
+  override readonly replay = undefined;
+  /** What the loop came to so far, with the usage of all its turns. */
+  readonly result: Result;
+  /** Calls of the model that were not made. */
+  readonly openCalls: readonly FunctionCall[];
+
+  constructor(
+    code: Code,
+    reason: InferredReason,
+    message: string,
+    result: Result,
+    openCalls: readonly FunctionCall[],
+  ) {
+    super({ code, reason, message, inferred: true });
+    this.result = result;
+    this.openCalls = openCalls;
   }
 }
 
 /** A second reader read a turn that already has one. */
-export class TurnBusyError extends Error {
+export class TurnBusyError extends GatewayError {
   override readonly name = 'TurnBusyError';
+  override readonly replay = undefined;
+
   constructor() {
-    super('the turn already has a reader');
+    const message = 'the turn already has a reader';
+    super({ code: 'FAILED_PRECONDITION', reason: 'TURN_BUSY', message, inferred: true });
   }
 }
 
@@ -192,7 +223,12 @@ const PHASES = new Map<TurnPhase, Phase>([
   [TurnPhase.OUTPUT_STARTED, 'output_started'],
 ]);
 
-export function inferred(code: Code, reason: InferredReason, message: string, cause?: unknown): StreamError {
+export function inferred(
+  code: Code,
+  reason: InferredReason | 'SESSION_EXPIRED' | 'DRAINING' | 'MESSAGE_TOO_LARGE',
+  message: string,
+  cause?: unknown,
+): StreamError {
   return new StreamError({ code, reason, message, inferred: true, cause });
 }
 
@@ -211,25 +247,28 @@ export function turnError(event: EventMessage, failed: TurnFailed): TurnError {
   });
 }
 
-/** The end of a gRPC call as an error. */
-export function streamError(status: {
-  readonly code: number;
-  readonly details: string;
-  readonly metadata?: Metadata;
-}): StreamError {
+/** The end of a gRPC call as an error. `otherwise` is the reason if the gateway gave none. */
+export function streamError(
+  status: { readonly code: number; readonly details: string; readonly metadata?: Metadata },
+  otherwise: InferredReason,
+): StreamError {
   const info = { reason: '', domain: '', metadata: {} as Record<string, string> };
   let retryAfterMs: number | undefined;
   const bin = status.metadata?.get('grpc-status-details-bin')[0];
   if (bin instanceof Uint8Array) {
-    for (const { typeUrl, value } of statusDetails(bin)) {
-      if (typeUrl.endsWith('/google.rpc.ErrorInfo')) readErrorInfo(value, info);
-      if (typeUrl.endsWith('/google.rpc.RetryInfo')) retryAfterMs = readRetryDelayMs(value);
+    try {
+      for (const { typeUrl, value } of statusDetails(bin)) {
+        if (typeUrl.endsWith('/google.rpc.ErrorInfo')) readErrorInfo(value, info);
+        if (typeUrl.endsWith('/google.rpc.RetryInfo')) retryAfterMs = readRetryDelayMs(value);
+      }
+    } catch {
+      // Not the gateway's.
     }
   }
   const own = info.domain === DOMAIN;
   return new StreamError({
     code: codeOf(status.code),
-    reason: own ? info.reason : '',
+    reason: own ? info.reason : otherwise,
     message: status.details,
     domain: own ? DOMAIN : '',
     metadata: own ? info.metadata : {},

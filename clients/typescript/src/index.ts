@@ -7,7 +7,8 @@ export { Client } from './client.ts';
 export {
   type Code,
   GatewayError,
-  type InferredReason,
+  LoopLimitError,
+  LoopLimitError as TurnLimitError,
   type Phase,
   type Replay,
   StreamError,
@@ -16,27 +17,35 @@ export {
   type UpstreamErrorFacts,
 } from './errors.ts';
 export type { Event, EventPayload, GoAway, Outcome } from './event.ts';
-export type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+export type { ContentPart } from './gen/responses/gateway/v1/content_pb.ts';
+export type { FunctionCall, InputItem } from './gen/responses/gateway/v1/items_pb.ts';
 export type { Lane } from './lane.ts';
+export type { Logger, LogLevel } from './log.ts';
+export { DEFAULT_MAX_TURNS, type ToolCall, type ToolLoop } from './loop.ts';
 export {
   type ClientOptions,
   DEFAULT_ADDRESS,
   DEFAULT_CLOSE_TIMEOUT_MS,
+  DEFAULT_CONNECT_TIMEOUT_MS,
   DEFAULT_MAX_BUFFERED_BYTES,
   DEFAULT_MAX_QUEUED_BYTES,
   DEFAULT_MAX_RECEIVE_BYTES,
   type SessionOptions,
   type WaitOptions,
 } from './options.ts';
-export { callOutput, jsonItem, message, type TurnRequest } from './request.ts';
-export type { Result, Usage } from './result.ts';
-export type { Limits, Session, Stats } from './session.ts';
+export { InferredReason, Reason } from './reasons.ts';
 export {
-  DEFAULT_MAX_TURNS,
-  type FunctionTool,
-  type ToolContext,
-  type ToolLoop,
-  TurnLimitError,
-  tool,
-} from './tools.ts';
+  callOutput,
+  file,
+  type Input,
+  image,
+  type Json,
+  jsonItem,
+  message,
+  type TurnRequest,
+} from './request.ts';
+export { type Parsed, parseResult, type Result, type Usage } from './result.ts';
+export type { Schema } from './schema.ts';
+export type { Limits, Session, Stats } from './session.ts';
+export { type FunctionTool, type ToolContext, tool } from './tools.ts';
 export type { Turn } from './turn.ts';

@@ -1,11 +1,13 @@
-import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+import { TurnError } from './errors.ts';
+import type { LaneState } from './lanes.ts';
+import { runTools, type ToolLoop, toolTurns } from './loop.ts';
 import type { WaitOptions } from './options.ts';
-import { type TurnRequest, warmUp } from './request.ts';
-import type { Result } from './result.ts';
+import { type Input, type TurnRequest, warmUp } from './request.ts';
+import { type Parsed, parseResult, type Result } from './result.ts';
+import { pause, retryWaitMs } from './resume.ts';
+import type { Schema } from './schema.ts';
 import type { SessionCore } from './session-core.ts';
-import { runTools, type ToolLoop, toolTurns } from './tools.ts';
 import { Turn } from './turn.ts';
-import type { LaneState } from './turn-state.ts';
 
 /**
  * One line of conversation in a session: its turns run one after the other, lanes run side by side. It costs nothing
@@ -42,9 +44,36 @@ export class Lane {
     return this.start(warmUp(request), options);
   }
 
+  /**
+   * Starts a turn and reads it to its end. A turn that certainly did not run is started again, up to `attempts` times in
+   * all (default: 3), after the time that the gateway told or growing waits.
+   * @throws as `start` and `final`.
+   */
+  async run(
+    request: TurnRequest,
+    options: WaitOptions & { readonly attempts?: number } = {},
+  ): Promise<Result> {
+    const { attempts = 3, signal } = options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await (await this.start(request, options)).final(options);
+      } catch (error) {
+        if (!(error instanceof TurnError) || error.replay !== 'safe') throw error;
+        if (attempt >= attempts || !mayHelp(error)) throw error;
+        await pause(retryWaitMs(attempt, error.retryAfterMs), signal);
+        signal?.throwIfAborted();
+      }
+    }
+  }
+
+  /** Runs a turn whose answer has the form of `schema`, a Standard Schema of an object. */
+  async parse<T>(request: TurnRequest, schema: Schema<T>, options: WaitOptions = {}): Promise<Parsed<T>> {
+    return parseResult(await this.run({ ...request, textFormat: schema }, options), schema);
+  }
+
   /** Adds user input to whatever turn runs on the lane. See `Turn.steer`. */
-  steer(input: string | readonly InputItem[]): void {
-    this.#session.steer(this.id, '', input);
+  steer(input: Input, options: WaitOptions = {}): Promise<void> {
+    return this.#session.steer(this.id, '', input, options.signal);
   }
 
   /**
@@ -52,9 +81,7 @@ export class Lane {
    * ways.
    */
   fork(id: string): Lane {
-    const state = this.#session.lane(id);
-    state.forkFrom = this.#state.lastResponseId || undefined;
-    return new Lane(this.#session, state);
+    return new Lane(this.#session, this.#session.fork(this.#state, id));
   }
 
   /** The response that the lane's next turn continues from, as far as the client has heard; empty if none. */
@@ -64,14 +91,23 @@ export class Lane {
 
   /**
    * Runs turns until the model answers without calling a function. See {@link ToolLoop}.
-   * @throws TurnLimitError; what `start` and `final` throw.
+   * The result's usage is that of all turns.
+   * @throws LoopLimitError; what `start` and `final` throw.
    */
   runTools(request: TurnRequest, loop: ToolLoop): Promise<Result> {
-    return runTools(this, request, loop);
+    return runTools(this.#session, this, this.#state, request, loop);
   }
 
-  /** `runTools` turn by turn: each turn may be read before the next one is asked for. */
+  /**
+   * `runTools` turn by turn: each turn may be read before the next one is asked for. A turn that runs when the loop is
+   * left is cancelled.
+   */
   toolTurns(request: TurnRequest, loop: ToolLoop): AsyncGenerator<Turn, void, undefined> {
-    return toolTurns(this, request, loop);
+    return toolTurns(this.#session, this, this.#state, request, loop);
   }
+}
+
+/** Whether the same turn may do better a little later, on the same session. */
+function mayHelp({ retryAfterMs, code, inferred, reason }: TurnError): boolean {
+  return retryAfterMs !== undefined || (code === 'UNAVAILABLE' && !inferred && reason !== 'DRAINING');
 }

@@ -1,5 +1,6 @@
 import type { ChannelCredentials, ChannelOptions } from '@grpc/grpc-js';
 import type { Event, GoAway } from './event.ts';
+import type { Logger } from './log.ts';
 
 /** Where a gateway listens that was started with its defaults. */
 export const DEFAULT_ADDRESS = '127.0.0.1:50051';
@@ -9,6 +10,8 @@ export const DEFAULT_MAX_RECEIVE_BYTES = 64 * 1024 * 1024;
 export const DEFAULT_MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 /** Three of the largest requests. */
 export const DEFAULT_MAX_QUEUED_BYTES = 64 * 1024 * 1024;
+/** A handshake with room for a slow token source. */
+export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 /** A few round trips. */
 export const DEFAULT_CLOSE_TIMEOUT_MS = 3_000;
 
@@ -33,6 +36,8 @@ export interface ClientOptions {
   readonly maxReceiveBytes?: number;
   /** Options of grpc-js, applied last. */
   readonly channelOptions?: ChannelOptions;
+  /** Default: warnings and errors become warnings of the process. */
+  readonly logger?: Logger;
 }
 
 export interface SessionOptions {
@@ -52,21 +57,26 @@ export interface SessionOptions {
   readonly rawJson?: boolean;
   /**
    * Bytes of events that wait for their readers, over all turns of the session. Above it the session stops reading,
-   * and so finally do the gateway and the upstream: a turn that nobody reads holds up the others (read it, take its
-   * `final()`, or `close()` it). One event may exceed the bound. Default: {@link DEFAULT_MAX_BUFFERED_BYTES}.
+   * and so finally do the gateway and the upstream. If that holds up the readers of other turns for a second, the turns
+   * that hold the most give way: their events are dropped (READER_TOO_SLOW), their `final()` keeps the whole result.
+   * One event may exceed the bound. Default: {@link DEFAULT_MAX_BUFFERED_BYTES}.
    */
   readonly maxBufferedBytes?: number;
-  /** Bytes of requests that wait to be sent; above it `start` waits. Default: {@link DEFAULT_MAX_QUEUED_BYTES}. */
+  /** Bytes of requests that wait to be sent; above it `start` and `steer` wait. Default: {@link DEFAULT_MAX_QUEUED_BYTES}. */
   readonly maxQueuedBytes?: number;
+  /** How long opening takes at most, the token source included. Default: {@link DEFAULT_CONNECT_TIMEOUT_MS}. */
+  readonly timeoutMs?: number;
   /** How long `close` waits for the gateway to end the stream. Default: {@link DEFAULT_CLOSE_TIMEOUT_MS}. */
   readonly closeTimeoutMs?: number;
   /** Is told events that belong to no turn of this client: notices about the session, refusals of unknown turns. */
-  readonly onEvent?: (event: Event) => void;
+  readonly onEvent?: (event: Event) => unknown;
   /**
    * Is told when the gateway announces the end of the stream. A stream that has grown old is replaced by itself; when
    * the gateway shuts down (`draining`), running turns finish and new ones need a new session.
    */
-  readonly onGoAway?: (goAway: GoAway) => void;
+  readonly onGoAway?: (goAway: GoAway) => unknown;
+  /** Is told what the two above threw. It is logged as well. */
+  readonly onError?: (error: unknown) => unknown;
   /** Ends the waiting for the session to open, not the session. */
   readonly signal?: AbortSignal;
 }

@@ -3,6 +3,7 @@ import { outcomeOf } from './event.ts';
 import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
 import type { FunctionCall, OutputItem } from './gen/responses/gateway/v1/items_pb.ts';
 import type { Response } from './gen/responses/gateway/v1/response_pb.ts';
+import { parseWith, type Schema } from './schema.ts';
 
 /** What a turn cost, in tokens, over all its responses. */
 export interface Usage {
@@ -11,6 +12,46 @@ export interface Usage {
   readonly outputTokens: number;
   readonly reasoningTokens: number;
   readonly totalTokens: number;
+}
+
+export const NO_USAGE: Usage = {
+  inputTokens: 0,
+  cachedInputTokens: 0,
+  outputTokens: 0,
+  reasoningTokens: 0,
+  totalTokens: 0,
+};
+
+export function addUsage(a: Usage, b: Usage): Usage {
+  return {
+    inputTokens: a.inputTokens + b.inputTokens,
+    cachedInputTokens: a.cachedInputTokens + b.cachedInputTokens,
+    outputTokens: a.outputTokens + b.outputTokens,
+    reasoningTokens: a.reasoningTokens + b.reasoningTokens,
+    totalTokens: a.totalTokens + b.totalTokens,
+  };
+}
+
+/** A structured answer. Refusals, incomplete answers and texts that do not fit leave `parsed` undefined. */
+export interface Parsed<T> {
+  readonly result: Result;
+  readonly parsed: T | undefined;
+  /** The model's refusal; empty if it did not refuse. */
+  readonly refusal: string;
+  /** Why the text of a completed answer does not fit. */
+  readonly error: unknown;
+}
+
+/** The answer as the schema has it; ask for it with `TurnRequest.textFormat`. Never throws. */
+export async function parseResult<T>(result: Result, schema: Schema<T>): Promise<Parsed<T>> {
+  const { refusal, outcome, text } = result;
+  const empty = { result, parsed: undefined, refusal, error: undefined };
+  if (outcome !== 'completed' || refusal) return empty;
+  try {
+    return { ...empty, parsed: await parseWith(schema, text) };
+  } catch (error) {
+    return { ...empty, error };
+  }
 }
 
 /** What a turn came to. */
@@ -33,6 +74,7 @@ export interface Result {
   readonly refusal: string;
   /** The calls that wait for a result. */
   readonly functionCalls: readonly FunctionCall[];
+  /** Of a turn of a tool loop: with all turns before it. */
   readonly usage: Usage;
 }
 

@@ -1,35 +1,44 @@
-import type { Client as GrpcClient, Metadata } from '@grpc/grpc-js';
-import { type Call, openCall, type Received } from './call.ts';
+import type { Call, Received } from './call.ts';
 import { durationMs, type GatewayError, inferred, StreamError, TurnError } from './errors.ts';
 import { Event } from './event.ts';
 import { type Event as EventMessage, TurnOutcome, TurnPhase } from './gen/responses/gateway/v1/event_pb.ts';
-import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
 import {
   type ActiveTurn,
   type GoAway,
   GoAwayReason,
+  InputMode,
   type Opened,
   ResumeOutcome,
+  type StartTurn,
 } from './gen/responses/gateway/v1/session_pb.ts';
+import { type LaneState, Lanes } from './lanes.ts';
+import type { Log } from './log.ts';
 import { ackMessage, cancelMessage, openMessage, startMessage, steerMessage } from './messages.ts';
+import type { Accepted, Opener } from './opening.ts';
 import {
   DEFAULT_CLOSE_TIMEOUT_MS,
+  DEFAULT_CONNECT_TIMEOUT_MS,
   DEFAULT_MAX_BUFFERED_BYTES,
   DEFAULT_MAX_QUEUED_BYTES,
   type SessionOptions,
 } from './options.ts';
 import { Outbox, type Outgoing } from './outbox.ts';
-import { inputItems, startTurn, type TurnRequest } from './request.ts';
-import { resumeCall } from './resume.ts';
+import { type Input, inputItems, startTurn, type TurnRequest } from './request.ts';
+import { Resumption } from './resume.ts';
 import type { Limits, Stats } from './session.ts';
 import type { Steering } from './turn.ts';
-import { type LaneState, TurnState } from './turn-state.ts';
+import { type Bound, TurnState } from './turn-state.ts';
+import { Unread } from './unread.ts';
 
 /** Often enough to keep the gateway's resume buffer (2 MiB) small, rarely enough to cost nothing. */
 const ACK_EVENTS = 512;
 const ACK_BYTES = 256 * 1024;
 /** Grace time if the gateway names none. */
 const DEFAULT_GRACE_MS = 60_000;
+/** A start that was lost so often in a row never gets through: something on the way does not take its size. */
+const MAX_LOSSES = 4;
+/** More than a gateway allows in a session's life by default. */
+const MAX_REMEMBERED_LANES = 8_192;
 
 type Phase =
   | { readonly kind: 'open' }
@@ -38,15 +47,23 @@ type Phase =
   | { readonly kind: 'closing' }
   | { readonly kind: 'over'; readonly error: StreamError };
 
+/** What a tool loop adds to the start of a turn. */
+export interface LoopStart {
+  readonly bound: Bound;
+  /** Whether the input has the results of the calls of the lane's last response. */
+  readonly answers: boolean;
+}
+
 /** The session behind `Session`, `Lane` and `Turn`: one stream after the other, until it is over. */
 export class SessionCore implements Steering {
   readonly closed: Promise<GatewayError | undefined>;
-  readonly #grpc: GrpcClient;
-  readonly #metadata: () => Promise<Metadata>;
+  readonly #opener: Opener;
   readonly #options: SessionOptions;
-  readonly #maxBufferedBytes: number;
+  readonly #log: Log;
+  readonly #unread: Unread;
   readonly #outbox: Outbox;
-  readonly #lanes = new Map<string, LaneState>();
+  readonly #lanes = new Lanes();
+  readonly #resumption = new Resumption();
   /** Turns without an outcome, in the order of their starts. */
   readonly #turns = new Map<string, TurnState>();
   /** Aborted when nothing may be opened any more. */
@@ -65,31 +82,29 @@ export class SessionCore implements Steering {
   #lastSeq = 0;
   #unackedEvents = 0;
   #unackedBytes = 0;
-  #bufferedBytes = 0;
-  #mostBufferedBytes = 0;
 
-  static async connect(
-    grpc: GrpcClient,
-    metadata: () => Promise<Metadata>,
-    options: SessionOptions,
-  ): Promise<SessionCore> {
+  static async connect(opener: Opener, options: SessionOptions, log: Log): Promise<SessionCore> {
     const signal = options.signal ?? new AbortController().signal;
-    signal.throwIfAborted();
-    const { call, opened } = await openCall(grpc, openMessage(options, undefined), await metadata(), signal);
-    return new SessionCore(grpc, metadata, options, call, opened);
+    const accepted = await opener.open({
+      open: openMessage(options, undefined),
+      waitForReady: false,
+      timeoutMs: options.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
+      signal,
+    });
+    return new SessionCore(opener, options, log, accepted);
   }
 
-  private constructor(
-    grpc: GrpcClient,
-    metadata: () => Promise<Metadata>,
-    options: SessionOptions,
-    call: Call,
-    opened: Opened,
-  ) {
-    this.#grpc = grpc;
-    this.#metadata = metadata;
+  private constructor(opener: Opener, options: SessionOptions, log: Log, { call, opened }: Accepted) {
+    this.#opener = opener;
     this.#options = options;
-    this.#maxBufferedBytes = options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES;
+    this.#log = log;
+    this.#unread = new Unread(
+      options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES,
+      () => this.#continue(),
+      () => this.#turns.values(),
+      ({ id }) =>
+        log('warn', `responses-gateway: the reader of turn ${id} is too slow; its events are dropped`),
+    );
     this.#outbox = new Outbox(options.maxQueuedBytes ?? DEFAULT_MAX_QUEUED_BYTES, () => this.#write());
     this.#opened = opened;
     this.#token = opened.resumeToken;
@@ -120,8 +135,8 @@ export class SessionCore implements Steering {
   get stats(): Stats {
     return {
       resumes: this.#resumes,
-      bufferedBytes: this.#bufferedBytes,
-      maxBufferedBytes: this.#mostBufferedBytes,
+      bufferedBytes: this.#unread.bytes,
+      maxBufferedBytes: this.#unread.mostBytes,
       queuedBytes: this.#outbox.bytes,
       runningTurns: this.#turns.size,
       lastSeq: this.#lastSeq,
@@ -129,42 +144,40 @@ export class SessionCore implements Steering {
   }
 
   lane(id: string): LaneState {
-    let lane = this.#lanes.get(id);
-    if (!lane) {
-      lane = { id, forkFrom: undefined, lastResponseId: '' };
-      this.#lanes.set(id, lane);
-    }
+    return this.#lanes.get(id);
+  }
+
+  fork(from: LaneState, id: string): LaneState {
+    const lane = this.#lanes.get(id);
+    from.forkTo(lane);
+    this.#lanes.remember(lane, this.#mostLanes);
     return lane;
   }
 
-  async start(lane: LaneState, request: TurnRequest, signal: AbortSignal | undefined): Promise<TurnState> {
+  async start(
+    lane: LaneState,
+    request: TurnRequest,
+    signal: AbortSignal | undefined,
+    loop?: LoopStart,
+  ): Promise<TurnState> {
     signal?.throwIfAborted();
     // Made now, so that the span that is current now becomes the parent.
     const start = startTurn(request, lane.id, '');
-    const { promise, resolve, reject } = Promise.withResolvers<TurnState>();
-    const leave = this.#outbox.whenRoom(() => {
-      try {
-        resolve(this.#enqueue(lane, start, request.turnId));
-      } catch (error) {
-        reject(error);
-      }
-    });
-    if (!leave || !signal) return promise;
-    const onAbort = () => {
-      leave();
-      reject(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+    return this.#whenRoom(signal, () => this.#enqueue(lane, start, request.turnId, loop));
   }
 
-  steer(laneId: string, turnId: string, input: string | readonly InputItem[]): void {
-    const problem = this.#unusable();
-    if (problem) throw problem;
-    const message = steerMessage(laneId, turnId, inputItems(input));
-    const tooLarge = this.#tooLarge(message);
-    if (tooLarge) throw tooLarge;
-    this.#outbox.add({ message });
+  steer(laneId: string, turnId: string, input: Input, signal: AbortSignal | undefined): Promise<void> {
+    const steered = this.#whenRoom(signal, () => {
+      const problem = this.#unusable();
+      if (problem) throw problem;
+      const message = steerMessage(laneId, turnId, inputItems(input));
+      const tooLarge = this.#tooLarge(message);
+      if (tooLarge) throw tooLarge;
+      this.#outbox.add({ message });
+    });
+    // Whoever does not wait for it does not want to hear of it: it must not end the process.
+    steered.catch(() => undefined);
+    return steered;
   }
 
   cancelTurn(turn: TurnState): void {
@@ -173,12 +186,28 @@ export class SessionCore implements Steering {
     this.#outbox.add({ message: cancelMessage(turn) });
   }
 
-  release(bytes: number): void {
-    this.#bufferedBytes -= bytes;
-    if (this.#paused && this.#bufferedBytes < this.#maxBufferedBytes) {
-      this.#paused = false;
-      this.#call?.resume();
+  /** Tells a callback of the program's own; what it throws is reported and stops nothing. */
+  tell<T>(callback: ((argument: T) => unknown) | undefined, argument: T): void {
+    if (!callback) return;
+    try {
+      Promise.resolve(callback(argument)).catch((error: unknown) => this.report(error));
+    } catch (error) {
+      this.report(error);
     }
+  }
+
+  report(error: unknown): void {
+    this.#log('error', 'responses-gateway: a callback threw', error);
+    try {
+      this.#options.onError?.(error);
+    } catch (worse) {
+      this.#log('error', 'responses-gateway: onError threw', worse);
+    }
+  }
+
+  /** Ends the session at once. */
+  abandon(error: StreamError): void {
+    this.#finish(error);
   }
 
   close(): Promise<unknown> {
@@ -207,8 +236,34 @@ export class SessionCore implements Steering {
     return this.closed;
   }
 
-  #enqueue(lane: LaneState, start: ReturnType<typeof startTurn>, chosenId: string | undefined): TurnState {
-    const turn = new TurnState(this, lane, chosenId ?? `turn-${this.#started + 1}`, this.#started + 1);
+  /** Runs `enter` when there is room to send, in the order of the calls. */
+  #whenRoom<T>(signal: AbortSignal | undefined, enter: () => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const leave = this.#outbox.whenRoom(() => {
+      try {
+        resolve(enter());
+      } catch (error) {
+        reject(error);
+      }
+    });
+    if (!leave || !signal) return promise;
+    const onAbort = () => {
+      leave();
+      reject(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+  }
+
+  #enqueue(
+    lane: LaneState,
+    start: StartTurn,
+    chosenId: string | undefined,
+    loop: LoopStart | undefined,
+  ): TurnState {
+    const id = chosenId ?? `turn-${this.#started + 1}`;
+    const turn = new TurnState(this.#unread, lane, id, this.#started + 1, loop?.bound);
     const problem = this.#unusable();
     if (problem) throw problem.forTurn(turn, 'safe');
     if (this.#turns.has(turn.id)) {
@@ -223,14 +278,17 @@ export class SessionCore implements Steering {
       });
     }
     start.turnId = turn.id;
-    if (start.chain.case === undefined && lane.forkFrom) {
-      start.chain = { case: 'previousResponseId', value: lane.forkFrom };
+    if (start.chain.case === undefined) {
+      const owed = loop?.answers || start.inputMode === InputMode.FULL_HISTORY ? [] : lane.owed();
+      if (start.create) start.create.input.unshift(...owed);
+      if (lane.forkFrom) start.chain = { case: 'previousResponseId', value: lane.forkFrom };
     }
     const message = startMessage(start);
     const tooLarge = this.#tooLarge(message);
     if (tooLarge) throw tooLarge.forTurn(turn, 'safe');
     this.#started += 1;
-    lane.forkFrom = undefined;
+    turn.started(lane.begin());
+    this.#lanes.remember(lane, this.#mostLanes);
     turn.start = message;
     this.#turns.set(turn.id, turn);
     this.#outbox.add({ message, turn });
@@ -272,7 +330,7 @@ export class SessionCore implements Steering {
         if (this.#call === call) this.#lost(error, error === undefined);
       },
     );
-    if (this.#bufferedBytes >= this.#maxBufferedBytes) this.#pause();
+    if (this.#unread.isFull) this.#pause();
     this.#write();
   }
 
@@ -286,7 +344,10 @@ export class SessionCore implements Steering {
     this.#writing = outgoing?.message !== undefined;
     if (!outgoing) return;
     if (!outgoing.message) return call.halfClose();
-    if (outgoing.turn) outgoing.turn.sent = true;
+    if (outgoing.turn) {
+      outgoing.turn.sent = true;
+      outgoing.turn.onStream = true;
+    }
     call.write(outgoing.message, () => {
       if (this.#call !== call) return;
       this.#writing = false;
@@ -297,6 +358,12 @@ export class SessionCore implements Steering {
   #pause(): void {
     this.#paused = true;
     this.#call?.pause();
+  }
+
+  #continue(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#call?.resume();
   }
 
   #receive({ response: { message }, byteLength }: Received): void {
@@ -313,10 +380,10 @@ export class SessionCore implements Steering {
         this.#lost(inferred('INTERNAL', 'PROTOCOL', `event ${seq} came after ${this.#lastSeq}`), false);
         return;
       }
+      this.#resumption.progress();
       this.#lastSeq = seq;
       this.#route(event, share);
     }
-    this.#mostBufferedBytes = Math.max(this.#mostBufferedBytes, this.#bufferedBytes);
     this.#unackedEvents += events.length;
     this.#unackedBytes += byteLength;
     if (this.#unackedEvents >= ACK_EVENTS || this.#unackedBytes >= ACK_BYTES) {
@@ -324,13 +391,13 @@ export class SessionCore implements Steering {
       this.#unackedBytes = 0;
       if (this.#phase.kind !== 'closing') this.#outbox.add({ message: ackMessage(this.#lastSeq) });
     }
-    if (this.#bufferedBytes >= this.#maxBufferedBytes && this.#phase.kind !== 'closing') this.#pause();
+    if (this.#unread.isFull && this.#phase.kind !== 'closing') this.#pause();
   }
 
   #route(event: EventMessage, bytes: number): void {
     const turn = event.turnId === '' ? undefined : this.#turns.get(event.turnId);
     if (!turn) {
-      if (this.#phase.kind !== 'closing') this.#options.onEvent?.(new Event(event));
+      if (this.#phase.kind !== 'closing') this.tell(this.#options.onEvent, new Event(event));
       return;
     }
     turn.seen = true;
@@ -339,10 +406,7 @@ export class SessionCore implements Steering {
     // A refused start is answered without an outcome: the turn of that id is another one.
     const refused = payload.case === 'turnFailed' && payload.value.reason === 'TURN_ID_REUSED';
     if (event.outcome !== TurnOutcome.UNSPECIFIED || refused) this.#turns.delete(turn.id);
-    if (payload.case === 'responseCompleted' || payload.case === 'responseIncomplete') {
-      turn.lane.lastResponseId = payload.value.response?.id ?? turn.lane.lastResponseId;
-    }
-    if (turn.push(event, bytes)) this.#bufferedBytes += bytes;
+    turn.push(event, bytes);
   }
 
   #takeGoAway(message: GoAway): void {
@@ -352,20 +416,25 @@ export class SessionCore implements Steering {
     if (draining && this.#phase.kind === 'open') {
       this.#phase = { kind: 'draining', untilMs: Date.now() + timeLeftMs };
     }
-    this.#options.onGoAway?.({ draining, timeLeftMs });
+    this.tell(this.#options.onGoAway, { draining, timeLeftMs });
     if (draining || this.#phase.kind !== 'open' || this.#options.resume === false) return;
     // The stream has grown old: replace it.
     const old = this.#call;
     this.#call = undefined;
     old?.cancel();
-    void this.#resume();
+    this.#resumption.progress();
+    void this.#resume(undefined);
   }
 
   #lost(error: StreamError | undefined, planned: boolean): void {
     this.#call = undefined;
     const failure = this.#verdict(error, planned);
-    if (failure) this.#finish(failure);
-    else void this.#resume();
+    if (failure) return this.#finish(failure);
+    for (const turn of this.#turns.values()) {
+      if (turn.onStream && !turn.seen) turn.losses += 1;
+      turn.onStream = false;
+    }
+    void this.#resume(error);
   }
 
   /** Undefined if the session should be resumed. */
@@ -376,17 +445,15 @@ export class SessionCore implements Steering {
       return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shut down');
     const failure = error ?? inferred('UNAVAILABLE', 'STREAM_LOST', 'the stream ended');
     if (!failure.resumable) return failure;
-    if (this.#options.resume !== false && this.#token !== '') return undefined;
-    return failure.reason ? failure : inferred(failure.code, 'STREAM_LOST', failure.message, failure);
+    return this.#options.resume !== false && this.#token !== '' ? undefined : failure;
   }
 
-  async #resume(): Promise<void> {
-    const deadlineMs = Math.min(
-      Date.now() + this.#graceMs,
-      this.#phase.kind === 'draining' ? this.#phase.untilMs : Number.POSITIVE_INFINITY,
-    );
+  async #resume(lost: StreamError | undefined): Promise<void> {
+    this.#log('info', `responses-gateway: resuming session ${this.id}`, lost);
     const open = openMessage(this.#options, { token: this.#token, lastSeq: this.#lastSeq });
-    const outcome = await resumeCall(this.#grpc, open, this.#metadata, deadlineMs, this.#lifetime.signal);
+    const untilMs = this.#phase.kind === 'draining' ? this.#phase.untilMs : Number.POSITIVE_INFINITY;
+    const limits = { graceMs: this.#graceMs, untilMs, lost };
+    const outcome = await this.#resumption.run(this.#opener, open, limits, this.#lifetime.signal);
     if (this.#phase.kind === 'over') {
       if (!(outcome instanceof StreamError)) outcome.call.cancel();
       return;
@@ -416,6 +483,12 @@ export class SessionCore implements Steering {
       this.#loseEvents(active);
       this.#lastSeq = Number(opened.oldestSeq) - 1;
     }
+    this.#giveUpUndelivered(active);
+    // What nobody here knows is of turns that were given up.
+    for (const { turnId, laneId } of opened.activeTurns) {
+      if (this.#turns.has(turnId)) continue;
+      this.#outbox.add({ message: cancelMessage({ id: turnId, lane: { id: laneId } }) });
+    }
     // What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
     const again: Outgoing[] = [];
     const sent = [...this.#turns.values()].filter((turn) => turn.sent);
@@ -426,6 +499,28 @@ export class SessionCore implements Steering {
     this.#unackedEvents = 0;
     this.#unackedBytes = 0;
     return undefined;
+  }
+
+  /** Fails the first turn whose start never gets through; those behind it never had a chance. */
+  #giveUpUndelivered(active: ReadonlyMap<string, ActiveTurn>): void {
+    for (const turn of this.#turns.values()) if (turn.seen || active.has(turn.id)) turn.losses = 0;
+    const lost = [...this.#turns.values()].find(({ losses }) => losses >= MAX_LOSSES);
+    if (!lost) return;
+    this.#turns.delete(lost.id);
+    const [bytes, attempts] = [lost.start?.length ?? 0, lost.losses];
+    lost.fail(
+      new TurnError({
+        code: 'UNAVAILABLE',
+        reason: 'TURN_UNDELIVERED',
+        message: `${attempts} streams were lost with the turn's start of ${bytes} bytes on them`,
+        metadata: { bytes: String(bytes), attempts: String(attempts) },
+        inferred: true,
+        replay: lost.replay,
+        laneId: lost.lane.id,
+        turnId: lost.id,
+      }),
+    );
+    for (const turn of this.#turns.values()) turn.losses = 0;
   }
 
   /** Fails the turns that have a hole. */
@@ -455,7 +550,12 @@ export class SessionCore implements Steering {
     for (const turn of this.#turns.values()) turn.fail(error.forTurn(turn, turn.replay));
     this.#turns.clear();
     this.#outbox.clear();
+    this.#unread.end();
     this.#resolveClosed(wanted ? undefined : error);
+  }
+
+  get #mostLanes(): number {
+    return this.#opened.limits?.maxLanes || MAX_REMEMBERED_LANES;
   }
 
   get #graceMs(): number {

@@ -40,7 +40,6 @@ export interface Stats {
  */
 export class Session {
   readonly #core: SessionCore;
-  readonly #lanes = new Map<string, Lane>();
 
   /** Sessions come from `Client.connect`. */
   constructor(core: SessionCore) {
@@ -67,11 +66,7 @@ export class Session {
 
   /** The lane of this name; empty is the default lane. Names are up to 256 of A-Z a-z 0-9 _ . - */
   lane(id: string): Lane {
-    const known = this.#lanes.get(id);
-    if (known) return known;
-    const lane = new Lane(this.#core, this.#core.lane(id));
-    this.#lanes.set(id, lane);
-    return lane;
+    return new Lane(this.#core, this.#core.lane(id));
   }
 
   /** Starts a turn on the default lane. See `Lane.start`. */

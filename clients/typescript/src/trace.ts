@@ -27,3 +27,25 @@ export function currentTraceContext(): TraceContext | undefined {
       .join(','),
   });
 }
+
+/** Runs `work` within a span around the call of a function, by the conventions of GenAI. */
+export function inToolSpan<T>(name: string, callId: string, work: () => Promise<T>): Promise<T> {
+  if (!api) return work();
+  const attributes = {
+    'gen_ai.operation.name': 'execute_tool',
+    'gen_ai.tool.name': name,
+    'gen_ai.tool.call.id': callId,
+    'gen_ai.tool.type': 'function',
+  };
+  const tracer = api.trace.getTracer('@responses-gateway/client');
+  return tracer.startActiveSpan(`execute_tool ${name}`, { attributes }, async (span) => {
+    try {
+      return await work();
+    } catch (error) {
+      span.setStatus({ code: api.SpanStatusCode.ERROR });
+      throw error;
+    } finally {
+      span.end();
+    }
+  });
+}

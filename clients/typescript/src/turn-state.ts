@@ -1,14 +1,26 @@
 import { inferred, type Replay, TurnBusyError, type TurnError } from './errors.ts';
 import { Event } from './event.ts';
 import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
+import type { Response } from './gen/responses/gateway/v1/response_pb.ts';
+import type { LaneState } from './lanes.ts';
 import { Accumulator, type Result } from './result.ts';
-import type { Steering } from './turn.ts';
+import type { Unread } from './unread.ts';
+
+/** The time that a tool loop has, and what its end is. */
+export interface Bound {
+  leftMs(): number | undefined;
+  expired(result: Result): Error;
+  /** The result with what the loop cost before. */
+  total(result: Result): Result;
+}
 
 /** A turn as its session sees it, and the queue between the session and the turn's reader. */
 export class TurnState {
   readonly id: string;
   readonly lane: LaneState;
   readonly order: number;
+  /** A tool loop's: the calls that it leaves open are its lane's to answer. */
+  readonly bound: Bound | undefined;
   /** The StartTurn, kept until the gateway is known to have it. */
   start: Uint8Array | undefined;
   /** Set before the start is handed to the transport: afterwards nobody could say that it was not sent. */
@@ -16,20 +28,33 @@ export class TurnState {
   /** Whether an event of it has come. */
   seen = false;
   cancelRequested = false;
+  /** The start is on the stream that stands. */
+  onStream = false;
+  /** Streams in a row that were lost with the start on them. */
+  losses = 0;
+  /** Since when its reader has waited for an event; `performance.now()`. */
+  waitingSinceMs: number | undefined;
+  queuedBytes = 0;
 
-  readonly #session: Steering;
+  readonly #unread: Unread;
   readonly #accumulator = new Accumulator();
+  readonly #openCalls: string[] = [];
   #queue: { readonly event: EventMessage; readonly bytes: number }[] = [];
   #next = 0;
   #end: TurnEnd = { kind: 'running' };
+  /** Its events are dropped as its reader held up others; the result goes on. */
+  #folded = false;
   #reading = false;
   #wake: (() => void) | undefined;
+  /** Puts the lane back to where it was before the turn, unless the turn came to a response. */
+  #giveBack: (() => void) | undefined;
 
-  constructor(session: Steering, lane: LaneState, id: string, order: number) {
-    this.#session = session;
+  constructor(unread: Unread, lane: LaneState, id: string, order: number, bound: Bound | undefined) {
+    this.#unread = unread;
     this.lane = lane;
     this.id = id;
     this.order = order;
+    this.bound = bound;
   }
 
   /** What the replay verdict is if the turn's end is never heard. */
@@ -39,19 +64,31 @@ export class TurnState {
   }
 
   get result(): Result {
-    return this.#accumulator.result(this);
+    const result = this.#accumulator.result(this);
+    return this.bound?.total(result) ?? result;
   }
 
-  /** Hands an event to the reader; false if nobody will read it. */
-  push(event: EventMessage, bytes: number): boolean {
-    if (this.#end.kind !== 'running') return false;
-    this.#queue.push({ event, bytes });
+  started(giveBack: () => void): void {
+    this.#giveBack = giveBack;
+  }
+
+  /** Keeps what later turns of the lane have to know of an event, and hands it to the reader. */
+  push(event: EventMessage, bytes: number): void {
+    this.#note(event);
+    if (this.#end.kind !== 'running') return;
+    if (this.#folded) this.#consume(event);
+    else {
+      this.#queue.push({ event, bytes });
+      this.queuedBytes += bytes;
+      this.#unread.add(this, bytes);
+    }
     this.#signal();
-    return true;
   }
 
   /** Ends the turn without a last event; what is queued can still be read. */
   fail(error: TurnError): void {
+    this.#giveBack?.();
+    this.#giveBack = undefined;
     if (this.#end.kind !== 'running') return;
     this.#end = { kind: 'failing', error };
     this.#signal();
@@ -59,38 +96,29 @@ export class TurnState {
 
   close(): void {
     if (this.#end.kind === 'over') return;
-    let dropped = 0;
-    for (const { bytes } of this.#queue.slice(this.#next)) dropped += bytes;
-    this.#queue = [];
-    this.#next = 0;
-    this.#end = {
-      kind: 'over',
-      error: inferred('CANCELLED', 'TURN_CLOSED', 'the turn was closed').forTurn(this, 'unknown'),
-    };
-    this.#session.release(dropped);
+    this.#drop();
+    const error = inferred('CANCELLED', 'TURN_CLOSED', 'the turn was closed').forTurn(this, this.replay);
+    this.#end = { kind: 'over', error };
+    this.#signal();
+  }
+
+  /** Makes the queued events, and all that come, a part of the result only. */
+  fold(): void {
+    for (const { event } of this.#queue.slice(this.#next)) this.#consume(event);
+    this.#drop();
+    this.#folded = true;
     this.#signal();
   }
 
   async *events(signal: AbortSignal | undefined): AsyncGenerator<Event, void, undefined> {
-    if (this.#reading) throw new TurnBusyError();
-    this.#reading = true;
+    this.#begin();
     try {
       for (;;) {
         const event = this.#take();
-        if (event) {
-          yield new Event(event);
-          continue;
-        }
-        const end = this.#end;
-        if (end.kind === 'over') {
-          if (end.error) throw end.error;
-          return;
-        }
-        if (end.kind === 'failing') {
-          this.#end = { kind: 'over', error: end.error };
-          continue;
-        }
-        await this.#something(signal);
+        if (event) yield new Event(event);
+        else if (this.#folded) throw this.#tooSlow();
+        else if (this.#isOver()) return;
+        else await this.#something(signal);
       }
     } finally {
       this.#reading = false;
@@ -98,10 +126,38 @@ export class TurnState {
   }
 
   async final(signal: AbortSignal | undefined): Promise<Result> {
-    for await (const _ of this.events(signal)) {
-      // The accumulator has seen it.
+    this.#begin();
+    try {
+      for (;;) {
+        if (this.#take()) continue;
+        if (this.#isOver()) return this.result;
+        await this.#something(signal);
+      }
+    } finally {
+      this.#reading = false;
     }
-    return this.result;
+  }
+
+  #begin(): void {
+    if (this.#reading) throw new TurnBusyError();
+    this.#reading = true;
+  }
+
+  /** Throws if the turn failed. */
+  #isOver(): boolean {
+    const end = this.#end;
+    if (end.kind === 'running') return false;
+    this.#end = { kind: 'over', error: end.error };
+    if (!end.error) return true;
+    end.error.result = this.result;
+    throw end.error;
+  }
+
+  #tooSlow(): TurnError {
+    const said = 'unread events of the turn held up other lanes';
+    const error = inferred('RESOURCE_EXHAUSTED', 'READER_TOO_SLOW', said).forTurn(this, this.replay);
+    error.result = this.result;
+    return error;
   }
 
   #take(): EventMessage | undefined {
@@ -115,13 +171,23 @@ export class TurnState {
       this.#queue = this.#queue.slice(this.#next);
       this.#next = 0;
     }
-    this.#session.release(queued.bytes);
-    this.#accumulator.add(queued.event);
-    this.#settle(queued.event);
+    this.queuedBytes -= queued.bytes;
+    this.#unread.release(this, queued.bytes);
+    this.#consume(queued.event);
     return queued.event;
   }
 
-  #settle(message: EventMessage): void {
+  #drop(): void {
+    this.#queue = [];
+    this.#next = 0;
+    const bytes = this.queuedBytes;
+    this.queuedBytes = 0;
+    this.#unread.release(this, bytes);
+  }
+
+  /** Makes an event a part of the result. */
+  #consume(message: EventMessage): void {
+    this.#accumulator.add(message);
     const event = new Event(message);
     switch (event.outcome) {
       case undefined:
@@ -142,14 +208,50 @@ export class TurnState {
     }
   }
 
+  #note({ payload, outcome }: EventMessage): void {
+    switch (payload.case) {
+      case 'outputItemDone': {
+        const kind = payload.value.item?.kind;
+        if (this.bound && kind?.case === 'functionCall') this.#openCalls.push(kind.value.callId);
+        return;
+      }
+      case 'responseCompleted':
+      case 'responseIncomplete':
+        this.#giveBack = undefined;
+        if (payload.value.response) this.#continueFrom(payload.value.response);
+        return;
+      default:
+        if (outcome === 0) return;
+        this.#giveBack?.();
+        this.#giveBack = undefined;
+    }
+  }
+
+  #continueFrom({ id, output }: Response): void {
+    if (id) this.lane.lastResponseId = id;
+    if (!this.bound) return;
+    // Whatever becomes of the loop: until it brings results, the lane's next turn has to answer these calls.
+    const listed = output.flatMap(({ kind }) => (kind.case === 'functionCall' ? [kind.value.callId] : []));
+    this.lane.owe(listed.length >= this.#openCalls.length ? listed : this.#openCalls);
+  }
+
   #something(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#wake = resolve;
-    if (!signal) return promise;
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+    this.waitingSinceMs = performance.now();
+    const leftMs = this.bound?.leftMs();
+    const late =
+      leftMs === undefined
+        ? undefined
+        : setTimeout(() => reject(this.bound?.expired(this.result)), Math.max(0, leftMs));
+    const onAbort = () => reject(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    return promise.finally(() => {
+      this.waitingSinceMs = undefined;
+      clearTimeout(late);
+      signal?.removeEventListener('abort', onAbort);
+    });
   }
 
   #signal(): void {
@@ -157,14 +259,6 @@ export class TurnState {
     this.#wake = undefined;
     wake?.();
   }
-}
-
-export interface LaneState {
-  readonly id: string;
-  /** Response that the next turn continues from, if not the lane's own last one. */
-  forkFrom: string | undefined;
-  /** Last response of the lane as far as the client has heard; empty if there is none. */
-  lastResponseId: string;
 }
 
 type TurnEnd =

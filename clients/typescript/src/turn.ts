@@ -1,16 +1,14 @@
 import type { Event } from './event.ts';
-import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
 import type { Lane } from './lane.ts';
 import type { WaitOptions } from './options.ts';
+import type { Input } from './request.ts';
 import type { Result } from './result.ts';
 import type { TurnState } from './turn-state.ts';
 
 /** What a turn needs of its session. */
 export interface Steering {
-  steer(laneId: string, turnId: string, input: string | readonly InputItem[]): void;
+  steer(laneId: string, turnId: string, input: Input, signal: AbortSignal | undefined): Promise<void>;
   cancelTurn(turn: TurnState): void;
-  /** Gives back room for events. */
-  release(bytes: number): void;
 }
 
 /**
@@ -58,11 +56,12 @@ export class Turn implements AsyncIterable<Event> {
 
   /**
    * Adds user input to the running turn. Acceptance (`response.steer.accepted`) and refusal arrive as events of the
-   * turn. A steer that is on its way when the stream breaks may be lost; it is never sent twice.
-   * @throws StreamError when the session takes nothing more.
+   * turn. A steer that is on its way when the stream breaks may be lost; it is never sent twice. Resolves when it is
+   * queued for sending; waits while too much is queued.
+   * @throws StreamError when the session takes nothing more; the signal's reason.
    */
-  steer(input: string | readonly InputItem[]): void {
-    this.#session.steer(this.lane.id, this.id, input);
+  steer(input: Input, options: WaitOptions = {}): Promise<void> {
+    return this.#session.steer(this.lane.id, this.id, input, options.signal);
   }
 
   /** Gives the turn up. Its last event arrives at once. Cancelling a turn that has ended does nothing. */

@@ -59,6 +59,8 @@ export class FakeStream {
   readonly call: ServerDuplexStream<ConnectRequest, ConnectResponse>;
   seq = 0;
   open: Open | undefined;
+  /** Resolves when all that was sent has left. A failure overtakes what has not. */
+  flushed: Promise<void> = Promise.resolve();
   readonly #received: AsyncIterator<ConnectRequest>;
 
   constructor(call: ServerDuplexStream<ConnectRequest, ConnectResponse>) {
@@ -112,7 +114,9 @@ export class FakeStream {
   }
 
   send(message: NonNullable<MessageInitShape<typeof ConnectResponseSchema>['message']>): void {
-    this.call.write(create(ConnectResponseSchema, { message }));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.flushed = promise;
+    this.call.write(create(ConnectResponseSchema, { message }), () => resolve());
   }
 
   fail(code: status, details: string, metadata?: ServiceError['metadata']): void {

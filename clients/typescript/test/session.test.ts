@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { Metadata, status } from '@grpc/grpc-js';
 import { context, propagation, ROOT_CONTEXT, TraceFlags, trace } from '@opentelemetry/api';
@@ -266,6 +267,27 @@ describe('a lost stream', () => {
     });
   });
 
+  test('delivers what came before the status that ends it, though nobody had read that far', async () => {
+    const metadata = new Metadata();
+    metadata.set('grpc-status-details-bin', statusDetails('PERMISSION_DENIED', {}));
+    const session = await connectTo({ maxBufferedBytes: 1024 }, async (gateway) => {
+      await gateway.accept();
+      const turn = await gateway.startTurn();
+      for (let n = 0; n < 50; n += 1) gateway.events(delta(turn, 'x'.repeat(100)));
+      gateway.events(completed(turn, 'r'));
+      await gateway.flushed;
+      gateway.fail(status.PERMISSION_DENIED, 'no more', metadata);
+    });
+    const turn = await session.start({ input: 'hi' });
+    // The status is there long before what the reader has not taken.
+    const events = turn.events();
+    await events.next();
+    await setTimeout(50);
+    await events.return();
+    expect((await turn.final()).text).toHaveLength(5_000);
+    expect(await session.closed).toMatchObject({ reason: 'PERMISSION_DENIED', inferred: false });
+  });
+
   test('is replaced when it has grown old', async () => {
     const onGoAway = vi.fn();
     const session = await connectTo(
@@ -385,7 +407,7 @@ describe('a session', () => {
       reason: 'SESSION_CLOSED',
       replay: 'safe',
     });
-    expect(() => session.lane('').steer('more')).toThrow(StreamError);
+    await expect(session.lane('').steer('more')).rejects.toBeInstanceOf(StreamError);
     expect(await session.closed).toBeUndefined();
   });
 

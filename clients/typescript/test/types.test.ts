@@ -51,8 +51,8 @@ test('a tool gets what its schema puts out', () => {
 
 test('requests know their fields', () => {
   expectTypeOf<{ input: string; temperature: number }>().toExtend<TurnRequest>();
-  // @ts-expect-error a field of the upstream's goes into create
-  const request: TurnRequest = { input: 'hi', temperature: 1 };
+  // @ts-expect-error a field that the client has no option for goes into extra
+  const request: TurnRequest = { input: 'hi', temprature: 1 };
   expect(request.input).toBe('hi');
 });
 

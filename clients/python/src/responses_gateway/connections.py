@@ -27,8 +27,8 @@ class Connection(Generic[C]):
         return self.streams > 1
 
     def is_full_without(self) -> None:
-        """An open on it was not answered, while the other streams stand."""
-        self.limit = max(1, self.streams - 1)
+        """An open on it was not answered, and has given its place back; the other streams stand."""
+        self.limit = max(1, self.streams)
 
 
 class Connections(Generic[C]):

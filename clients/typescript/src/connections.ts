@@ -1,0 +1,55 @@
+import type { Client as GrpcClient } from '@grpc/grpc-js';
+
+/** Below what proxies allow on a connection by default (HAProxy 100, nginx 128), with room for calls without a session. */
+const MAX_STREAMS = 90;
+
+export interface Connection {
+  readonly grpc: GrpcClient;
+  streams: number;
+  /** As many as the peer is known to take. */
+  limit: number;
+}
+
+/** The connections of a client, in the order of their making; a further one when the others are full. */
+export class Connections {
+  readonly #make: () => GrpcClient;
+  readonly #all: Connection[];
+
+  constructor(make: () => GrpcClient) {
+    this.#make = make;
+    this.#all = [{ grpc: make(), streams: 0, limit: MAX_STREAMS }];
+  }
+
+  get first(): GrpcClient {
+    return (this.#all[0] as Connection).grpc;
+  }
+
+  get size(): number {
+    return this.#all.length;
+  }
+
+  /** One with room for a stream, which {@link giveBack} gives back. */
+  take(): Connection {
+    let found = this.#all.find(({ streams, limit }) => streams < limit);
+    if (!found) {
+      found = { grpc: this.#make(), streams: 0, limit: MAX_STREAMS };
+      this.#all.push(found);
+    }
+    found.streams += 1;
+    return found;
+  }
+
+  giveBack(connection: Connection): void {
+    connection.streams -= 1;
+    if (connection.streams > 0) return;
+    connection.limit = MAX_STREAMS;
+    const index = this.#all.indexOf(connection);
+    if (index <= 0) return;
+    this.#all.splice(index, 1);
+    connection.grpc.close();
+  }
+
+  close(): void {
+    for (const { grpc } of this.#all) grpc.close();
+  }
+}

@@ -1,0 +1,89 @@
+import type { Metadata } from '@grpc/grpc-js';
+import { type Call, openCall } from './call.ts';
+import type { Connections } from './connections.ts';
+import { inferred, StreamError } from './errors.ts';
+import type { Opened } from './gen/responses/gateway/v1/session_pb.ts';
+
+/** An open that is not answered so long may wait for a peer that takes no more streams on the connection. */
+const PATIENCE_MS = 1_000;
+
+export interface Attempt {
+  readonly open: Uint8Array;
+  /** A resume waits for the connection; the first attempt fails at once if nobody listens. */
+  readonly waitForReady: boolean;
+  readonly timeoutMs: number;
+  /** Ends the attempt with the signal's reason. */
+  readonly signal: AbortSignal;
+}
+
+/** What is opened has its place on a connection until it ends. */
+export interface Accepted {
+  readonly call: Call;
+  readonly opened: Opened;
+}
+
+/** Opens streams for sessions: what the calls of a client share. */
+export class Opener {
+  readonly #connections: Connections;
+  readonly #metadata: () => Promise<Metadata>;
+
+  constructor(connections: Connections, metadata: () => Promise<Metadata>) {
+    this.#connections = connections;
+    this.#metadata = metadata;
+  }
+
+  /**
+   * Opens one stream. An open that nobody answers on a shared connection is tried on a further one.
+   * @throws StreamError, or the signal's reason.
+   */
+  async open({ open, waitForReady, timeoutMs, signal }: Attempt): Promise<Accepted> {
+    const deadlineMs = performance.now() + timeoutMs;
+    const leftMs = () => Math.max(1, deadlineMs - performance.now());
+    for (;;) {
+      const metadata = await bounded(leftMs(), signal, tokenLate, () => this.#metadata());
+      metadata.setOptions({ waitForReady });
+      const connection = this.#connections.take();
+      const giveBack = () => this.#connections.giveBack(connection);
+      const others = connection.streams - 1;
+      const impatient = others > 0 && leftMs() > PATIENCE_MS;
+      try {
+        const waitMs = impatient ? PATIENCE_MS : leftMs();
+        return await bounded(waitMs, signal, openLate, (attempt) =>
+          openCall(connection.grpc, open, metadata, attempt, giveBack),
+        );
+      } catch (error) {
+        const isLate = error instanceof StreamError && error.reason === 'CONNECT_TIMEOUT';
+        if (!isLate || !impatient) throw error;
+        connection.limit = others;
+      }
+    }
+  }
+}
+
+const tokenLate = () =>
+  inferred('UNAUTHENTICATED', 'TOKEN_SOURCE_FAILED', 'the token source did not answer in time');
+const openLate = () => inferred('DEADLINE_EXCEEDED', 'CONNECT_TIMEOUT', 'the session was not open in time');
+
+/** Runs `work` with a signal that ends with `signal` or after a time. */
+async function bounded<T>(
+  timeoutMs: number,
+  signal: AbortSignal,
+  late: () => StreamError,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  signal.throwIfAborted();
+  // An own timer instead of AbortSignal.any and .timeout, which keep what they were made of until they fire.
+  const attempt = new AbortController();
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => undefined);
+  attempt.signal.addEventListener('abort', () => reject(attempt.signal.reason));
+  const timer = setTimeout(() => attempt.abort(late()), timeoutMs);
+  const onAbort = () => attempt.abort(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work(attempt.signal), promise]);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
+  }
+}
