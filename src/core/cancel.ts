@@ -1,6 +1,6 @@
 import type { GatewayError } from '../errors.ts';
 import type { Core } from './core.ts';
-import { muteLane } from './home.ts';
+import { muteLane, wake } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, retire, upOf } from './link-slot.ts';
 import { canLeave, closeLink, dial, unqueue } from './scheduler.ts';
@@ -106,4 +106,5 @@ export function stopWaiting(core: Core, lane: Lane, turn: Turn): void {
   if (turn.rateLimitWaits === 0) return;
   lane.notBeforeMs = undefined;
   core.deadlines.clear({ kind: 'lane', laneId: lane.id });
+  wake(core, lane);
 }

@@ -7,6 +7,8 @@ import { OVER_HTTP, SPARE, World } from './world.ts';
 
 /** 2,000 in the normal run; `CORE_SCHEDULES=100000` for a night. */
 const SCHEDULES = Number(process.env['CORE_SCHEDULES'] ?? 2_000);
+/** Replays one shrunk failure, with the seed that was printed beside it. */
+const PATH = process.env.CORE_PATH;
 /** Random unless given; in CI the same schedules judge every change. A failure prints its seed. */
 const SEED = process.env.CORE_SEED ?? (process.env.CI === undefined ? undefined : '1');
 
@@ -35,6 +37,7 @@ describe('random schedules', () => {
         numRuns: SCHEDULES,
         interruptAfterTimeLimit: 3_000_000,
         ...(SEED === undefined ? {} : { seed: Number(SEED) }),
+        ...(PATH === undefined ? {} : { path: PATH }),
       },
     );
   });
