@@ -147,11 +147,22 @@ export class SharedLedger {
 
   #sharedHold(charge: WindowCharge, endsAtMs: number | undefined): TokenHold {
     let held = charge.points;
+    // Without an answer later on, this process has had this much of its part already.
+    const own = this.#localWindow(charge.name, charge.limit).hold(held);
     const adjust = (by: number): void => {
       held += by;
       if (by !== 0) this.#shared.adjust(this.#tenantId, { ...charge, points: by }, endsAtMs);
     };
-    return { settle: (actual) => adjust(Math.ceil(actual) - held), add: (more) => adjust(Math.ceil(more)) };
+    return {
+      settle: (actual) => {
+        own.settle(Math.ceil(actual));
+        adjust(Math.ceil(actual) - held);
+      },
+      add: (more) => {
+        own.add(Math.ceil(more));
+        adjust(Math.ceil(more));
+      },
+    };
   }
 
   #refused(taken: readonly CountedLimit[], name: LimitName, waitMs: number): Place {

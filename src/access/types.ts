@@ -94,7 +94,7 @@ export interface TurnLease {
 }
 
 export interface AccessControl {
-  /** Rejects with GatewayError UNAUTHENTICATED. */
+  /** Rejects with GatewayError: UNAUTHENTICATED, or OVERLOADED when the proof could not be looked at. */
   authenticate(caller: CallerFacts): Promise<Principal>;
   /** As `reserveTurn`, before `admitSession`. */
   reserveSession(principal: Principal): Reservation | Promise<Reservation> | undefined;

@@ -19,6 +19,7 @@ export interface AccessSurroundings {
   readonly environment: Environment;
   readonly upstreamNames: readonly string[];
   readonly onWarning: NonNullable<AccessOptions['onWarning']>;
+  readonly shared?: NonNullable<AccessOptions['shared']>;
 }
 
 /** The access part of the configuration in access control's own terms. */

@@ -8,6 +8,8 @@ export type ToWorker =
       readonly socketFolder: string | undefined;
       /** Base64url. */
       readonly secret: string;
+      /** Names the workers of this machine among those of others. */
+      readonly hostId: string;
     }
   | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
   | { readonly kind: 'drain' };

@@ -19,6 +19,7 @@ import {
   startBuiltIn,
 } from './gateway.ts';
 import { telemetryOptions } from './options.ts';
+import { newHostId } from './replicas.ts';
 import { type StartFailure, WorkerStartError } from './start-failure.ts';
 import { chooseUpstreams } from './upstreams.ts';
 
@@ -68,6 +69,7 @@ class Primary {
   readonly #simulator: Simulator | undefined;
   readonly #socketFolder: string | undefined;
   readonly #secret = randomBytes(32).toString('base64url');
+  readonly #hostId = newHostId();
   readonly #ready = new Set<Worker>();
   readonly #answers = new Map<number, (value: unknown) => void>();
   readonly #restarts = new Set<NodeJS.Timeout>();
@@ -192,6 +194,7 @@ class Primary {
       simulatorUrl: this.#simulator?.url,
       socketFolder: this.#socketFolder,
       secret: this.#secret,
+      hostId: this.#hostId,
     };
   }
 

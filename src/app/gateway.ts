@@ -6,7 +6,6 @@ import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
 import type { ConnectionEnd } from '../grpc/hardening/fair-http2.ts';
-import type { PeersOptions } from '../grpc/peers.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
 import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
@@ -14,6 +13,7 @@ import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
 import { accessOptions } from './access-options.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
+import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
 
 export interface GatewaySurroundings {
@@ -26,7 +26,7 @@ export interface GatewaySurroundings {
   /** Of a simulator that runs already, for a worker process. */
   readonly simulatorUrl?: string | undefined;
   /** The other processes behind the same port. */
-  readonly peers?: PeersOptions;
+  readonly local?: LocalPeers;
 }
 
 /** What serves on the ports: one process, or several behind a primary. */
@@ -107,21 +107,28 @@ async function assemble(
   const dialer = createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(config) });
   opened.push(() => dialer.close());
 
+  const { cluster } = config;
+  const { local } = surroundings;
+  const replicas = cluster === undefined ? undefined : await openReplicas(cluster, local, telemetry);
+  if (replicas !== undefined) opened.push(() => replicas.close());
+
   const access = createAccessControl(
     accessOptions(config, {
       environment,
       upstreamNames: upstreams.map(({ name }) => name),
       onWarning: warn,
+      ...(replicas === undefined ? {} : { shared: replicas.limits }),
     }),
   );
   opened.push(() => access.close());
 
+  const peers = replicas === undefined ? local && localPeers(local) : replicas.peers;
   const server = await createGrpcServer({
     ...grpcOptions(config, (error) => logger.error({ err: error }, 'a certificate could not be loaded')),
     access,
     dialer,
     telemetry,
-    ...(surroundings.peers === undefined ? {} : { peers: surroundings.peers }),
+    ...(peers === undefined ? {} : { peers }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
     onConnectionEnd: (reason) => {
       telemetry.connectionEnded(reason);
@@ -130,6 +137,7 @@ async function assemble(
     },
   });
   opened.push(() => server.close());
+  replicas?.announce(server.peerPort);
 
   let draining = false;
   const sources = adminSources(server, telemetry, () => [

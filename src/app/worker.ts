@@ -3,6 +3,7 @@ import type { GatewayConfig } from '../config/schema.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
 import { EXIT } from './exit-codes.ts';
 import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
+import type { LocalPeers } from './replicas.ts';
 import { type StartFailure, startFailure } from './start-failure.ts';
 
 /**
@@ -29,13 +30,13 @@ export async function runWorker(config: GatewayConfig, surroundings: GatewaySurr
   });
   say({ kind: 'booted' });
 
-  const { logLevel, simulatorUrl, socketFolder, secret } = await started.promise;
+  const { logLevel, simulatorUrl, socketFolder, secret, hostId } = await started.promise;
   try {
     gateway = await startGateway(config, {
       ...surroundings,
       admin: false,
       simulatorUrl,
-      ...(socketFolder === undefined ? {} : { peers: peersIn(socketFolder, secret) }),
+      ...(socketFolder === undefined ? {} : { local: localPeersIn(socketFolder, secret, hostId) }),
     });
   } catch (error) {
     const { exitCode, message }: StartFailure = startFailure(error);
@@ -58,14 +59,12 @@ function leave(): void {
   cluster.worker?.disconnect();
 }
 
-function peersIn(folder: string, secret: string): NonNullable<GatewaySurroundings['peers']> {
-  const id = String(cluster.worker?.id ?? 0);
-  const addressOf = (peer: string) => `unix:${folder}/${peer}.sock`;
+function localPeersIn(folder: string, secret: string, hostId: string): LocalPeers {
   return {
-    id,
-    find: (peer) => ({ address: addressOf(peer), local: true }),
-    listen: [addressOf(id)],
-    secrets: [Buffer.from(secret, 'base64url')],
+    hostId,
+    workerId: String(cluster.worker?.id ?? 0),
+    addressOf: (workerId) => `unix:${folder}/${workerId}.sock`,
+    secret: Buffer.from(secret, 'base64url'),
   };
 }
 

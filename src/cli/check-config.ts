@@ -1,7 +1,9 @@
+import * as z from 'zod';
 import { EXIT } from '../app/exit-codes.ts';
 import { loadConfig } from '../config/load.ts';
 import { maskUrl } from '../config/mask.ts';
 import { type PathSegment, renderOrigin, renderPath } from '../config/problems.ts';
+import { DEFAULT_TENANT_ID, tenantsSchema } from '../config/schema-access.ts';
 import type { ConfigFlags } from './flags.ts';
 
 /** Prints every setting that would be used and where it comes from. Throws ConfigError when something is wrong. */
@@ -11,7 +13,10 @@ export function checkConfigCommand(
   json: boolean,
 ): number {
   const loaded = loadConfig({ file: flags.file, flags: flags.settings, environment });
-  const rows = leaves(loaded.effective(), []).map(({ path, value }) => ({
+  const effective = { ...loaded.effective() };
+  // It holds as well, with limits that somebody may look for.
+  if (loaded.config.tenants.length === 0) effective.tenants = implicitTenants();
+  const rows = leaves(effective, []).map(({ path, value }) => ({
     path: renderPath(path),
     value: masked(value),
     origin: renderOrigin(loaded.originOf(path)),
@@ -25,6 +30,10 @@ export function checkConfigCommand(
   }
   process.stderr.write('The configuration is valid.\n');
   return EXIT.ok;
+}
+
+function implicitTenants() {
+  return z.encode(tenantsSchema, tenantsSchema.parse([{ id: DEFAULT_TENANT_ID }]));
 }
 
 const MAX_SETTING_WIDTH = 72;

@@ -1,5 +1,11 @@
 import * as z from 'zod';
-import { DEFAULT_CLOCK_SKEW_MS, DEFAULT_OWNED_ID_BYTES } from '../access/options.ts';
+import {
+  DEFAULT_CLOCK_SKEW_MS,
+  DEFAULT_OWNED_ID_BYTES,
+  DEFAULT_PROCESS_LIMITS,
+  DEFAULT_TENANT_LIMITS,
+  type Limits,
+} from '../access/options.ts';
 import { byteSize, duration, formatByteSize, formatDuration } from './units.ts';
 
 /** The tenant of everybody, where none are configured. */
@@ -85,16 +91,25 @@ export const authSchema = z
   .default([])
   .describe('How callers are told apart; the first method that fits decides. Empty: no authentication.');
 
-const limit = z.int().min(1).nullable().optional();
-const limitFields = {
-  sessions: limit.describe('Open sessions, waiting ones included.'),
-  lanes: limit.describe('Open lanes over all sessions.'),
-  turns_in_flight: limit.describe('Turns running or waiting.'),
-  message: byteSize({ min: '1KiB' }).nullable().optional().describe('Size of one turn’s request.'),
-  turns_per_minute: limit.describe('Turns started.'),
-  tokens_per_minute: limit.describe('Input and output tokens as the upstream counts them.'),
-  tokens_per_day: limit.describe('The same, over a day.'),
-} as const;
+const limit = z.int().min(1).nullable();
+const bytes = byteSize({ min: '1KiB' }).nullable();
+
+/** Null lifts a default. */
+function limitFields({ sessions, lanes, turnsInFlight, messageBytes }: Limits) {
+  return {
+    sessions: limit
+      .default(sessions ?? null)
+      .describe('Open sessions, waiting ones included. null: no limit.'),
+    lanes: limit.default(lanes ?? null).describe('Open lanes over all sessions.'),
+    turns_in_flight: limit.default(turnsInFlight ?? null).describe('Turns running or waiting.'),
+    message: bytes
+      .prefault(typeof messageBytes === 'number' ? formatByteSize(messageBytes) : null)
+      .describe('Size of one turn’s or one steer’s request.'),
+    turns_per_minute: limit.default(null).describe('Turns started.'),
+    tokens_per_minute: limit.default(null).describe('Input and output tokens as the upstream counts them.'),
+    tokens_per_day: limit.default(null).describe('The same, over a day.'),
+  } as const;
+}
 
 export const tenantsSchema = z
   .array(
@@ -117,21 +132,23 @@ export const tenantsSchema = z
         .default('forbidden')
         .describe('Whether callers bring their own provider key (x-upstream-api-key).'),
       limits: z
-        .strictObject(limitFields)
+        .strictObject(limitFields(DEFAULT_TENANT_LIMITS))
         .prefault({})
-        .describe('Unset: generous defaults; null: none. Each worker counts for itself.'),
+        .describe('Each worker counts for itself.'),
       capture_content: z.boolean().default(false).describe('Prompts and outputs may appear in telemetry.'),
       stored_ids: z
         .enum(['strict', 'allow'])
         .default('strict')
-        .describe('strict: only response ids that this gateway gave to this tenant are accepted.'),
+        .describe(
+          'strict: only responses and items that this gateway gave to this tenant are accepted by id, and no conversations.',
+        ),
     }),
   )
   .default([])
   .describe('Who may use the gateway, and how much. Empty: one tenant, "default", with default limits.');
 
 export const limitsSchema = z.strictObject({
-  ...limitFields,
+  ...limitFields(DEFAULT_PROCESS_LIMITS),
   memory_high: z
     .number()
     .min(0.1)
@@ -141,5 +158,7 @@ export const limitsSchema = z.strictObject({
   memory_low: z.number().min(0.1).max(1).default(0.75).describe('Share under which it is taken again.'),
   owned_ids: byteSize()
     .prefault(formatByteSize(DEFAULT_OWNED_ID_BYTES))
-    .describe('Memory for response ids, per tenant; the least recently used go first.'),
+    .describe(
+      'Memory for response ids, per tenant, and as much for ids of items; the least recently used go first.',
+    ),
 });

@@ -303,10 +303,9 @@ function pemOptions({ ca, cert, key, serverName }: NonNullable<StoreClientOption
 /** The library's own timeout lets go of a command only before it was written. */
 function within<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => reject(new StoreError('unknown', `no answer of the store within ${timeoutMs} ms`)),
-      timeoutMs,
-    );
+    const timeUp = () => reject(new StoreError('unknown', `no answer of the store within ${timeoutMs} ms`));
+    // When this process was late itself, the answer may have come: sockets are read before immediates run.
+    const timer = setTimeout(() => setImmediate(timeUp), timeoutMs);
     answer.then(
       (value) => {
         clearTimeout(timer);

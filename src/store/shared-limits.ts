@@ -7,7 +7,7 @@ import { OwnedIdBuckets } from './owned-ids.ts';
 const AWAY_MS = 1_000;
 /** Places and processes of which nobody has heard for this long are free and gone. */
 const LIFETIME_MS = 30_000;
-const BEAT_MS = 5_000;
+const BEAT_MS = 2_000;
 /** A window this close to its end may be another one when the command arrives. */
 const WINDOW_MARGIN_MS = 250;
 
@@ -56,6 +56,8 @@ export interface SharedLimitsOptions {
   /** How long a turn may wait for an answer. Milliseconds. */
   readonly timeoutMs: number;
   readonly ownedIdDays: number;
+  /** A decision had to be made without the store. */
+  readonly onAlone?: () => void;
 }
 
 export interface OpenSharedLimits extends SharedLimits {
@@ -161,13 +163,15 @@ class StoredLimits implements OpenSharedLimits {
 
   /** Undefined: no answer. Then nobody is kept waiting for the next one for a while. */
   async #ask<T>(command: () => Promise<T>): Promise<T | undefined> {
-    if (!this.#client.ready || performance.now() < this.#awayUntilMs) return undefined;
-    try {
-      return await command();
-    } catch {
-      this.#awayUntilMs = performance.now() + AWAY_MS;
-      return undefined;
+    if (this.#client.ready && performance.now() >= this.#awayUntilMs) {
+      try {
+        return await command();
+      } catch {
+        this.#awayUntilMs = performance.now() + AWAY_MS;
+      }
     }
+    this.#options.onAlone?.();
+    return undefined;
   }
 
   async #allot(

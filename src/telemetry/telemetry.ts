@@ -9,6 +9,7 @@ import { createLogs } from './logs.ts';
 import { createObservedSums } from './meters.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { parseTelemetryOptions, type TelemetryOptions, type TelemetrySettings } from './options.ts';
+import { createReplicaMeters } from './replica-meters.ts';
 import { ObservedSession, type SessionShare } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
@@ -97,6 +98,7 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     },
     upstream: createUpstreamMeters(instruments),
     connectionEnded: (reason) => instruments.add('responses_gateway.connections.ended', 1, { reason }),
+    replicas: createReplicaMeters(instruments),
     metricsHandler: (request, response) => respond(metrics, request, response),
     metricsText: () => metrics.text(),
     observe: (value, read) => sums.register(value, read),

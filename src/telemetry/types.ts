@@ -57,7 +57,37 @@ export type ObservedValue =
   | 'transcript.bytes'
   | 'connections'
   | 'connections.limit'
-  | 'draining';
+  | 'draining'
+  | 'sessions.durable'
+  | 'processes';
+
+/** What a process does with the store and with other processes. */
+export type ReplicaEvent =
+  | {
+      readonly kind: 'command';
+      /** First word of the command. */
+      readonly command: string;
+      readonly result: 'ok' | 'refused' | 'unknown' | 'not_sent';
+      readonly durationMs: number;
+    }
+  /** A resume that was carried to the process that has the session, or was not. */
+  | {
+      readonly kind: 'forward';
+      readonly result: 'taken' | 'unknown' | 'refused' | 'unreachable' | 'unheard';
+    }
+  /** A session of a process that is gone. `lost`: its record was behind what the client had seen. */
+  | {
+      readonly kind: 'takeover';
+      readonly result: 'recovered' | 'lost_race' | 'not_found' | 'lost' | 'failed';
+      readonly durationMs: number;
+    }
+  /** A session was let go for another process to take. */
+  | { readonly kind: 'handOver' }
+  /** Another process has taken a session that this one still served. */
+  | { readonly kind: 'fenced' }
+  | { readonly kind: 'durabilityLost'; readonly reason: string }
+  /** A tenant's limit was decided without the other processes. */
+  | { readonly kind: 'limitsAlone' };
 
 /** The telemetry of the running process, as `createTelemetry` returns it. */
 export interface GatewayTelemetry extends Telemetry {
@@ -69,6 +99,8 @@ export interface GatewayTelemetry extends Telemetry {
   metricsHandler(request: IncomingMessage, response: ServerResponse): void;
   /** The same text, for a primary process that adds up its workers. */
   metricsText(): Promise<string>;
+  /** For what replicas do together. */
+  replicas(event: ReplicaEvent): void;
   /** For the dialer: pool, breakers and dials over all sessions. */
   upstream(event: UpstreamEvent): void;
   /** A client's connection was ended or refused by the gateway. */

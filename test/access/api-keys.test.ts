@@ -105,6 +105,38 @@ describe('API keys', () => {
     for (const error of await Promise.all(guesses)) expect(error.reason).toBe('UNAUTHENTICATED');
   });
 
+  test('made-up keys do not keep a caller out whose key was never checked before', async () => {
+    const { key, id } = createApiKey();
+    const { access } = open({
+      auth: [{ kind: 'apiKeys', keys: [{ id, hash: await scryptHash(key), tenant: 'blue' }] }],
+    });
+    const guesses = Array.from({ length: 200 }, () =>
+      refusalOf(access.authenticate(bearer(createApiKey().key))),
+    );
+    // An honest caller opens many connections at once.
+    const honest = Array.from({ length: 50 }, () => access.authenticate(bearer(key)));
+    for (const principal of await Promise.all(honest)) expect(principal.subject).toBe(id);
+    for (const error of await Promise.all(guesses)) expect(error.reason).toBe('UNAUTHENTICATED');
+  });
+
+  test('guesses against one key are told as overload, and do not keep another key’s callers out', async () => {
+    const attacked = createApiKey();
+    const other = createApiKey();
+    const keys = await Promise.all(
+      [attacked, other].map(async ({ key, id }) => ({ id, hash: await scryptHash(key), tenant: 'blue' })),
+    );
+    const { access } = open({ auth: [{ kind: 'apiKeys', keys }] });
+    const guess = () => `rgk_${attacked.id}_${createApiKey().key.slice(-43)}`;
+    const guesses = Array.from({ length: 100 }, () => refusalOf(access.authenticate(bearer(guess()))));
+    const tooMany = refusalOf(access.authenticate(bearer(attacked.key)));
+    expect(await access.authenticate(bearer(other.key))).toMatchObject({ subject: other.id });
+    expect(await tooMany).toMatchObject({ reason: 'OVERLOADED', retryAfterMs: 1_000 });
+    const reasons = (await Promise.all(guesses)).map(({ reason }) => reason);
+    expect(reasons.filter((reason) => reason === 'OVERLOADED').length).toBeGreaterThan(80);
+    expect(reasons.filter((reason) => reason === 'UNAUTHENTICATED').length).toBeGreaterThan(2);
+    expect(await access.authenticate(bearer(attacked.key))).toMatchObject({ subject: attacked.id });
+  });
+
   test.each([
     ['an id of another form', { id: 'short' }, 'auth[0].keys[0].id'],
     ['a hash of another form', { hash: 'md5:00' }, 'auth[0].keys[0].hash'],

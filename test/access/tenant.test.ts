@@ -394,7 +394,7 @@ describe('provider keys', () => {
 });
 
 describe('who owns a session', () => {
-  test('a proof that has run out ends the turns, a fresh one of the same caller renews', () => {
+  test('a proof that has run out starts no turns, a fresh one of the same caller renews', () => {
     let nowMs = NOW_MS;
     const { access } = open({ now: () => nowMs });
     const session = access.admitSession({ ...BLUE, expiresAtMs: NOW_MS + 1_000 }, ANY);

@@ -51,6 +51,19 @@ test.each([
   expect(ended.code).toBe(exitCode);
 });
 
+test('check-config shows the limits that hold when none are configured', async () => {
+  const { stdout, code } = await run(['check-config', '--json'], { env: {} });
+  expect(code).toBe(0);
+  const rows = JSON.parse(stdout) as readonly { path: string }[];
+  for (const [path, value] of [
+    ['limits.sessions', 10_000],
+    ['tenants[0].id', 'default'],
+    ['tenants[0].limits.sessions', 1_000],
+    ['tenants[0].limits.message', '15MiB'],
+  ] as const)
+    expect(rows).toContainEqual({ path, value, origin: 'default' });
+});
+
 test('check-config reports all problems, shows no secrets, and starts nothing', async () => {
   const file = join(folder, 'bad.yaml');
   writeFileSync(

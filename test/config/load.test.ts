@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { DEFAULT_PROCESS_LIMITS, DEFAULT_TENANT_LIMITS } from '../../src/access/options.ts';
 import { loadConfig, valueAt } from '../../src/config/load.ts';
 import { ConfigError, renderOrigin } from '../../src/config/problems.ts';
 import type { Setting } from '../../src/config/sources.ts';
@@ -42,6 +43,23 @@ function problemsOf(given: Given) {
   }
   return [];
 }
+
+test('limits that nobody set are those that access control holds to', () => {
+  const { config, effective } = load({
+    file: 'tenants: [{ id: blue, limits: { lanes: null, sessions: 7 } }]\n',
+  });
+  const { sessions, lanes, turns_in_flight: turns, message, tokens_per_day } = config.limits;
+  expect({ sessions, lanes, turnsInFlight: turns }).toEqual(DEFAULT_PROCESS_LIMITS);
+  expect([message, tokens_per_day]).toEqual([null, null]);
+  expect(config.tenants[0]?.limits).toMatchObject({
+    sessions: 7,
+    lanes: null,
+    turns_in_flight: DEFAULT_TENANT_LIMITS.turnsInFlight,
+    message: DEFAULT_TENANT_LIMITS.messageBytes,
+    turns_per_minute: null,
+  });
+  expect(effective().tenants?.[0]?.limits).toMatchObject({ message: '15MiB', lanes: null });
+});
 
 test('nothing has to be set', () => {
   const { config } = load({});

@@ -194,6 +194,44 @@ test('a steer cannot name items either', async () => {
   expect((await stream.turn('t')).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
 });
 
+test('a proof that runs out starts nothing more; what runs goes on to its end', async () => {
+  let nowMs = 1_900_000_000_000;
+  const key = createApiKey();
+  const notAfterMs = nowMs + 60_000;
+  const access = createAccessControl({
+    auth: [
+      {
+        kind: 'apiKeys',
+        keys: [{ id: key.id, hash: key.hash, tenant: 'blue', subject: 'service', notAfterMs }],
+      },
+    ],
+    tenants: [{ id: 'blue' }],
+    upstreamNames: ['simulator'],
+    loopbackOnly: true,
+    now: () => nowMs,
+  });
+  const gateway = await startGateway({ access });
+  onTestFinished(async () => {
+    await gateway.close();
+    await access.close();
+  });
+  const client = gateway.client({ metadata: { authorization: `Bearer ${key.key}` } });
+  const stream = client.connect();
+  const { resume_token } = await stream.opened();
+  stream.startTurn({ turn_id: 'long', create: { model: 'gpt-6-astra' } }, 'x #deltas=400 #tps=400');
+  await stream.event('response.output_text.delta', 'long');
+  nowMs = notAfterMs;
+  const reasonOf = async (turnId: string) => (await stream.turn(turnId)).at(-1)?.turn_failed?.reason;
+  stream.startTurn({ turn_id: 'late', lane_id: 'b' }, 'x');
+  expect(await reasonOf('late')).toBe('UNAUTHENTICATED');
+  stream.send({ steer_turn: { turn_id: 'long', input: [userMessage('more')] } });
+  const rejected = await stream.event('gateway.request.rejected');
+  expect(rejected.turn_failed?.reason).toBe('UNAUTHENTICATED');
+  expect((await stream.turn('long')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  const resumed = client.connect({ resume: { token: resume_token } });
+  expect((await resumed.ended()).reason).toBe('UNAUTHENTICATED');
+});
+
 async function open(limited: { readonly models?: readonly string[] } = {}) {
   const keys = { blue: createApiKey(), red: createApiKey() };
   const access = createAccessControl({

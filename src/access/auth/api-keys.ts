@@ -2,6 +2,7 @@ import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { AccessOptionsError, type ApiKeyAuth, type ApiKeyOptions } from '../options.ts';
 import type { Principal } from '../types.ts';
 import type { Method, Presented } from './method.ts';
+import { SlowChecks } from './slow-checks.ts';
 
 const PREFIX = 'rgk_';
 const KEY_FORM = /^rgk_([a-z2-7]{16})_([A-Za-z0-9_-]{43})$/;
@@ -9,10 +10,6 @@ const ID_FORM = /^[a-z2-7]{16}$/;
 const SECRET_BYTES = 32;
 const ID_ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567';
 
-/** scrypt costs some 50 ms of CPU and 16 MiB a try: two at once leave the event loop's host room to work. */
-const SCRYPT_MAX_CONCURRENT = 2;
-/** Waiting tries beyond this are refused at once; honest callers come in after their first success without one. */
-const SCRYPT_MAX_WAITING = 32;
 const SCRYPT_MAX_MEMORY_BYTES = 256 * 1024 * 1024;
 
 export interface NewApiKey {
@@ -52,7 +49,7 @@ export function apiKeys(options: ApiKeyAuth, path: string): Method {
     keys.set(key.id, stored);
   });
   const decoy = decoyFor([...keys.values()]);
-  const slow = createGate(SCRYPT_MAX_CONCURRENT, SCRYPT_MAX_WAITING);
+  const slow = new SlowChecks();
 
   return {
     fits: (presented) => presented.bearer?.startsWith(PREFIX) === true,
@@ -61,7 +58,7 @@ export function apiKeys(options: ApiKeyAuth, path: string): Method {
       const id = KEY_FORM.exec(key)?.[1];
       // An unknown id takes the same way as a known one with a wrong secret.
       const stored = (id === undefined ? undefined : keys.get(id)) ?? decoy;
-      const proven = await matches(key, stored, slow);
+      const proven = await matches(key, stored, stored === decoy ? undefined : id, slow);
       if (!proven || stored === decoy) return undefined;
       if (nowMs < stored.notBeforeMs || nowMs >= stored.notAfterMs) return undefined;
       return {
@@ -94,15 +91,21 @@ interface ScryptHash {
   readonly digest: Buffer;
 }
 
-async function matches(key: string, stored: StoredKey, slow: Gate): Promise<boolean> {
+async function matches(
+  key: string,
+  stored: StoredKey,
+  keyId: string | undefined,
+  slow: SlowChecks,
+): Promise<boolean> {
   const presented = sha256(key);
   if (stored.hash.kind === 'sha256') return timingSafeEqual(presented, stored.hash.digest);
   if (stored.accepted !== undefined && timingSafeEqual(presented, stored.accepted)) return true;
   const hash = stored.hash;
-  const digest = await slow(() => runScrypt(key, hash));
-  if (digest === undefined || !timingSafeEqual(digest, hash.digest)) return false;
-  stored.accepted = presented;
-  return true;
+  const proven = await slow.run(keyId, presented.toString('latin1'), async () =>
+    timingSafeEqual(await runScrypt(key, hash), hash.digest),
+  );
+  if (proven) stored.accepted = presented;
+  return proven;
 }
 
 function parseKey(options: ApiKeyOptions, path: string): StoredKey {
@@ -178,25 +181,4 @@ function runScrypt(key: string, hash: ScryptHash): Promise<Buffer> {
 
 function isPowerOfTwo(value: number): boolean {
   return value > 1 && (value & (value - 1)) === 0;
-}
-
-/** Runs few at a time; undefined when too many wait already. */
-type Gate = <T>(work: () => Promise<T>) => Promise<T | undefined>;
-
-function createGate(maxConcurrent: number, maxWaiting: number): Gate {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async (work) => {
-    if (running < maxConcurrent) running += 1;
-    else if (waiting.length >= maxWaiting) return undefined;
-    else await new Promise<void>((resolve) => waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      // The slot goes straight to the next in line, so `running` counts it on.
-      const next = waiting.shift();
-      if (next === undefined) running -= 1;
-      else next();
-    }
-  };
 }

@@ -29,11 +29,20 @@ export function createAuthenticate(
   const methods = options.methods.map((method, at) => open(method, `auth[${at}]`, options));
   return async (caller) => {
     const startedAtMs = performance.now();
-    const principal = await decide(methods, caller, options.now());
-    if (principal !== undefined && options.tenantIds.has(principal.tenantId)) return principal;
-    await delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
+    try {
+      const principal = await decide(methods, caller, options.now());
+      if (principal !== undefined && options.tenantIds.has(principal.tenantId)) return principal;
+    } catch (error) {
+      await floor(startedAtMs);
+      throw error;
+    }
+    await floor(startedAtMs);
     throw new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated');
   };
+}
+
+function floor(startedAtMs: number): Promise<void> {
+  return delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
 }
 
 async function decide(

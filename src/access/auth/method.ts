@@ -11,6 +11,6 @@ export interface Presented {
 
 export interface Method {
   fits(presented: Presented): boolean;
-  /** Undefined: refused. Why is nobody's business but the operator's. */
+  /** Undefined: refused. Why is nobody's business but the operator's. Rejects with OVERLOADED when nobody could look. */
   verify(presented: Presented, nowMs: number): Promise<Principal | undefined>;
 }
