@@ -297,8 +297,9 @@ export const METRICS = {
   'responses_gateway.upstream.breaker': {
     kind: 'observedGauge',
     unit: '1',
-    description: 'Circuit breaker of an upstream: 0 closed, 1 half open, 2 open.',
-    labels: ['upstream'],
+    description:
+      'Circuit breaker of an upstream, the worst for its own key and for those of tenants and callers: 0 closed, 1 may be tried, 2 open.',
+    labels: ['upstream', 'credential'],
     merge: 'max',
     alert: '2 for 2 minutes: no new links to this upstream.',
   },

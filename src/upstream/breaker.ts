@@ -1,4 +1,4 @@
-import { GatewayError } from '../errors.ts';
+import { GatewayError, type Reason } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 
 export interface BreakerOptions {
@@ -9,7 +9,8 @@ export interface BreakerOptions {
   readonly openMaxMs: number;
   readonly now: () => number;
   readonly random: () => number;
-  readonly onState?: (key: string, state: 'open' | 'halfOpen' | 'closed') => void;
+  /** `openMs`: how long an open circuit stays so; after that it is half open, whether somebody dials or not. */
+  readonly onState?: (key: string, state: 'open' | 'halfOpen' | 'closed', openMs?: number) => void;
 }
 
 /** One lost dial is weather, however often one session repeats it; five in a row of several are an outage. */
@@ -24,8 +25,11 @@ const MAX_CIRCUITS = 4_096;
 
 type Circuit =
   | { readonly t: 'counting'; readonly failures: number; readonly countedAtMs: ReadonlyMap<object, number> }
-  | { readonly t: 'open'; readonly untilMs: number; readonly opened: number }
-  | { readonly t: 'probing'; readonly sinceMs: number; readonly opened: number };
+  | { readonly t: 'open'; readonly untilMs: number; readonly opened: number; readonly why: Why }
+  | { readonly t: 'probing'; readonly sinceMs: number; readonly opened: number; readonly why: Why };
+
+/** An upstream that refuses our key is well: nothing is told of it but the key, and the error stays what it was. */
+type Why = 'outage' | 'refusedKey';
 
 /** Circuits by key (upstream and credential). A key without a circuit is closed. */
 export class Breaker {
@@ -38,7 +42,7 @@ export class Breaker {
 
   /**
    * Whether a dial may be made now; if so, exactly one of `succeeded`, `failed` or `abandoned` has to follow.
-   * Returns UPSTREAM_CIRCUIT_OPEN with the time to wait otherwise.
+   * Returns UPSTREAM_CIRCUIT_OPEN with the time to wait otherwise, or UPSTREAM_AUTH where it was the key that failed.
    */
   admit(key: string): GatewayError | undefined {
     const circuit = this.#circuits.get(key);
@@ -47,29 +51,33 @@ export class Breaker {
     // A probe that is never decided must not keep the circuit open for ever.
     const retryAtMs = circuit.t === 'open' ? circuit.untilMs : circuit.sinceMs + this.#options.openMaxMs;
     if (nowMs >= retryAtMs) {
-      this.#set(key, { t: 'probing', sinceMs: nowMs, opened: circuit.opened });
-      this.#options.onState?.(key, 'halfOpen');
+      this.#set(key, { t: 'probing', sinceMs: nowMs, opened: circuit.opened, why: circuit.why });
+      if (circuit.why === 'outage') this.#options.onState?.(key, 'halfOpen');
       return undefined;
     }
     // Beside a probe the wait is that for its outcome, mostly much less than the longest.
     const retryAfterMs = circuit.t === 'open' ? retryAtMs - nowMs : this.#options.openMinMs;
-    return new GatewayError(
-      'UPSTREAM_CIRCUIT_OPEN',
-      'the upstream failed repeatedly; waiting before the next try',
-      {
-        retryAfterMs,
-      },
-    );
+    return circuit.why === 'outage'
+      ? new GatewayError(
+          'UPSTREAM_CIRCUIT_OPEN',
+          'the upstream failed repeatedly; waiting before the next try',
+          { retryAfterMs },
+        )
+      : new GatewayError(
+          'UPSTREAM_AUTH',
+          "the upstream refused the gateway's key repeatedly; waiting before the next try",
+          { retryAfterMs },
+        );
   }
 
   succeeded(key: string): void {
     const circuit = this.#circuits.get(key);
     this.#circuits.delete(key);
-    if (circuit !== undefined && circuit.t !== 'counting') this.#options.onState?.(key, 'closed');
+    if (isOutage(circuit)) this.#options.onState?.(key, 'closed');
   }
 
   /** `retryAfterMs`: what the upstream asked for. `by`: whose dials are one failure when they come close together. */
-  failed(key: string, retryAfterMs: number | undefined, by: object = {}): void {
+  failed(key: string, retryAfterMs: number | undefined, by: object = {}, reason?: Reason): void {
     const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0, countedAtMs: new Map() };
     if (circuit.t === 'counting') {
       const nowMs = this.#options.now();
@@ -87,25 +95,33 @@ export class Breaker {
     }
     // A dial that had begun before the circuit opened tells nothing new.
     if (circuit.t === 'open') return;
-    const opened = circuit.t === 'probing' ? circuit.opened + 1 : 0;
+    const why: Why = reason === 'UPSTREAM_AUTH' ? 'refusedKey' : 'outage';
+    const opened = circuit.t === 'probing' && circuit.why === why ? circuit.opened + 1 : 0;
     const { openMinMs: minMs, openMaxMs: maxMs, random, now } = this.#options;
     const openMs = Math.max(backoffMs(opened, { minMs, maxMs, random }), Math.min(retryAfterMs ?? 0, maxMs));
-    this.#set(key, { t: 'open', untilMs: now() + openMs, opened });
-    this.#options.onState?.(key, 'open');
+    this.#set(key, { t: 'open', untilMs: now() + openMs, opened, why });
+    if (why === 'outage') this.#options.onState?.(key, 'open', openMs);
+    else if (isOutage(circuit)) this.#options.onState?.(key, 'closed');
   }
 
   /** The caller gave up before the dial was decided: a probe's place is free again. */
   abandoned(key: string): void {
     const circuit = this.#circuits.get(key);
-    if (circuit?.t === 'probing')
-      this.#set(key, { t: 'open', untilMs: this.#options.now(), opened: circuit.opened });
+    if (circuit?.t === 'probing') this.#set(key, { ...circuit, t: 'open', untilMs: this.#options.now() });
   }
 
   #set(key: string, circuit: Circuit): void {
     this.#circuits.delete(key);
     this.#circuits.set(key, circuit);
     if (this.#circuits.size <= MAX_CIRCUITS) return;
-    const oldest = this.#circuits.keys().next();
-    if (!oldest.done) this.#circuits.delete(oldest.value);
+    for (const [oldest, forgotten] of this.#circuits) {
+      this.#circuits.delete(oldest);
+      if (isOutage(forgotten)) this.#options.onState?.(oldest, 'closed');
+      return;
+    }
   }
+}
+
+function isOutage(circuit: Circuit | undefined): boolean {
+  return circuit !== undefined && circuit.t !== 'counting' && circuit.why === 'outage';
 }

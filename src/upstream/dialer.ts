@@ -1,6 +1,6 @@
 import type { LinkDown } from '../core/types.ts';
 import { failedDial } from '../dialect/link-down.ts';
-import { GatewayError, invalidField } from '../errors.ts';
+import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import {
   Breaker,
@@ -81,7 +81,8 @@ class UpstreamDialer implements Dialer {
       openMaxMs: options.breaker?.openMaxMs ?? DEFAULT_BREAKER_OPEN_MAX_MS,
       now: this.#now,
       random: options.random ?? Math.random,
-      onState: (key, state) => observe({ kind: 'breaker', upstream: upstreamOf(key), state }),
+      onState: (circuit, state, openMs) =>
+        observe({ kind: 'breaker', ...circuitOf(circuit), circuit, state, openMs }),
     });
   }
 
@@ -103,7 +104,7 @@ class UpstreamDialer implements Dialer {
     if (this.#closed) throw closedDialer().error;
     if (upstream === undefined) throw noRoute(request).error;
     const credential = request.credential ?? (await currentCredential(upstream.credential));
-    const key = breakerKey(upstream, credential);
+    const key = breakerKey(upstream, request, credential);
     const refused = this.#breaker.admit(key);
     if (refused !== undefined) throw refused;
     try {
@@ -113,8 +114,8 @@ class UpstreamDialer implements Dialer {
       return answer;
     } catch (error) {
       const failure = GatewayError.from(error);
-      if (failure.reason === 'UPSTREAM_UNAVAILABLE' || failure.reason === 'UPSTREAM_ERROR')
-        this.#breaker.failed(key, failure.retryAfterMs);
+      if (COUNTS_AS_FAILED.has(failure.reason))
+        this.#breaker.failed(key, failure.retryAfterMs, undefined, failure.reason);
       else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
       else this.#breaker.succeeded(key);
       throw failure;
@@ -166,7 +167,7 @@ class UpstreamDialer implements Dialer {
       return this.#missed(link, upstream, rest, noCredential());
     }
     if (link.ended || this.#takeReady(link, upstream, credential)) return;
-    const key = breakerKey(upstream, credential);
+    const key = breakerKey(upstream, link.request, credential);
     const refused = this.#breaker.admit(key);
     if (refused !== undefined)
       return this.#missed(link, upstream, this.#beyond(link.request, upstream, rest), circuitOpen(refused));
@@ -218,7 +219,7 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         report(down);
         if (this.#fallsToHttp(upstream, down)) return this.#dialSse(step, true);
-        this.#breaker.failed(key, down.retryAfterMs, link.request.caller);
+        this.#breaker.failed(key, down.retryAfterMs, link.request.caller, down.error.reason);
         this.#missed(link, upstream, rest, down);
       },
     });
@@ -240,7 +241,7 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         if (down.during === 'open') return link.down(down);
         report(down);
-        this.#breaker.failed(key, down.retryAfterMs, link.request.caller);
+        this.#breaker.failed(key, down.retryAfterMs, link.request.caller, down.error.reason);
         this.#missed(link, upstream, rest, down);
       },
     });
@@ -337,13 +338,22 @@ function poolKey({ name }: Upstream, { tenantId }: DialRequest, credential: Secr
   return { upstream: name, tenantId, fingerprint: credential?.fingerprint };
 }
 
-function breakerKey({ name }: Upstream, credential: Secret | undefined): string {
-  return JSON.stringify([name, credential?.fingerprint ?? null]);
+function breakerKey({ name }: Upstream, request: DialRequest, credential: Secret | undefined): string {
+  const whose = request.credential === undefined ? 'own' : 'other';
+  return JSON.stringify([name, whose, credential?.fingerprint ?? null]);
 }
 
-function upstreamOf(key: string): string {
-  return String((JSON.parse(key) as readonly unknown[])[0]);
+function circuitOf(key: string): { readonly upstream: string; readonly credential: 'own' | 'other' } {
+  const [upstream, whose] = JSON.parse(key) as readonly unknown[];
+  return { upstream: String(upstream), credential: whose === 'own' ? 'own' : 'other' };
 }
+
+/** Ends of a call after which the upstream is not asked for a while. */
+const COUNTS_AS_FAILED: ReadonlySet<Reason> = new Set([
+  'UPSTREAM_UNAVAILABLE',
+  'UPSTREAM_ERROR',
+  'UPSTREAM_AUTH',
+]);
 
 function noRoute({ upstream }: DialRequest): LinkDown {
   const error =
@@ -360,7 +370,9 @@ function noCredential(): LinkDown {
 
 function circuitOpen(error: GatewayError): LinkDown {
   const { retryAfterMs } = error;
-  return { during: 'dial', error, permanent: false, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+  // A key that was refused is not taken a moment later either.
+  const permanent = error.reason === 'UPSTREAM_AUTH';
+  return { during: 'dial', error, permanent, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
 }
 
 function closedDialer(): LinkDown {

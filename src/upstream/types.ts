@@ -112,7 +112,17 @@ export type UpstreamEvent =
     }
   /** It took the name of a lane and answered without it; a link serves one lane from now on. */
   | { readonly kind: 'lanesRefuted'; readonly upstream: string }
-  | { readonly kind: 'breaker'; readonly upstream: string; readonly state: 'open' | 'halfOpen' | 'closed' }
+  | {
+      readonly kind: 'breaker';
+      readonly upstream: string;
+      /** The upstream's own key, or one of a tenant or caller. */
+      readonly credential: 'own' | 'other';
+      /** Tells circuits of one upstream apart; good for nothing else. */
+      readonly circuit: string;
+      readonly state: 'open' | 'halfOpen' | 'closed';
+      /** Of an open one: after this it may be tried again. */
+      readonly openMs: number | undefined;
+    }
   | { readonly kind: 'rtt'; readonly upstream: string; readonly ms: number }
   | { readonly kind: 'heartbeatLost'; readonly upstream: string };
 

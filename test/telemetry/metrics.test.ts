@@ -79,7 +79,7 @@ function useEverything(t: GatewayTelemetry): void {
   t.upstream({ kind: 'failover', from: 'primary', to: 'second' });
   t.upstream({ kind: 'lanesRefuted', upstream });
   t.upstream({ kind: 'sseFallback', upstream, httpStatus: 426, forMs: 60_000 });
-  t.upstream({ kind: 'breaker', upstream, state: 'open' });
+  t.upstream({ kind: 'breaker', upstream, credential: 'own', circuit: 'a', state: 'open', openMs: 60_000 });
   t.upstream({ kind: 'rtt', upstream, ms: 12 });
   t.upstream({ kind: 'heartbeatLost', upstream });
   t.connectionEnded('idle');
@@ -257,6 +257,21 @@ describe('the Prometheus page', () => {
     session.end('OK');
     await t.shutdown();
     expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'output' })).toBe(4 * 4);
+  });
+
+  it('tells a breaker per upstream and kind of key, and lets its time run out', async () => {
+    const t = await telemetry();
+    const tell = (circuit: string, credential: 'own' | 'other', state: 'open' | 'closed', openMs?: number) =>
+      t.upstream({ kind: 'breaker', upstream: 'primary', credential, circuit, state, openMs });
+    tell('a', 'own', 'open', 0);
+    tell('b', 'other', 'open', 60_000);
+    tell('c', 'other', 'closed');
+    const state = async (credential: string) =>
+      (await page(t)).sum('responses_gateway_upstream_breaker', { upstream: 'primary', credential });
+    expect([await state('own'), await state('other')]).toEqual([1, 2]);
+    tell('b', 'other', 'closed');
+    expect([await state('own'), await state('other')]).toEqual([1, 0]);
+    await t.shutdown();
   });
 
   it('adds up what other parts report', async () => {

@@ -32,6 +32,30 @@ describe('a circuit', () => {
     expect(states).toEqual(['a open']);
   });
 
+  it('stays the key’s where the key was refused, and says nothing of the upstream', () => {
+    const { breaker, clock, states } = breakerAt();
+    const refuse = () => breaker.failed('a', undefined, {}, 'UPSTREAM_AUTH');
+    for (let dial = 0; dial < 3; dial++) refuse();
+    expect(breaker.admit('a')).toMatchObject({
+      reason: 'UPSTREAM_AUTH',
+      fault: 'gateway',
+      retryAfterMs: 1_000,
+    });
+    clock.nowMs += 1_000;
+    expect(breaker.admit('a')).toBeUndefined();
+    refuse();
+    expect(breaker.admit('a')).toMatchObject({ reason: 'UPSTREAM_AUTH', retryAfterMs: 2_000 });
+    expect(states).toEqual([]);
+    clock.nowMs += 2_000;
+    breaker.admit('a');
+    breaker.failed('a', undefined);
+    expect(breaker.admit('a')?.reason).toBe('UPSTREAM_CIRCUIT_OPEN');
+    clock.nowMs += 10_000;
+    breaker.admit('a');
+    refuse();
+    expect(states).toEqual(['a open', 'a halfOpen', 'a closed']);
+  });
+
   it('counts what one caller fails in a moment once, and again after a while', () => {
     const { breaker, clock, states } = breakerAt();
     const [one, two] = [{}, {}];

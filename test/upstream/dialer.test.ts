@@ -427,6 +427,30 @@ describe('the circuit breaker', () => {
     ]);
   });
 
+  it('a key that is refused stays our fault, and is not the upstream’s circuit', async () => {
+    const server = cleanup.add(
+      await startServer({ ws: { verifyClient: (_info, done) => done(false, 401) } }),
+    );
+    const { dial, dialer, observed } = gatewayTo([openai(server.url)], { breaker: { failures: 2 } });
+    for (let n = 0; n < 4; n++) {
+      const down = await dial().recorder.down();
+      expect([down.error.reason, down.error.fault, down.permanent]).toEqual([
+        'UPSTREAM_AUTH',
+        'gateway',
+        true,
+      ]);
+    }
+    const request = { purpose: 'session', attempt: 0, upstream: undefined, model: 'm' } as const;
+    const compacted = dialer.compact(
+      { ...request, tenantId: 'a', credential: undefined, traceContext: undefined },
+      '{}',
+      new AbortController().signal,
+    );
+    await expect(compacted).rejects.toMatchObject({ reason: 'UPSTREAM_AUTH' });
+    expect(observed.of('breaker')).toEqual([]);
+    expect(observed.of('dial')).toHaveLength(2);
+  });
+
   it('keeps credentials apart and forgets failures after a success', async () => {
     let refuse = true;
     const server = cleanup.add(
