@@ -26,7 +26,7 @@ export interface AccessSurroundings {
 export function accessOptions(config: GatewayConfig, surroundings: AccessSurroundings): AccessOptions {
   const { environment, ...rest } = surroundings;
   const openMethod: AuthMethod = { kind: 'none', tenant: config.tenants[0]?.id ?? DEFAULT_TENANT_ID };
-  const { memory_high, memory_low, owned_ids, ...processLimits } = config.limits;
+  const { memory_high, memory_low, owned_ids, items_per_turn: _, ...processLimits } = config.limits;
   return {
     ...rest,
     auth:

@@ -8,13 +8,14 @@ import type { GatewaySurroundings } from './gateway.ts';
 
 /** The serving part of the configuration in the gRPC server's own terms. */
 export function grpcOptions(
-  { grpc, session, tls }: GatewayConfig,
+  { grpc, limits, session, tls }: GatewayConfig,
   onReloadError: (error: unknown) => void,
 ): Omit<GrpcServerOptions, 'access' | 'dialer' | 'telemetry'> {
   return {
     limits: sessionLimits(session),
     transcriptBudgetBytes: session.transcript_budget,
     maxMessageBytes: grpc.max_message,
+    maxItemsPerTurn: limits.items_per_turn,
     maxStreamsPerConnection: grpc.max_streams_per_connection,
     maxConnections: grpc.max_connections ?? defaultMaxConnections(descriptorLimit()),
     maxConnectionIdleMs: grpc.max_connection_idle,

@@ -6,6 +6,7 @@ import {
   DEFAULT_TENANT_LIMITS,
   type Limits,
 } from '../access/options.ts';
+import { DEFAULT_MAX_ITEMS } from '../translate/limits.ts';
 import { byteSize, duration, formatByteSize, formatDuration } from './units.ts';
 
 /** The tenant of everybody, where none are configured. */
@@ -149,6 +150,12 @@ export const tenantsSchema = z
 
 export const limitsSchema = z.strictObject({
   ...limitFields(DEFAULT_PROCESS_LIMITS),
+  items_per_turn: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(DEFAULT_MAX_ITEMS)
+    .describe('Input items of one request, of any tenant. They cost time, however few bytes they are.'),
   memory_high: z
     .number()
     .min(0.1)

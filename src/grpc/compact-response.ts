@@ -27,7 +27,8 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
 }
 
 async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: Uint8Array): Promise<void> {
-  const request = edge.wire.readCompact(bytes);
+  const request = await edge.fairShare.through(call.connection, edge.wire.compactSteps(bytes));
+  if (call.over) return;
   const lease = await leaseFor(call, edge, principal, request.upstream);
   if (lease === undefined) return;
   try {

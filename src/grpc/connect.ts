@@ -416,10 +416,14 @@ class ConnectStream implements ClientStream {
       }
       // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
       await this.#edge.fairShare.wait(connection);
+      const message = await this.#edge.fairShare.through(
+        connection,
+        this.#edge.wire.connectSteps(received.bytes),
+      );
       // Its place may be another stream's by now.
       if (this.#call.over) return;
       // What comes after a turn may be for that turn.
-      await this.#take(this.#edge.wire.readConnect(received.bytes), received.bytes.length, gate);
+      await this.#take(message, received.bytes.length, gate);
     }
   }
 

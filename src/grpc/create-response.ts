@@ -17,7 +17,9 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const principal = await admit(call, edge);
     const bytes = await readRequest(call, edge);
     if (bytes === undefined) return;
-    const request = edge.wire.readCreateResponse(bytes, TURN_ID);
+    const steps = edge.wire.createResponseSteps(bytes, TURN_ID);
+    const request = await edge.fairShare.through(call.connection, steps);
+    if (call.over) return;
     const lease = await leaseFor(call, edge, principal, request.upstream);
     if (lease === undefined) return;
     const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);

@@ -54,6 +54,8 @@ export interface GrpcServerOptions {
   readonly tls?: TlsOptions;
   /** Default 20 MiB: see DEFAULT_MAX_MESSAGE_BYTES. */
   readonly maxMessageBytes?: number;
+  /** Input items of one request. Default 10,000. */
+  readonly maxItemsPerTurn?: number;
   /** Streams of one connection; one stream is one session. Default 1,000. */
   readonly maxStreamsPerConnection?: number;
   /** Client connections of the process. Default: no limit of its own. */
@@ -275,7 +277,10 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     access: options.access,
     dialer: options.dialer,
     telemetry: options.telemetry,
-    wire: createWire(),
+    wire: createWire(
+      undefined,
+      options.maxItemsPerTurn === undefined ? {} : { maxItems: options.maxItemsPerTurn },
+    ),
     registry: new SessionRegistry(peers?.tokenPrefix),
     peers,
     compactions: new RunningWork(),

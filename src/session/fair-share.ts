@@ -36,6 +36,16 @@ export class FairShare {
     return new Promise((resolve) => this.#enqueue(connection, resolve));
   }
 
+  /** Works through steps, with a pause between two of them where the others are to have their turn. */
+  async through<T>(connection: object, steps: Generator<undefined, T>): Promise<T> {
+    for (;;) {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+      const turn = this.wait(connection);
+      if (turn !== undefined) await turn;
+    }
+  }
+
   #enqueue(connection: object, work: Work): void {
     const queue = this.#queues.get(connection);
     if (queue === undefined) this.#queues.set(connection, [work]);

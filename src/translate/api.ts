@@ -12,6 +12,8 @@ export interface Api {
   /** The newest revision that any field names. */
   readonly schemaRevision: number;
   type(name: string): protobuf.Type;
+  /** A request as it is read first: its input items are bytes, to be read one by one. */
+  envelope(name: string): protobuf.Type;
   plan(name: string, carried?: readonly string[]): Plan;
 }
 
@@ -33,13 +35,37 @@ export function apiOf(root: protobuf.Root): Api {
     types.set(name, found);
     return found;
   };
+  let envelopes: protobuf.Namespace | undefined;
   return {
     root,
     plans,
     schemaRevision: newestRevision(root),
     type,
+    envelope: (name) => {
+      envelopes ??= defineEnvelopes(root, type);
+      return envelopes.lookupType(name);
+    },
     plan: (name, carried) => plans.of(type(name), carried),
   };
+}
+
+/** Requests, and what leads from them to their input. */
+const AROUND_INPUT = ['ConnectRequest', 'StartTurn', 'CreateResponseRequest', 'CompactResponseRequest'];
+const HOLDERS_OF_INPUT = ['CreateBody', 'CompactBody', 'SteerTurn'];
+
+/** Stand in a namespace within the API's, where names of types lead to each other first. */
+function defineEnvelopes(root: protobuf.Root, type: (name: string) => protobuf.Type): protobuf.Namespace {
+  const envelopes = root.define(`${PACKAGE}.envelopes`);
+  for (const name of [...AROUND_INPUT, ...HOLDERS_OF_INPUT]) {
+    const copy = protobuf.Type.fromJSON(name, type(name).toJSON());
+    const { input } = copy.fields;
+    if (input !== undefined) {
+      copy.remove(input);
+      copy.add(new protobuf.Field('input', input.id, 'bytes', 'repeated'));
+    }
+    envelopes.add(copy);
+  }
+  return envelopes;
 }
 
 function newestRevision(root: protobuf.Root): number {

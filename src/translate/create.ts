@@ -1,8 +1,11 @@
 /** The typed body of a create → what the core sends upstream. */
+
+import type protobuf from 'protobufjs/light.js';
 import type { CreateBody } from '../core/types.ts';
-import { invalidField } from '../errors.ts';
+import { GatewayError, invalidField } from '../errors.ts';
 import { foldName, valuesNamed } from '../ground/json-names.ts';
 import { type Api, loadApi } from './api.ts';
+import { inspect } from './inspect.ts';
 import { invalidJson, type Message, objectOf, rawMembers, Writer } from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
@@ -14,8 +17,13 @@ const writer = new Writer(true);
  * Throws INVALID_FIELD or INVALID_JSON, naming the field, where the body cannot be said upstream.
  * `path` is how the client knows the body, for instance `start_turn.create`.
  */
-export function createBodyToUpstream(create: Message, path: string, api: Api = loadApi()): CreateBody {
-  const { fields, input } = bodyOf('CreateBody', create, path, api);
+export function createBodyToUpstream(
+  create: Message,
+  path: string,
+  api: Api = loadApi(),
+  input: readonly string[] = inputItems('CreateBody', create, path, api),
+): CreateBody {
+  const fields = fieldsOf('CreateBody', create, path, api);
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(take(fields, 'previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
@@ -53,8 +61,13 @@ function kindOf(value: unknown): string {
 }
 
 /** The body of `/responses/compact`, and the members that the gateway looks at. */
-export function compactBodyToUpstream(compact: Message, path: string, api: Api = loadApi()) {
-  const { fields, input } = bodyOf('CompactBody', compact, path, api);
+export function compactBodyToUpstream(
+  compact: Message,
+  path: string,
+  api: Api = loadApi(),
+  input: readonly string[] = inputItems('CompactBody', compact, path, api),
+) {
+  const fields = fieldsOf('CompactBody', compact, path, api);
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
@@ -62,20 +75,60 @@ export function compactBodyToUpstream(compact: Message, path: string, api: Api =
   return { body: objectOf(members), fields, input, model, previousResponseId, usesConversation };
 }
 
-/** The raw JSON of each item, for instance of a steer's messages. */
-export function inputItems(holder: string, message: Message, path: string, api: Api = loadApi()): string[] {
-  const field = api.plan(holder).slots.find((slot) => slot.key === 'input')?.list;
-  if (field === undefined) throw new Error(`${holder} has no input`);
-  return Object.hasOwn(message, 'input') ? writer.list(field, message['input'], `${path}.input`) : [];
+/** The raw JSON of each item. */
+function inputItems(holder: string, message: Message, path: string, api: Api): string[] {
+  return Object.hasOwn(message, 'input')
+    ? writer.list(inputField(holder, api), message['input'], `${path}.input`)
+    : [];
 }
 
-function bodyOf(name: string, body: Message, path: string, api: Api) {
-  const input = inputItems(name, body, path, api);
+/**
+ * The same for items that are still bytes, with a pause offered after each: thousands of them take longer than the event
+ * loop should. Throws as `createBodyToUpstream`, and LIMIT_EXCEEDED or MALFORMED_MESSAGE for an item.
+ */
+export function* itemSteps(
+  holder: string,
+  message: Message,
+  path: string,
+  api: Api,
+): Generator<undefined, string[]> {
+  const [entry] = inputField(holder, api).element().fields;
+  if (entry === undefined) throw new Error(`${holder} has no input`);
+  const type = api.type('InputItem');
+  const items: string[] = [];
+  for (const bytes of Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : []) {
+    const at = `${path}.input[${items.length}]`;
+    const { unknown, excess } = inspect(type, bytes, { path: at });
+    if (excess !== undefined) throw excess;
+    const item = decodeAs(type, bytes);
+    if (unknown !== undefined) throw unknown;
+    items.push(writer.field(entry, item, at));
+    yield;
+  }
+  return items;
+}
+
+function inputField(holder: string, api: Api) {
+  const field = api.plan(holder).slots.find((slot) => slot.key === 'input')?.list;
+  if (field === undefined) throw new Error(`${holder} has no input`);
+  return field;
+}
+
+/** Throws MALFORMED_MESSAGE. */
+export function decodeAs(type: protobuf.Type, bytes: Uint8Array): Message {
+  try {
+    return type.decode(bytes) as unknown as Message;
+  } catch (cause) {
+    throw new GatewayError('MALFORMED_MESSAGE', `the bytes are no ${type.name}`, { cause });
+  }
+}
+
+function fieldsOf(name: string, body: Message, path: string, api: Api): Map<string, string> {
   const rest = { ...body, input: [] };
   const fields = new Map(writer.members(api.plan(name), rest, path));
   fields.delete('extra_json');
   const extra = Object.hasOwn(body, 'extra_json') ? (body['extra_json'] as Uint8Array) : undefined;
-  if (extra === undefined || extra.length === 0) return { fields, input };
+  if (extra === undefined || extra.length === 0) return fields;
   const known = new Set(api.plan(name).slots.map((slot) => slot.key));
   for (const [key, json] of rawMembers(extra, `${path}.extra_json`)) {
     const at = `${path}.extra_json.${key}`;
@@ -87,7 +140,7 @@ function bodyOf(name: string, body: Message, path: string, api: Api) {
     if (fields.has(key)) throw invalidJson(at, `a member that is also set as ${path}.${key}`, 'one of them');
     fields.set(key, json.trim());
   }
-  return { fields, input };
+  return fields;
 }
 
 function take(fields: Map<string, string>, key: string): string | undefined {

@@ -10,4 +10,4 @@ export type {
   OpenRequest,
 } from './messages.ts';
 export { frameFromBytes, frameIn, type Peek, peekFrame } from './peek.ts';
-export { createWire, type Wire } from './wire.ts';
+export { createWire, type Steps, type Wire } from './wire.ts';

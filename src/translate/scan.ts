@@ -40,13 +40,19 @@ export function skipSpace(src: Uint8Array, at: number): number {
 
 /**
  * Whether the bytes are exactly one JSON value by RFC 8259 (the encoding aside), nested at most `maxDepth`
- * deep, and MAX_DEPTH at most. Iterative: depth costs no stack. Tells the members of the outermost object as it
- * passes them.
+ * deep, and MAX_DEPTH at most, and of at most `maxValues` values, itself included. Iterative: depth costs no stack. Tells
+ * the members of the outermost object as it passes them.
  */
-export function isJson(src: Uint8Array, maxDepth: number, onMember?: OnMember): boolean {
+export function isJson(
+  src: Uint8Array,
+  maxDepth: number,
+  onMember?: OnMember,
+  maxValues = Number.POSITIVE_INFINITY,
+): boolean {
   const containers = CONTAINERS;
   const end = src.length;
   let depth = 0;
+  let values = 0;
   let pos = skipSpace(src, 0);
   let keyStart = 0;
   let keyEnd = 0;
@@ -70,6 +76,8 @@ export function isJson(src: Uint8Array, maxDepth: number, onMember?: OnMember): 
       expectsKey = false;
       continue;
     }
+    values++;
+    if (values > maxValues) return false;
     if (c === QUOTE) {
       pos = endOfString(src, pos + 1);
       if (pos < 0) return false;

@@ -1,10 +1,13 @@
 /** Bytes of the API ↔ what the rest of the gateway works with. Readers throw GatewayError. */
+import protobuf from 'protobufjs/light.js';
 import type { Chain, SessionEvent, StartTurn, TraceContext } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { type Api, loadApi } from './api.ts';
-import { compactBodyToUpstream, createBodyToUpstream, inputItems } from './create.ts';
+import { compactBodyToUpstream, createBodyToUpstream, decodeAs, itemSteps } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
+import { inspect } from './inspect.ts';
+import { DEFAULT_MAX_ITEMS } from './limits.ts';
 import type {
   ClientMessage,
   CompactRequest,
@@ -14,7 +17,6 @@ import type {
   OpenedFacts,
   OpenRequest,
 } from './messages.ts';
-import { refuseUnknownFields } from './unknown.ts';
 import type { Message } from './writer.ts';
 
 const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
@@ -22,10 +24,22 @@ const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 }
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack'] as const;
 
+/** Work that can be paused where it yields. */
+export type Steps<T> = Generator<undefined, T>;
+
+export interface WireOptions {
+  /** Input items of one request. Default `DEFAULT_MAX_ITEMS`. */
+  readonly maxItems?: number;
+}
+
 export interface Wire {
   readConnect(bytes: Uint8Array): ClientMessage;
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
   readCompact(bytes: Uint8Array): CompactRequest;
+  /** The same in steps: a large request takes longer than others should wait. */
+  connectSteps(bytes: Uint8Array): Steps<ClientMessage>;
+  createResponseSteps(bytes: Uint8Array, turnId: string): Steps<CreateResponseRequest>;
+  compactSteps(bytes: Uint8Array): Steps<CompactRequest>;
   opened(facts: OpenedFacts): Uint8Array;
   goAway(facts: GoAwayFacts): Uint8Array;
   event(event: SessionEvent, format: EventFormat): Uint8Array;
@@ -37,21 +51,16 @@ export interface Wire {
   compactResponse(json: Uint8Array, format?: EventFormat): Uint8Array;
 }
 
-export function createWire(api: Api = loadApi()): Wire {
+export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS }: WireOptions = {}): Wire {
   const encoder = new EventEncoder(api);
   const encode = (name: string, value: Message) => api.type(name).encode(value).finish();
   return {
-    readConnect: (bytes) => readConnect(bytes, api),
-    readCreateResponse: (bytes, turnId) => {
-      const request = decode(api, 'CreateResponseRequest', bytes);
-      refuseUnknownFields(api.type('CreateResponseRequest'), bytes);
-      return readCreateResponse(request, turnId, api);
-    },
-    readCompact: (bytes) => {
-      const request = decode(api, 'CompactResponseRequest', bytes);
-      refuseUnknownFields(api.type('CompactResponseRequest'), bytes);
-      return readCompact(request, api);
-    },
+    readConnect: (bytes) => finish(readConnect(bytes, api, maxItems)),
+    readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
+    readCompact: (bytes) => finish(readCompact(bytes, api, maxItems)),
+    connectSteps: (bytes) => readConnect(bytes, api, maxItems),
+    createResponseSteps: (bytes, turnId) => readCreateResponse(bytes, turnId, api, maxItems),
+    compactSteps: (bytes) => readCompact(bytes, api, maxItems),
     opened: (facts) => encode('ConnectResponse', { opened: openedOf(facts, api.schemaRevision) }),
     goAway: ({ reason, timeLeftMs, resumeToken, movable }) =>
       encode('ConnectResponse', {
@@ -71,16 +80,18 @@ export function createWire(api: Api = loadApi()): Wire {
 
 const TYPED: EventFormat = { payload: 'typed', schemaRevision: 0 };
 
-function decode(api: Api, name: string, bytes: Uint8Array): Message {
-  try {
-    return api.type(name).decode(bytes) as unknown as Message;
-  } catch (cause) {
-    throw new GatewayError('MALFORMED_MESSAGE', `the bytes are no ${name}`, { cause });
+/** To the end without a pause. */
+function finish<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
   }
 }
 
-function readConnect(bytes: Uint8Array, api: Api): ClientMessage {
-  const message = decode(api, 'ConnectRequest', bytes);
+function* readConnect(bytes: Uint8Array, api: Api, maxItems: number): Steps<ClientMessage> {
+  const type = api.envelope('ConnectRequest');
+  const { unknown, excess } = inspect(type, bytes, { maxItems });
+  const message = excess === undefined ? decodeAs(type, bytes) : headOf(bytes);
   const [arm, second] = ARMS.filter((name) => Object.hasOwn(message, name));
   if (arm === undefined)
     throw new GatewayError('EMPTY_MESSAGE', `a ConnectRequest needs one of ${ARMS.join(', ')}`);
@@ -88,6 +99,7 @@ function readConnect(bytes: Uint8Array, api: Api): ClientMessage {
   const body = partOf(message, arm) ?? {};
   const laneId = textOf(body, 'lane_id');
   const turnId = textOf(body, 'turn_id');
+  if (arm !== 'start_turn' && arm !== 'steer_turn' && excess !== undefined) throw excess;
   switch (arm) {
     case 'open':
       return { kind: 'open', open: readOpen(body) };
@@ -97,17 +109,38 @@ function readConnect(bytes: Uint8Array, api: Api): ClientMessage {
       return { kind: 'input', input: { kind: 'cancelTurn', laneId, turnId } };
     default:
       try {
-        refuseUnknownFields(api.type('ConnectRequest'), bytes);
-        if (arm === 'start_turn') return { kind: 'startTurn', turn: readStartTurn(body, api) };
-        const input = inputItems('SteerTurn', body, 'steer_turn', api);
+        const problem = excess ?? unknown;
+        if (problem !== undefined) throw problem;
+        if (arm === 'start_turn') return { kind: 'startTurn', turn: yield* readStartTurn(body, api) };
+        const input = yield* itemSteps('SteerTurn', body, 'steer_turn', api);
         if (input.length === 0) throw invalidField('steer_turn.input', 'nothing', 'at least one message');
         return { kind: 'input', input: { kind: 'steerTurn', laneId, turnId: turnId || undefined, input } };
       } catch (error) {
-        if (!(error instanceof GatewayError)) throw error;
+        // Bytes that are no message say nothing about one turn alone.
+        if (!(error instanceof GatewayError) || error.reason === 'MALFORMED_MESSAGE') throw error;
         const request = arm === 'start_turn' ? 'startTurn' : 'steerTurn';
         return { kind: 'refused', request, laneId, turnId, error };
       }
   }
+}
+
+/** What a request is, and for which turn, without what it has too much of. */
+function headOf(bytes: Uint8Array): Message {
+  return decodeAs(HEAD, bytes);
+}
+
+const HEAD = new protobuf.Type('ConnectRequest');
+{
+  const ids = (name: string) =>
+    new protobuf.Type(name)
+      .add(new protobuf.Field('lane_id', 1, 'string'))
+      .add(new protobuf.Field('turn_id', 2, 'string'));
+  const other = new protobuf.Type('Other');
+  HEAD.add(ids('Turn')).add(other);
+  ARMS.forEach((name, at) => {
+    const type = name === 'start_turn' || name === 'steer_turn' ? 'Turn' : 'Other';
+    HEAD.add(new protobuf.Field(name, at + 1, type));
+  });
 }
 
 function readOpen(open: Message): OpenRequest {
@@ -133,8 +166,10 @@ function readOpen(open: Message): OpenRequest {
   };
 }
 
-function readStartTurn(turn: Message, api: Api): StartTurn {
-  const create = createBodyToUpstream(partOf(turn, 'create') ?? {}, 'start_turn.create', api);
+function* readStartTurn(turn: Message, api: Api): Steps<StartTurn> {
+  const body = partOf(turn, 'create') ?? {};
+  const path = 'start_turn.create';
+  const create = createBodyToUpstream(body, path, api, yield* itemSteps('CreateBody', body, path, api));
   const chain = chainOf(turn, create.previousResponseId);
   if (chain.kind === 'from' && create.usesConversation) {
     throw invalidField('start_turn', 'both create.conversation and previous_response_id', 'one of them');
@@ -170,8 +205,30 @@ function chainOf(turn: Message, fromCreate: string | undefined): Chain {
   return fresh ? { kind: 'newConversation' } : { kind: 'automatic' };
 }
 
-function readCreateResponse(request: Message, turnId: string, api: Api): CreateResponseRequest {
-  const create = createBodyToUpstream(partOf(request, 'create') ?? {}, 'create', api);
+/** Throws what is wrong with the request. */
+function requestOf(name: string, bytes: Uint8Array, api: Api, maxItems: number): Message {
+  const type = api.envelope(name);
+  const { unknown, excess } = inspect(type, bytes, { maxItems });
+  if (excess !== undefined) throw excess;
+  const request = decodeAs(type, bytes);
+  if (unknown !== undefined) throw unknown;
+  return request;
+}
+
+function* readCreateResponse(
+  bytes: Uint8Array,
+  turnId: string,
+  api: Api,
+  maxItems: number,
+): Steps<CreateResponseRequest> {
+  const request = requestOf('CreateResponseRequest', bytes, api, maxItems);
+  const body = partOf(request, 'create') ?? {};
+  const create = createBodyToUpstream(
+    body,
+    'create',
+    api,
+    yield* itemSteps('CreateBody', body, 'create', api),
+  );
   const { previousResponseId: responseId } = create;
   return {
     format: formatOf(request),
@@ -190,9 +247,12 @@ function readCreateResponse(request: Message, turnId: string, api: Api): CreateR
   };
 }
 
-function readCompact(request: Message, api: Api): CompactRequest {
+function* readCompact(bytes: Uint8Array, api: Api, maxItems: number): Steps<CompactRequest> {
+  const request = requestOf('CompactResponseRequest', bytes, api, maxItems);
+  const body = partOf(request, 'compact') ?? {};
+  const input = yield* itemSteps('CompactBody', body, 'compact', api);
   return {
-    ...compactBodyToUpstream(partOf(request, 'compact') ?? {}, 'compact', api),
+    ...compactBodyToUpstream(body, 'compact', api, input),
     format: formatOf(request),
     upstream: textOf(request, 'upstream') || undefined,
     timeoutMs: timeLimitMs(request['timeout'], 'timeout'),

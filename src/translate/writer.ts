@@ -11,6 +11,9 @@ export type Message = Readonly<Record<string, unknown>>;
 /** Deeper pass-through JSON is refused: no API needs it, and parsers behind us may not stand it. */
 const MAX_JSON_DEPTH = 256;
 
+/** Megabytes of text are a few values; millions of values are an attack on whoever parses them. */
+const MAX_JSON_VALUES = 250_000;
+
 export function objectOf(members: Iterable<readonly [string, string]>): string {
   return `{${Array.from(members, ([key, json]) => `${JSON.stringify(key)}:${json}`).join(',')}}`;
 }
@@ -124,8 +127,12 @@ function isObject(json: string): boolean {
 function rawJson(value: unknown, path: string, onMember?: OnMember): string {
   const bytes = value as Uint8Array;
   if (!isUtf8(bytes)) throw invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
-  if (!isJson(bytes, MAX_JSON_DEPTH, onMember)) {
-    throw invalidJson(path, 'malformed JSON', `one JSON value, nested at most ${MAX_JSON_DEPTH} deep`);
+  if (!isJson(bytes, MAX_JSON_DEPTH, onMember, MAX_JSON_VALUES)) {
+    throw invalidJson(
+      path,
+      'malformed JSON',
+      `one JSON value, nested at most ${MAX_JSON_DEPTH} deep, of at most ${MAX_JSON_VALUES} values`,
+    );
   }
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }

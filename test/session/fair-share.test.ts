@@ -41,6 +41,27 @@ describe('connections that want something at the same time', () => {
     );
   });
 
+  it('get their turns between the steps of what takes long', async () => {
+    const { fairShare, done, piece } = world();
+    function* long() {
+      for (let n = 0; n < 10; n += 1) {
+        piece(`step ${n}`, 0.6)();
+        yield;
+      }
+      return 'result';
+    }
+    const result = fairShare.through(flood, long());
+    fairShare.run(neighbour, piece('neighbour', 0.6));
+    expect(await result).toBe('result');
+    expect(done.indexOf('neighbour')).toBeLessThan(5);
+    expect(done).toHaveLength(11);
+    function* failing() {
+      yield;
+      throw new Error('bad');
+    }
+    await expect(fairShare.through(flood, failing())).rejects.toThrow('bad');
+  });
+
   it('get more time beside others that take long', async () => {
     const { fairShare, done, piece } = world();
     for (let n = 0; n < 100; n += 1) fairShare.run(flood, piece('start', 1));

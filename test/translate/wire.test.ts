@@ -449,6 +449,75 @@ describe('the body of a create', () => {
     });
   });
 
+  describe('a request with more than it can need', () => {
+    const item = { message: { role: 'user', content: [{ input_text: { text: 'x' } }] } };
+    const few = createWire(undefined, { maxItems: 3 });
+    const refusalOf = (body: object) => few.readConnect(encode('ConnectRequest', body));
+    const excess = (limit: string, field: string) => ({
+      kind: 'refused',
+      laneId: 'l',
+      turnId: 't',
+      error: { reason: 'LIMIT_EXCEEDED', metadata: { limit, field, scope: 'message' } },
+    });
+    const turn = (create: object) => ({ start_turn: { lane_id: 'l', turn_id: 't', create } });
+    const times = <T>(count: number, value: T) => Array.from({ length: count }, () => value);
+
+    test('of items is refused, and its turn alone', () => {
+      expect(refusalOf(turn({ input: times(3, item) }))).toMatchObject({ kind: 'startTurn' });
+      expect(refusalOf(turn({ input: times(4, item) }))).toMatchObject(
+        excess('items_per_turn', 'start_turn.create.input'),
+      );
+      expect(refusalOf({ steer_turn: { lane_id: 'l', turn_id: 't', input: times(4, item) } })).toMatchObject(
+        excess('items_per_turn', 'steer_turn.input'),
+      );
+      const whole = (name: string, body: object) => encode(name, body);
+      expect(() =>
+        few.readCreateResponse(whole('CreateResponseRequest', { create: { input: times(4, item) } }), 't'),
+      ).toThrow(expect.objectContaining({ reason: 'LIMIT_EXCEEDED' }));
+      expect(() =>
+        few.readCompact(whole('CompactResponseRequest', { compact: { input: times(4, item) } })),
+      ).toThrow(expect.objectContaining({ reason: 'LIMIT_EXCEEDED' }));
+    });
+
+    test.each([
+      [
+        'parts',
+        { input: [{ message: { role: 'user', content: times(9_000, item.message.content[0]) } }] },
+        'start_turn.create.input[0].message.content.input_text',
+      ],
+      ['tools', { tools: times(9_000, { function: { name: 'f' } }) }, 'start_turn.create'],
+      [
+        'metadata',
+        { metadata: Object.fromEntries(times(26_000, 0).map((_, n) => [`k${n}`, 'v'])) },
+        'start_turn.create',
+      ],
+    ])('of %s is refused, and its turn alone', (_, create, field) => {
+      expect(refusalOf(turn(create))).toMatchObject(excess('fields', field));
+    });
+
+    test('of JSON values is refused, and megabytes of text are not', () => {
+      const raw = (content: string) => ({ input: [{ json: json(`{"role":"user","content":${content}}`) }] });
+      expect(refusalOf(turn(raw(`[${'1,'.repeat(250_000)}1]`)))).toMatchObject({
+        kind: 'refused',
+        error: { reason: 'INVALID_JSON', metadata: { field: 'start_turn.create.input[0].json' } },
+      });
+      expect(refusalOf(turn(raw(`"${'1,'.repeat(1_000_000)}"`)))).toMatchObject({ kind: 'startTurn' });
+    });
+
+    test('anywhere else ends the stream, as any other nonsense', () => {
+      const open = { metadata: Object.fromEntries(times(26_000, 0).map((_, n) => [`k${n}`, 'v'])) };
+      expect(() => refusalOf({ open })).toThrow(expect.objectContaining({ reason: 'LIMIT_EXCEEDED' }));
+    });
+  });
+
+  test('a large request is read with a pause after each item', () => {
+    const items = Array.from({ length: 50 }, (_, n) => ({ json: json(`{"role":"user","content":"${n}"}`) }));
+    const bytes = encode('ConnectRequest', { start_turn: { turn_id: 't', create: { input: items } } });
+    const steps = wire.connectSteps(bytes);
+    for (let n = 0; n < items.length; n++) expect(steps.next()).toEqual({ done: false, value: undefined });
+    expect(steps.next()).toMatchObject({ done: true, value: wire.readConnect(bytes) });
+  });
+
   test('a field of a newer client is refused in the body and passed over in the envelope', () => {
     const unknown = Buffer.from([0xd0, 0x3e, 0x01]); // field 1002, varint 1
     const wrap = (bytes: Uint8Array, tag: number) => Buffer.concat([Buffer.from([tag, bytes.length]), bytes]);
