@@ -17,6 +17,14 @@ export function readToTheEnd(call: object): void {
       !transport.isPushPending;
     if (finalStatus !== null && (isRead || !serverEndedCall || http2Stream.destroyed)) told();
   };
+  const startRead = transport.startRead.bind(transport);
+  transport.startRead = () => {
+    const status = transport.finalStatus;
+    // It would take the stream for read.
+    if (transport.serverEndedCall && !transport.http2Stream.destroyed) transport.finalStatus = null;
+    startRead();
+    transport.finalStatus = status;
+  };
   // What was not read until then never will be.
   transport.http2Stream.once('close', () => process.nextTick(() => transport.maybeOutputStatus()));
 }
@@ -24,7 +32,8 @@ export function readToTheEnd(call: object): void {
 /** grpc-js's Http2SubchannelCall, as far as it is touched here. */
 interface Transport {
   maybeOutputStatus: () => void;
-  readonly finalStatus: object | null;
+  startRead: () => void;
+  finalStatus: object | null;
   readonly serverEndedCall: boolean;
   readonly readsClosed: boolean;
   readonly unpushedReadMessages: readonly unknown[];
