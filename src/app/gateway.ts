@@ -107,9 +107,9 @@ async function assemble(
   const dialer = createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(config) });
   opened.push(() => dialer.close());
 
-  const { cluster } = config;
+  const { cluster, session } = config;
   const { local } = surroundings;
-  const replicas = cluster === undefined ? undefined : await openReplicas(cluster, local, telemetry);
+  const replicas = cluster && (await openReplicas({ cluster, session }, local, telemetry));
   if (replicas !== undefined) opened.push(() => replicas.close());
 
   const access = createAccessControl(
@@ -129,6 +129,7 @@ async function assemble(
     dialer,
     telemetry,
     ...(peers === undefined ? {} : { peers }),
+    ...(replicas?.durability === undefined ? {} : { durability: replicas.durability }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
     onConnectionEnd: (reason) => {
       telemetry.connectionEnded(reason);
@@ -149,6 +150,7 @@ async function assemble(
     telemetry.observe('draining', () => Number(draining)),
     telemetry.observe('connections', () => server.connections.open),
     telemetry.observe('connections.limit', () => server.connections.max),
+    telemetry.observe('sessions.durable', () => durableSessions(server)),
     ...observeBuffers(server, telemetry),
   ];
   opened.push(async () => {
@@ -232,6 +234,10 @@ function adminSources(
       set: (level) => telemetry.setLevel(level),
     },
   };
+}
+
+function durableSessions({ registry }: GrpcServer): number {
+  return registry.sessions().reduce((count, { core }) => count + Number(core.durable), 0);
 }
 
 function observeBuffers({ registry }: GrpcServer, telemetry: GatewayTelemetry): (() => void)[] {

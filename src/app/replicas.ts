@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import { readSecrets } from '../config/checks-cluster.ts';
+import { readSecrets, readStoreKey } from '../config/checks-cluster.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
 import type { PeerRoute, PeersOptions, PeerTlsOptions } from '../grpc/peers.ts';
+import type { Durability } from '../session/durability.ts';
+import type { JournalOwner } from '../session/record.ts';
 import type { StoreClient } from '../store/client.ts';
 import type { Heartbeat } from '../store/heartbeats.ts';
 import type { OpenSharedLimits } from '../store/shared-limits.ts';
@@ -16,6 +18,10 @@ const FIRST_CONNECTION_MS = 2_000;
 const TAKEOVER_AFTER_MS = 1_000;
 /** Addresses that are remembered for when the store is away. */
 const MAX_ADDRESSES = 1_000;
+
+export type ClusterConfig = Pick<GatewayConfig, 'session'> & {
+  readonly cluster: NonNullable<GatewayConfig['cluster']>;
+};
 
 /** The processes of one machine, which reach each other by sockets. */
 export interface LocalPeers {
@@ -29,17 +35,14 @@ export interface LocalPeers {
 
 /** What this process has to do with others through the store. */
 export interface Replicas {
-  readonly processId: string;
-  readonly client: StoreClient;
   readonly limits: OpenSharedLimits;
   /** Undefined: processes of this gateway cannot reach each other. */
   readonly peers: PeersOptions | undefined;
   /** From now on the others find this process. `port`: where it listens for them. */
   announce(port: number | undefined): void;
-  /** Undefined before `announce`. */
-  readonly heartbeat: Heartbeat | undefined;
-  /** Nobody comes any more; what was said is still written. */
-  leave(): Promise<void>;
+  /** Undefined: sessions end with their process. */
+  readonly durability: Durability | undefined;
+  /** Once no session is left. What was said is still written. */
   close(): Promise<void>;
 }
 
@@ -62,7 +65,7 @@ export function localPeers(local: LocalPeers): PeersOptions {
  * when sessions are to be durable and the store would lose them.
  */
 export async function openReplicas(
-  cluster: NonNullable<GatewayConfig['cluster']>,
+  { cluster, session }: ClusterConfig,
   local: LocalPeers | undefined,
   telemetry: GatewayTelemetry,
 ): Promise<Replicas> {
@@ -89,13 +92,28 @@ export async function openReplicas(
   });
   const stopObserving = telemetry.observe('processes', () => limits.processes);
   let heartbeat: Heartbeat | undefined;
-  const leave = async () => {
-    await heartbeat?.stop();
-    await limits.close();
+  let address = '';
+  const addressOf = async (id: string) => heartbeat?.addressOf(id);
+  const owner = {
+    process: processId,
+    get address() {
+      return address;
+    },
   };
+  const durability =
+    cluster.store &&
+    (await openDurability(cluster.store, {
+      client,
+      owner,
+      addressOf,
+      telemetry,
+      resumeGraceMs: session.resume_grace,
+    }));
   const close = async () => {
     stopObserving();
-    await leave();
+    await durability?.close();
+    await heartbeat?.stop();
+    await limits.close();
     await client.close();
   };
   try {
@@ -104,24 +122,47 @@ export async function openReplicas(
     await close();
     throw error;
   }
-  const peers = peersOptions(cluster, local, processId, {
-    telemetry,
-    addressOf: (id) => heartbeat?.addressOf(id),
-  });
   return {
-    processId,
-    client,
     limits,
-    peers,
-    get heartbeat() {
-      return heartbeat;
-    },
+    peers: peersOptions(cluster, local, processId, { telemetry, addressOf }),
+    durability,
     announce: (port) => {
-      heartbeat = startHeartbeat(client, { processId, address: advertised(cluster, port) });
+      address = advertised(cluster, port);
+      heartbeat = startHeartbeat(client, { processId, address });
     },
-    leave,
     close,
   };
+}
+
+type Store = NonNullable<NonNullable<GatewayConfig['cluster']>['store']>;
+
+interface StoreSurroundings {
+  readonly client: StoreClient;
+  readonly owner: JournalOwner;
+  readonly addressOf: (processId: string) => Promise<string | undefined>;
+  readonly telemetry: GatewayTelemetry;
+  readonly resumeGraceMs: number;
+}
+
+async function openDurability(
+  store: Store,
+  { client, owner, addressOf, telemetry, resumeGraceMs }: StoreSurroundings,
+): Promise<Durability> {
+  const { createDurability } = await import('./durability.ts');
+  return createDurability({
+    client,
+    owner,
+    heartbeats: { addressOf },
+    keys: store.keys.map(({ id, key_file }) => ({ id, secret: readStoreKey(key_file) })),
+    onFailure: store.on_failure,
+    resumeGraceMs,
+    observe: {
+      takeover: (result, durationMs) => telemetry.replicas({ kind: 'takeover', result, durationMs }),
+      fenced: () => telemetry.replicas({ kind: 'fenced' }),
+      handedOver: () => telemetry.replicas({ kind: 'handOver' }),
+    },
+    onBug: (error) => telemetry.logger.error({ err: error }, 'a bug in the journal of a session'),
+  });
 }
 
 async function connection({
@@ -164,7 +205,7 @@ async function look(
 
 interface Others {
   readonly telemetry: GatewayTelemetry;
-  readonly addressOf: (processId: string) => Promise<string | undefined> | undefined;
+  readonly addressOf: (processId: string) => Promise<string | undefined>;
 }
 
 function peersOptions(

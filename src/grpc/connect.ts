@@ -98,6 +98,9 @@ async function recover(
 ): Promise<Entered | { readonly reason: Reason } | undefined> {
   const { durability, peers } = edge;
   if (durability === undefined) return { reason: 'SESSION_EXPIRED' };
+  // A process that goes takes nothing on.
+  refuseWhileDraining(edge);
+  const sinceMs = edge.clock();
   const { token, lastCommit } = resume;
   // Whoever issued the token was asked.
   const gone = new Set([readToken(token)?.process ?? '']);
@@ -109,25 +112,25 @@ async function recover(
       gone.add(recovery.process);
       continue;
     }
-    return take(call, edge, principal, resume, recovery);
+    return take(call, edge, principal, { resume, sinceMs, ...recovery });
   }
 }
 
-async function take(
+function take(
   call: RpcCall,
   edge: Edge,
   principal: Principal,
-  resume: Resume,
-  { record, journal }: Pick<TakenSession, 'record' | 'journal'>,
-): Promise<Entered | undefined> {
+  { resume, ...taken }: Omit<TakenSession, 'id' | 'heard'> & { readonly resume: Resume },
+): Entered {
   const id = readToken(resume.token)?.sessionId ?? '';
-  const lease = await leaseFor(call, edge, principal, record.opening.upstream);
-  if (lease === undefined) return undefined;
+  const { upstreamKey } = callerFacts(call);
+  // The place that it had elsewhere is its own still, whoever counts it.
+  const lease = edge.access.admitSession(principal, { upstream: taken.record.opening.upstream, upstreamKey });
   const traceContext = traceContextOf(call.metadata);
   const session = takeSession(
     edge,
     { principal, lease, authority: call.authority, traceContext },
-    { id, record, journal, heard: resume },
+    { ...taken, id, heard: resume },
   );
   edge.registry.claim(resume.token, principal);
   return { kind: 'found', session, resume };

@@ -32,6 +32,8 @@ export interface DurabilityObserver {
   /** A resume of a session that no process here or elsewhere answered for. */
   takeover(result: 'taken' | 'gone' | 'lost_data', durationMs: number): void;
   fenced(): void;
+  /** A session was let go for another process to take. */
+  handedOver(): void;
 }
 
 /** What became of the session that a token names. */
@@ -161,6 +163,7 @@ export class Durability {
     const writer = this.#writers.get(id);
     if (writer === undefined) return;
     this.#writers.delete(id);
+    if (record === 'release') this.#options.observe?.handedOver();
     const closing = this.#close(id, writer, record).catch(this.#options.onBug);
     this.#closing.add(closing);
     void closing.then(() => this.#closing.delete(closing));

@@ -59,6 +59,8 @@ export interface TakenSession {
   readonly record: SessionRecord;
   readonly journal: TakenJournal;
   readonly heard: Heard;
+  /** When its client asked for it here. */
+  readonly sinceMs: number;
 }
 
 /** A session and what belongs to it. */
@@ -160,6 +162,7 @@ function assemble(
     clientName: request.clientName,
     clientVersion: request.clientVersion,
     labels: request.labels,
+    takenOverSinceMs: origin?.kind === 'taken' ? origin.taken.sinceMs : undefined,
   });
   const { durability } = runtime;
   const options: SessionOptions = {

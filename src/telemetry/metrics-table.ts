@@ -445,9 +445,9 @@ export const METRICS = {
   'responses_gateway.takeovers': {
     kind: 'counter',
     unit: '{session}',
-    description: 'Sessions of processes that are gone, by what became of them.',
+    description: 'Resumes of sessions that no process answered for, by what became of them.',
     labels: ['result'],
-    alert: 'lost: the store has lost what it had acknowledged. Any outside of rollouts: processes die.',
+    alert: 'lost_data: the store has lost what it had acknowledged. Any outside of rollouts: processes die.',
   },
   'responses_gateway.takeover.duration': {
     kind: 'histogram',
@@ -468,12 +468,6 @@ export const METRICS = {
     description: 'Sessions that another process could go on with now.',
     labels: [],
     alert: 'Far below the active sessions: the store is away, or has no keys for sessions with store: false.',
-  },
-  'responses_gateway.sessions.durability_lost': {
-    kind: 'counter',
-    unit: '{session}',
-    description: 'Times that a session was no longer durable.',
-    labels: ['reason'],
   },
   'responses_gateway.sessions.fenced': {
     kind: 'counter',

@@ -26,9 +26,6 @@ export function createReplicaMeters(instruments: Instruments): (event: ReplicaEv
       case 'fenced':
         instruments.add('responses_gateway.sessions.fenced', 1);
         return;
-      case 'durabilityLost':
-        instruments.add('responses_gateway.sessions.durability_lost', 1, { reason: event.reason });
-        return;
       case 'limitsAlone':
         instruments.add('responses_gateway.limits.alone', 1);
         return;

@@ -148,7 +148,11 @@ class TracedSession implements SessionSpans {
     );
     this.#links = [{ context: this.#session.spanContext() }];
     // A span is exported at its end, and this one may last for hours: a short child shows the session at once.
-    this.#child('session open', { attributes: { 'session.id': start.sessionId } }).end();
+    const attributes = { 'session.id': start.sessionId };
+    this.#child('session open', { attributes }).end();
+    const { takenOverSinceMs } = start;
+    if (takenOverSinceMs !== undefined)
+      this.#child('takeover', { attributes, startTime: hrTime(takenOverSinceMs) }).end();
   }
 
   fact(fact: Fact): void {

@@ -39,6 +39,8 @@ export interface SessionStart {
   readonly clientName?: string | undefined;
   readonly clientVersion?: string | undefined;
   readonly labels?: ReadonlyMap<string, string> | undefined;
+  /** The session was another process's until now: when its client asked for it. */
+  readonly takenOverSinceMs?: number | undefined;
 }
 
 export interface Telemetry {
@@ -75,17 +77,16 @@ export type ReplicaEvent =
       readonly kind: 'forward';
       readonly result: 'taken' | 'unknown' | 'refused' | 'unreachable' | 'unheard';
     }
-  /** A session of a process that is gone. `lost`: its record was behind what the client had seen. */
+  /** A session that no process answered for. `lost_data`: its record was behind what the client had seen. */
   | {
       readonly kind: 'takeover';
-      readonly result: 'recovered' | 'lost_race' | 'not_found' | 'lost' | 'failed';
+      readonly result: 'taken' | 'gone' | 'lost_data';
       readonly durationMs: number;
     }
   /** A session was let go for another process to take. */
   | { readonly kind: 'handOver' }
   /** Another process has taken a session that this one still served. */
   | { readonly kind: 'fenced' }
-  | { readonly kind: 'durabilityLost'; readonly reason: string }
   /** A tenant's limit was decided without the other processes. */
   | { readonly kind: 'limitsAlone' };
 

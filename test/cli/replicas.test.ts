@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { startSimulator } from '../../src/simulator/index.ts';
 import { checkSeq, TestClient, type TestStream } from '../harness/client.ts';
 import { Replicas, TcpBalancer } from '../harness/replicas.ts';
+import { RoamingSession } from '../harness/roaming-session.ts';
 import { ANY_SERVER, StoreServer } from '../harness/store-server.ts';
 import { Page } from '../telemetry/prometheus.ts';
 import { killAll } from './program.ts';
@@ -33,15 +34,18 @@ async function page(admin: string): Promise<Page> {
 }
 
 /** What all tests need: a store, an upstream, and replicas behind a balancer. */
-async function world(config: string) {
+async function world({ config = '', durable = false }: { config?: string; durable?: boolean } = {}) {
   const stack = new AsyncDisposableStack();
   const store = stack.use(await StoreServer.start({ kind: ANY_SERVER ?? 'valkey' }));
   const simulator = await startSimulator({});
   stack.defer(() => simulator.close());
-  const replicas = stack.use(new Replicas({ storeUrl: store.url, upstreamUrl: simulator.url, config }));
+  const replicas = stack.use(
+    new Replicas({ storeUrl: store.url, upstreamUrl: simulator.url, config, durable }),
+  );
   const balancer = stack.use(await TcpBalancer.start([]));
   return {
     store,
+    simulator,
     replicas,
     balancer,
     address: balancer.address,
@@ -56,7 +60,7 @@ async function world(config: string) {
 
 describe.skipIf(ANY_SERVER === undefined)('replicas behind a balancer', () => {
   test('a session resumes through whichever replica the new connection reaches', async () => {
-    await using all = await world('');
+    await using all = await world();
     const [a, b] = await Promise.all([all.replicas.start(), all.replicas.start('--workers', '2')]);
     all.balancer.targets = [a.grpc, b.grpc];
     let stream = await open(all.address);
@@ -89,7 +93,7 @@ describe.skipIf(ANY_SERVER === undefined)('replicas behind a balancer', () => {
 
   test('sixty turns a minute are sixty, and places and ids are shared, also after a restart', async () => {
     const tenants = 'tenants: [{ id: default, limits: { turns_per_minute: 60, sessions: 4 } }]';
-    await using all = await world(tenants);
+    await using all = await world({ config: tenants });
     const [a, b] = await Promise.all([all.replicas.start(), all.replicas.start()]);
     const streams = await Promise.all([open(a.grpc), open(b.grpc)]);
     const turns = Array.from({ length: 120 }, async (_, at) => {
@@ -112,7 +116,7 @@ describe.skipIf(ANY_SERVER === undefined)('replicas behind a balancer', () => {
   });
 
   test('a response id is known to another replica, and after a restart of all', async () => {
-    await using all = await world('');
+    await using all = await world();
     const a = await all.replicas.start();
     const stream = await open(a.grpc);
     stream.startTurn({ turn_id: 't1', create: { store: true } }, 'Hi');
@@ -128,4 +132,77 @@ describe.skipIf(ANY_SERVER === undefined)('replicas behind a balancer', () => {
     later.startTurn({ turn_id: 't3', previous_response_id: 'resp_0' }, 'And?');
     expect((await later.turn('t3')).at(-1)?.turn_failed).toMatchObject({ reason: 'UNKNOWN_RESPONSE' });
   });
+
+  test('a conversation goes on when its replica is killed', async () => {
+    await using all = await world({ durable: true });
+    const replicas = await Promise.all([all.replicas.start(), all.replicas.start()]);
+    all.balancer.targets = replicas.map(({ grpc }) => grpc);
+    const session = new RoamingSession(all.address);
+    for (let turn = 1; turn <= 3; turn += 1) {
+      expect(await session.turn(`t${turn}`, `Turn ${turn}`)).toMatchObject({
+        outcome: 'TURN_OUTCOME_COMPLETED',
+      });
+    }
+    const [id] = session.sessionIds;
+    const owner = await ownerOf(id ?? '', replicas);
+    owner.child.kill('SIGKILL');
+    await owner.ended;
+    expect(await session.turn('t4', 'Turn 4')).toMatchObject({ outcome: 'TURN_OUTCOME_COMPLETED' });
+    expect(session.resumes).toEqual(['NEW', 'RECOVERED']);
+    expect(session.sessionIds.size).toBe(1);
+    const [other] = replicas.filter((replica) => replica !== owner);
+    const metrics = await page(other?.admin ?? '');
+    expect(metrics.sum('responses_gateway_takeovers_total', { result: 'taken' })).toBe(1);
+    expect(metrics.sum('responses_gateway_sessions_durable')).toBe(1);
+    session.close();
+  });
+
+  test('a rollout under load loses no session and fails no turn', async () => {
+    await using all = await world({ durable: true });
+    let running: readonly Replica[] = await Promise.all([
+      all.replicas.start(),
+      all.replicas.start(),
+      all.replicas.start(),
+    ]);
+    all.balancer.targets = running.map(({ grpc }) => grpc);
+    const sessions = Array.from({ length: 12 }, () => new RoamingSession(all.address));
+    let rollingOut = true;
+    const load = sessions.map(async (session, at) => {
+      const outcomes: string[] = [];
+      for (let turn = 1; rollingOut; turn += 1) {
+        const last = await session.turn(`t${turn}`, `Turn ${turn} of ${at} #deltas=40 #tps=100`);
+        outcomes.push(last.outcome);
+      }
+      return outcomes;
+    });
+    for (const old of running) {
+      running = [...running, await all.replicas.start()].filter((replica) => replica !== old);
+      all.balancer.targets = running.map(({ grpc }) => grpc);
+      old.child.kill('SIGTERM');
+      expect((await old.ended).code).toBe(0);
+    }
+    rollingOut = false;
+    const outcomes = (await Promise.all(load)).flat();
+    expect(outcomes.length).toBeGreaterThan(sessions.length * 3);
+    expect(new Set(outcomes)).toEqual(new Set(['TURN_OUTCOME_COMPLETED']));
+    for (const session of sessions) {
+      expect(session.sessionIds.size).toBe(1);
+      expect(session.resumes.filter((outcome) => outcome === 'GONE')).toEqual([]);
+      // All three replicas that were there at the beginning are gone.
+      expect(session.resumes.length).toBeGreaterThan(1);
+      session.close();
+    }
+  });
 });
+
+type Replica = Awaited<ReturnType<Replicas['start']>>;
+
+async function ownerOf(sessionId: string, replicas: readonly Replica[]): Promise<Replica> {
+  for (const replica of replicas) {
+    const { sessions } = (await (await fetch(`http://${replica.admin}/sessions`)).json()) as {
+      sessions: { id: string }[];
+    };
+    if (sessions.some(({ id }) => id === sessionId)) return replica;
+  }
+  throw new Error(`nobody has ${sessionId}`);
+}

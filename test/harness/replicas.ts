@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
@@ -71,6 +72,8 @@ export interface ReplicasOptions {
   readonly storeUrl: string;
   /** Base URL of the upstream that all have. */
   readonly upstreamUrl: string;
+  /** Sessions outlive their process. */
+  readonly durable?: boolean;
   /** Further settings, as YAML. */
   readonly config?: string;
 }
@@ -80,9 +83,11 @@ export class Replicas implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'gateway-replicas-'));
   readonly #config: string;
 
-  constructor({ storeUrl, upstreamUrl, config = '' }: ReplicasOptions) {
+  constructor({ storeUrl, upstreamUrl, durable = false, config = '' }: ReplicasOptions) {
     const secret = join(this.#folder, 'secret');
     writeFileSync(secret, 'a secret that all replicas have in common\n');
+    const key = join(this.#folder, 'key');
+    writeFileSync(key, randomBytes(32));
     this.#config = join(this.#folder, 'gateway.yaml');
     writeFileSync(
       this.#config,
@@ -93,6 +98,7 @@ cluster:
   listen: 127.0.0.1:0
   timeout: 5s
   secret_file: ${secret}
+${durable ? `  store: { keys: [{ id: k1, key_file: ${key} }] }` : ''}
 ${config}`,
     );
   }
