@@ -7,6 +7,7 @@ import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Outbox } from './outbox.ts';
 import type { RecentIds } from './recent-ids.ts';
 import type { RecentSettings } from './recent-settings.ts';
+import type { ReplayForms } from './replay.ts';
 import type { Transcript } from './transcript.ts';
 import type { Turn } from './turn.ts';
 import type {
@@ -43,6 +44,7 @@ export interface Core {
   readonly endedTurns: RecentIds;
   readonly fingerprints: Fingerprints;
   readonly recentSettings: RecentSettings;
+  readonly replayForms: ReplayForms;
   /** Lanes with queued turns, in the order they began to wait. */
   readonly waiting: Set<Lane>;
   /** Of them, lanes with a turn that could be written if they had a link, in the order they began to wait. */
@@ -84,10 +86,11 @@ export function tell(core: Core, fact: Fact): void {
 
 /** Responses that lanes stand on, or are about to. */
 export function* headsOf(core: Core): Iterable<string> {
-  for (const { headId, active } of core.lanes.values()) {
+  for (const { headId, active, queue } of core.lanes.values()) {
     if (headId !== undefined) yield headId;
     if (active?.headId !== undefined) yield active.headId;
     if (active?.plan?.parentId !== undefined) yield active.plan.parentId;
+    for (const { request } of queue) if (request.chain.kind === 'from') yield request.chain.responseId;
   }
 }
 

@@ -1,3 +1,5 @@
+import type { Step } from './transcript.ts';
+
 export type Delta =
   | { readonly ok: true; readonly delta: readonly string[] }
   | { readonly ok: false; readonly reason: 'history_shorter_than_known' | 'history_differs' };
@@ -6,7 +8,8 @@ export type Delta =
  * Proves that `full` starts with `known` (what the upstream has) and gives what follows. Items are the same when
  * the model would read the same: ids, statuses, empty annotations and the two spellings of plain text do not count.
  */
-export function proveExtension(known: readonly string[], full: readonly string[]): Delta {
+export function proveExtension(steps: readonly Step[], full: readonly string[]): Delta {
+  const known = steps.flatMap(({ input, output }) => [...input, ...output]);
   if (full.length < known.length) return { ok: false, reason: 'history_shorter_than_known' };
   for (let index = 0; index < known.length; index += 1) {
     const left = known[index] as string;

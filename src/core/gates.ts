@@ -386,8 +386,9 @@ function unknownNodes(core: Core, journal: Journal, headId: string | undefined):
     const node = core.transcript.get(at);
     if (node === undefined || journal.known.get(at) === node) break;
     journal.known.set(at, node);
-    path.push(nodeOf(node));
-    at = node.parentId;
+    const saved = nodeOf(core, node);
+    path.push(saved);
+    at = saved.parentId;
   }
   return path.reverse();
 }
@@ -396,20 +397,23 @@ function parentsFirst(core: Core): readonly SavedNode[] {
   const done = new Set<string>();
   const nodes: SavedNode[] = [];
   for (const [id] of core.transcript.entries()) {
-    const path: TranscriptNode[] = [];
+    const path: SavedNode[] = [];
     for (let at: string | undefined = id; at !== undefined && !done.has(at); ) {
       done.add(at);
       const node = core.transcript.get(at);
       if (node === undefined) break;
-      path.push(node);
-      at = node.parentId;
+      const saved = nodeOf(core, node);
+      path.push(saved);
+      at = saved.parentId;
     }
-    for (const node of path.reverse()) nodes.push(nodeOf(node));
+    nodes.push(...path.reverse());
   }
   return nodes;
 }
 
-function nodeOf({ id, parentId, stored, upstream, items }: TranscriptNode): SavedNode {
+function nodeOf(core: Core, node: TranscriptNode): SavedNode {
+  const { id, stored, upstream } = node;
+  const { parentId, items } = core.transcript.folded(node);
   const kept = items && {
     input: items.input,
     output: items.output,

@@ -1,10 +1,11 @@
+import type { HistoryRefusal } from '../dialect/history-refusal.ts';
 import { GatewayError } from '../errors.ts';
 import { carriedFor, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
 import { proveExtension } from './delta.ts';
 import { type Carried, type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
-import { replayable } from './replay.ts';
+import { canRead, milderForm, type ReplayForm, replayable } from './replay.ts';
 import type { SendPlan, Turn } from './turn.ts';
 
 export interface Planned {
@@ -23,11 +24,11 @@ export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: T
   if (parentId === undefined) return { plan: fresh(create.input), fullInputReason: undefined };
 
   if (inputMode === 'fullHistory') {
-    const known = core.transcript.itemsSince(parentId, () => false);
+    const known = core.transcript.pathSince(parentId, () => false, { laneId: lane.id });
     const proof =
       known === undefined
         ? ({ ok: false, reason: 'history_not_kept' } as const)
-        : proveExtension(known.items, create.input);
+        : proveExtension(known.steps, create.input);
     if (!proof.ok) return { plan: fresh(create.input), fullInputReason: proof.reason };
     return planned(reach(core, lane, link, up, turn, parentId, proof.delta));
   }
@@ -57,6 +58,30 @@ export function parentOf(lane: Lane, turn: Turn): string | undefined {
   return create.previousResponseId ?? lane.headId;
 }
 
+/**
+ * After the upstream refused the history: the form to send it in once more. Undefined when it would be the same again, or
+ * the history was not ours.
+ */
+export function milderReplay(
+  core: Core,
+  up: Up,
+  turn: Turn,
+  refusal: HistoryRefusal,
+): ReplayForm | undefined {
+  const { plan } = turn;
+  if (plan === undefined || plan.replayedBytes === 0 || plan.parentId === undefined) return undefined;
+  const before = turn.replayForm ?? core.replayForms.of(up.route);
+  const form = milderForm(before, refusal);
+  const path = core.transcript.pathSince(plan.parentId, (id) => id === plan.stoppedAt, {
+    canRead: (node) => canRead(node, up.route),
+    laneId: turn.laneId,
+  });
+  if (path === undefined) return undefined;
+  const answers = [...plan.carried.outputs, ...plan.ownInput];
+  const [was, now] = [before, form].map((each) => replayable(path.steps, answers, up.route, each).join());
+  return was === now ? undefined : form;
+}
+
 /** The lane whose cache entry stands for this response. */
 export function cachedLane(link: LinkSlot, nodeId: string): string | undefined {
   for (const [laneId, entry] of link.cache) if (entry.nodeId === nodeId) return laneId;
@@ -72,9 +97,12 @@ function reach(
   parentId: string,
   input: readonly string[],
 ): SendPlan | GatewayError {
-  const usable = (id: string) => wireIdOf(core, link, up, turn, id) !== undefined;
-  const since = core.transcript.itemsSince(parentId, usable);
-  const known = core.transcript.get(parentId) !== undefined;
+  const usable = (id: string) => wireIdOf(core, lane, link, up, turn, id) !== undefined;
+  const since = core.transcript.pathSince(parentId, usable, {
+    canRead: (node) => canRead(node, up.route),
+    laneId: lane.id,
+  });
+  const known = core.transcript.get(parentId, lane.id) !== undefined;
   if (since === undefined && (known || turn?.avoidIds?.has(parentId) === true)) {
     return new GatewayError(
       'CHAIN_LOST',
@@ -88,9 +116,11 @@ function reach(
   const wire =
     since === undefined
       ? { id: parentId, cachedIn: undefined }
-      : wireOf(core, link, up, turn, since.stoppedAt);
-  const replayed = since === undefined ? [] : replayable(since.items);
+      : wireOf(core, lane, link, up, turn, since.stoppedAt);
   const carried = turn === undefined ? NOTHING_CARRIED : unanswered(carriedFor(lane, parentId), input);
+  const form = turn?.replayForm ?? core.replayForms.of(up.route);
+  const answers = [...carried.outputs, ...input];
+  const replayed = since === undefined ? [] : replayable(since.steps, answers, up.route, form);
   const isHere = (heldBy: number | undefined) => heldBy === link.id && wire.cachedIn === lane.id;
   const steers = carried.steers.flatMap((steer) => steer.input);
   const unsent = carried.steers.flatMap((steer) => (isHere(steer.heldBy) ? [] : steer.input));
@@ -100,6 +130,7 @@ function reach(
     ownInput: input,
     carried,
     wireParentId: wire.id,
+    stoppedAt: since?.stoppedAt,
     cachedIn: wire.cachedIn,
     replayedItems: [...replayed, ...unsent, ...carried.outputs],
     replayedBytes: replayed.reduce((sum, item) => sum + item.length, 0),
@@ -117,13 +148,14 @@ function unanswered(carried: Carried, input: readonly string[]): Carried {
 
 function wireOf(
   core: Core,
+  lane: Lane,
   link: LinkSlot,
   up: Up,
   turn: Turn | undefined,
   id: string | undefined,
 ): { id: string | undefined; cachedIn: string | undefined } {
   return (
-    (id === undefined ? undefined : wireIdOf(core, link, up, turn, id)) ?? {
+    (id === undefined ? undefined : wireIdOf(core, lane, link, up, turn, id)) ?? {
       id: undefined,
       cachedIn: undefined,
     }
@@ -133,6 +165,7 @@ function wireOf(
 /** The id to name on this link for a response, if the upstream should still know it (protocol.md 4.2). */
 function wireIdOf(
   core: Core,
+  lane: Lane,
   link: LinkSlot,
   up: Up,
   turn: Turn | undefined,
@@ -142,7 +175,7 @@ function wireIdOf(
   const cached = cachedIn === undefined ? undefined : link.cache.get(cachedIn);
   if (cached !== undefined && turn?.avoidIds?.has(cached.responseId) !== true)
     return { id: cached.responseId, cachedIn };
-  const node = core.transcript.get(nodeId);
+  const node = core.transcript.get(nodeId, lane.id);
   // Who has lost one stored response has lost those before it: asking for each would be a refusal each.
   const hydrates =
     turn?.avoidIds === undefined &&
@@ -159,6 +192,7 @@ function fresh(input: readonly string[]): SendPlan {
     ownInput: input,
     carried: NOTHING_CARRIED,
     wireParentId: undefined,
+    stoppedAt: undefined,
     cachedIn: undefined,
     replayedItems: [],
     replayedBytes: 0,

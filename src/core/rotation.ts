@@ -129,9 +129,9 @@ function warm(
 
 /** A lane whose conversation lives in the old link's cache alone stays there until the end. */
 function canRebuild(core: Core, lane: Lane, up: Up): boolean {
-  const head = lane.headId === undefined ? undefined : core.transcript.get(lane.headId);
+  const head = lane.headId === undefined ? undefined : core.transcript.get(lane.headId, lane.id);
   if (head === undefined) return false;
-  return (head.stored && up.capabilities.storesResponses) || core.transcript.isComplete(head.id);
+  return (head.stored && up.capabilities.storesResponses) || core.transcript.isComplete(head.id, lane.id);
 }
 
 function move(core: Core, lane: Lane, successor: LinkSlot | undefined): void {

@@ -68,9 +68,11 @@ function leave(core: Core, lane: Lane, link: LinkSlot): boolean {
 }
 
 /** What the lane stands on can be said again, or named, on any link. */
-export function canLeave(core: Core, { headId }: Lane): boolean {
+export function canLeave(core: Core, { id, headId }: Lane): boolean {
   return (
-    headId === undefined || core.transcript.get(headId)?.stored === true || core.transcript.isComplete(headId)
+    headId === undefined ||
+    core.transcript.get(headId, id)?.stored === true ||
+    core.transcript.isComplete(headId, id)
   );
 }
 
@@ -211,7 +213,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   activate(core, lane, turn);
   core.recentSettings.set(lane.id, turn.request.create.fields);
   lane.lostReason = undefined;
-  turn.fullContextBytes = bytes - plan.replayedBytes + core.transcript.contextBytes(plan.parentId);
+  turn.fullContextBytes = bytes - plan.replayedBytes + core.transcript.contextBytes(plan.parentId, lane.id);
   turn.bytesUp += bytes;
   turn.frameBytes = bytes;
   turn.route = up.route;

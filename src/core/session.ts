@@ -35,6 +35,7 @@ import { handleLinkUp, reroute } from './link-up.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
 import { RecentIds } from './recent-ids.ts';
 import { RecentSettings } from './recent-settings.ts';
+import { ReplayForms } from './replay.ts';
 import { type Heard, restore } from './restore.ts';
 import { advanceRotations, retireLink, startRotation, warmUpExpired } from './rotation.ts';
 import { dial, dialNow, enqueue, pump, unqueue } from './scheduler.ts';
@@ -85,6 +86,7 @@ export class Session {
       turns: new Map(),
       endedTurns: new RecentIds(REMEMBERED_TURNS),
       fingerprints: new Fingerprints(),
+      replayForms: new ReplayForms(),
       recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
       waiting: new Set(),
       homeless: new Set(),

@@ -1,16 +1,17 @@
 import type { ByteBudget } from './types.ts';
 
-/** One finished response. `items` is gone once the node was dropped; sizes stay, they cost nothing. */
+/** One finished response. `items` is gone once they did not fit; sizes stay, they cost nothing. */
 export interface TranscriptNode {
   readonly id: string;
   readonly parentId: string | undefined;
   readonly stored: boolean;
   /** The named upstream that made it; ids mean nothing elsewhere. */
   readonly upstream: string;
+  /** Whose credential it was made with; what is encrypted can be read by nobody else. */
+  readonly account: string | undefined;
   /** Input and output of the whole path up to and including this response. */
   readonly contextBytes: number;
-  items: NodeItems | undefined;
-  children: number;
+  readonly items: NodeItems | undefined;
 }
 
 export interface NodeItems {
@@ -23,9 +24,12 @@ export interface NodeItems {
 
 export interface NewNode {
   readonly id: string;
+  /** The lane that it was said on: where ids repeat, a lane means its own response by them. */
+  readonly laneId?: string;
   readonly parentId: string | undefined;
   readonly stored: boolean;
   readonly upstream: string;
+  readonly account?: string | undefined;
   readonly input: readonly string[];
   readonly output: readonly string[];
   readonly compactionIndex: number | undefined;
@@ -33,18 +37,39 @@ export interface NewNode {
   readonly overflowed: boolean;
 }
 
-/** What a node costs besides its items: object, map entry, id. */
-const NODE_OVERHEAD_BYTES = 256;
+/** A response on a path, with what of it counts: behind a compaction item everything, of its own response what follows. */
+export interface Step {
+  readonly node: TranscriptNode;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
+}
+
+export interface Path {
+  /** From the oldest to the newest. */
+  readonly steps: readonly Step[];
+  /** The response whose items are not in it; undefined: it is the whole conversation. */
+  readonly stoppedAt: string | undefined;
+}
+
+/** What a node costs besides its items: object, set and map entry, id. */
+const NODE_OVERHEAD_BYTES = 320;
 
 /**
  * The tree of a session's responses, shared by forks, bounded in bytes. A node is kept while a lane's head
  * descends from it, or while there is room.
+ *
+ * No walk can be endless: a node is given its parent when it is made, so the parent is older, and nothing but its
+ * removal ever changes that. Ids may repeat, some upstreams give several responses the same: each lane means its own
+ * newest by it, everybody else the newest of all; older ones are only found along the path that they lie on.
  */
 export class Transcript {
   readonly #maxBytes: number;
   readonly #budget: ByteBudget;
   /** In order of use: the first is the one to drop. */
-  readonly #nodes = new Map<string, TranscriptNode>();
+  readonly #nodes = new Set<Node>();
+  readonly #byId = new Map<string, Node>();
+  /** By lane and id: the lane's own response, where another lane's stands in `#byId`. Empty but for odd upstreams. */
+  readonly #shadowed = new Map<string, Node>();
   #bytes = 0;
 
   constructor(maxBytes: number, budget: ByteBudget) {
@@ -56,121 +81,159 @@ export class Transcript {
     return this.#bytes;
   }
 
-  get(id: string): TranscriptNode | undefined {
-    return this.#nodes.get(id);
+  get(id: string, laneId = ''): TranscriptNode | undefined {
+    return this.#find(id, laneId);
   }
 
+  /** Each id with the response that stands for it. */
   entries(): Iterable<readonly [id: string, node: TranscriptNode]> {
-    return this.#nodes.entries();
-  }
-
-  contextBytes(id: string | undefined): number {
-    return id === undefined ? 0 : (this.#nodes.get(id)?.contextBytes ?? 0);
+    return this.#byId.entries();
   }
 
   /**
-   * @param heads ids that lanes stand on; they and their ancestors are never dropped. Asked only when space is short.
+   * The response as one that can be saved by ids alone: what lies between it and the nearest response that its own id
+   * finds is folded into its input.
+   */
+  folded(node: TranscriptNode): Pick<TranscriptNode, 'parentId' | 'items'> {
+    const { parent } = node as Node;
+    if (parent === undefined || this.#byId.get(parent.id) === parent) return node;
+    let input = node.items?.input;
+    let parentId: string | undefined;
+    for (const old of this.#upFrom(parent)) {
+      parentId = old.id;
+      if (this.#byId.get(old.id) === old) break;
+      input = old.items && input && [...old.items.input, ...old.items.output, ...input];
+      parentId = old.parentId;
+    }
+    return { parentId, items: node.items && input && { ...node.items, input } };
+  }
+
+  contextBytes(id: string | undefined, laneId = ''): number {
+    return id === undefined ? 0 : (this.#find(id, laneId)?.contextBytes ?? 0);
+  }
+
+  /**
+   * @param heads ids that lanes stand on; they and what a replay of them needs are never dropped. Asked only when space
+   * is short.
    * @returns whether the node's items were kept.
    */
   add(wanted: NewNode, heads: () => Iterable<string>): boolean {
-    const { node, children } = this.#replace(wanted);
-    const size = bytesOf(node.input) + bytesOf(node.output);
-    const parent = node.parentId === undefined ? undefined : this.#nodes.get(node.parentId);
-    const fits = !node.overflowed && this.#reserve(size + NODE_OVERHEAD_BYTES, node.parentId, heads);
-    if (!fits && !this.#reserve(NODE_OVERHEAD_BYTES, node.parentId, heads)) return false;
-    this.#nodes.set(node.id, {
-      id: node.id,
-      parentId: node.parentId,
-      stored: node.stored,
-      upstream: node.upstream,
+    const size = bytesOf(wanted.input) + bytesOf(wanted.output);
+    const { laneId = '' } = wanted;
+    const parent = wanted.parentId === undefined ? undefined : this.#find(wanted.parentId, laneId);
+    this.#makeWay(wanted.id, laneId, parent);
+    const fits = !wanted.overflowed && this.#reserve(size + NODE_OVERHEAD_BYTES, parent, heads);
+    if (!fits && !this.#reserve(NODE_OVERHEAD_BYTES, parent, heads)) return false;
+    const { input, output, compactionIndex } = wanted;
+    const node: Node = {
+      id: wanted.id,
+      laneId,
+      parentId: wanted.parentId,
+      stored: wanted.stored,
+      upstream: wanted.upstream,
+      account: wanted.account,
       contextBytes: (parent?.contextBytes ?? 0) + size,
-      items: fits
-        ? { input: node.input, output: node.output, compactionIndex: node.compactionIndex, bytes: size }
-        : undefined,
-      children,
-    });
+      items: fits ? { input, output, compactionIndex, bytes: size } : undefined,
+      parent,
+      children: 0,
+    };
     if (parent !== undefined) parent.children += 1;
+    this.#nodes.add(node);
+    this.#byId.set(node.id, node);
     return fits;
   }
 
   /**
-   * What must be sent to rebuild `id`: the items after `stopAt` (excluded), or from the newest compaction item,
-   * or from the root. Undefined when a piece of the path is gone.
+   * What must be sent to rebuild `id`: the responses after the first that `stopAt` knows (excluded), or from the newest
+   * compaction item that the reader can use, or from the root. Undefined when a piece of the path is gone.
    */
-  itemsSince(
+  pathSince(
     id: string,
     stopAt: (id: string) => boolean,
-  ): { readonly items: readonly string[]; readonly stoppedAt: string | undefined } | undefined {
-    const runs: (readonly string[])[] = [];
-    let at: string | undefined = id;
-    while (at !== undefined && !stopAt(at)) {
-      const node = this.#nodes.get(at);
-      if (node?.items === undefined) return undefined;
+    { canRead = () => true, laneId = '' }: PathOptions = {},
+  ): Path | undefined {
+    if (stopAt(id)) return { steps: [], stoppedAt: id };
+    const steps: Step[] = [];
+    for (const node of this.#upFrom(this.#find(id, laneId))) {
+      // An older bearer of an id is not the one that the upstream means by it.
+      if (stopAt(node.id) && this.#find(node.id, laneId) === node) return ended(steps, node.id);
+      if (node.items === undefined) return undefined;
       this.#touch(node);
       const { input, output, compactionIndex } = node.items;
-      if (compactionIndex !== undefined) {
-        runs.push(output.slice(compactionIndex));
-        return { items: runs.reverse().flat(), stoppedAt: undefined };
+      if (compactionIndex !== undefined && canRead(node)) {
+        steps.push({ node, input: [], output: output.slice(compactionIndex) });
+        return ended(steps, undefined);
       }
-      runs.push(output, input);
-      at = node.parentId;
+      steps.push({ node, input, output });
+      if (node.parent !== undefined) continue;
+      if (node.parentId === undefined) return ended(steps, undefined);
+      return stopAt(node.parentId) ? ended(steps, node.parentId) : undefined;
     }
-    return { items: runs.reverse().flat(), stoppedAt: at };
+    return undefined;
   }
 
-  isComplete(id: string): boolean {
-    let at: string | undefined = id;
-    while (at !== undefined) {
-      const node = this.#nodes.get(at);
-      if (node?.items === undefined) return false;
+  isComplete(id: string, laneId = ''): boolean {
+    for (const node of this.#upFrom(this.#find(id, laneId))) {
+      if (node.items === undefined) return false;
       if (node.items.compactionIndex !== undefined) return true;
-      at = node.parentId;
+      if (node.parent === undefined) return node.parentId === undefined;
     }
-    return true;
+    return false;
   }
 
-  /** The path behind a compaction or a gap is never replayed again: lets go of it, now that a lane stands on `id`. */
+  /**
+   * A lane stands on `id` now: the path behind a compaction or a gap is replayed only for a fork from there. Where memory
+   * is short, nobody waits for that.
+   */
   releaseBehind(id: string, heads: () => Iterable<string>): void {
-    const node = this.#nodes.get(id);
+    const node = this.#byId.get(id);
     if (node === undefined || (node.items !== undefined && node.items.compactionIndex === undefined)) return;
-    this.#releaseAncestors(node.parentId, new Set(heads()));
+    if (this.#bytes <= this.#maxBytes / 2 && this.#budget.scarce !== true) return;
+    const needed = this.#neededBy(heads());
+    for (const old of [...this.#upFrom(node.parent)]) {
+      if (old.children > 1 || needed.has(old)) return;
+      this.#remove(old);
+    }
   }
 
   /** The upstream said that it does not know the id although it was stored. */
   forgetStored(id: string): void {
-    const node = this.#nodes.get(id);
-    if (node !== undefined) this.#nodes.set(id, { ...node, stored: false });
+    const node = this.#byId.get(id);
+    if (node !== undefined) node.stored = false;
   }
 
   clear(): void {
     this.#budget.give(this.#bytes);
     this.#bytes = 0;
     this.#nodes.clear();
+    this.#byId.clear();
+    this.#shadowed.clear();
   }
 
-  /**
-   * Some upstreams give several responses one id. The newest stands for it; a path that would lead back to the id is
-   * folded into the new node, because a walk along it would not end.
-   */
-  #replace(wanted: NewNode): { readonly node: NewNode; readonly children: number } {
-    const known = this.#nodes.get(wanted.id);
-    if (known === undefined) return { node: wanted, children: 0 };
-    const { parentId } = wanted;
-    const leadsBack = parentId !== undefined && this.#ancestry([parentId]).has(wanted.id);
-    const path = leadsBack ? this.itemsSince(parentId, () => false) : undefined;
-    this.#remove(known);
-    if (!leadsBack) return { node: wanted, children: known.children };
-    const input = [...(path?.items ?? []), ...wanted.input];
-    const overflowed = wanted.overflowed || path === undefined;
-    return { node: { ...wanted, parentId: undefined, input, overflowed }, children: known.children };
+  #find(id: string, laneId: string): Node | undefined {
+    const own = this.#shadowed.size === 0 ? undefined : this.#shadowed.get(keyOf(id, laneId));
+    return own ?? this.#byId.get(id);
   }
 
-  #reserve(bytes: number, parentId: string | undefined, heads: () => Iterable<string>): boolean {
+  /** A new response of the lane bears the id from now on; its older one stays only as part of a path. */
+  #makeWay(id: string, laneId: string, parent: Node | undefined): void {
+    const known = this.#byId.get(id);
+    if (known === undefined) return;
+    this.#byId.delete(id);
+    if (known.laneId !== laneId) this.#shadowed.set(keyOf(id, known.laneId), known);
+    const shadowed = this.#shadowed.get(keyOf(id, laneId));
+    this.#shadowed.delete(keyOf(id, laneId));
+    for (const old of [known, shadowed]) {
+      if (old?.laneId === laneId && old.children === 0 && old !== parent) this.#remove(old);
+    }
+  }
+
+  #reserve(bytes: number, parent: Node | undefined, heads: () => Iterable<string>): boolean {
     if (this.#tryTake(bytes)) return true;
-    const needed = this.#ancestry(heads());
-    if (parentId !== undefined) for (const id of this.#ancestry([parentId])) needed.add(id);
-    for (const node of [...this.#nodes.values()]) {
-      if (needed.has(node.id)) continue;
+    const needed = this.#neededBy(heads());
+    for (const node of this.#replayedFor(parent)) needed.add(node);
+    for (const node of [...this.#nodes]) {
+      if (needed.has(node) || !this.#nodes.has(node)) continue;
       this.#remove(node);
       if (this.#tryTake(bytes)) return true;
     }
@@ -183,43 +246,81 @@ export class Transcript {
     return true;
   }
 
-  #ancestry(ids: Iterable<string>): Set<string> {
-    const seen = new Set<string>();
-    for (const id of ids) {
-      for (
-        let at: string | undefined = id;
-        at !== undefined && !seen.has(at);
-        at = this.#nodes.get(at)?.parentId
-      )
-        seen.add(at);
+  #neededBy(ids: Iterable<string>): Set<Node> {
+    const needed = new Set<Node>();
+    const heads = new Set(ids);
+    const starts = [...heads].flatMap((id) => this.#byId.get(id) ?? []);
+    for (const own of this.#shadowed.values()) if (heads.has(own.id)) starts.push(own);
+    for (const start of starts) {
+      for (const node of this.#replayedFor(start)) {
+        if (needed.has(node)) break;
+        needed.add(node);
+      }
     }
-    return seen;
+    return needed;
   }
 
-  /** Up to where another branch or another lane's head needs the path. */
-  #releaseAncestors(id: string | undefined, heads: ReadonlySet<string>): void {
-    let at = id === undefined ? undefined : this.#nodes.get(id);
-    while (at !== undefined && at.children <= 1 && !heads.has(at.id)) {
-      const parent: TranscriptNode | undefined =
-        at.parentId === undefined ? undefined : this.#nodes.get(at.parentId);
-      this.#remove(at);
-      at = parent;
+  /** The nodes of a replay: up to the newest compaction. Behind a gap there is nothing to keep. */
+  *#replayedFor(from: Node | undefined): Iterable<Node> {
+    for (const node of this.#upFrom(from)) {
+      yield node;
+      if (node.items === undefined || node.items.compactionIndex !== undefined) return;
     }
   }
 
-  #remove(node: TranscriptNode): void {
-    this.#nodes.delete(node.id);
-    const parent = node.parentId === undefined ? undefined : this.#nodes.get(node.parentId);
-    if (parent !== undefined) parent.children -= 1;
-    const freed = (node.items?.bytes ?? 0) + NODE_OVERHEAD_BYTES;
-    this.#bytes -= freed;
-    this.#budget.give(freed);
+  *#upFrom(from: Node | undefined): Iterable<Node> {
+    for (let node = from; node !== undefined; node = node.parent) yield node;
   }
 
-  #touch(node: TranscriptNode): void {
-    this.#nodes.delete(node.id);
-    this.#nodes.set(node.id, node);
+  #remove(node: Node): void {
+    for (let gone: Node | undefined = node; gone !== undefined; ) {
+      this.#nodes.delete(gone);
+      if (this.#byId.get(gone.id) === gone) this.#byId.delete(gone.id);
+      if (this.#shadowed.get(keyOf(gone.id, gone.laneId)) === gone)
+        this.#shadowed.delete(keyOf(gone.id, gone.laneId));
+      const freed = (gone.items?.bytes ?? 0) + NODE_OVERHEAD_BYTES;
+      this.#bytes -= freed;
+      this.#budget.give(freed);
+      const parent: Node | undefined = gone.parent;
+      // Its children still point to it, and must find that the path ends here.
+      gone.items = undefined;
+      gone.parent = undefined;
+      if (parent === undefined) return;
+      parent.children -= 1;
+      const findable: boolean = this.#find(parent.id, parent.laneId) === parent || parent.children > 0;
+      gone = findable ? undefined : parent;
+    }
   }
+
+  #touch(node: Node): void {
+    this.#nodes.delete(node);
+    this.#nodes.add(node);
+  }
+}
+
+export interface PathOptions {
+  /** Whether a compaction item of that response can be read where the path goes. */
+  readonly canRead?: (node: TranscriptNode) => boolean;
+  /** Who asks. */
+  readonly laneId?: string;
+}
+
+/** A node as its transcript sees it. */
+interface Node extends TranscriptNode {
+  readonly laneId: string;
+  stored: boolean;
+  items: NodeItems | undefined;
+  /** Older than the node; undefined also where the path was cut. */
+  parent: Node | undefined;
+  children: number;
+}
+
+function keyOf(id: string, laneId: string): string {
+  return `${laneId} ${id}`;
+}
+
+function ended(steps: Step[], stoppedAt: string | undefined): Path {
+  return { steps: steps.reverse(), stoppedAt };
 }
 
 /** UTF-16 units stand for bytes: what a string costs in memory, and close enough for a bound. */

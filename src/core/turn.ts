@@ -1,4 +1,7 @@
+import type { HistoryRefusal } from '../dialect/history-refusal.ts';
 import type { Carried } from './lane.ts';
+import type { OpenResponse } from './open-response.ts';
+import type { ReplayForm } from './replay.ts';
 import type {
   LinkRoute,
   ReplayVerdict,
@@ -8,20 +11,6 @@ import type {
   TurnPhase,
   Usage,
 } from './types.ts';
-
-/** A response of the upstream that has begun and has no terminal yet. */
-export interface OpenResponse {
-  readonly id: string;
-  readonly parentId: string | undefined;
-  /** What extends the parent: raw JSON of each item. */
-  readonly input: readonly string[];
-  readonly stored: boolean;
-  /** Raw JSON by `output_index`; holes are possible. */
-  readonly output: string[];
-  outputBytes: number;
-  /** Output index of the newest compaction item. */
-  compactionIndex: number | undefined;
-}
 
 /**
  * queued: not written. sent: written, nothing heard. running: created. settling: the terminal came, but steers
@@ -78,6 +67,8 @@ export interface SendPlan {
   readonly carried: Carried;
   /** The id on the wire; differs from `parentId` after a warm-up or when an older ancestor is cached. */
   readonly wireParentId: string | undefined;
+  /** The response that the wire id stands for; what came after it is replayed. */
+  readonly stoppedAt: string | undefined;
   /** Whose cache entry the wire id is; its own lane's entry is evicted when the turn fails. */
   readonly cachedIn: string | undefined;
   readonly replayedItems: readonly string[];
@@ -91,6 +82,10 @@ export interface Turn {
   readonly request: StartTurn;
   state: TurnState;
   plan: SendPlan | undefined;
+  /** After a refusal of the usual one. */
+  replayForm: ReplayForm | undefined;
+  /** Each kind is answered once. */
+  historyRefusals: readonly HistoryRefusal[];
   /** After `previous_response_not_found`: the id must not be used again. */
   avoidIds: Set<string> | undefined;
   replayReason: string | undefined;
@@ -134,6 +129,8 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     request,
     state: { t: 'queued' },
     plan: undefined,
+    replayForm: undefined,
+    historyRefusals: [],
     avoidIds: undefined,
     replayReason: undefined,
     steers: [],
@@ -167,11 +164,11 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
   };
 }
 
-/** Every legal step. `sent → queued` is the one step that may write a turn twice: see `proved` below. */
+/** Every legal step. Those to `queued` may write a turn twice, and ask for a proof: `requeueTurn`. */
 export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnState['t'][]>> = {
   queued: ['sent', 'ended'],
   sent: ['running', 'queued', 'ended'],
-  running: ['running', 'settling', 'ended'],
+  running: ['running', 'queued', 'settling', 'ended'],
   settling: ['running', 'ended'],
   ended: [],
 };
@@ -179,6 +176,7 @@ export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnStat
 /** What shows that a written turn did not run (protocol.md 7.2: the safe codes, refusals by name, no connection). */
 export type NotRunProof =
   | 'previous_response_not_found'
+  | 'history_refused'
   | 'connection_limit_reached'
   | 'stream_limit_reached'
   | 'rate_limited'
@@ -194,6 +192,9 @@ export function moveTurn(turn: Turn, next: Exclude<TurnState, { t: 'queued' }>):
 export function requeueTurn(turn: Turn, proof: NotRunProof): void {
   step(turn, { t: 'queued' });
   turn.replayReason = proof;
+  // Its first response, if there was one, never ran.
+  turn.createdAtMs = undefined;
+  turn.responseId = undefined;
 }
 
 /** Whether repeating a turn that was given up or cut off in this phase is harmless, nothing more being known. */

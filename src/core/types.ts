@@ -74,6 +74,8 @@ export interface LinkRoute {
   readonly provider: string;
   readonly serverAddress: string;
   readonly serverPort: number;
+  /** Tells credentials apart within this process, and nothing about them; undefined: none, or not known. */
+  readonly account?: string;
   /** True when the link came ready from the pool. */
   readonly pooled: boolean;
 }
@@ -316,6 +318,8 @@ export type Fact =
 export interface ByteBudget {
   /** False: nothing was taken. */
   tryTake(bytes: number): boolean;
+  /** So little is left that what nobody may ever need is better given back. */
+  readonly scarce?: boolean;
   give(bytes: number): void;
 }
 

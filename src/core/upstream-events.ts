@@ -6,6 +6,7 @@ import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import { muteLane } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream, streamOf, type Up, upOf } from './link-slot.ts';
+import { keepItem, type OpenResponse, outputOf } from './open-response.ts';
 import { lanesProven, unnamedAnswer } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
 import {
@@ -21,10 +22,10 @@ import {
 } from './steering.ts';
 import { isAwaiting, rememberEnded, type Stream, turnOf } from './stream.ts';
 import type { NewNode } from './transcript.ts';
-import { moveTurn, type OpenResponse, phaseOf, type Turn } from './turn.ts';
+import { moveTurn, phaseOf, type Turn } from './turn.ts';
 import { awaitSuccessor, endTurn, endUnanswered, releaseHold, releaseStream } from './turn-end.ts';
 import type { TurnFailed, TurnOutcome, UpstreamFrame } from './types.ts';
-import { attributeRefusals, handleErrorFrame } from './upstream-failures.ts';
+import { attributeRefusals, handleErrorFrame, sendOtherHistory } from './upstream-failures.ts';
 
 /**
  * One frame of the upstream. A frame that only moves content is numbered and handed on; everything else goes
@@ -218,7 +219,6 @@ function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: strin
         stored: turn.request.create.store,
         output: [],
         outputBytes: 0,
-        compactionIndex: undefined,
       };
   moveTurn(turn, { t: 'running', linkId: link.id, response });
   stream.listener = turn;
@@ -235,46 +235,25 @@ function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: strin
 function onItemDone(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
   const turn = stream?.listener;
   if (turn === undefined) return unheard(core, link, stream, frame);
-  if (turn.state.t === 'running') keepItem(core, turn, turn.state.response, frame.json());
+  if (turn.state.t === 'running') {
+    noteItem(core, turn, frame.json()['item']);
+    keepItem(turn.state.response, frame, core.limits.maxTranscriptBytes);
+  }
   content(core, turn, frame);
 }
 
-function keepItem(
-  core: Core,
-  turn: Turn,
-  response: OpenResponse,
-  json: Readonly<Record<string, unknown>>,
-): void {
-  const item = json['item'];
-  const index = json['output_index'];
-  if (typeof item !== 'object' || item === null) return;
-  const { id, type, name } = item as Readonly<Record<string, unknown>>;
+function noteItem(core: Core, turn: Turn, item: unknown): void {
+  const { id, type, name } = (item ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof id === 'string') tell(core, { kind: 'itemDone', itemId: id });
-  if (type === 'function_call' || type === 'custom_tool_call') {
-    turn.toolCalls += 1;
-    tell(core, {
-      kind: 'toolCalled',
-      turnId: turn.id,
-      name: typeof name === 'string' ? name : '',
-      atMs: core.nowMs,
-    });
-  }
-  const text = JSON.stringify(item);
-  response.outputBytes += text.length;
-  if (response.outputBytes > core.limits.maxTranscriptBytes) {
-    response.output.length = 0;
-    return;
-  }
-  // Items are not always done in their order. A hostile index would make the array sparse without bound.
-  const at =
-    typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < MAX_OUTPUT_ITEMS
-      ? index
-      : response.output.length;
-  response.output[at] = text;
-  if (type === 'compaction') response.compactionIndex = Math.max(response.compactionIndex ?? 0, at);
+  if (type !== 'function_call' && type !== 'custom_tool_call') return;
+  turn.toolCalls += 1;
+  tell(core, {
+    kind: 'toolCalled',
+    turnId: turn.id,
+    name: typeof name === 'string' ? name : '',
+    atMs: core.nowMs,
+  });
 }
-
-const MAX_OUTPUT_ITEMS = 4_096;
 
 function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {
   if (stream === undefined) return unheard(core, link, stream, frame);
@@ -336,6 +315,10 @@ function turnEnded(
   // What the conversation goes on from is what the terminal names: relays give a response its public id there.
   const responseId = named ?? response.id;
   rememberEnded(stream, response.id, responseId);
+  // Some tell so what others refuse the request with.
+  const mayRunAgain = frame.type === 'response.failed' && !turn.outputStarted;
+  if (mayRunAgain && sendOtherHistory(core, link, stream, turn, readFailedResponse(frame, core.nowMs)))
+    return;
   if (responseId !== response.id) {
     turn.responseId = responseId;
     tell(core, { kind: 'responseCreated', turnId: turn.id, responseId, atMs: core.nowMs });
@@ -361,7 +344,7 @@ function turnEnded(
   }
   if (up.capabilities.keepsUnstored) link.cache.set(lane.id, { responseId, nodeId: responseId });
   tellListedItems(core, response, json['output']);
-  remember(core, lane, turn, up, { ...response, id: responseId }, outputOf(response, json['output']));
+  remember(core, lane, turn, up, { ...response, id: responseId }, outputOf(response, frame));
   const outcome: TurnOutcome = ending === 'incomplete' ? 'INCOMPLETE' : 'COMPLETED';
   if (settleLater(core, link, stream, turn, frame, responseId, outcome)) return;
   endTurn(core, turn, outcome, { frame });
@@ -518,12 +501,15 @@ function remember(
 ): void {
   if (response.id === '') return;
   turn.headId = response.id;
+  if (turn.replayForm !== undefined) core.replayForms.learn(up.route, turn.replayForm);
   const kept = core.transcript.add(
     {
       id: response.id,
+      laneId: lane.id,
       parentId: response.parentId,
       stored: response.stored,
       upstream: up.route.upstream,
+      account: up.route.account,
       input: response.input,
       ...said,
       overflowed: response.outputBytes > core.limits.maxTranscriptBytes,
@@ -534,19 +520,6 @@ function remember(
   lane.droppedTold = true;
   const reason = core.limits.maxTranscriptBytes === 0 ? 'recovery_off' : 'transcript_limit';
   emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason });
-}
-
-/** The items as they were done; the terminal's own list where that says more (protocol.md 3.2). */
-function outputOf(response: OpenResponse, listed: unknown): Pick<NewNode, 'output' | 'compactionIndex'> {
-  // Skips what was never done.
-  const output = response.output.filter(() => true);
-  if (Array.isArray(listed) && listed.length > output.length) {
-    const at = listed.findLastIndex((item) => item?.type === 'compaction');
-    return { output: listed.map((item) => JSON.stringify(item)), compactionIndex: at < 0 ? undefined : at };
-  }
-  const { compactionIndex: at } = response;
-  const before = at === undefined ? undefined : response.output.slice(0, at).filter(() => true);
-  return { output, compactionIndex: before?.length };
 }
 
 /** Some upstreams list items that they never told to be done. */

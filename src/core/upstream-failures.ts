@@ -1,4 +1,5 @@
 import { isWarning, refusesLanes } from '../dialect/events.ts';
+import { historyRefusal } from '../dialect/history-refusal.ts';
 import {
   isConnectionLimit,
   isNotReached,
@@ -19,6 +20,7 @@ import { forgetWithheld, isWithheld } from './gates.ts';
 import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
 import { forgetName, type LinkSlot, retire, upOf } from './link-slot.ts';
+import { milderReplay } from './planner.ts';
 import { lanesRefuted } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
 import { dial, enqueue, leastLoaded, purposeOf, redialDelayMs, removeLink, unqueue } from './scheduler.ts';
@@ -175,7 +177,7 @@ export function handleLinkDown(core: Core, link: LinkSlot, down: LinkDown): void
 
   for (const stream of link.streams.values()) withdraw(core, turnOf(stream));
   const settled = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
-  const oversized = down.error.reason === 'FRAME_TOO_LARGE' ? largestUnanswered(link) : undefined;
+  const oversized = down.bystanderError === undefined ? undefined : largestUnanswered(link);
   removeLink(core, link, 'link_lost');
   for (const stream of link.streams.values()) lose(core, link, stream, down, oversized);
   const wanted = settled.some((lane) => lane.queue.length > 0 || lane.headId !== undefined);
@@ -222,16 +224,7 @@ function sendAgain(core: Core, link: LinkSlot, stream: Stream, turn: Turn, error
     lanesRefuted(core, link, up, turn.laneId);
     return true;
   }
-  const wireId = turn.plan?.wireParentId;
-  if (wireId !== undefined && isPreviousResponseNotFound(error)) {
-    turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
-    for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
-    core.transcript.forgetStored(wireId);
-    const replayable = turn.plan?.parentId !== undefined && core.transcript.isComplete(turn.plan.parentId);
-    if (!replayable) return false;
-    resend(core, link, stream, turn, 'previous_response_not_found', 'first');
-    return true;
-  }
+  if (sendOtherHistory(core, link, stream, turn, error)) return true;
   if (isStreamLimit(error)) {
     // The link has fewer names left than we thought; this lane never got one.
     link.namesExhausted = true;
@@ -243,6 +236,39 @@ function sendAgain(core: Core, link: LinkSlot, stream: Stream, turn: Turn, error
   if (isNotReached(error))
     return turn.sends < core.limits.maxDialAttempts && goElsewhere(core, link, stream, turn);
   return isRateLimit(error) && turn.request.waitOnRateLimit && waitAndResend(core, link, stream, turn, error);
+}
+
+/**
+ * The upstream could not use the conversation as it was told: it has forgotten the parent, or wants the history in another
+ * form. It says so before it runs anything, some in a failed response.
+ */
+export function sendOtherHistory(
+  core: Core,
+  link: LinkSlot,
+  stream: Stream,
+  turn: Turn,
+  error: UpstreamError,
+): boolean {
+  const wireId = turn.plan?.wireParentId;
+  if (wireId !== undefined && isPreviousResponseNotFound(error)) {
+    turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
+    for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
+    core.transcript.forgetStored(wireId);
+    const parentId = turn.plan?.parentId;
+    if (parentId === undefined || !core.transcript.isComplete(parentId, turn.laneId)) return false;
+    resend(core, link, stream, turn, 'previous_response_not_found', 'first');
+    return true;
+  }
+  const refusal = historyRefusal(error);
+  const up = upOf(link);
+  if (refusal === undefined || up === undefined || turn.historyRefusals.includes(refusal)) return false;
+  const form = milderReplay(core, up, turn, refusal);
+  if (form === undefined) return false;
+  turn.replayForm = form;
+  turn.historyRefusals = [...turn.historyRefusals, refusal];
+  evict(link, turn);
+  resend(core, link, stream, turn, 'history_refused', 'first');
+  return true;
 }
 
 /** Nothing new goes over a link that reaches nobody; what runs on it may yet finish. */
@@ -345,7 +371,7 @@ function lose(
   core: Core,
   link: LinkSlot,
   stream: Stream,
-  { error }: LinkDown,
+  { error, bystanderError = error }: LinkDown,
   oversized: Turn | undefined,
 ): void {
   const { state } = stream;
@@ -353,13 +379,7 @@ function lose(
   if (state.t !== 'turn') return releaseStream(core, link, stream);
   const { turn } = state;
   if (turn.state.t === 'settling') return endUnanswered(core, turn, turn.state, 'link_lost');
-  // A connection that was closed for one frame is, for everybody else, just lost.
-  const isOthers = error.reason === 'FRAME_TOO_LARGE' && turn !== oversized;
-  const told = isOthers
-    ? new GatewayError('UPSTREAM_LINK_LOST', 'the upstream closed the connection', {
-        metadata: error.metadata,
-      })
-    : error;
+  const told = turn === oversized ? error : bystanderError;
   failTurn(core, turn, told, verdictByPhase(phaseOf(turn)));
   if (stream.state.t !== 'idle') releaseStream(core, link, stream);
 }

@@ -432,5 +432,8 @@ function byteBudget(bytes: number): ByteBudget {
     give(returned) {
       left += returned;
     },
+    get scarce() {
+      return left < bytes / 4;
+    },
   };
 }

@@ -100,7 +100,7 @@ export class Upstream {
       connect: this.#network.webSocket,
       capabilities: () => this.#webSocketCapabilities(),
       onLanes: (named: boolean) => this.#learn(named),
-      route: this.#route,
+      route: this.#routeWith(credential),
       limits: this.#limits,
       onRtt: (ms: number) => this.#observe({ kind: 'rtt', upstream: this.name, ms }),
       onHeartbeatLost: () => this.#observe({ kind: 'heartbeatLost', upstream: this.name }),
@@ -124,7 +124,7 @@ export class Upstream {
       redactor: redactorFor(credential),
       connect: this.#network.http,
       capabilities: httpCapabilities(this.facts, this.#options.capabilities ?? {}),
-      route: this.#route,
+      route: this.#routeWith(credential),
       limits: this.#limits,
       // Through a proxy only the proxy would be tried.
       probe: !reachable && !this.#network.proxied,
@@ -161,13 +161,14 @@ export class Upstream {
     return this.#lanes === 'unproven' ? { ...all, lanesUnproven: true } : { ...all, ...SINGLE_LANE };
   }
 
-  get #route(): LinkRoute {
+  #routeWith(credential: Secret | undefined): LinkRoute {
     const { host, port } = this.#endpoint;
     return {
       upstream: this.name,
       provider: this.#options.provider,
       serverAddress: host,
       serverPort: port,
+      ...(credential === undefined ? {} : { account: credential.fingerprint }),
       pooled: false,
     };
   }

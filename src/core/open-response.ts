@@ -1,0 +1,96 @@
+import { asObject, own } from '../dialect/json.ts';
+import { elementsOf, membersOf } from '../ground/json-members.ts';
+import type { NewNode } from './transcript.ts';
+import type { UpstreamFrame } from './types.ts';
+
+/** A response of the upstream that has begun and has no terminal yet. */
+export interface OpenResponse {
+  readonly id: string;
+  readonly parentId: string | undefined;
+  /** What extends the parent: raw JSON of each item. */
+  readonly input: readonly string[];
+  readonly stored: boolean;
+  /** In the order of `output_index`; those of one index in the order in which they were done. */
+  readonly output: DoneItem[];
+  outputBytes: number;
+}
+
+export interface DoneItem {
+  readonly index: number;
+  /** Tells an item that is done twice from another under the same index. */
+  readonly identity: string;
+  readonly isCompaction: boolean;
+  /** Its bytes, as they came. */
+  readonly text: string;
+}
+
+/** Beyond it an index is nonsense. */
+const MAX_OUTPUT_ITEMS = 4_096;
+
+/** Keeps the item of a `response.output_item.done`; nothing is kept any more of a response over the limit. */
+export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes: number): void {
+  const json = frame.json();
+  const item = asObject(own(json, 'item'));
+  if (item === undefined) return;
+  const text = memberText(textOf(frame), 'item') ?? JSON.stringify(item);
+  response.outputBytes += text.length;
+  if (response.outputBytes > maxBytes) {
+    response.output.length = 0;
+    return;
+  }
+  place(response.output, {
+    index: indexOf(own(json, 'output_index'), response.output),
+    identity: JSON.stringify(['type', 'id', 'call_id'].map((name) => own(item, name) ?? '')),
+    isCompaction: own(item, 'type') === 'compaction',
+    text,
+  });
+}
+
+/** What the response said: its items as they were done, or the terminal's own list where that says more (protocol.md 3.2). */
+export function outputOf(
+  { output }: OpenResponse,
+  terminal: UpstreamFrame,
+): Pick<NewNode, 'output' | 'compactionIndex'> {
+  const listed = own(asObject(own(terminal.json(), 'response')), 'output');
+  if (Array.isArray(listed) && listed.length > output.length) {
+    const at = listed.findLastIndex((item: unknown) => own(asObject(item), 'type') === 'compaction');
+    return { output: listedTexts(terminal, listed), compactionIndex: at < 0 ? undefined : at };
+  }
+  const at = output.findLastIndex(({ isCompaction }) => isCompaction);
+  return { output: output.map(({ text }) => text), compactionIndex: at < 0 ? undefined : at };
+}
+
+/** Items are not always done in their order, and relays number messages and calls apart. */
+function place(output: DoneItem[], item: DoneItem): void {
+  const same = output.findIndex(({ index, identity }) => index === item.index && identity === item.identity);
+  if (same >= 0) {
+    output[same] = item;
+    return;
+  }
+  const after = output.findLastIndex(({ index }) => index <= item.index);
+  output.splice(after + 1, 0, item);
+}
+
+function indexOf(index: unknown, output: readonly DoneItem[]): number {
+  const isSane =
+    typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < MAX_OUTPUT_ITEMS;
+  return isSane ? index : (output.at(-1)?.index ?? 0);
+}
+
+function listedTexts(terminal: UpstreamFrame, listed: readonly unknown[]): readonly string[] {
+  const response = memberText(textOf(terminal), 'response');
+  const output = response === undefined ? undefined : memberText(response, 'output');
+  const texts = output === undefined ? [] : elementsOf(output);
+  return texts.length === listed.length ? texts : listed.map((item) => JSON.stringify(item));
+}
+
+/** Cut out of the text, because numbers of 64 bits do not survive JSON.parse. Of equal names the last counts. */
+function memberText(text: string, name: string): string | undefined {
+  const member = membersOf(text).findLast((each) => each.name === name);
+  return member === undefined ? undefined : text.slice(member.valueStart, member.end);
+}
+
+function textOf(frame: UpstreamFrame): string {
+  const { buffer, byteOffset, byteLength } = frame.bytes;
+  return Buffer.from(buffer, byteOffset, byteLength).toString('utf8');
+}
