@@ -79,7 +79,7 @@ it('can be saved by ids alone, and comes back the same', () => {
     ['a', 'b', 'a', 'b'],
   ]) {
     const kept = transcript();
-    ids.forEach((id, n) => kept.add(node(id, ids[n - 1], `${n}`), () => ids));
+    for (const [n, id] of ids.entries()) kept.add(node(id, ids[n - 1], `${n}`), () => ids);
     const last = ids.at(-1) as string;
     const again = transcript();
     const saved = new Map<string, NewNode>();
