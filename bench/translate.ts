@@ -15,6 +15,11 @@ const CALLS_A_ROUND = 500;
 const DELTA =
   '{"type":"response.output_text.delta","content_index":0,"delta":" Stockholm","item_id":"msg_67ccd3acc8d48190a77525dc6de64b4104becb25c45c1d41","logprobs":[],"obfuscation":"Xk2p0Q","output_index":0,"sequence_number":42}';
 
+const PROSE = 'The quick brown fox jumps over the lazy dog and goes home. ';
+const CODE = '\\tif (value === \\"none\\") {\\n\\t\\treturn text.replace(/\\\\s+/g, \\" \\");\\n\\t}\\n';
+const TOKEN = '{"token":" Stockholm","bytes":[32,83,116,111,99,107,104,111,108,109],"logprob":-0.0123456';
+const LOGPROBS = `[${TOKEN},"top_logprobs":[${TOKEN}},${TOKEN.replace('Stockholm', 'Sweden')}},${TOKEN}}]}]`;
+
 const FRAMES: readonly (readonly [string, string])[] = [
   ['text delta', DELTA],
   ['text delta, escapes', DELTA.replace(' Stockholm', '\\n\\"caf\\u00e9\\"\\t')],
@@ -26,6 +31,10 @@ const FRAMES: readonly (readonly [string, string])[] = [
     'item done',
     '{"type":"response.output_item.done","sequence_number":8,"output_index":0,"item":{"id":"msg_67ccd3acc8d48190","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"The capital of Sweden is Stockholm, a city on fourteen islands.","annotations":[],"logprobs":[]}]}}',
   ],
+  ['code delta, 200 B', DELTA.replace(' Stockholm', CODE.repeat(3))],
+  ['delta with logprobs', DELTA.replace('"logprobs":[]', `"logprobs":${LOGPROBS}`)],
+  ['prose, 20 KB', DELTA.replace(' Stockholm', PROSE.repeat(340))],
+  ['code, 22 KB', DELTA.replace(' Stockholm', CODE.repeat(300))],
   ['unknown event', DELTA.replace('output_text.delta', 'brand_new.delta')],
 ];
 

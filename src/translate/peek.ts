@@ -57,7 +57,7 @@ export class Frame implements UpstreamFrame {
   readonly src: Buffer;
   readonly start: number;
   readonly end: number;
-  /** Of a longer text without escapes, as far as that is known; both 0 if not. */
+  /** Of a longer text, as far as that is known; both 0 if not. The end is negative (`~end`) if it holds escapes. */
   readonly textStart: number;
   readonly textEnd: number;
   #json: Readonly<Record<string, unknown>> | undefined;

@@ -8,24 +8,21 @@ import {
   CLOSE_BRACKET,
   COMMA,
   closingQuote,
-  hexDigit,
   isDigit,
   OPEN_BRACE,
   OPEN_BRACKET,
-  PLAIN,
   QUOTE,
   skipSpace,
   skipValue,
 } from './scan.ts';
 import { type ByteTable, equalsAt, type Field, type Plan, type Slot, startsAt } from './schema.ts';
+import { PLAIN, putUnescaped } from './text.ts';
 
 /** protobuf parsers give up at 100 nested messages; Event and ConnectResponse are around ours. */
 const MAX_NESTING = 80;
 
 /** Up to here every decimal survives as a double. */
 const SAFE_DIGITS = 15;
-
-const REPLACEMENT = 0xfffd;
 
 export class Reader {
   /** False: the JSON says something that the message does not. */
@@ -279,7 +276,7 @@ export class Reader {
   }
 
   #double(field: Field, known: number | undefined, start: number): void {
-    let value = known;
+    let value = known ?? shortDecimal(this.#src, start, this.#pos);
     if (value === undefined || Object.is(value, -0)) {
       const text = this.#src.toString('latin1', start, this.#pos);
       value = Number(text);
@@ -303,7 +300,7 @@ export class Reader {
       return;
     }
     const mark = this.#out.open(~quote - start);
-    this.#unescape(start, ~quote);
+    if (!putUnescaped(this.#src, start, ~quote, this.#out)) this.lossless = false;
     this.#out.close(mark, ~quote - start);
     this.#pos = ~quote + 1;
   }
@@ -329,73 +326,35 @@ export class Reader {
     }
     return false;
   }
-
-  #unescape(start: number, end: number): void {
-    const src = this.#src;
-    const out = this.#out;
-    out.reserve(end - start);
-    for (let pos = start; pos < end; ) {
-      const c = src[pos++] as number;
-      if (c !== 0x5c) {
-        out.bytes[out.at++] = c;
-        continue;
-      }
-      const escaped = src[pos++] as number;
-      if (escaped !== 0x75) {
-        out.bytes[out.at++] = ESCAPES[escaped] ?? escaped;
-        continue;
-      }
-      let code = hex4(src, pos);
-      pos += 4;
-      if (code >= 0xd800 && code < 0xdc00 && src[pos] === 0x5c && src[pos + 1] === 0x75) {
-        const low = hex4(src, pos + 2);
-        if (low >= 0xdc00 && low < 0xe000) {
-          code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-          pos += 6;
-        }
-      }
-      if (code >= 0xd800 && code < 0xe000) {
-        // Half a character: no string of protobuf can hold it.
-        this.lossless = false;
-        code = REPLACEMENT;
-      }
-      putCodePoint(out, code);
-    }
-  }
 }
 
 /** What a length of one byte can say. */
 const MAX_SHORT_TEXT = 127;
 
 const MAP_KEY_TAG = (1 << 3) | 2;
-const ESCAPES: Readonly<Record<number, number>> = { 98: 8, 102: 12, 110: 10, 114: 13, 116: 9 };
-
-function putCodePoint(out: Output, code: number): void {
-  const { bytes } = out;
-  if (code < 0x80) bytes[out.at++] = code;
-  else if (code < 0x800) {
-    bytes[out.at++] = 0xc0 | (code >> 6);
-    bytes[out.at++] = 0x80 | (code & 0x3f);
-  } else {
-    if (code < 0x10000) bytes[out.at++] = 0xe0 | (code >> 12);
-    else {
-      bytes[out.at++] = 0xf0 | (code >> 18);
-      bytes[out.at++] = 0x80 | ((code >> 12) & 0x3f);
-    }
-    bytes[out.at++] = 0x80 | ((code >> 6) & 0x3f);
-    bytes[out.at++] = 0x80 | (code & 0x3f);
-  }
-}
-
-function hex4(src: Uint8Array, at: number): number {
-  let code = 0;
-  for (let i = at; i < at + 4; i++) code = (code << 4) | hexDigit(src[i]);
-  return code;
-}
-
 function isNumberByte(c: number | undefined): boolean {
   return c !== undefined && (isDigit(c) || c === 0x2e || c === 0x2d || c === 0x2b || (c | 0x20) === 0x65);
 }
+
+/** A number like -0.0123, whose double is exact to the last bit by one division of two exact ones; undefined for others. */
+function shortDecimal(src: Uint8Array, start: number, end: number): number | undefined {
+  if (end - start > SAFE_DIGITS) return undefined;
+  const negative = src[start] === 0x2d;
+  let digits = 0;
+  let power = -1;
+  for (let pos = negative ? start + 1 : start; pos < end; pos++) {
+    const c = src[pos] as number;
+    if (c >= 0x30 && c <= 0x39) {
+      digits = digits * 10 + (c - 0x30);
+      if (power >= 0) power++;
+    } else if (c === 0x2e) power = 0;
+    else return undefined;
+  }
+  const value = digits / (POWERS_OF_TEN[power] ?? 1);
+  return negative ? -value : value;
+}
+
+const POWERS_OF_TEN = Array.from({ length: SAFE_DIGITS }, (_, power) => 10 ** power);
 
 /** Whether the double, written out again, is the same number. Its spelling may differ: 1.0 is 1. */
 function survives(text: string, value: number): boolean {

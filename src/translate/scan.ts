@@ -2,6 +2,8 @@
  * JSON at the level of bytes. Reading without building values is what keeps number spelling, key order and
  * duplicate keys visible, and pass-through documents byte for byte.
  */
+import { hexDigit, PLAIN, skipPlain } from './text.ts';
+
 export const QUOTE = 0x22;
 export const COMMA = 0x2c;
 export const COLON = 0x3a;
@@ -14,17 +16,14 @@ export const CLOSE_BRACE = 0x7d;
 /** A member of the outermost object, as offsets of its raw text. The key is without its quotes. */
 export type OnMember = (keyStart: number, keyEnd: number, valueStart: number, valueEnd: number) => void;
 
-/** 1 for the bytes that may stand in a string and mean themselves. */
-export const PLAIN = new Uint8Array(256).map((_, c) => (c < 0x20 || c === QUOTE || c === BACKSLASH ? 0 : 1));
-
 /** Far above any real document; keeps a hostile one from costing memory out of proportion. */
 export const MAX_DEPTH = 100_000;
 
 /** What is open around the byte at hand. One for all: nothing else runs during a scan. */
 const CONTAINERS = new Uint8Array(MAX_DEPTH);
 
-/** So many bytes without escape or end, and a native search is worth its call. */
-const SHORT_STRING_BYTES = 64;
+/** So many bytes without escape or end, and looking at several at a time is worth the call. */
+const SHORT_STRING_BYTES = 24;
 
 export function skipSpace(src: Uint8Array, at: number): number {
   const end = src.length;
@@ -78,7 +77,10 @@ export function isJson(
     }
     values++;
     if (values > maxValues) return false;
-    if (c === QUOTE) {
+    if (c >= 0x30 && c <= 0x39) {
+      pos = endOfNumber(src, pos);
+      if (pos < 0) return false;
+    } else if (c === QUOTE) {
       pos = endOfString(src, pos + 1);
       if (pos < 0) return false;
       pos++;
@@ -120,7 +122,13 @@ export function isJson(
 function endOfString(src: Uint8Array, start: number): number {
   const end = src.length;
   let pos = start;
-  while (pos < end) {
+  let limit = Math.min(start + SHORT_STRING_BYTES, end);
+  for (;;) {
+    if (pos >= limit) {
+      pos = skipPlain(src, pos, end);
+      if (pos >= end) return -1;
+      limit = Math.min(pos + SHORT_STRING_BYTES, end);
+    }
     const c = src[pos] as number;
     if (PLAIN[c] === 1) {
       pos++;
@@ -128,16 +136,16 @@ function endOfString(src: Uint8Array, start: number): number {
     }
     if (c === QUOTE) return pos;
     if (c !== BACKSLASH) return -1;
-    const escaped = src[pos + 1];
+    const escaped = pos + 1 < end ? (src[pos + 1] as number) : 0;
     pos += 2;
     if (escaped === 0x75) {
       for (const last = pos + 4; pos < last; pos++) if (hexDigit(src[pos]) < 0) return -1;
-    } else if (escaped === undefined || !SINGLE_ESCAPES.includes(escaped)) return -1;
+    } else if (SINGLE_ESCAPES[escaped] !== 1) return -1;
   }
-  return -1;
 }
 
-const SINGLE_ESCAPES = [...'"\\/bfnrt'].map((c) => c.charCodeAt(0));
+const SINGLE_ESCAPES = new Uint8Array(256);
+for (const c of '"\\/bfnrt') SINGLE_ESCAPES[c.charCodeAt(0)] = 1;
 const LITERALS = ['true', 'false', 'null'].map((word) => Buffer.from(word));
 
 function endOfScalar(src: Uint8Array, at: number): number {
@@ -150,68 +158,62 @@ function endOfScalar(src: Uint8Array, at: number): number {
 }
 
 function endOfNumber(src: Uint8Array, at: number): number {
+  const end = src.length;
   let pos = src[at] === 0x2d ? at + 1 : at;
-  if (src[pos] === 0x30) pos++;
-  else if (isDigit(src[pos])) pos = skipDigits(src, pos);
-  else return -1;
-  if (src[pos] === 0x2e) {
-    if (!isDigit(src[pos + 1])) return -1;
-    pos = skipDigits(src, pos + 1);
+  const first = pos < end ? (src[pos] as number) : 0;
+  if (first === 0x30) pos++;
+  else {
+    pos = skipDigits(src, pos, end);
+    if (pos < 0) return -1;
   }
-  if (src[pos] === 0x65 || src[pos] === 0x45) {
+  if (pos < end && src[pos] === 0x2e) {
+    pos = skipDigits(src, pos + 1, end);
+    if (pos < 0) return -1;
+  }
+  if (pos < end && ((src[pos] as number) | 0x20) === 0x65) {
     pos++;
-    if (src[pos] === 0x2b || src[pos] === 0x2d) pos++;
-    if (!isDigit(src[pos])) return -1;
-    pos = skipDigits(src, pos);
+    if (pos < end && (src[pos] === 0x2b || src[pos] === 0x2d)) pos++;
+    return skipDigits(src, pos, end);
   }
   return pos;
 }
 
-function skipDigits(src: Uint8Array, at: number): number {
+/** Behind the digits at `at`; -1 if there are none. */
+function skipDigits(src: Uint8Array, at: number, end: number): number {
   let pos = at;
-  while (isDigit(src[pos])) pos++;
-  return pos;
+  while (pos < end) {
+    const c = src[pos] as number;
+    if (c < 0x30 || c > 0x39) break;
+    pos++;
+  }
+  return pos === at ? -1 : pos;
 }
 
 export function isDigit(c: number | undefined): boolean {
   return c !== undefined && c >= 0x30 && c <= 0x39;
 }
 
-/** 0–15, or -1. */
-export function hexDigit(c: number | undefined): number {
-  if (c === undefined) return -1;
-  if (c >= 0x30 && c <= 0x39) return c - 0x30;
-  const lower = c | 0x20;
-  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
-}
-
 // What follows trusts its input to be valid JSON.
 
 /** From behind the opening quote to the closing one; negative (`~end`) if the string holds an escape. */
 export function closingQuote(src: Buffer, start: number): number {
+  const end = src.length;
   let pos = start;
   let escaped = false;
-  let limit = Math.min(start + SHORT_STRING_BYTES, src.length);
-  while (pos < limit) {
+  let limit = Math.min(start + SHORT_STRING_BYTES, end);
+  for (;;) {
+    if (pos >= limit) {
+      pos = skipPlain(src, pos, end);
+      if (pos >= end) return ~end;
+      limit = Math.min(pos + SHORT_STRING_BYTES, end);
+    }
     const c = src[pos++] as number;
     if (PLAIN[c] === 1) continue;
     if (c === QUOTE) return escaped ? ~(pos - 1) : pos - 1;
     if (c === BACKSLASH) {
       escaped = true;
       pos++;
-      limit = Math.min(pos + SHORT_STRING_BYTES, src.length);
     }
-  }
-  let backslash = src.indexOf(BACKSLASH, pos);
-  for (;;) {
-    const quote = src.indexOf(QUOTE, pos);
-    if (quote < 0) return ~src.length;
-    while (backslash >= 0 && backslash < quote) {
-      escaped = true;
-      pos = backslash + 2;
-      backslash = src.indexOf(BACKSLASH, pos);
-    }
-    if (pos <= quote) return escaped ? ~quote : quote;
   }
 }
 

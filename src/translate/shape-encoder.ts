@@ -4,7 +4,8 @@ import type { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
 import { isJson, MAX_DEPTH } from './scan.ts';
 import type { Field, Plan, Slot } from './schema.ts';
-import { endOfUnescaped, type Literal, type Shape } from './shape.ts';
+import { endOfValid, type Literal, type Shape } from './shape.ts';
+import { putUnescaped } from './text.ts';
 
 const MAX_INT32 = 2 ** 31 - 1;
 
@@ -91,11 +92,16 @@ export class ShapeEncoder {
         else out.varint64(value);
         continue;
       }
-      const quote = pos === textStart ? textEnd : endOfUnescaped(src, pos, end);
-      if (quote < 0) return false;
+      const found = pos === textStart ? textEnd : endOfValid(src, pos, end);
+      const quote = found < 0 ? ~found : found;
       if (step.take === 'carried') {
         // The envelope cannot tell an empty one from none.
         if (quote === pos) return false;
+      } else if (found < 0) {
+        out.varint(step.tag);
+        const mark = out.open(quote - pos);
+        if (!putUnescaped(src, pos, quote, out)) return false;
+        out.close(mark, quote - pos);
       } else if (quote > pos || step.presence) {
         out.varint(step.tag);
         out.chunk(src, pos, quote);

@@ -3,17 +3,8 @@
  * full; a frame that fits it is proved to be JSON by comparing the rest and looking at the values alone.
  */
 import { isUtf8 } from 'node:buffer';
-import {
-  BACKSLASH,
-  hexDigit,
-  isDigit,
-  isJson,
-  MAX_DEPTH,
-  OPEN_BRACE,
-  OPEN_BRACKET,
-  PLAIN,
-  QUOTE,
-} from './scan.ts';
+import { BACKSLASH, isDigit, isJson, MAX_DEPTH, OPEN_BRACE, OPEN_BRACKET, QUOTE } from './scan.ts';
+import { hexDigit, lookAt, memory, PLAIN } from './text.ts';
 
 /** A value that differs from frame to frame: a string without its quotes, or a whole number. */
 export interface Hole {
@@ -63,7 +54,10 @@ let untilLearning = 0;
 /** Where the value of `stream_id` lies in the frame that fitted last, quotes included; equal when there is none. */
 export const lane = { start: 0, end: 0 };
 
-/** Where the text of the frame that fitted last lies, if it has a longer one without escapes; without its quotes. */
+/**
+ * Where the longest text of the frame that fitted last lies, without its quotes; both 0 if it has only short ones. The end
+ * is negative (`~end`) if the text holds escapes.
+ */
 export const text = { start: 0, end: 0 };
 
 /** The shape that src[start, end) fits; undefined if it has to be read in full. */
@@ -146,18 +140,21 @@ function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
   lane.start = lane.end = 0;
   text.start = text.end = 0;
   foreign = false;
-  escaped = false;
+  let longest = SHORT_TEXT_BYTES;
   lookAt(src);
   for (let i = 0; i < holes.length; i++) {
     const literal = literals[i] as Literal;
     if (!startsWith(literal, src, pos, end)) return false;
     pos += literal.bytes.length;
     const from = pos;
+    escaped = false;
     pos = (holes[i] as Hole).kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
     if (pos < 0) return false;
-    if (pos - from > SHORT_TEXT_BYTES && !escaped) {
+    // The ids that come behind are texts as well.
+    if (pos - from > longest) {
+      longest = pos - from;
       text.start = from;
-      text.end = pos;
+      text.end = escaped ? ~pos : pos;
     }
     if (i === shape.laneHole) {
       lane.start = from - 1;
@@ -177,8 +174,8 @@ function startsWith({ bytes, words, lastWord }: Literal, src: Buffer, at: number
     for (let i = 0; i < length; i++) if (bytes[i] !== src[at + i]) return false;
     return true;
   }
-  const view = chunk.view;
-  let pos = at + chunk.shift;
+  const view = memory.view;
+  let pos = at + memory.shift;
   const last = pos + length - WORD_BYTES;
   for (let i = 0; i < words.length; i++, pos += WORD_BYTES) {
     if (view.getInt32(pos, true) !== words[i]) return false;
@@ -190,35 +187,9 @@ function startsWith({ bytes, words, lastWord }: Literal, src: Buffer, at: number
 let foreign = false;
 let escaped = false;
 
-/** The chunk looked at last, several bytes at a time: most of an event is text, and most of text is plain. */
-const chunk: Chunk = {
-  src: undefined,
-  shift: 0,
-  words: new Int32Array(0),
-  view: new DataView(new ArrayBuffer(0)),
-};
-
-interface Chunk {
-  src: Buffer | undefined;
-  /** Of `src` in its memory. */
-  shift: number;
-  words: Int32Array;
-  view: DataView;
-}
-
-/** Asking a buffer for its memory costs as much as comparing fifty bytes, and a chunk has many frames. */
-function lookAt(src: Buffer): void {
-  if (src === chunk.src) return;
-  const { buffer } = src;
-  chunk.src = src;
-  chunk.shift = src.byteOffset;
-  chunk.words = new Int32Array(buffer, 0, buffer.byteLength >> 2);
-  chunk.view = new DataView(buffer);
-}
-
 /** The closing quote of the string whose first byte is at `at`; -1 if it is not valid. Of the chunk that is looked at. */
 function endOfText(src: Buffer, at: number, end: number): number {
-  const { shift } = chunk;
+  const { shift } = memory;
   let pos = at;
   while (pos < end) {
     if (!foreign && ((pos + shift) & 3) === 0)
@@ -240,7 +211,7 @@ function endOfText(src: Buffer, at: number, end: number): number {
 
 /** Offset of the first word that holds a quote, a backslash, a control character or a byte beyond ASCII. */
 function skipPlainWords(from: number, to: number): number {
-  const { words } = chunk;
+  const { words } = memory;
   let at = from;
   for (; at < to; at++) {
     const word = words[at] as number;
@@ -251,13 +222,13 @@ function skipPlainWords(from: number, to: number): number {
   return at << 2;
 }
 
-/** The closing quote of a string that is known to be valid; -1 if it holds an escape. */
-export function endOfUnescaped(src: Buffer, at: number, end: number): number {
+/** The closing quote of a string that is known to be valid; negative (`~end`) if it holds an escape. */
+export function endOfValid(src: Buffer, at: number, end: number): number {
   foreign = false;
   escaped = false;
   lookAt(src);
   const to = endOfText(src, at, end);
-  return escaped ? -1 : to;
+  return escaped ? ~to : to;
 }
 
 function endOfEscape(src: Buffer, at: number, end: number): number {
