@@ -27,7 +27,9 @@ export interface TenantStats extends LedgerCounts {
 }
 
 /** Throws AccessOptionsError. `close` stops the timers, all of which let the process end. */
-export function createAccessControl(options: AccessOptions): AccessControl & { stats(): AccessStats } {
+export function createAccessControl(
+  options: AccessOptions,
+): AccessControl & { stats(): AccessStats; readonly memoryShare: number } {
   const now = options.now ?? Date.now;
   const warn = options.onWarning ?? (() => undefined);
   const tenants = openTenants(options, {
@@ -85,6 +87,10 @@ export function createAccessControl(options: AccessOptions): AccessControl & { s
     },
 
     overload: guard.overload,
+
+    get memoryShare() {
+      return guard.share;
+    },
 
     close() {
       guard.close();

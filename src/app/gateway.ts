@@ -141,13 +141,16 @@ async function assemble(
   replicas?.announce(server.peerPort);
 
   let draining = false;
-  const sources = adminSources(server, telemetry, () => [
+  const notReady = () => [
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
     ...(server.connections.full ? [`connections at their limit of ${server.connections.max}`] : []),
-  ]);
+  ];
+  const sources = adminSources(server, telemetry, notReady);
   const unobserve = [
     telemetry.observe('draining', () => Number(draining)),
+    telemetry.observe('ready', () => Number(notReady().length === 0)),
+    telemetry.observe('memory.share', () => access.memoryShare),
     telemetry.observe('connections', () => server.connections.open),
     telemetry.observe('connections.limit', () => server.connections.max),
     telemetry.observe('sessions.durable', () => durableSessions(server)),

@@ -183,6 +183,7 @@ export function emitNotice(
 
 /** A request was refused that belongs to no turn of its own (steer, cancel, a reused turn id). */
 export function emitRejected(core: Core, laneId: string, turnId: string, error: GatewayError): void {
+  tell(core, { kind: 'refused', request: 'other', error });
   emitOwn(core, laneId, turnId, {
     type: 'gateway.request.rejected',
     turnFailed: { error, replay: 'SAFE', phase: 'NOT_SENT' },

@@ -364,6 +364,7 @@ export class Session {
       return;
     }
     if (TURN_ID.test(turnId)) core.endedTurns.add(turnId, 'refused');
+    tell(core, { kind: 'refused', request: 'turn', error });
     emitOwn(core, laneId, turnId, { type: 'gateway.turn.failed', outcome: 'FAILED', turnFailed: failed });
   }
 

@@ -272,6 +272,8 @@ export type Fact =
   | { readonly kind: 'firstOutput'; readonly turnId: string; readonly atMs: number }
   | { readonly kind: 'toolCalled'; readonly turnId: string; readonly name: string; readonly atMs: number }
   | { readonly kind: 'turnEnded'; readonly record: TurnRecord }
+  /** A request that was not taken: a turn, or something about one (steer, cancel). */
+  | { readonly kind: 'refused'; readonly request: 'turn' | 'other'; readonly error: GatewayError }
   /** An output item of this session; the upstream may know it by its id from now on. */
   | { readonly kind: 'itemDone'; readonly itemId: string }
   /**

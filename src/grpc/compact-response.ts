@@ -8,21 +8,22 @@ import { MAX_TIMER_MS } from '../session/clock.ts';
 import type { CompactRequest } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
-import { admit, explain, leaseFor } from './connect.ts';
+import { admit, leaseFor, refuse } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 
 /** One HTTP call beside the links; limits, permissions and ownership as for a turn. */
 export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<void> {
+  let principal: Principal | undefined;
   try {
-    const principal = await admit(call, edge);
+    principal = await admit(call, edge);
     const bytes = await readRequest(call, edge);
     if (bytes === undefined) return;
     const work = compact(call, edge, principal, bytes);
     edge.compactions.add(work);
     await work;
   } catch (error) {
-    call.end(explain(error, edge));
+    refuse(call, edge, error, principal);
   }
 }
 

@@ -1,3 +1,4 @@
+import type { RefusedProof } from '../access/auth/authenticate.ts';
 import type { Principal, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
@@ -12,6 +13,7 @@ import {
   type TakenSession,
   takeSession,
 } from '../session/sessions.ts';
+import type { CallRefusal } from '../telemetry/types.ts';
 import type { ActiveTurn, ClientMessage, EventFormat, OpenedFacts, OpenRequest } from '../translate/index.ts';
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
@@ -19,8 +21,9 @@ import type { Edge } from './edge.ts';
 
 /** Serves one Connect stream, from its first message to its status. */
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
+  let principal: Principal | undefined;
   try {
-    const principal = await admit(call, edge);
+    principal = await admit(call, edge);
     const first = await readOpen(call, edge);
     if (first === undefined) return;
     await edge.fairShare.wait(call.connection);
@@ -30,7 +33,7 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     if (entered === undefined) return;
     await new ConnectStream(call, edge, entered.session, open.format).run(entered);
   } catch (error) {
-    call.end(explain(error, edge));
+    refuse(call, edge, error, principal);
   }
 }
 
@@ -164,6 +167,27 @@ export async function admit(call: RpcCall, edge: Edge): Promise<Principal> {
 export function refuseWhileDraining(edge: Edge): void {
   if (edge.drainDeadlineMs === undefined) return;
   throw new GatewayError('DRAINING', 'the gateway is shutting down', { retryAfterMs: 0 });
+}
+
+/** Ends a call that has not come to a session or an answer. */
+export function refuse(call: RpcCall, edge: Edge, cause: unknown, principal: Principal | undefined): void {
+  const error = explain(cause, edge);
+  if (!HAPPENED_UPSTREAM.test(error.reason) && error.reason !== 'INTERNAL') {
+    const proof = error.reason === 'UNAUTHENTICATED' ? refusedProof(error.cause) : undefined;
+    const { method } = call;
+    const limit = error.metadata['limit'];
+    edge.telemetry.callRefused({ method, reason: error.reason, limit, tenantId: principal?.tenantId, proof });
+  }
+  call.end(error);
+}
+
+/** Ends of work that had begun. */
+const HAPPENED_UPSTREAM = /^(?:UPSTREAM_(?!NOT_ALLOWED)|TURN_|CHAIN_LOST|RESPONSE_FAILED)/;
+
+function refusedProof(cause: unknown): CallRefusal['proof'] {
+  if (typeof cause !== 'object' || cause === null || !('why' in cause)) return undefined;
+  const { kind, keyId, why } = cause as RefusedProof;
+  return { kind, keyId, why };
 }
 
 /** An error that is nobody's doing is a bug, and somebody should hear of it. */

@@ -1,3 +1,4 @@
+import type { Principal } from '../access/types.ts';
 import type { SessionEvent, TurnFailed } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
@@ -5,7 +6,7 @@ import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
 import type { RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
-import { admit, explain, leaseFor, readFirst, refuseWhileDraining } from './connect.ts';
+import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
 
 /** The only turn of its session needs no better name. */
@@ -13,8 +14,9 @@ const TURN_ID = 'turn';
 
 /** One turn, no session for the client: a session of one lane that ends with its turn. */
 export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<void> {
+  let principal: Principal | undefined;
   try {
-    const principal = await admit(call, edge);
+    principal = await admit(call, edge);
     const bytes = await readRequest(call, edge);
     if (bytes === undefined) return;
     const steps = edge.wire.createResponseSteps(bytes, TURN_ID);
@@ -39,7 +41,7 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     });
     await run(call, edge, session, request);
   } catch (error) {
-    call.end(explain(error, edge));
+    refuse(call, edge, error, principal);
   }
 }
 

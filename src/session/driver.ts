@@ -385,11 +385,12 @@ export class SessionDriver implements Flushable {
   }
 
   #beginEnding(error: GatewayError | undefined, resumable: boolean): void {
-    this.#status = error?.code ?? 'OK';
     if (error?.reason === 'INTERNAL') this.#options.onBug(error.cause ?? error);
     const stream = this.#stream;
     this.#stream = undefined;
+    // What no call was told is not how one ended.
     if (stream === undefined) return;
+    this.#status = error?.code ?? 'OK';
     if (resumable) {
       // The session keeps its events for the resume; the client that was too slow gets none of them now.
       stream.end(error);

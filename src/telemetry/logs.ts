@@ -170,8 +170,13 @@ function repeatedWarnings(windowMs: number) {
   };
 }
 
+/** Warnings that differ in one of these are not repeats. All are from short lists. */
+const TELLING_FIELDS = ['code', 'upstream', 'reason', 'limit', 'tenant', 'why'];
+
 function warningKey(fields: unknown, message: unknown): string {
   if (typeof fields === 'string') return fields;
-  const code = typeof fields === 'object' && fields !== null && 'code' in fields ? fields.code : undefined;
-  return typeof code === 'string' ? code : String(message);
+  if (typeof fields !== 'object' || fields === null) return String(message);
+  const values = fields as Readonly<Record<string, unknown>>;
+  if (typeof values['code'] !== 'string') return String(message);
+  return TELLING_FIELDS.map((name) => (typeof values[name] === 'string' ? values[name] : '')).join(' ');
 }

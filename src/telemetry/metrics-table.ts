@@ -483,6 +483,29 @@ export const METRICS = {
     labels: [],
     alert: 'For 5 minutes: look at the store. Until then each process lets its part of the limits in.',
   },
+  'responses_gateway.refusals': {
+    kind: 'counter',
+    unit: '{refusal}',
+    description:
+      'Requests that were not taken: sessions and calls, turns, and others (steers, cancels), by reason and, of LIMIT_EXCEEDED, by limit.',
+    labels: ['request', 'reason', 'limit', 'tenant'],
+    alert: 'Grows with LIMIT_EXCEEDED, OVERLOADED, DRAINING or MODEL_NOT_ALLOWED: callers are turned away.',
+  },
+  'responses_gateway.processes.ready': {
+    kind: 'observedUpDown',
+    unit: '{process}',
+    description: 'Processes that take new sessions: what /readyz says, without asking it.',
+    labels: [],
+    alert: '0: everything new is refused.',
+  },
+  'responses_gateway.memory.share': {
+    kind: 'observedGauge',
+    unit: '1',
+    description: 'Memory in use, as a share of the limit by which new work is refused (limits.memory_high).',
+    labels: [],
+    merge: 'max',
+    alert: 'Close to limits.memory_high: OVERLOADED is near.',
+  },
   'responses_gateway.draining': {
     kind: 'observedGauge',
     unit: '1',

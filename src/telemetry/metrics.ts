@@ -86,6 +86,8 @@ function observeOwn(instruments: Instruments, sources: MetricSources): void {
   instruments.observe('responses_gateway.connections.limit', () => sums.sum('connections.limit'));
   instruments.observe('responses_gateway.sessions.durable', () => sums.sum('sessions.durable'));
   instruments.observe('responses_gateway.processes', () => sums.sum('processes'));
+  instruments.observe('responses_gateway.processes.ready', () => sums.sum('ready'));
+  instruments.observe('responses_gateway.memory.share', () => sums.sum('memory.share'));
   instruments.observe('responses_gateway.draining', () => Math.min(1, sums.sum('draining')));
   instruments.observe('responses_gateway.logs.suppressed', suppressedLogs);
   instruments.observe('responses_gateway.logs.dropped', droppedLogs);

@@ -1,10 +1,22 @@
 import type { Logger } from 'pino';
 import type { TurnRecord } from '../core/types.ts';
-import type { StatusCode } from '../errors.ts';
+import type { GatewayError, Reason, StatusCode } from '../errors.ts';
 import { errorType } from './labels.ts';
 import type { TraceIds } from './tracing.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
+import { warnOfUpstream } from './upstream-log.ts';
+
+/** Refusals by what was configured, or by how the process is. */
+export const CONCERNS_OPERATORS: ReadonlySet<Reason> = new Set([
+  'UNAUTHENTICATED',
+  'PERMISSION_DENIED',
+  'MODEL_NOT_ALLOWED',
+  'UPSTREAM_NOT_ALLOWED',
+  'LIMIT_EXCEEDED',
+  'OVERLOADED',
+  'DRAINING',
+]);
 
 /** One line for each end of a turn and of the session. */
 export class SessionLog {
@@ -34,6 +46,7 @@ export class SessionLog {
   turnEnded(record: TurnRecord, split: TurnSplit, ids: TraceIds | undefined): void {
     this.#turns += 1;
     if (record.outcome === 'FAILED') this.#failures += 1;
+    warnOfUpstream(this.#root, record);
     this.#bytesUp += record.bytesUp;
     this.#bytesDown += record.bytesDown;
     if (!this.#root.isLevelEnabled('info')) return;
@@ -76,6 +89,23 @@ export class SessionLog {
         replays: record.replays,
       },
       'turn ended',
+    );
+  }
+
+  /** What an operator decides, or has to know of; a client's mistakes are its own to hear of. */
+  refused(request: 'turn' | 'other', { reason, metadata }: GatewayError): void {
+    if (!CONCERNS_OPERATORS.has(reason)) return;
+    this.#root.warn(
+      {
+        code: 'request_refused',
+        session_id: this.#start.sessionId,
+        tenant: this.#start.tenantId,
+        request,
+        reason,
+        limit: metadata['limit'],
+        field: metadata['field'],
+      },
+      'a request was refused',
     );
   }
 

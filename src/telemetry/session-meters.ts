@@ -99,6 +99,16 @@ export class SessionMeters {
         return;
       case 'unpaused':
         return this.#unpaused(fact.atMs);
+      case 'refused': {
+        const { reason, metadata } = fact.error;
+        instruments.add('responses_gateway.refusals', 1, {
+          request: fact.request,
+          reason,
+          ...(reason === 'LIMIT_EXCEEDED' && { limit: metadata['limit'] ?? OTHER }),
+          ...this.#tenant,
+        });
+        return;
+      }
       case 'turnSent':
       case 'responseCreated':
       case 'firstOutput':

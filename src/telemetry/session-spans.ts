@@ -194,6 +194,7 @@ class TracedSession implements SessionSpans {
       case 'responseCreated':
       case 'lateUsage':
       case 'itemDone':
+      case 'refused':
       case 'laneOpened':
       case 'laneClosed':
       case 'strayFrame':

@@ -29,11 +29,15 @@ export class ObservedSession implements SessionTelemetry {
   readonly #log: SessionLog;
   readonly #rebuilds = new RebuildTimes();
   #over = false;
+  /** The call of a single turn ends as its turn does. */
+  readonly #isOneTurn: boolean;
+  #callStatus: StatusCode | 'OK' = 'OK';
 
   constructor(share: SessionShare, start: SessionStart) {
     const { tracing, settings } = share;
     this.#share = share;
     this.#sessionId = start.sessionId;
+    this.#isOneTurn = start.method.endsWith('/CreateResponse');
     this.#spans = createSessionSpans(tracing, start, settings);
     this.#meters = new SessionMeters(share.meters, start.tenantId);
     this.#log = new SessionLog(share.logger, start, this.#spans.ids(undefined));
@@ -49,11 +53,16 @@ export class ObservedSession implements SessionTelemetry {
     if (this.#over) return;
     if (fact.kind === 'turnEnded') {
       const { record } = fact;
+      if (this.#isOneTurn) this.#callStatus = record.failed?.error.code ?? 'OK';
       const split = splitTurn(record, this.#rebuilds.take(record.turnId));
       this.#log.turnEnded(record, split, this.#spans.ids(record.turnId));
       this.#meters.turnEnded(record, split);
       this.#spans.turnEnded(record, split, this.capture?.take(record));
       return;
+    }
+    if (fact.kind === 'refused') {
+      this.#log.refused(fact.request, fact.error);
+      if (this.#isOneTurn) this.#callStatus = fact.error.code;
     }
     this.#rebuilds.fact(fact);
     this.#meters.fact(fact);
@@ -74,13 +83,16 @@ export class ObservedSession implements SessionTelemetry {
   }
 
   /** What the process sees of it, and its driver does not tell. */
-  event(name: 'stream opened' | 'stream closed', status?: string): void {
+  event(name: 'stream opened' | 'stream closed', status?: StatusCode | 'OK'): void {
+    this.#callStatus = status ?? 'OK';
     this.#spans.event(name, status === undefined ? undefined : { 'rpc.status_code': status });
   }
 
-  end(status: StatusCode | 'OK'): void {
+  /** A session that ends well by itself ends as the last call did that it had. */
+  end(own: StatusCode | 'OK'): void {
     if (this.#over) return;
     this.#over = true;
+    const status = own === 'OK' ? this.#callStatus : own;
     this.#log.end(status);
     this.#meters.end(status);
     this.#spans.end(status);

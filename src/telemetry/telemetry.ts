@@ -9,11 +9,13 @@ import { createLogs } from './logs.ts';
 import { createObservedSums } from './meters.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { parseTelemetryOptions, type TelemetryOptions, type TelemetrySettings } from './options.ts';
+import { createRefusals } from './refusals.ts';
 import { createReplicaMeters } from './replica-meters.ts';
 import { ObservedSession, type SessionShare } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
 import type { GatewayTelemetry } from './types.ts';
+import { createUpstreamLog } from './upstream-log.ts';
 import { createUpstreamMeters } from './upstream-meters.ts';
 
 // A collector that hangs must not hold a process back from ending.
@@ -68,6 +70,9 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
   const sessions = new Map<string, ObservedSession>();
   const share: SessionShare = { tracing, meters, logger, settings, ended: (id) => sessions.delete(id) };
 
+  const countUpstream = createUpstreamMeters(instruments);
+  const logUpstream = createUpstreamLog(logger);
+
   return {
     logger,
     setLevel: logs.setLevel,
@@ -96,7 +101,11 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
         ...(status !== 'OK' && { 'error.type': status }),
       });
     },
-    upstream: createUpstreamMeters(instruments),
+    callRefused: createRefusals(meters, logger),
+    upstream(event) {
+      countUpstream(event);
+      logUpstream(event);
+    },
     connectionEnded: (reason) => instruments.add('responses_gateway.connections.ended', 1, { reason }),
     replicas: createReplicaMeters(instruments),
     metricsHandler: (request, response) => respond(metrics, request, response),

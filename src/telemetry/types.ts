@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import type { Fact, StartTurn, TraceContext, UpstreamFrame } from '../core/types.ts';
-import type { StatusCode } from '../errors.ts';
+import type { Reason, StatusCode } from '../errors.ts';
 import type { UpstreamEvent } from '../upstream/types.ts';
 
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
@@ -49,7 +49,23 @@ export interface Telemetry {
   streamOpened(sessionId: string): void;
   streamClosed(sessionId: string, status: StatusCode | 'OK', durationMs: number): void;
   rpcEnded(method: string, status: StatusCode | 'OK', durationMs: number): void;
+  /** A call that was ended before it came to a session, or to the upstream. */
+  callRefused(refusal: CallRefusal): void;
   shutdown(): Promise<void>;
+}
+
+/** Names and ids that an operator has given; nothing that a caller could fill with secrets. */
+export interface CallRefusal {
+  readonly method: string;
+  readonly reason: Reason;
+  /** Of LIMIT_EXCEEDED. */
+  readonly limit: string | undefined;
+  /** Undefined before the caller is known. */
+  readonly tenantId: string | undefined;
+  /** Of UNAUTHENTICATED: which method of `auth` looked at it, at which key, and what was wrong. */
+  readonly proof:
+    | { readonly kind: string; readonly keyId: string | undefined; readonly why: string }
+    | undefined;
 }
 
 /** Numbers that only their owner knows; read at every collection, summed over all who registered. */
@@ -60,6 +76,8 @@ export type ObservedValue =
   | 'connections'
   | 'connections.limit'
   | 'draining'
+  | 'ready'
+  | 'memory.share'
   | 'sessions.durable'
   | 'processes';
 

@@ -293,7 +293,7 @@ class UpstreamDialer implements Dialer {
   }
 
   #dialReport(
-    { name }: Upstream,
+    { name, host }: Upstream,
     transport: 'websocket' | 'sse',
     purpose: DialRequest['purpose'] | 'pool',
     attempt: number,
@@ -301,8 +301,12 @@ class UpstreamDialer implements Dialer {
     const startedAt = performance.now();
     return (down) => {
       const durationMs = performance.now() - startedAt;
-      const failure = down && { reason: down.error.reason, httpStatus: down.httpStatus };
-      this.#observe({ kind: 'dial', upstream: name, transport, purpose, attempt, durationMs, failure });
+      const failure = down && {
+        reason: down.error.reason,
+        httpStatus: down.httpStatus,
+        errno: down.error.metadata['cause'],
+      };
+      this.#observe({ kind: 'dial', upstream: name, host, transport, purpose, attempt, durationMs, failure });
     };
   }
 }

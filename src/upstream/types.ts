@@ -100,7 +100,16 @@ export type UpstreamEvent =
       readonly attempt: number;
       readonly durationMs: number;
       /** Undefined: the link came up. */
-      readonly failure: { readonly reason: Reason; readonly httpStatus: number | undefined } | undefined;
+      readonly failure:
+        | {
+            readonly reason: Reason;
+            readonly httpStatus: number | undefined;
+            /** Of the system or of TLS, e.g. ECONNREFUSED; TIMEOUT. */
+            readonly errno?: string | undefined;
+          }
+        | undefined;
+      /** Host and port that were dialled. */
+      readonly host?: string;
     }
   | { readonly kind: 'failover'; readonly from: string; readonly to: string }
   /** The upgrade was refused; the upstream is spoken to over HTTP for `forMs`. */

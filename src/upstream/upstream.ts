@@ -140,6 +140,12 @@ export class Upstream {
     return post({ url, headers, connect: this.#network.http, accept: 'application/json', body });
   }
 
+  /** Host and port, for people. */
+  get host(): string {
+    const { host, port } = this.#endpoint;
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
+
   get maxInboundBytes(): number {
     return this.#limits.maxInboundBytes;
   }

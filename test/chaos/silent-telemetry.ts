@@ -3,6 +3,7 @@ import { RecordedTelemetry } from '../harness/fakes.ts';
 /** Records nothing: what it would keep must not look like a leak. */
 export class SilentTelemetry extends RecordedTelemetry {
   override rpcEnded(): void {}
+  override callRefused(): void {}
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {

@@ -7,7 +7,7 @@ import type {
 } from '../../src/access/types.ts';
 import type { Fact, TurnRecord, Usage } from '../../src/core/types.ts';
 import { GatewayError, type StatusCode } from '../../src/errors.ts';
-import type { SessionStart, SessionTelemetry, Telemetry } from '../../src/telemetry/types.ts';
+import type { CallRefusal, SessionStart, SessionTelemetry, Telemetry } from '../../src/telemetry/types.ts';
 
 /** Lets everybody in as one tenant, and remembers what it was asked. Override a method to refuse. */
 export class OpenAccess implements AccessControl {
@@ -121,6 +121,12 @@ export class RecordedTelemetry implements Telemetry {
 
   rpcEnded(method: string, status: StatusCode | 'OK'): void {
     this.rpcs.push({ method, status });
+  }
+
+  readonly refusals: CallRefusal[] = [];
+
+  callRefused(refusal: CallRefusal): void {
+    this.refusals.push(refusal);
   }
 
   async shutdown(): Promise<void> {}

@@ -41,6 +41,7 @@ export type Answer = { readonly port: number } | { readonly facts: Facts };
 /** Counts of calls are not what these tests look at; keeping them would look like a leak. */
 class NoTelemetry extends RecordedTelemetry {
   override rpcEnded(): void {}
+  override callRefused(): void {}
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {

@@ -495,6 +495,7 @@ describe('SessionDriver', () => {
         maxOutputTokens: 64,
         responseIds: ['resp_1', 'resp_2'],
         conversation: false,
+        fields: new Map([['max_output_tokens', '64']]),
         input: ['{"a":1}'],
       },
     ]);

@@ -83,6 +83,15 @@ function useEverything(t: GatewayTelemetry): void {
   t.upstream({ kind: 'rtt', upstream, ms: 12 });
   t.upstream({ kind: 'heartbeatLost', upstream });
   t.connectionEnded('idle');
+  t.callRefused({
+    method: METHOD,
+    reason: 'LIMIT_EXCEEDED',
+    limit: 'sessions',
+    tenantId: 'acme',
+    proof: undefined,
+  });
+  const error = new GatewayError('LIMIT_EXCEEDED', '', { metadata: { limit: 'lanes' } });
+  session.fact({ kind: 'refused', request: 'turn', error });
   session.end('OK');
 }
 

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 import { AccessOptionsError, type ApiKeyAuth, type ApiKeyOptions } from '../options.ts';
 import type { Principal } from '../types.ts';
-import type { Method, Presented } from './method.ts';
+import type { Method, Presented, Refused } from './method.ts';
 import { SlowChecks } from './slow-checks.ts';
 
 const PREFIX = 'rgk_';
@@ -52,15 +52,18 @@ export function apiKeys(options: ApiKeyAuth, path: string): Method {
   const slow = new SlowChecks();
 
   return {
+    kind: 'api_keys',
     fits: (presented) => presented.bearer?.startsWith(PREFIX) === true,
-    verify: async (presented: Presented, nowMs: number): Promise<Principal | undefined> => {
+    verify: async (presented: Presented, nowMs: number): Promise<Principal | Refused> => {
       const key = presented.bearer ?? '';
       const id = KEY_FORM.exec(key)?.[1];
       // An unknown id takes the same way as a known one with a wrong secret.
       const stored = (id === undefined ? undefined : keys.get(id)) ?? decoy;
       const proven = await matches(key, stored, stored === decoy ? undefined : id, slow);
-      if (!proven || stored === decoy) return undefined;
-      if (nowMs < stored.notBeforeMs || nowMs >= stored.notAfterMs) return undefined;
+      if (stored === decoy) return { why: id === undefined ? 'malformed_key' : 'unknown_key', keyId: id };
+      if (!proven) return { why: 'wrong_secret', keyId: id };
+      if (nowMs < stored.notBeforeMs) return { why: 'not_valid_yet', keyId: id };
+      if (nowMs >= stored.notAfterMs) return { why: 'expired', keyId: id };
       return {
         tenantId: stored.tenantId,
         subject: stored.subject,

@@ -5,7 +5,7 @@ import { AccessOptionsError, type AccessWarning, type AuthMethod } from '../opti
 import type { CallerFacts, Principal } from '../types.ts';
 import { apiKeys } from './api-keys.ts';
 import { jwt } from './jwt.ts';
-import type { Method, Presented } from './method.ts';
+import type { Method, Presented, Refused } from './method.ts';
 import { mtls } from './mtls.ts';
 
 /** Every refusal takes at least this long, so that its time does not tell how far the proof got. */
@@ -30,30 +30,38 @@ export function createAuthenticate(
   return async (caller) => {
     const startedAtMs = performance.now();
     try {
-      const principal = await decide(methods, caller, options.now());
-      if (principal !== undefined && options.tenantIds.has(principal.tenantId)) return principal;
+      const verdict = await decide(methods, caller, options.now());
+      if (!('why' in verdict) && options.tenantIds.has(verdict.tenantId)) return verdict;
+      throw new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated', {
+        cause: 'why' in verdict ? verdict : ({ kind: 'any', why: 'unknown_tenant' } satisfies RefusedProof),
+      });
     } catch (error) {
-      await floor(startedAtMs);
+      await delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
       throw error;
     }
-    await floor(startedAtMs);
-    throw new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated');
   };
 }
 
-function floor(startedAtMs: number): Promise<void> {
-  return delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
+/** The `cause` of UNAUTHENTICATED: for the operator's log, and for nobody else. */
+export interface RefusedProof extends Refused {
+  /** Of the method that looked at it. */
+  readonly kind: string;
 }
 
 async function decide(
   methods: readonly Method[],
   caller: CallerFacts,
   nowMs: number,
-): Promise<Principal | undefined> {
+): Promise<Principal | RefusedProof> {
   const presented = take(caller);
-  if (presented === undefined) return undefined;
+  if (presented === undefined) return { kind: 'any', why: 'malformed_credential' };
   const method = methods.find((candidate) => candidate.fits(presented));
-  return method?.verify(presented, nowMs);
+  if (method === undefined) {
+    const nothing = !presented.authorization && presented.certificate === undefined;
+    return { kind: 'any', why: nothing ? 'no_credential' : 'no_method_fits' };
+  }
+  const verdict = await method.verify(presented, nowMs);
+  return 'why' in verdict ? { kind: method.kind, ...verdict } : verdict;
 }
 
 /** Undefined: what is shown is not even well formed. */
@@ -104,6 +112,7 @@ function none(tenantId: string, force: boolean, path: string, options: Authentic
   );
   const alone = options.methods.length === 1;
   return {
+    kind: 'none',
     // Beside other methods, a mistyped key is a mistake and not an anonymous caller.
     fits: ({ authorization }) => alone || !authorization,
     verify: () => Promise.resolve(principal),

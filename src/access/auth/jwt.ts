@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import type { importSPKI, JSONWebKeySet, JWTPayload, JWTVerifyGetKey } from 'jose';
 import { AccessOptionsError, type AccessWarning, DEFAULT_CLOCK_SKEW_MS, type JwtAuth } from '../options.ts';
 import type { Principal } from '../types.ts';
-import type { Method, Presented } from './method.ts';
+import type { Method, Presented, Refused } from './method.ts';
 
 const TOKEN_FORM = /^[\w-]+\.[\w-]+\.[\w-]*$/;
 
@@ -35,9 +35,10 @@ export function jwt(options: JwtAuth, path: string, warn: (warning: AccessWarnin
   const clockSkewMs = options.clockSkewMs ?? DEFAULT_CLOCK_SKEW_MS;
 
   return {
+    kind: 'jwt',
     fits: ({ bearer }) =>
       bearer !== undefined && TOKEN_FORM.test(bearer) && issuerOf(bearer) === options.issuer,
-    verify: async (presented: Presented, nowMs: number): Promise<Principal | undefined> => {
+    verify: async (presented: Presented, nowMs: number): Promise<Principal | Refused> => {
       try {
         const { payload } = await jose().jwtVerify(presented.bearer ?? '', keyFor, {
           algorithms: [...options.algorithms],
@@ -49,12 +50,12 @@ export function jwt(options: JwtAuth, path: string, warn: (warning: AccessWarnin
           ...(options.maxTokenAgeMs === undefined ? {} : { maxTokenAge: options.maxTokenAgeMs / 1000 }),
           ...(options.typ === undefined ? {} : { typ: options.typ }),
         });
-        return principalOf(payload, options, clockSkewMs);
+        return principalOf(payload, options, clockSkewMs) ?? { why: 'names_no_tenant' };
       } catch (error) {
         if (isFetchTrouble(error)) {
           warn({ code: 'JWKS_UNAVAILABLE', message: `the keys of ${options.issuer} cannot be fetched` });
         }
-        return undefined;
+        return { why: whyOf(error), keyId: keyIdOf(presented.bearer) };
       }
     },
   };
@@ -78,6 +79,33 @@ function tenantOf(payload: JWTPayload, { tenant }: JwtAuth): string | undefined 
   if (typeof value !== 'string') return undefined;
   if (tenant.map === undefined) return value;
   return Object.hasOwn(tenant.map, value) ? tenant.map[value] : undefined;
+}
+
+/** jose's own codes, in words that are shorter. */
+const WHY: Readonly<Record<string, string>> = {
+  ERR_JWT_EXPIRED: 'expired',
+  ERR_JWS_SIGNATURE_VERIFICATION_FAILED: 'wrong_signature',
+  ERR_JWKS_NO_MATCHING_KEY: 'unknown_key',
+  ERR_JOSE_ALG_NOT_ALLOWED: 'algorithm_not_allowed',
+  ERR_JWKS_TIMEOUT: 'keys_unavailable',
+  ERR_JWKS_INVALID: 'keys_unavailable',
+};
+
+function whyOf(error: unknown): string {
+  if (error instanceof jose().errors.JWTClaimValidationFailed) return `claim_${error.claim}`;
+  if (error instanceof jose().errors.JOSEError)
+    return WHY[error.code] ?? (isFetchTrouble(error) ? 'keys_unavailable' : 'malformed_token');
+  return 'keys_unavailable';
+}
+
+/** Unverified: what the token says of the key that it was signed with. */
+function keyIdOf(token: string | undefined): string | undefined {
+  try {
+    const { kid } = jose().decodeProtectedHeader(token ?? '');
+    return kid !== undefined && /^[\w.:-]{1,64}$/.test(kid) ? kid : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Unverified, only to choose between several issuers. */

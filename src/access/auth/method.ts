@@ -9,8 +9,16 @@ export interface Presented {
   readonly certificate: X509Certificate | undefined;
 }
 
+/** Why a proof is not good, for the operator; callers are told nothing of it. */
+export interface Refused {
+  readonly why: string;
+  /** Of the key that was meant, as far as it is told; never a secret. */
+  readonly keyId?: string | undefined;
+}
+
 export interface Method {
+  readonly kind: string;
   fits(presented: Presented): boolean;
-  /** Undefined: refused. Why is nobody's business but the operator's. Rejects with OVERLOADED when nobody could look. */
-  verify(presented: Presented, nowMs: number): Promise<Principal | undefined>;
+  /** Rejects with OVERLOADED when nobody could look. */
+  verify(presented: Presented, nowMs: number): Promise<Principal | Refused>;
 }

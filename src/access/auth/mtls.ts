@@ -2,7 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { compileGlob, compilePathGlob, type Glob } from '../../ground/glob.ts';
 import { AccessOptionsError, type MtlsAuth, type MtlsRule } from '../options.ts';
 import type { Principal } from '../types.ts';
-import type { Method, Presented } from './method.ts';
+import type { Method, Presented, Refused } from './method.ts';
 
 export interface AltName {
   readonly type: string;
@@ -12,6 +12,7 @@ export interface AltName {
 export function mtls(options: MtlsAuth, path: string): Method {
   const rules = options.rules.map((rule, at) => compileRule(rule, `${path}.rules[${at}]`));
   return {
+    kind: 'mtls',
     fits: ({ certificate, authorization }) => certificate !== undefined && !authorization,
     verify: (presented: Presented, nowMs: number) =>
       Promise.resolve(identify(presented.certificate, rules, nowMs)),
@@ -39,19 +40,20 @@ function identify(
   certificate: X509Certificate | undefined,
   rules: readonly CompiledRule[],
   nowMs: number,
-): Principal | undefined {
-  if (certificate === undefined) return undefined;
+): Principal | Refused {
+  if (certificate === undefined) return { why: 'no_certificate' };
   // The handshake checked it once; a connection may be older than its certificate.
   const expiresAtMs = certificate.validToDate.getTime();
-  if (nowMs >= expiresAtMs || nowMs < certificate.validFromDate.getTime()) return undefined;
+  if (nowMs >= expiresAtMs) return { why: 'expired' };
+  if (nowMs < certificate.validFromDate.getTime()) return { why: 'not_valid_yet' };
   const names = parseAltNames(certificate.subjectAltName);
-  if (names === undefined) return undefined;
+  if (names === undefined) return { why: 'unreadable_names' };
   for (const rule of rules) {
     const name = rule.find(names);
     if (name !== undefined)
       return { tenantId: rule.tenantId, subject: `${name.type}:${name.value}`, expiresAtMs };
   }
-  return undefined;
+  return { why: 'no_rule_fits' };
 }
 
 interface CompiledRule {
