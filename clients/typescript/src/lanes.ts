@@ -1,6 +1,15 @@
 import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
 import { callOutput } from './request.ts';
 
+/** What a lane has to know of a turn that was cancelled. */
+export interface LeftTurn {
+  /** Where the lane stands without it. */
+  readonly goesBackTo: string;
+  readonly answers: readonly InputItem[];
+  /** Another turn has begun from before it: its end is nothing to its lane. */
+  supersede(): void;
+}
+
 /** What a session knows of a lane. */
 export class LaneState {
   readonly id: string;
@@ -11,6 +20,8 @@ export class LaneState {
   /** Results of calls of `owedFor` that the upstream has not been given, by the ids of the calls. */
   #owed: ReadonlyMap<string, string> = new Map();
   #owedFor = '';
+  /** A loop's turn that was cancelled and whose end is not known yet. */
+  left: LeftTurn | undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -37,16 +48,22 @@ export class LaneState {
   }
 
   /** Takes note that a turn begins, and returns what undoes it if the turn comes to no response. */
-  begin(): () => void {
-    const { forkFrom, lastResponseId } = this;
+  begin(): Beginning {
+    const { forkFrom, lastResponseId, continuesFrom } = this;
     const [owed, owedFor] = [this.#owed, this.#owedFor];
+    const answers = this.owed();
     this.forkFrom = undefined;
     this.#owed = new Map();
-    return () => {
-      if (this.lastResponseId !== lastResponseId) return;
-      this.forkFrom = forkFrom;
-      this.#owed = owed;
-      this.#owedFor = owedFor;
+    const isUnchanged = () => this.lastResponseId === lastResponseId;
+    return {
+      answers,
+      goesBackTo: () => (isUnchanged() ? continuesFrom : this.lastResponseId),
+      undo: () => {
+        if (!isUnchanged()) return;
+        this.forkFrom = forkFrom;
+        this.#owed = owed;
+        this.#owedFor = owedFor;
+      },
     };
   }
 
@@ -55,6 +72,15 @@ export class LaneState {
     other.#owed = this.#owedFor === this.lastResponseId ? this.#owed : new Map();
     other.#owedFor = this.lastResponseId;
   }
+}
+
+/** Where a lane stood before a turn. */
+export interface Beginning {
+  /** Results of calls that were open. */
+  readonly answers: readonly InputItem[];
+  goesBackTo(): string;
+  /** Puts the lane back, unless it has a response since. */
+  undo(): void;
 }
 
 /** The lanes of a session: those that somebody holds, and those that a later `lane` has to know. */

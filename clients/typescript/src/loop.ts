@@ -109,7 +109,7 @@ export async function* toolTurns(
     over.abort(new Error('the tool loop is over'));
     if (running) {
       session.cancelTurn(running);
-      running.close();
+      running.leave();
     }
   }
 }

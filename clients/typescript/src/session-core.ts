@@ -1,3 +1,4 @@
+import { create } from '@bufbuild/protobuf';
 import type { Call, Received } from './call.ts';
 import { durationMs, type GatewayError, inferred, StreamError, TurnError } from './errors.ts';
 import { Event } from './event.ts';
@@ -10,6 +11,7 @@ import {
   type Opened,
   ResumeOutcome,
   type StartTurn,
+  StartTurnSchema,
 } from './gen/responses/gateway/v1/session_pb.ts';
 import { type LaneState, Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
@@ -278,21 +280,37 @@ export class SessionCore implements Steering {
       });
     }
     start.turnId = turn.id;
-    if (start.chain.case === undefined) {
-      const owed = loop?.answers || start.inputMode === InputMode.FULL_HISTORY ? [] : lane.owed();
-      if (start.create) start.create.input.unshift(...owed);
-      if (lane.forkFrom) start.chain = { case: 'previousResponseId', value: lane.forkFrom };
-    }
+    const left = start.chain.case === undefined ? lane.left : undefined;
+    if (start.chain.case === undefined) this.#chain(start, lane, loop?.answers ?? false);
     const message = startMessage(start);
     const tooLarge = this.#tooLarge(message);
     if (tooLarge) throw tooLarge.forTurn(turn, 'safe');
     this.#started += 1;
     turn.started(lane.begin());
+    left?.supersede();
+    if (left) lane.left = undefined;
     this.#lanes.remember(lane, this.#mostLanes);
     turn.start = message;
     this.#turns.set(turn.id, turn);
     this.#outbox.add({ message, turn });
     return turn;
+  }
+
+  /** What a turn continues from that names nothing itself, and the calls that it has to answer before its own input. */
+  #chain(start: StartTurn, lane: LaneState, answered: boolean): void {
+    const { left } = lane;
+    const isHistory = start.inputMode === InputMode.FULL_HISTORY;
+    const owed = answered || isHistory ? [] : (left?.answers ?? lane.owed());
+    start.create?.input.unshift(...owed);
+    if (left && !isHistory) {
+      // Nobody knows yet whether a cancelled turn came to a response with calls.
+      const { goesBackTo } = left;
+      start.chain = goesBackTo
+        ? { case: 'previousResponseId', value: goesBackTo }
+        : create(StartTurnSchema, { chain: { case: 'newConversation', value: {} } }).chain;
+    } else if (lane.forkFrom) {
+      start.chain = { case: 'previousResponseId', value: lane.forkFrom };
+    }
   }
 
   #unusable(): StreamError | undefined {

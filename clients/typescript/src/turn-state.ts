@@ -2,7 +2,7 @@ import { inferred, type Replay, TurnBusyError, type TurnError } from './errors.t
 import { Event } from './event.ts';
 import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
 import type { Response } from './gen/responses/gateway/v1/response_pb.ts';
-import type { LaneState } from './lanes.ts';
+import type { Beginning, LaneState } from './lanes.ts';
 import { Accumulator, type Result } from './result.ts';
 import type { Unread } from './unread.ts';
 
@@ -46,8 +46,9 @@ export class TurnState {
   #folded = false;
   #reading = false;
   #wake: (() => void) | undefined;
-  /** Puts the lane back to where it was before the turn, unless the turn came to a response. */
-  #giveBack: (() => void) | undefined;
+  /** Where the lane stood before; undefined once that is past. */
+  #beginning: Beginning | undefined;
+  #superseded = false;
 
   constructor(unread: Unread, lane: LaneState, id: string, order: number, bound: Bound | undefined) {
     this.#unread = unread;
@@ -68,8 +69,23 @@ export class TurnState {
     return this.bound?.total(result) ?? result;
   }
 
-  started(giveBack: () => void): void {
-    this.#giveBack = giveBack;
+  started(beginning: Beginning): void {
+    this.#beginning = beginning;
+  }
+
+  /** Nobody wants it any more, and nobody knows how it ends: the lane's next turn begins from before it. */
+  leave(): void {
+    this.close();
+    const beginning = this.#beginning;
+    if (!beginning) return;
+    this.lane.left = {
+      goesBackTo: beginning.goesBackTo(),
+      answers: beginning.answers,
+      supersede: () => {
+        this.#superseded = true;
+        this.#beginning = undefined;
+      },
+    };
   }
 
   /** Keeps what later turns of the lane have to know of an event, and hands it to the reader. */
@@ -87,8 +103,7 @@ export class TurnState {
 
   /** Ends the turn without a last event; what is queued can still be read. */
   fail(error: TurnError): void {
-    this.#giveBack?.();
-    this.#giveBack = undefined;
+    this.#ended(true);
     if (this.#end.kind !== 'running') return;
     this.#end = { kind: 'failing', error };
     this.#signal();
@@ -217,14 +232,20 @@ export class TurnState {
       }
       case 'responseCompleted':
       case 'responseIncomplete':
-        this.#giveBack = undefined;
-        if (payload.value.response) this.#continueFrom(payload.value.response);
-        return;
+        if (payload.value.response && !this.#superseded) this.#continueFrom(payload.value.response);
+        return this.#ended(false);
       default:
-        if (outcome === 0) return;
-        this.#giveBack?.();
-        this.#giveBack = undefined;
+        if (outcome !== 0) this.#ended(true);
     }
+  }
+
+  /** Its lane is where it was, if the turn came to no response. */
+  #ended(undo: boolean): void {
+    if (!this.#superseded && this.#beginning) {
+      this.lane.left = undefined;
+      if (undo) this.#beginning.undo();
+    }
+    this.#beginning = undefined;
   }
 
   #continueFrom({ id, output }: Response): void {

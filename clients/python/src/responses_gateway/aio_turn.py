@@ -111,7 +111,7 @@ class Lane:
         try:
             while True:
                 await session._wait_for_room()
-                core = session._core.start(self._core, loop.request, in_loop=True, answers=loop.answers)
+                core = session._core.start(self._core, loop.request, in_loop=True, given=loop.answers)
                 turn = Turn(session, self, core)
                 turn._loop = loop
                 yield turn
@@ -221,8 +221,8 @@ class Turn:
 
     def _abandon(self) -> None:
         """Nobody wants it any more."""
-        self._session._core.cancel(self._core)
-        self.close()
+        self._session._core.leave(self._core)
+        self._session._room.set()
 
     async def _next(self, reader: Reader) -> Event | None:
         core, session, loop = self._core, self._session, self._loop

@@ -107,9 +107,9 @@ class SessionCore:
         request: Request,
         *,
         in_loop: bool = False,
-        answers: Sequence[items_pb2.InputItem] = (),
+        given: Sequence[items_pb2.InputItem] = (),
     ) -> TurnCore:
-        """Queues a turn. `answers` are the results of calls of the lane's last response that the input brings."""
+        """Queues a turn. `given` are the results of calls of the lane's last response that the input brings."""
         turn_id = request.turn_id or f"turn-{self._started + 1}"
         unusable = self.unusable()
         if unusable is not None:
@@ -118,13 +118,18 @@ class SessionCore:
             reused = inferred("FAILED_PRECONDITION", Reason.TURN_ID_REUSED, "a turn of this id is running")
             raise for_turn(reused, lane.id, turn_id, "safe")
         start = request.start_turn(lane.id, turn_id, current_trace())
-        goes_on = start.WhichOneof("chain") is None
-        if goes_on and not answers and not request.full_history:
+        goes_on, answers = start.WhichOneof("chain") is None, given
+        left = lane.left if goes_on and not request.full_history else None
+        if left is not None:
+            _begin_before(left, start)
+            answers = given or list(left.answers)
+        elif goes_on and not answers and not request.full_history:
             answers = list(lane.owed())
+        if answers is not given:
             own = list(start.create.input)
             del start.create.input[:]
             start.create.input.extend([*answers, *own])
-        if goes_on and lane.fork_from:
+        if goes_on and left is None and lane.fork_from:
             start.previous_response_id = lane.fork_from
         message = session_pb2.ConnectRequest(start_turn=start)
         too_large = self._too_large(message)
@@ -134,6 +139,9 @@ class SessionCore:
         turn = TurnCore(lane, turn_id, start, in_loop=in_loop)
         turn.base, turn.forks, turn.before = lane.continues_from, bool(lane.fork_from), lane.last_response
         turn.answers = answers if goes_on else list(lane.owed())
+        if left is not None:
+            turn.base, turn.forks = left.goes_back_to, left.forks
+            left.superseded, lane.left = True, None
         lane.fork_from = ""
         lane.owe("", ())
         self._remember(lane)
@@ -176,15 +184,23 @@ class SessionCore:
 
     def detach(self, turn: TurnCore) -> None:
         turn.detached = True
+        unread = bool(turn.queue) or not turn.over
         turn.queue.clear()
         self._unread.discard(turn)
         self._release(turn.queued_bytes)
         turn.queued_bytes = 0
-        if not turn.over:
+        if unread and turn.error is None:
             # It goes on: only its reader has left.
             turn.error = for_turn(_closed_turn(), turn.lane.id, turn.id, turn.replay)
             turn.over = True
             turn.wake()
+
+    def leave(self, turn: TurnCore) -> None:
+        """A loop's turn that nobody wants any more."""
+        self.cancel(turn)
+        self.detach(turn)
+        if self.turns.get(turn.id) is turn:
+            turn.lane.left = turn
 
     def relieve(self) -> None:
         """Folds unread turns if they have held up the readers of others for long."""
@@ -534,3 +550,11 @@ def _cancel_of(turn: TurnCore) -> _Outgoing:
 
 def _closed_turn() -> SessionError:
     return inferred("CANCELLED", Reason.TURN_CLOSED, "the turn was closed")
+
+
+def _begin_before(left: TurnCore, start: session_pb2.StartTurn) -> None:
+    """Nobody knows yet whether a cancelled turn came to a response with calls: what follows begins from before it."""
+    if left.goes_back_to:
+        start.previous_response_id = left.goes_back_to
+    else:
+        start.new_conversation.SetInParent()

@@ -114,7 +114,7 @@ class Lane:
             while True:
                 with session._lock:
                     session._wait_for_room(loop.time_left())
-                    core = session._core.start(self._core, loop.request, in_loop=True, answers=loop.answers)
+                    core = session._core.start(self._core, loop.request, in_loop=True, given=loop.answers)
                 turn = Turn(session, self, core)
                 turn._loop = loop
                 yield turn
@@ -240,8 +240,9 @@ class Turn:
 
     def _abandon(self) -> None:
         """Nobody wants it any more."""
-        self.cancel()
-        self.close()
+        with self._session._lock:
+            self._session._core.leave(self._core)
+            self._session._changed.notify_all()
 
     def _next(self, reader: Reader, timeout: float | None) -> Event | None:
         core, session, loop = self._core, self._session, self._loop

@@ -31,6 +31,8 @@ class LaneCore:
         #: Results of calls of `unanswered_for` that the upstream has not been given.
         self.unanswered: list[items_pb2.InputItem] = []
         self.unanswered_for = ""
+        #: A loop's turn that was cancelled and whose end is not known yet.
+        self.left: TurnCore | None = None
 
     @property
     def continues_from(self) -> str:
@@ -77,6 +79,8 @@ class TurnCore:
         #: Kept until the gateway is known to have it.
         self.start: session_pb2.StartTurn | None = start
         self.in_loop = in_loop
+        #: Another turn has begun from before it: its end is nothing to its lane.
+        self.superseded = False
         #: The response it continues from, and the results of calls that it brings.
         self.base = ""
         self.forks = False
@@ -143,8 +147,17 @@ class TurnCore:
             lost = inferred("UNKNOWN", Reason.PROTOCOL, "the turn failed without a reason")
             self.error = event.failure or for_turn(lost, self.lane.id, self.id, "unknown")
 
+    @property
+    def goes_back_to(self) -> str:
+        """Where the lane stands without this turn."""
+        return self.base if self.lane.last_response == self.before else self.lane.last_response
+
     def note(self, proto: event_pb2.Event) -> None:
         """Keeps what later turns of the lane have to know."""
+        if proto.outcome and self.lane.left is self:
+            self.lane.left = None
+        if self.superseded:
+            return
         kind = proto.WhichOneof("payload")
         if kind == "output_item_done" and self.in_loop:
             item = proto.output_item_done.item
@@ -170,7 +183,7 @@ class TurnCore:
 
     def _give_back(self) -> None:
         """A turn that failed leaves its lane as it was, and the calls open that it was to answer."""
-        if self.lane.last_response == self.before:
+        if self.lane.last_response == self.before and not self.superseded:
             if self.forks:
                 self.lane.fork_from = self.base
             if self.answers:
