@@ -55,6 +55,7 @@ export function createAccessControl(
     mine.foreign.has(responseId) ||
     [...tenants.values()].some((tenant) => tenant !== mine && tenant.owned.has(responseId));
   const isForeignItem = (itemId: string, mine: Tenant): boolean =>
+    mine.foreignItems.has(itemId) ||
     [...tenants.values()].some((tenant) => tenant !== mine && tenant.ownedItems.has(itemId));
   const tenantIds = [...tenants.keys()];
 

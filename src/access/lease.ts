@@ -2,7 +2,9 @@ import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
+import type { OwnedIds } from './ownership.ts';
 import { Place } from './shared-ledger.ts';
+import { storedItemOf } from './stored-items.ts';
 import type { Tenant } from './tenant.ts';
 import type {
   Principal,
@@ -82,10 +84,9 @@ export class RunningSession implements SessionLease {
     const { tenant, shared } = this.#context;
     if (shared === undefined || tenant.shared === undefined) return undefined;
     const wanted = turn();
-    const unknown = wanted.responseIds.filter((id) => !tenant.owned.has(id));
     const places = tenant.shared.reserveTurn(guessTokens(wanted), newLane);
-    if (unknown.length === 0) return places;
-    return Promise.all([places, ...unknown.map((id) => this.#lookUp(id, shared))]).then(([place]) => place);
+    const looks = this.#lookUps(wanted, shared);
+    return looks.length === 0 ? places : Promise.all([places, ...looks]).then(([place]) => place);
   }
 
   admitTurn(turn: TurnAdmission, reservation?: Reservation): TurnLease {
@@ -141,7 +142,9 @@ export class RunningSession implements SessionLease {
   }
 
   ownItem(itemId: string): void {
-    this.#context.tenant.ownedItems.add(itemId);
+    const { tenant, shared } = this.#context;
+    tenant.ownedItems.add(itemId);
+    shared?.remember(tenant.id, itemKey(itemId));
   }
 
   usedTokens(usage: Usage): void {
@@ -159,14 +162,45 @@ export class RunningSession implements SessionLease {
     this.#context.tenant.shared?.give('sessions');
   }
 
-  /** What other processes know becomes what this one knows. */
-  async #lookUp(id: string, shared: SharedLimits): Promise<void> {
+  /** What other processes know of a turn's ids becomes what this one knows. */
+  #lookUps({ responseIds, input = [] }: TurnAdmission, shared: SharedLimits): Promise<void>[] {
+    const { tenant } = this.#context;
+    const items = input.flatMap((json) => {
+      // Most items have no id, and those that have are parsed again when they are checked.
+      const id = json.includes('"id"') ? storedItemOf(json)?.id : undefined;
+      return id === undefined || tenant.ownedItems.has(id) ? [] : [id];
+    });
+    return [
+      ...responseIds
+        .filter((id) => !tenant.owned.has(id))
+        .map((id) => this.#lookUp(id, id, tenant.owned, tenant.foreign, shared)),
+      ...items
+        .slice(-MAX_ITEM_LOOKUPS)
+        .map((id) => this.#lookUp(id, itemKey(id), tenant.ownedItems, tenant.foreignItems, shared)),
+    ];
+  }
+
+  async #lookUp(
+    id: string,
+    key: string,
+    owned: OwnedIds,
+    foreign: OwnedIds,
+    shared: SharedLimits,
+  ): Promise<void> {
     const { tenant, tenantIds } = this.#context;
-    if (await shared.knows([tenant.id], id)) return tenant.owned.add(id);
+    if (await shared.knows([tenant.id], key)) return owned.add(id);
     if (tenant.storedIds !== 'allow') return;
     const others = tenantIds.filter((each) => each !== tenant.id);
-    if (await shared.knows(others, id)) tenant.foreign.add(id);
+    if (await shared.knows(others, key)) foreign.add(id);
   }
+}
+
+/** A history that is sent in full names more items than a turn should ask about; the newest count. */
+const MAX_ITEM_LOOKUPS = 64;
+
+/** Apart from the ids of responses. */
+function itemKey(itemId: string): string {
+  return `item ${itemId}`;
 }
 
 /**

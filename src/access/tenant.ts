@@ -42,6 +42,7 @@ export class Tenant {
   readonly ownedItems: OwnedIds;
   /** Other tenants' ids that other processes told of. */
   readonly foreign = new OwnedIds(MAX_FOREIGN_ID_BYTES);
+  readonly foreignItems = new OwnedIds(MAX_FOREIGN_ID_BYTES);
   readonly #models: AllowList;
   readonly #alone: boolean;
   /** The configured upstreams that the tenant may use. */

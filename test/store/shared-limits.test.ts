@@ -149,6 +149,15 @@ describe.each(AVAILABLE)('limits over replicas, by %s', (kind) => {
     await expect(name(last)).rejects.toMatchObject({ reason: 'UNKNOWN_RESPONSE' });
   });
 
+  test('items of a response are known to all', async () => {
+    const { a, b } = await two({});
+    (await openSession(a)).ownItem('msg_1');
+    const input = ['{"type":"item_reference","id":"msg_1"}'];
+    const name = async (principal = BLUE) => startTurn(await openSession(b, principal), { input });
+    await vi.waitFor(async () => void (await name()));
+    await expect(name(RED)).rejects.toMatchObject({ reason: 'PERMISSION_DENIED' });
+  });
+
   test("another tenant's id is refused where unknown ones pass", async () => {
     const server = await StoreServer.start({ kind });
     onTestFinished(() => server[Symbol.asyncDispose]());
