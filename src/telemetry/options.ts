@@ -1,4 +1,5 @@
 import type { GenAiSemconv } from './genai-names.ts';
+import { endpointComplaint } from './otlp-endpoint.ts';
 
 export type Exporter = 'otlp-grpc' | 'otlp-http' | 'console' | 'off';
 export type Carried = 'traceparent' | 'tracestate' | 'baggage';
@@ -135,6 +136,10 @@ export function parseTelemetryOptions(options: TelemetryOptions): TelemetrySetti
   const disabled = env.text('OTEL_SDK_DISABLED')?.toLowerCase() === 'true';
   const traceExporter = env.exporter('TRACES', options.traces?.exporter);
   const metricExporter = env.exporter('METRICS', options.metrics?.exporter);
+  if (!disabled) {
+    env.complainAboutEndpoint('TRACES', traceExporter.exporter, options.traces?.endpoint);
+    env.complainAboutEndpoint('METRICS', metricExporter.exporter, options.metrics?.endpoint);
+  }
   const propagators = env.list('OTEL_PROPAGATORS') ?? ['tracecontext', 'baggage'];
   env.complainAbout('OTEL_PROPAGATORS', propagators, ['tracecontext', 'baggage', 'none']);
   const capture =
@@ -287,6 +292,22 @@ class Environment {
         `${name}: found ${JSON.stringify(unknown.join(','))}; allowed: ${known.join(', ')}`,
       );
     }
+  }
+
+  complainAboutEndpoint(signal: Signal, exporter: Exporter, configured: string | undefined): void {
+    if (exporter !== 'otlp-grpc' && exporter !== 'otlp-http') return;
+    const own = `OTEL_EXPORTER_OTLP_${signal}_ENDPOINT`;
+    const shared = 'OTEL_EXPORTER_OTLP_ENDPOINT';
+    const lower = signal.toLowerCase();
+    const [name, value, ownPath] =
+      this.text(own) !== undefined
+        ? [own, this.text(own), `v1/${lower}`]
+        : this.text(shared) !== undefined
+          ? [shared, this.text(shared), undefined]
+          : [`telemetry.${lower}.endpoint`, configured, undefined];
+    if (value === undefined) return;
+    const complaint = endpointComplaint({ name, value, exporter, ownPath });
+    if (complaint !== undefined && !this.complaints.includes(complaint)) this.complaints.push(complaint);
   }
 
   #ratio(fallback: number): number {

@@ -131,3 +131,53 @@ describe('standard variables', () => {
     expect(lines.join()).not.toContain(traceId);
   });
 });
+
+describe('a collector that cannot be reached as it is written', () => {
+  const complaints = (
+    env: Record<string, string>,
+    traces?: { exporter: 'otlp-grpc' | 'otlp-http'; endpoint: string },
+  ) => parseTelemetryOptions({ env, traces }).complaints;
+  const ENDPOINT = 'OTEL_EXPORTER_OTLP_ENDPOINT';
+  const PROTOCOL = 'OTEL_EXPORTER_OTLP_PROTOCOL';
+
+  it.each([
+    [
+      'a gRPC port over HTTP',
+      { [ENDPOINT]: 'http://c:4317' },
+      /^OTEL_EXPORTER_OTLP_ENDPOINT: .*4317.*PROTOCOL=grpc/,
+    ],
+    [
+      'an HTTP port over gRPC',
+      { [ENDPOINT]: 'http://c:4318', [PROTOCOL]: 'grpc' },
+      /PROTOCOL=http\/protobuf/,
+    ],
+    ['no scheme', { [ENDPOINT]: 'c:4318' }, /^OTEL_EXPORTER_OTLP_ENDPOINT: found "c:4318", without http/],
+    ['no scheme, gRPC', { [ENDPOINT]: 'localhost:4317', [PROTOCOL]: 'grpc' }, /takes for TLS/],
+    ['a path over gRPC', { [ENDPOINT]: 'http://c:4317/v1/traces', [PROTOCOL]: 'grpc' }, /with a path/],
+    [
+      'a base URL for one signal',
+      { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4318' },
+      /^OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: .*http:\/\/c:4318\/v1\/traces$/,
+    ],
+  ])('%s is told once, with the variable', (_, env, sentence) => {
+    expect(complaints(env)).toEqual([expect.stringMatching(sentence)]);
+  });
+
+  it('the configuration’s own endpoint is told by its name', () => {
+    expect(complaints({}, { exporter: 'otlp-http', endpoint: 'http://c:4317' })).toEqual([
+      expect.stringMatching(/^telemetry\.traces\.endpoint: /),
+    ]);
+  });
+
+  it.each([
+    { [ENDPOINT]: 'http://c:4318' },
+    { [ENDPOINT]: 'https://otlp.example' },
+    { [ENDPOINT]: 'https://otlp.example/prefix' },
+    { [ENDPOINT]: 'http://c:4317', [PROTOCOL]: 'grpc' },
+    { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4318/v1/traces' },
+    { [ENDPOINT]: 'c:4317', OTEL_SDK_DISABLED: 'true' },
+    { [ENDPOINT]: 'c:4317', OTEL_TRACES_EXPORTER: 'none', OTEL_METRICS_EXPORTER: 'prometheus' },
+  ])('%j is fine', (env) => {
+    expect(complaints(env)).toEqual([]);
+  });
+});
