@@ -245,7 +245,7 @@ function durableSessions({ registry }: GrpcServer): number {
 
 function observeBuffers({ registry }: GrpcServer, telemetry: GatewayTelemetry): (() => void)[] {
   const sum = (bytes: (snapshot: Snapshot) => number) => () =>
-    registry.sessions().reduce((total, { core }) => total + bytes(core.snapshot()), 0);
+    registry.sessions().reduce((total, { core }) => total + bytes(core.inspect()), 0);
   const client = sum(({ bufferedBytes }) => bufferedBytes);
   const resume = sum(({ resumeBytes }) => resumeBytes);
   const transcript = sum(({ transcriptBytes }) => transcriptBytes);
@@ -257,11 +257,11 @@ function observeBuffers({ registry }: GrpcServer, telemetry: GatewayTelemetry): 
 }
 
 type Session = ReturnType<GrpcServer['registry']['sessions']>[number];
-type Snapshot = ReturnType<Session['core']['snapshot']>;
+type Snapshot = ReturnType<Session['core']['inspect']>;
 
 /** Numbers and names only: no turn ids, labels, content or tokens. */
 function sessionView({ id, principal, core }: Session): object {
-  const { turns, ...snapshot } = core.snapshot();
+  const { turns, ...snapshot } = core.inspect();
   const byState: Record<string, number> = {};
   for (const { state } of turns) byState[state] = (byState[state] ?? 0) + 1;
   return { id, tenant: principal.tenantId, pid: process.pid, ...snapshot, turns: byState };

@@ -1,5 +1,5 @@
 import type { GatewayError } from '../errors.ts';
-import { type Core, emitNotice } from './core.ts';
+import { type Core, emitNotice, tell } from './core.ts';
 import {
   type JournalEntry,
   MAX_SAVED_ENDED,
@@ -22,8 +22,8 @@ import type { JournalOptions, Output, SessionEvent, TurnFailed } from './types.t
  * `commit`. A gate opens by itself after a while; the session is then not durable until its journal has caught up.
  */
 
-/** How long a turn boundary waits for the journal. Milliseconds. */
-export const GATE_TIMEOUT_MS = 250;
+/** A server in the same network answers within a millisecond; longer, and turns would be slower than without a store. */
+const GATE_TIMEOUT_MS = 250;
 /** A journal is not made shorter below this. */
 const MIN_SNAP_BYTES = 64 * 1024;
 const ENTRY_OVERHEAD_BYTES = 200;
@@ -38,6 +38,7 @@ type JournalState = 'durable' | 'late' | 'lost' | 'over';
 export interface Journal {
   /** Whether what users and models say may be written, too. */
   readonly keepsContent: boolean;
+  readonly gateTimeoutMs: number;
   state: JournalState;
   /** Number of the newest entry, and of the newest that is written with all before it. */
   made: number;
@@ -65,9 +66,10 @@ export interface Journal {
 
 type Send = Extract<Output, { kind: 'send' }>;
 
-export function newJournal({ keepsContent, open }: JournalOptions): Journal {
+export function newJournal({ keepsContent, open, gateTimeoutMs = GATE_TIMEOUT_MS }: JournalOptions): Journal {
   return {
     keepsContent,
+    gateTimeoutMs,
     state: open ? 'durable' : 'lost',
     made: 0,
     written: 0,
@@ -215,7 +217,7 @@ export function gateExpired(core: Core): void {
   if (journal === undefined) return;
   const sinceMs = oldestGateMs(journal);
   if (sinceMs === undefined) return;
-  if (journal.state === 'durable' && core.nowMs >= sinceMs + GATE_TIMEOUT_MS)
+  if (journal.state === 'durable' && core.nowMs >= sinceMs + journal.gateTimeoutMs)
     doubt(core, journal, 'late', 'store_slow');
   openGates(core, journal);
 }
@@ -296,7 +298,7 @@ function hold(core: Core, journal: Journal, n: number, seq: number): void {
 function armGates(core: Core, journal: Journal): void {
   const sinceMs = journal.state === 'durable' ? oldestGateMs(journal) : undefined;
   if (sinceMs === undefined) core.deadlines.clear({ kind: 'journal' });
-  else core.deadlines.set({ kind: 'journal' }, sinceMs + GATE_TIMEOUT_MS);
+  else core.deadlines.set({ kind: 'journal' }, sinceMs + journal.gateTimeoutMs);
 }
 
 function oldestGateMs({ commitGates, withheld }: Journal): number | undefined {
@@ -314,6 +316,7 @@ function doubt(core: Core, journal: Journal, state: 'late' | 'lost', reason: str
   journal.state = state;
   journal.commit += 1;
   if (state === 'late') make(core, journal, { kind: 'mark', commit: journal.commit });
+  tell(core, { kind: 'durabilityLost', reason });
   emitNotice(core, '', '', { kind: 'durability_lost', reason, commit: journal.commit });
 }
 
@@ -329,6 +332,7 @@ function noteIncomplete(core: Core, journal: Journal, nodes: readonly SavedNode[
   if (nodes.every(({ stored, items }) => stored || (journal.keepsContent && items !== undefined))) return;
   journal.incomplete = true;
   const reason = journal.keepsContent ? 'transcript_dropped' : 'content_not_kept';
+  tell(core, { kind: 'durabilityLost', reason });
   emitNotice(core, '', '', { kind: 'durability_lost', reason, commit: journal.commit });
 }
 

@@ -220,7 +220,7 @@ export class Session {
   }
 
   /** For the admin page: sizes and states, no content. */
-  snapshot(): SessionSnapshot {
+  inspect(): SessionSnapshot {
     const core = this.#core;
     return {
       life: core.life.t,

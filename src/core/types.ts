@@ -287,6 +287,8 @@ export type Fact =
       readonly usage: Usage;
     }
   | { readonly kind: 'laneOpened' | 'laneClosed'; readonly laneId: string }
+  /** Another process could not go on with the session now. */
+  | { readonly kind: 'durabilityLost'; readonly reason: string }
   | {
       readonly kind: 'linkDialing';
       readonly linkId: number;
@@ -339,6 +341,8 @@ export interface JournalOptions {
   readonly keepsContent: boolean;
   /** False: there is no store at the moment. */
   readonly open: boolean;
+  /** How long a turn boundary waits for the journal. Default 250 ms. */
+  readonly gateTimeoutMs?: number | undefined;
 }
 
 export interface SessionLimits {

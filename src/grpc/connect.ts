@@ -487,7 +487,7 @@ class ConnectStream implements ClientStream {
 }
 
 function activeTurns(core: Session): readonly ActiveTurn[] {
-  return core.snapshot().turns.map(({ laneId, turnId, phase }) => ({ laneId, turnId, phase }));
+  return core.inspect().turns.map(({ laneId, turnId, phase }) => ({ laneId, turnId, phase }));
 }
 
 function withModel(turn: StartTurn, model: string | undefined): StartTurn {

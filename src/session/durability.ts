@@ -25,6 +25,8 @@ export interface DurabilityOptions {
   /** How long a session waits for its client. */
   readonly resumeGraceMs: number;
   readonly observe?: DurabilityObserver;
+  /** How long a turn boundary, and Opened, wait for the store. Default 250 ms. */
+  readonly gateTimeoutMs?: number;
   readonly onBug: (error: unknown) => void;
 }
 
@@ -58,8 +60,8 @@ export interface JournalSession {
   readonly report: (report: JournalReport) => void;
 }
 
-/** How long Opened waits for what it promises to be written. The same as a turn does. */
-const PROMISE_TIMEOUT_MS = 250;
+/** Of a turn boundary, and of Opened for what it promises. */
+const GATE_TIMEOUT_MS = 250;
 const REFRESH_INTERVAL_MS = 60_000;
 /** A journal outlives its process by the grace time, with room for refreshes that did not come. */
 const TTL_MARGIN_MS = 2 * REFRESH_INTERVAL_MS;
@@ -89,6 +91,10 @@ export class Durability {
       REFRESH_INTERVAL_MS,
     );
     this.#timer.unref();
+  }
+
+  get gateTimeoutMs(): number {
+    return this.#options.gateTimeoutMs ?? GATE_TIMEOUT_MS;
   }
 
   /** Whether what users and models say is written, too. */
@@ -149,7 +155,7 @@ export class Durability {
   /** Writes what the client is about to be told. False: it is not written in time, or will not be. */
   async promise(writing: Promise<boolean>): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => resolve(false), PROMISE_TIMEOUT_MS);
+    const timer = setTimeout(() => resolve(false), this.gateTimeoutMs);
     writing.then(resolve, () => resolve(false));
     try {
       return await promise;

@@ -174,7 +174,12 @@ function assemble(
       // Without a transcript a lost lane can only be continued by id.
       ...(request.recovery ? {} : { maxTranscriptBytes: 0 }),
     },
-    journal: durability && origin && { keepsContent: durability.keepsContent, open: origin.kind !== 'away' },
+    journal: durability &&
+      origin && {
+        keepsContent: durability.keepsContent,
+        open: origin.kind !== 'away',
+        gateTimeoutMs: durability.gateTimeoutMs,
+      },
   };
   const taken = origin?.kind === 'taken' ? origin.taken : undefined;
   const core =

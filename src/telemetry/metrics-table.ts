@@ -469,6 +469,13 @@ export const METRICS = {
     labels: [],
     alert: 'Far below the active sessions: the store is away, or has no keys for sessions with store: false.',
   },
+  'responses_gateway.sessions.durability_lost': {
+    kind: 'counter',
+    unit: '{session}',
+    description: 'Times that a session was no longer durable, by why.',
+    labels: ['reason'],
+    alert: 'store_slow, store_lost: look at the store. content_not_kept: there are no cluster.store.keys.',
+  },
   'responses_gateway.sessions.fenced': {
     kind: 'counter',
     unit: '{session}',

@@ -67,6 +67,9 @@ export class SessionMeters {
       case 'lateUsage': {
         return this.#lateUsage(fact);
       }
+      case 'durabilityLost':
+        instruments.add('responses_gateway.sessions.durability_lost', 1, { reason: fact.reason });
+        return;
       case 'laneOpened':
         this.#lanes += 1;
         instruments.move('responses_gateway.lanes.active', 1);

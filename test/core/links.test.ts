@@ -89,7 +89,7 @@ it('rotates again after a cancel has closed the successor', () => {
   world.cancel('n', turn);
   world.settle();
   world.advance(60_000);
-  const { links } = world.session.snapshot();
+  const { links } = world.session.inspect();
   expect(links.filter(({ state }) => state === 'rotating')).toHaveLength(links.length - 1);
 });
 
@@ -103,7 +103,7 @@ it('writes what was not begun again when the connection limit comes on a link th
   world.advance(3_569_000);
   const turn = world.start({ lane: 'b' });
   world.advance(2_000);
-  expect(world.session.snapshot().links.map(({ state }) => state)).toContain('retiring');
+  expect(world.session.inspect().links.map(({ state }) => state)).toContain('retiring');
   const limit = world.upstream.announceLimit(1);
   if (limit !== undefined) world.feed({ kind: 'frame', linkId: 1, frame: limit });
   world.settle();
@@ -148,7 +148,7 @@ it.each(['rotations', 'cancels'])('are no longer counted after %s have closed th
     if (fact.kind === 'linkDown') census.closed(fact.linkId, owner);
   }
   const counted = [...census.count()].reduce((sum, [count]) => sum + count, 0);
-  expect(counted).toBe(world.session.snapshot().links.length);
+  expect(counted).toBe(world.session.inspect().links.length);
 });
 
 it('holds the parent lane until every fork of it runs', () => {

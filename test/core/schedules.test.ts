@@ -177,7 +177,7 @@ class Run {
   }
 
   #checkBounds(): void {
-    const { bufferedBytes, links } = this.#world.session.snapshot();
+    const { bufferedBytes, links } = this.#world.session.inspect();
     // Above the mark the links are paused; what the fake upstream still had in hand is at most a frame each.
     expect(bufferedBytes).toBeLessThan(this.#buffer + 50_000);
     for (const { inFlight } of links) expect(inFlight).toBeLessThanOrEqual(16);

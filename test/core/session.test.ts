@@ -70,7 +70,7 @@ describe('chaining', () => {
     }
     world.start({ lane: 'lane0' });
     world.settle();
-    expect(world.session.snapshot().links.length).toBeLessThanOrEqual(2);
+    expect(world.session.inspect().links.length).toBeLessThanOrEqual(2);
     expect(texts(world).at(-1)).toEqual(['t1', 'out:resp_1', 't301']);
   });
 

@@ -7,6 +7,7 @@ export class ClientSession {
   readonly events: TestEvent[] = [];
   stream: TestStream;
   token = '';
+  sessionId = '';
 
   constructor(stream: TestStream) {
     this.stream = stream;
@@ -16,6 +17,7 @@ export class ClientSession {
     const session = new ClientSession(gateway.client().connect({ payload: 'PAYLOAD_FORMAT_BOTH' }));
     const opened = await session.stream.opened();
     session.token = opened.resume_token;
+    session.sessionId = opened.session_id;
     expect(opened).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_NEW', durable: true });
     return session;
   }

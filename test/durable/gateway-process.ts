@@ -3,7 +3,6 @@
  * `listening PORT` on its standard output; `drain` on its standard input drains it.
  */
 import { createDurability } from '../../src/app/durability.ts';
-import { startHeartbeat } from '../../src/store/heartbeats.ts';
 import { SilentTelemetry } from '../chaos/silent-telemetry.ts';
 import { startGateway } from '../harness/gateway.ts';
 import { connectStore } from '../harness/store-server.ts';
@@ -15,17 +14,17 @@ const {
   processId,
   keys,
   limits = {},
+  gateTimeoutMs = 250,
 } = JSON.parse(process.argv[2] ?? '{}') as GatewayProcessOptions;
 
 const client = await connectStore(storeUrl);
-const owner = { process: processId, address: '127.0.0.1:1' };
-const heartbeats = startHeartbeat(client, { processId, address: owner.address });
 const durability = createDurability({
   client,
-  heartbeats,
-  owner,
+  heartbeats: { addressOf: async () => undefined },
+  owner: { process: processId, address: '' },
   keys: keys.map(({ id, secret }) => ({ id, secret: Buffer.from(secret, 'hex') })),
   onFailure: 'local',
+  gateTimeoutMs,
   resumeGraceMs: limits.resumeGraceMs ?? 60_000,
   onBug: (error) => console.error(error),
 });
@@ -38,7 +37,6 @@ const gateway = await startGateway({
 process.stdin.on('data', async () => {
   await gateway.server.drain(5_000);
   await durability.close();
-  await heartbeats.stop();
   process.exit(0);
 });
 process.stdin.on('end', () => process.exit(0));

@@ -152,7 +152,7 @@ describe('drain', () => {
     await left.event('response.output_text.delta');
     left.cancel();
     const [session] = gateway.server.registry.sessions();
-    await vi.waitFor(() => expect(session?.core.snapshot()).toMatchObject({ attached: false, turns: [] }));
+    await vi.waitFor(() => expect(session?.core.inspect()).toMatchObject({ attached: false, turns: [] }));
     expect(session?.core.pendingEvents).toBeGreaterThan(0);
     await gateway.server.drain(3_600_000);
     expect(gateway.server.registry.size).toBe(0);

@@ -28,7 +28,7 @@ const deltaOf = (event: TestEvent) => (event.output_text_delta as { delta: strin
 /** What the gateway holds for its one session. */
 function held() {
   const [session] = gateway.server.registry.sessions();
-  return session?.core.snapshot() ?? { bufferedBytes: 0, resumeBytes: 0, links: [] };
+  return session?.core.inspect() ?? { bufferedBytes: 0, resumeBytes: 0, links: [] };
 }
 
 describe('many at once', () => {
@@ -107,7 +107,7 @@ describe('large events', () => {
     // The bound, and the message that was being read when it was passed.
     expect(session.core.queuedInputBytes).toBeGreaterThan(32 * MIB);
     expect(session.core.queuedInputBytes).toBeLessThan(32 * MIB + 20 * MIB);
-    expect(session.core.snapshot().turns).toHaveLength(5);
+    expect(session.core.inspect().turns).toHaveLength(5);
     expect((await stream.turn('t0')).at(-1)?.outcome).toBe('TURN_OUTCOME_DEADLINE_EXCEEDED');
     for (let turn = 1; turn <= 6; turn++) {
       expect((await stream.turn(`t${turn}`)).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');

@@ -202,7 +202,7 @@ describe('resume', () => {
     await first.event('response.created');
     first.call.pause();
     const [session] = gateway.server.registry.sessions();
-    while ((session?.core.snapshot().resumeBytes ?? 0) < 6_000_000) await new Promise((r) => setImmediate(r));
+    while ((session?.core.inspect().resumeBytes ?? 0) < 6_000_000) await new Promise((r) => setImmediate(r));
     first.cancel();
     const second = client.connect({ resume: { token, last_seq: lastSeq(first.events) } });
     expect((await second.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
