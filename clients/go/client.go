@@ -115,7 +115,7 @@ func (c *Client) Stub() gatewayv1.ResponsesServiceClient {
 func (c *Client) Outgoing(ctx context.Context) (context.Context, error) {
 	pairs, err := within(ctx, c.headers)
 	if err != nil {
-		return nil, err
+		return nil, tokenError(err)
 	}
 	return metadata.AppendToOutgoingContext(ctx, pairs...), nil
 }
@@ -129,9 +129,7 @@ func (c *Client) headers(ctx context.Context) ([]string, error) {
 			err = errors.New("the token has characters that a header cannot carry")
 		}
 		if err != nil {
-			failure := inferred(codes.Unauthenticated, ReasonTokenSourceFailed, "no token: "+err.Error())
-			failure.cause = err
-			return nil, failure
+			return nil, err
 		}
 		pairs = append(pairs, "authorization", "Bearer "+token)
 	}
@@ -142,6 +140,12 @@ func (c *Client) headers(ctx context.Context) ([]string, error) {
 		}
 	}
 	return pairs, nil
+}
+
+func tokenError(err error) *Error {
+	failure := inferred(codes.Unauthenticated, ReasonTokenSourceFailed, "no token: "+err.Error())
+	failure.cause = err
+	return failure
 }
 
 // Close ends the sessions that are still open, with reason CLIENT_CLOSED, and closes the connections. Turns that run

@@ -11,7 +11,7 @@ import (
 
 // quotaWait is how long a stream may wait on a connection that stands and carries others before it counts as full: a
 // peer's limit of streams (100 with many proxies) shows in nothing else.
-const quotaWait = 300 * time.Millisecond
+const quotaWait = time.Second
 
 // conns are the connections of a client. There is one, and a further one while the peer takes no more streams on those
 // that there are.

@@ -58,6 +58,8 @@ type Error struct {
 	LaneID, TurnID string
 	// Upstream is what the upstream said, if anything.
 	Upstream *gatewayv1.UpstreamError
+	// Result is what had arrived of the turn; nil if nothing could.
+	Result *Result
 	// Inferred: the client concluded it, the gateway did not say it.
 	Inferred bool
 

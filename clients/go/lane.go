@@ -88,7 +88,7 @@ func (l *Lane) leaveOpen(response string, outputs []*Item) {
 // unansweredCalls are error results for calls that nobody makes.
 func unansweredCalls(calls []*gatewayv1.FunctionCall) (outputs []*Item) {
 	for _, call := range calls {
-		outputs = append(outputs, CallOutput(call.GetCallId(), errorResult("the call was not made: the tool loop ended")))
+		outputs = append(outputs, CallOutput(call.GetCallId(), errorResult("the call was not answered: the tool loop ended")))
 	}
 	return outputs
 }

@@ -45,7 +45,7 @@ func outputsOf(turn *gatewayv1.StartTurn) (outputs []string) {
 }
 
 func TestALoopLeavesItsLaneUsable(t *testing.T) {
-	notMade := `c1={"error":"the call was not made: the tool loop ended"}`
+	notMade := `c1={"error":"the call was not answered: the tool loop ended"}`
 	calls := func(round int, turn *gatewayv1.StartTurn) []*gatewayv1.Event {
 		if round == 0 {
 			return []*gatewayv1.Event{completed(turn, "resp_1", functionCall("c1", "work", `{}`))}
@@ -219,7 +219,7 @@ func TestEveryCallIsAnsweredWhateverItsFunctionDoes(t *testing.T) {
 	}
 	want := []string{
 		`c1={"error":"the function ended its goroutine"}`, `c2={"error":"the function did not answer within 20ms"}`,
-		`c3={"error":"the call was not approved: not today"}`, `c4={"error":"the output of 2097`, "c5=a\uFFFDb", "c6=fine",
+		`c3={"error":"the call was denied: not today"}`, `c4={"error":"the output of 2097`, "c5=a\uFFFDb", "c6=fine",
 	}
 	for index, output := range outputsOf(seen[1]) {
 		if !strings.HasPrefix(output, want[index]) {

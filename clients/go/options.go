@@ -22,13 +22,14 @@ const (
 	// DefaultMaxQueuedBytes is how much a session holds of turns that could not be sent yet: three of the largest.
 	DefaultMaxQueuedBytes = 64 << 20
 	// DefaultConnectTimeout is how long opening a session takes at most: name resolution, connection, TLS, a token.
-	DefaultConnectTimeout = 30 * time.Second
+	DefaultConnectTimeout = 10 * time.Second
 	// DefaultCloseTimeout is how long Close waits for the gateway to end the stream: a few round trips.
 	DefaultCloseTimeout = 3 * time.Second
 
-	// Fixed flow control windows keep what is in flight below the gateway's resume buffer (2 MiB): with gRPC's
-	// growing windows a lost stream could lose more than can be sent again.
-	streamWindowBytes     = 1 << 20
+	// Fixed flow control windows keep what is in flight below the gateway's resume buffer (2 MiB of upstream JSON, some
+	// five times what the same events take on the wire): with gRPC's growing windows a lost stream could lose more than
+	// can be sent again.
+	streamWindowBytes     = 128 << 10
 	connectionWindowBytes = 8 << 20
 
 	keepaliveTime    = 30 * time.Second

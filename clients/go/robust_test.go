@@ -93,7 +93,7 @@ func TestASlowReaderAloneLosesNothing(t *testing.T) {
 	ctx := testContext(t)
 	turn, _ := session.Start(ctx, Request{Input: Text("hi")})
 	waitUntil(t, "nothing was buffered", func() bool { return session.Stats().BufferedBytes >= 4<<10 })
-	time.Sleep(2 * stallPatience)
+	time.Sleep(stallPatience + stallPatience/2)
 	events := 0
 	for _, err := range turn.Events(ctx) {
 		if err != nil {
@@ -283,7 +283,7 @@ func TestATurnThatThePathDoesNotCarryFails(t *testing.T) {
 		attempts++
 		return status.Error(codes.Unavailable, "connection lost")
 	}
-	session := connectTo(t, nil, dies, dies, dies, func(f *fakeStream) error {
+	session := connectTo(t, nil, dies, dies, dies, dies, func(f *fakeStream) error {
 		_ = f.accept()
 		turn, err := f.startTurn()
 		if err != nil {

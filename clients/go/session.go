@@ -45,6 +45,7 @@ type Session struct {
 	// The reader's own.
 	unackedEvents int
 	unackedBytes  int64
+	fullSince     time.Time // since when the buffer was never below half of its bound
 
 	buffered    atomic.Int64
 	maxBuffered atomic.Int64 // the highest that buffered has been

@@ -129,7 +129,7 @@ func (s *Session) handshake(waitCtx, ctx context.Context, resume *gatewayv1.Resu
 	// The program's token source is bounded by the attempt, even if it does not look at its context.
 	pairs, err := within(waitCtx, s.client.headers)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, tokenError(err)
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, pairs...)
 	conn, done, err := s.client.conns.open(ctx, func(ctx context.Context, conn *grpc.ClientConn) (connection, error) {
@@ -192,9 +192,9 @@ var errReplace = errors.New("replace the stream")
 const (
 	// A turn whose start was lost so often, each time on a stream that the gateway had opened, is given up: something
 	// on the path does not carry it.
-	maxUndelivered = 3
+	maxUndelivered = 4
 	// A stream that stood so long was no mistake, even if nothing came over it.
-	steadyStream = 5 * time.Second
+	steadyStream = 10 * time.Second
 )
 
 // losses are what happened since something was last heard behind Opened. Back-off and deadline run on over streams
@@ -400,6 +400,14 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) (delivered bool, failure *
 		s.lastSeq = opened.GetOldestSeq() - 1
 	}
 	// What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
+	for id, running := range active {
+		if s.turns[id] == nil {
+			// Nobody here waits for it any more.
+			s.outbox.add(outgoing{message: &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_CancelTurn{
+				CancelTurn: &gatewayv1.CancelTurn{LaneId: running.GetLaneId(), TurnId: id},
+			}}})
+		}
+	}
 	var again []outgoing
 	for _, turn := range s.turnsInOrder() {
 		if turn.sent && !turn.seen && active[turn.id] == nil {
@@ -499,21 +507,35 @@ func (s *Session) read(current *stream) error {
 }
 
 // stallPatience is how long a full buffer may keep a reader of another turn waiting.
-const stallPatience = 200 * time.Millisecond
+const stallPatience = time.Second
 
 // waitForRoom is the backpressure: while nothing is received, HTTP/2 holds the gateway up, and nothing is lost however
 // slowly somebody reads. Only where the reader of another turn waits, the events in its way are folded into results.
 func (s *Session) waitForRoom() error {
-	if s.buffered.Load() < s.opts.maxBuffered {
+	buffered := s.buffered.Load()
+	if buffered < s.opts.maxBuffered/2 {
+		s.fullSince = time.Time{}
 		return nil
 	}
-	patience := time.NewTicker(stallPatience)
+	if buffered < s.opts.maxBuffered {
+		// A reader that is only slow lets a little in each time.
+		if !s.fullSince.IsZero() && time.Since(s.fullSince) >= stallPatience {
+			s.makeRoom()
+		}
+		return nil
+	}
+	if s.fullSince.IsZero() {
+		s.fullSince = time.Now()
+	}
+	patience := time.NewTicker(stallPatience / 5)
 	defer patience.Stop()
 	for s.buffered.Load() >= s.opts.maxBuffered && !s.isClosing() {
 		select {
 		case <-s.room:
 		case <-patience.C:
-			s.makeRoom()
+			if time.Since(s.fullSince) >= stallPatience {
+				s.makeRoom()
+			}
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -88,6 +89,9 @@ type CallReport struct {
 	Duration time.Duration
 }
 
+// ErrDenied, returned by Tools.Approve, denies a call without saying more. What another error says goes to the model.
+var ErrDenied = errors.New("the call was denied")
+
 // callTools answers the calls of a turn, side by side and in their order, whatever the functions do.
 func (l *loop) callTools(ctx context.Context, turn *Turn, calls []*gatewayv1.FunctionCall) []*Item {
 	places := make(chan struct{}, max(1, l.tools.concurrency(len(calls))))
@@ -141,7 +145,10 @@ func (l *loop) callTool(ctx context.Context, report *CallReport) {
 		if _, err := within(ctx, func(ctx context.Context) (struct{}, error) {
 			return struct{}{}, approve(ctx, report.Call)
 		}); err != nil {
-			report.Err = fmt.Errorf("the call was not approved: %w", err)
+			report.Err = ErrDenied
+			if !errors.Is(err, ErrDenied) {
+				report.Err = fmt.Errorf("%w: %w", ErrDenied, err)
+			}
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -35,7 +36,7 @@ type Turn struct {
 	queue   []queuedEvent
 	head    int
 	bytes   int64
-	waiting bool // a reader waits for an event
+	waiting time.Time // since when a reader waits for an event; zero: none does
 	wasRead bool
 	folded  bool // events went into the result unread
 	closed  bool
@@ -135,11 +136,12 @@ func (t *Turn) Close() {
 func (t *Turn) read(ctx context.Context, wantEvents bool) (Event, bool, error) {
 	for {
 		t.mu.Lock()
-		t.waiting, t.wasRead = false, true
+		t.wasRead = true
 		switch {
 		case t.head < len(t.queue):
 			queued := t.pop()
 			t.take(queued.event)
+			t.waiting = time.Time{}
 			ended := t.ended
 			t.mu.Unlock()
 			t.session.release(queued.bytes)
@@ -149,11 +151,16 @@ func (t *Turn) read(ctx context.Context, wantEvents bool) (Event, bool, error) {
 			return queued.event, true, nil
 		case t.folded && wantEvents && !t.closed:
 			t.mu.Unlock()
-			return Event{}, false, inferred(codes.ResourceExhausted, ReasonReaderTooSlow,
+			slow := inferred(codes.ResourceExhausted, ReasonReaderTooSlow,
 				"events were dropped because nobody read them while other turns waited; the result is complete").
 				forTurn(t, ReplayUnsafe)
+			slow.Result = t.SoFar()
+			return Event{}, false, slow
 		case t.over && !t.ended:
 			t.ended, t.failure = true, t.err
+			if t.failure != nil {
+				t.failure.Result = t.result.result(t)
+			}
 			fallthrough
 		case t.ended:
 			failure := t.failure
@@ -163,13 +170,15 @@ func (t *Turn) read(ctx context.Context, wantEvents bool) (Event, bool, error) {
 			}
 			return Event{}, false, nil
 		}
-		t.waiting = true
+		if t.waiting.IsZero() {
+			t.waiting = time.Now()
+		}
 		t.mu.Unlock()
 		select {
 		case <-t.wake:
 		case <-ctx.Done():
 			t.mu.Lock()
-			t.waiting = false
+			t.waiting = time.Time{}
 			t.mu.Unlock()
 			return Event{}, false, waitEnded(ctx, t)
 		}
@@ -215,6 +224,7 @@ func (t *Turn) take(event Event) {
 		if t.failure == nil {
 			t.failure = inferred(codes.Unknown, ReasonProtocol, "the turn failed without a reason").forTurn(t, ReplayUnknown)
 		}
+		t.failure.Result = t.result.result(t)
 	}
 }
 
@@ -275,7 +285,8 @@ func (t *Turn) dismiss() (freed int64) {
 func (t *Turn) load() (bytes int64, waiting, wasRead bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.bytes, t.waiting && t.head == len(t.queue), t.wasRead
+	waiting = !t.waiting.IsZero() && t.head == len(t.queue) && time.Since(t.waiting) >= stallPatience
+	return t.bytes, waiting, t.wasRead
 }
 
 // fail ends the turn without a last event; what is queued can still be read.

@@ -21,6 +21,9 @@ type finalStep struct {
 	Responses     int                              `json:"responses"`
 	FunctionCalls []string                         `json:"function_calls"`
 	Usage         bool                             `json:"usage"`
+	UsageOfAll    bool                             `json:"usage_of_all_turns"`
+	Deltas        *int                             `json:"deltas"`
+	ResultOnly    bool                             `json:"result_only"`
 	Types         []string                         `json:"types"`
 	JSONOf        *struct{ Type, Contains string } `json:"json_of"`
 	Error         *wantedError                     `json:"error"`
@@ -48,6 +51,10 @@ func (f finalStep) compare(played *played, failure error) error {
 		return fmt.Errorf("%d responses instead of %d", len(result.Responses), f.Responses)
 	case f.Usage && result.Usage().TotalTokens == 0:
 		return errors.New("no usage")
+	case f.UsageOfAll && !usageOfAll(result):
+		return fmt.Errorf("usage %+v of %d turns", result.Usage(), len(result.Turns))
+	case f.Deltas != nil && played.types["response.output_text.delta"] != *f.Deltas:
+		return fmt.Errorf("%d deltas", played.types["response.output_text.delta"])
 	}
 	if f.FunctionCalls != nil {
 		var names []string
@@ -69,6 +76,11 @@ func (f finalStep) compare(played *played, failure error) error {
 	return nil
 }
 
+func usageOfAll(result *gateway.Result) bool {
+	turns := result.Turns
+	return len(turns) > 1 && result.Usage().TotalTokens > turns[len(turns)-1].Usage().TotalTokens
+}
+
 type wantedError struct {
 	Reason         oneOf             `json:"reason"`
 	Code           oneOf             `json:"code"`
@@ -79,6 +91,8 @@ type wantedError struct {
 	UpstreamCode   string            `json:"upstream_code"`
 	UpstreamStatus int32             `json:"upstream_status"`
 	Metadata       map[string]string `json:"metadata"`
+	MetadataKeys   []string          `json:"metadata_keys"`
+	ResultText     *string           `json:"result_text"`
 }
 
 // compare returns an error if the error is not the wanted one; nil wants none.
@@ -109,6 +123,14 @@ func (w *wantedError) compare(err error) error {
 		return fmt.Errorf("upstream's code %q: %w", e.Upstream.GetCode(), err)
 	case w.UpstreamStatus != 0 && e.Upstream.GetStatus() != w.UpstreamStatus:
 		return fmt.Errorf("upstream's status %d: %w", e.Upstream.GetStatus(), err)
+	}
+	if w.ResultText != nil && (e.Result == nil || e.Result.Text() != *w.ResultText) {
+		return fmt.Errorf("result so far %+v: %w", e.Result, err)
+	}
+	for _, key := range w.MetadataKeys {
+		if e.Metadata[key] == "" {
+			return fmt.Errorf("metadata %v: %w", e.Metadata, err)
+		}
 	}
 	for key, value := range w.Metadata {
 		if e.Metadata[key] != value {

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +27,10 @@ type run struct {
 	client  *gateway.Client
 	session *gateway.Session
 	turns   map[string]*played
+	more    []*gateway.Session
 
 	mu      sync.Mutex
+	log     strings.Builder // what the client's logger was told; guarded by mu
 	seen    []gateway.Event // notices and refusals, of the session and of turns
 	goAways []gateway.GoAway
 }
@@ -43,6 +48,9 @@ func newRun(control control, name, address string) *run {
 }
 
 func (r *run) close() {
+	for _, session := range r.more {
+		_ = session.Close()
+	}
 	if r.session != nil {
 		_ = r.session.Close()
 	}
@@ -78,14 +86,43 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 		if err != nil {
 			return err
 		}
-		failure := r.readAll(ctx, played)
+		failure := r.readAll(ctx, played, step.ResultOnly)
 		return step.compare(played, failure)
 	case "steer":
-		step := decode[struct{ Turn, Lane, Text string }](raw)
-		if step.Turn == "" {
-			return r.session.Lane(step.Lane).Steer(ctx, gateway.Text(step.Text))
+		return r.steer(ctx, decode[steerStep](raw))
+	case "connect_more":
+		for range decode[struct{ Count int }](raw).Count {
+			session, err := r.client.Connect(ctx)
+			if err != nil {
+				return err
+			}
+			r.more = append(r.more, session)
 		}
-		return r.turns[step.Turn].turn.Steer(ctx, gateway.Text(step.Text))
+		return nil
+	case "second_reader":
+		return r.secondReader(ctx, decode[struct {
+			Turn  string
+			Error *wantedError
+		}](raw))
+	case "close_client":
+		return r.client.Close()
+	case "closed":
+		select {
+		case <-r.session.Done():
+			return r.session.Err()
+		case <-ctx.Done():
+			return errors.New("the session is not over")
+		}
+	case "reported":
+		text := decode[struct{ Text string }](raw).Text
+		return poll(ctx, func() error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if !strings.Contains(r.log.String(), text) {
+				return fmt.Errorf("it was not reported: %s", r.log.String())
+			}
+			return nil
+		})
 	case "cancel":
 		return r.turns[decode[struct{ Turn string }](raw).Turn].turn.Cancel()
 	case "tools":
@@ -114,7 +151,7 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 		}
 		return nil
 	case "stats":
-		return r.stats(decode[statsStep](raw))
+		return r.stats(ctx, decode[statsStep](raw))
 	case "close":
 		return r.session.Close()
 	default:
@@ -130,11 +167,49 @@ type connectStep struct {
 	Resume      *bool        `json:"resume"`
 	Recovery    *bool        `json:"recovery"`
 	MaxBuffered int64        `json:"max_buffered_bytes"`
+	MaxQueued   int64        `json:"max_queued_bytes"`
+	TimeoutMs   int          `json:"timeout_ms"`
+	Callbacks   string       `json:"callbacks"`
+	TokenSource []string     `json:"token_source"`
 	Error       *wantedError `json:"error"`
 }
 
+// Write makes the run the output of the client's logger.
+func (r *run) Write(line []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.log.Write(line)
+}
+
+// tokenSource does what the plan says, at its end the last thing again and again.
+func tokenSource(plan []string) func(context.Context) (string, error) {
+	var mu sync.Mutex
+	return func(ctx context.Context) (string, error) {
+		mu.Lock()
+		todo := plan[0]
+		if len(plan) > 1 {
+			plan = plan[1:]
+		}
+		mu.Unlock()
+		switch todo {
+		case "raise":
+			panic("no token")
+		case "hang":
+			<-ctx.Done()
+			return "", ctx.Err()
+		default:
+			return "token", nil
+		}
+	}
+}
+
 func (r *run) connect(ctx context.Context, step connectStep) error {
-	options := []gateway.ClientOption{gateway.WithAddress(r.address)}
+	options := []gateway.ClientOption{
+		gateway.WithAddress(r.address), gateway.WithLogger(slog.New(slog.NewTextHandler(r, nil))),
+	}
+	if step.TokenSource != nil {
+		options = append(options, gateway.WithTokenSource(tokenSource(step.TokenSource)))
+	}
 	if step.Token != "" {
 		options = append(options, gateway.WithToken(step.Token))
 	}
@@ -145,7 +220,15 @@ func (r *run) connect(ctx context.Context, step connectStep) error {
 	r.client = client
 	session := []gateway.SessionOption{
 		gateway.WithModel(step.Model), gateway.WithUpstream(step.Upstream), gateway.WithProgram("conformance", "1"),
-		gateway.WithOnEvent(r.saw),
+		gateway.WithOnEvent(func(event gateway.Event) {
+			r.saw(event)
+			switch step.Callbacks {
+			case "raise":
+				panic("a bug in a callback")
+			case "close":
+				_ = r.session.Close()
+			}
+		}),
 		gateway.WithOnGoAway(func(goAway gateway.GoAway) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -160,6 +243,12 @@ func (r *run) connect(ctx context.Context, step connectStep) error {
 	}
 	if step.Recovery != nil && !*step.Recovery {
 		session = append(session, gateway.WithoutRecovery())
+	}
+	if step.MaxQueued > 0 {
+		session = append(session, gateway.WithMaxQueuedBytes(step.MaxQueued))
+	}
+	if step.TimeoutMs > 0 {
+		session = append(session, gateway.WithConnectTimeout(time.Duration(step.TimeoutMs)*time.Millisecond))
 	}
 	if step.MaxBuffered > 0 {
 		session = append(session, gateway.WithMaxBufferedBytes(step.MaxBuffered))
@@ -206,11 +295,7 @@ func (r *run) start(ctx context.Context, step startStep) error {
 	if from := r.turns[step.From]; from != nil {
 		request.From = from.result.ResponseID()
 	}
-	for _, name := range step.Tools {
-		request.Tools = append(request.Tools, &gatewayv1.Tool{Kind: &gatewayv1.Tool_Function{Function: &gatewayv1.FunctionTool{
-			Name: name, Parameters: []byte(`{"type":"object","properties":{"query":{"type":"string"}}}`), Strict: proto.Bool(false),
-		}}})
-	}
+	request.Tools = specs(step.Tools)
 	lane := r.session.Lane(step.Lane)
 	begin := lane.Start
 	if step.WarmUp {
@@ -221,6 +306,15 @@ func (r *run) start(ctx context.Context, step startStep) error {
 		r.turns[step.Turn] = newPlayed(turn)
 	}
 	return step.Error.compare(err)
+}
+
+func specs(names []string) (tools []*gatewayv1.Tool) {
+	for _, name := range names {
+		tools = append(tools, &gatewayv1.Tool{Kind: &gatewayv1.Tool_Function{Function: &gatewayv1.FunctionTool{
+			Name: name, Parameters: []byte(`{"type":"object","properties":{"query":{"type":"string"}}}`), Strict: proto.Bool(false),
+		}}})
+	}
+	return tools
 }
 
 func newPlayed(turn *gateway.Turn) *played {
@@ -268,6 +362,64 @@ func (r *run) input(raw json.RawMessage) ([]*gateway.Item, error) {
 type untilStep struct {
 	Turn, Type string
 	Count      int
+	Error      *wantedError
+}
+
+type steerStep struct {
+	Turn, Lane string
+	Text       json.RawMessage
+	TimeoutMs  int  `json:"timeout_ms"`
+	TimedOut   bool `json:"timed_out"`
+}
+
+func (r *run) steer(ctx context.Context, step steerStep) error {
+	input, err := r.input(step.Text)
+	if err != nil {
+		return err
+	}
+	if step.TimeoutMs > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(step.TimeoutMs)*time.Millisecond)
+		defer cancel()
+	}
+	if step.Turn == "" {
+		err = r.session.Lane(step.Lane).Steer(ctx, input)
+	} else {
+		err = r.turns[step.Turn].turn.Steer(ctx, input)
+	}
+	if step.TimedOut {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("ended with %v", err)
+		}
+		return nil
+	}
+	return err
+}
+
+func (r *run) secondReader(ctx context.Context, step struct {
+	Turn  string
+	Error *wantedError
+}) error {
+	played, err := r.played(step.Turn)
+	if err != nil {
+		return err
+	}
+	first, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for err := gateway.ErrTurnBusy; errors.Is(err, gateway.ErrTurnBusy); {
+			_, err = played.turn.Final(first)
+		}
+	}()
+	defer func() { cancel(); <-ended }()
+	return poll(ctx, func() error {
+		// Until the first has begun, this one waits itself.
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		_, err := played.turn.Final(short)
+		return step.Error.compare(err)
+	})
 }
 
 func (r *run) until(ctx context.Context, step untilStep) error {
@@ -278,7 +430,7 @@ func (r *run) until(ctx context.Context, step untilStep) error {
 	left := max(step.Count, 1)
 	for event, err := range played.turn.Events(ctx) {
 		if err != nil {
-			return err
+			return step.Error.compare(err)
 		}
 		r.note(played, event)
 		if event.Type() == step.Type {
@@ -295,8 +447,11 @@ func (r *run) until(ctx context.Context, step untilStep) error {
 }
 
 // readAll reads the rest of a turn and its result.
-func (r *run) readAll(ctx context.Context, played *played) error {
+func (r *run) readAll(ctx context.Context, played *played, resultOnly bool) error {
 	for event, err := range played.turn.Events(ctx) {
+		if resultOnly {
+			break
+		}
 		if err != nil {
 			break // Final says it again.
 		}
@@ -319,12 +474,42 @@ func (r *run) note(played *played, event gateway.Event) {
 
 type toolsStep struct {
 	finalStep
-	Lane         string                                    `json:"lane"`
-	Input        json.RawMessage                           `json:"input"`
-	Functions    map[string]struct{ Result, Error string } `json:"functions"`
-	MaxTurns     int                                       `json:"max_turns"`
-	Calls        *int32                                    `json:"calls"`
-	LimitReached bool                                      `json:"limit_reached"`
+	Lane           string              `json:"lane"`
+	Input          json.RawMessage     `json:"input"`
+	Functions      map[string]function `json:"functions"`
+	MaxTurns       int                 `json:"max_turns"`
+	Calls          *int32              `json:"calls"`
+	LimitReached   bool                `json:"limit_reached"`
+	MaxTimeMs      int                 `json:"max_time_ms"`
+	MaxTokens      int64               `json:"max_tokens"`
+	ToolTimeoutMs  int                 `json:"tool_timeout_ms"`
+	MaxConcurrency int                 `json:"max_concurrency"`
+	Deny           []string            `json:"deny"`
+	CreateTools    []string            `json:"create_tools"`
+	LeaveAfter     int                 `json:"leave_after"`
+	CancelInCall   bool                `json:"cancel_in_call"`
+}
+
+type function struct {
+	Result, Error, Crash string
+	Hang                 bool
+	Bytes                int
+}
+
+func (f function) run(ctx context.Context) (string, error) {
+	switch {
+	case f.Crash != "":
+		panic(f.Crash)
+	case f.Hang:
+		<-ctx.Done()
+		return "", ctx.Err()
+	case f.Error != "":
+		return "", errors.New(f.Error)
+	case f.Bytes > 0:
+		return strings.Repeat("x", f.Bytes), nil
+	default:
+		return f.Result, nil
+	}
 }
 
 func (r *run) tools(ctx context.Context, step toolsStep) error {
@@ -332,31 +517,90 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 	if err != nil {
 		return err
 	}
-	var made atomic.Int32
-	tools := gateway.Tools{MaxTurns: step.MaxTurns}
+	var made, running, most atomic.Int32
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tools := gateway.Tools{
+		MaxTurns: step.MaxTurns, MaxDuration: time.Duration(step.MaxTimeMs) * time.Millisecond, MaxTokens: step.MaxTokens,
+		CallTimeout: time.Duration(step.ToolTimeoutMs) * time.Millisecond, MaxConcurrency: step.MaxConcurrency,
+		Approve: func(_ context.Context, call gateway.Call) error {
+			if slices.Contains(step.Deny, call.Name) {
+				return gateway.ErrDenied
+			}
+			return nil
+		},
+	}
 	type arguments struct {
 		Query string `json:"query"`
 	}
-	for name, function := range step.Functions {
-		tools.Functions = append(tools.Functions, gateway.Func(name, "For a test", func(context.Context, arguments) (string, error) {
+	for name, does := range step.Functions {
+		tools.Functions = append(tools.Functions, gateway.Func(name, "For a test", func(ctx context.Context, _ arguments) (string, error) {
 			made.Add(1)
-			if function.Error != "" {
-				return "", errors.New(function.Error)
+			if now := running.Add(1); now > most.Load() {
+				most.Store(now)
 			}
-			return function.Result, nil
+			defer running.Add(-1)
+			if step.CancelInCall {
+				cancel()
+			}
+			return does.run(ctx)
 		}))
 	}
-	result, failure := r.session.Lane(step.Lane).RunTools(ctx, gateway.Request{Input: input}, tools)
+	request := gateway.Request{Input: input}
+	if step.CreateTools != nil {
+		request.Create = &gatewayv1.CreateBody{Tools: specs(step.CreateTools)}
+	}
+	lane := r.session.Lane(step.Lane)
+	var result *gateway.Result
+	var failure error
+	if step.LeaveAfter > 0 {
+		failure = r.leave(ctx, lane.ToolTurns(ctx, request, tools), step.LeaveAfter)
+	} else {
+		result, failure = lane.RunTools(ctx, request, tools)
+	}
 	if step.Calls != nil && made.Load() != *step.Calls {
 		return fmt.Errorf("%d calls instead of %d (%v)", made.Load(), *step.Calls, failure)
 	}
-	if step.LimitReached {
+	if limit := int32(step.MaxConcurrency); limit > 0 && most.Load() > limit {
+		return fmt.Errorf("%d calls at the same time", most.Load())
+	}
+	switch {
+	case step.LeaveAfter > 0:
+		return failure
+	case step.CancelInCall:
+		if !errors.Is(failure, context.Canceled) {
+			return fmt.Errorf("ended with %v, not cancelled", failure)
+		}
+		return nil
+	case step.LimitReached:
 		if !errors.Is(failure, gateway.ErrTurnLimit) {
 			return fmt.Errorf("ended with %v, not at the limit", failure)
 		}
 		return nil
+	case step.Error != nil:
+		return step.Error.compare(failure)
 	}
 	return step.compare(&played{result: result}, failure)
+}
+
+// leave leaves the loop after the first event of this turn.
+func (r *run) leave(ctx context.Context, turns iter.Seq2[*gateway.Turn, error], after int) error {
+	number := 0
+	for turn, err := range turns {
+		if err != nil {
+			return err
+		}
+		number++
+		for _, err := range turn.Events(ctx) {
+			if err != nil {
+				return err
+			}
+			if number == after {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("the loop ended after %d turns", number)
 }
 
 func (r *run) played(name string) (*played, error) {
@@ -401,18 +645,29 @@ func (r *run) waitForGoAway(ctx context.Context, draining bool) error {
 
 type statsStep struct {
 	Resumes           *int   `json:"resumes"`
+	ResumesAtMost     *int   `json:"resumes_at_most"`
+	Buffered          *int64 `json:"buffered"`
+	Running           *int   `json:"running"`
 	MaxBufferedAtMost *int64 `json:"max_buffered_at_most"`
 }
 
-func (r *run) stats(step statsStep) error {
-	stats := r.session.Stats()
-	if step.Resumes != nil && stats.Resumes != *step.Resumes {
-		return fmt.Errorf("%d resumes", stats.Resumes)
-	}
-	if step.MaxBufferedAtMost != nil && stats.MaxBufferedBytes > *step.MaxBufferedAtMost {
-		return fmt.Errorf("%d bytes were buffered", stats.MaxBufferedBytes)
-	}
-	return nil
+func (r *run) stats(ctx context.Context, step statsStep) error {
+	return poll(ctx, func() error {
+		stats := r.session.Stats()
+		switch {
+		case step.Resumes != nil && stats.Resumes != *step.Resumes:
+			return fmt.Errorf("%d resumes", stats.Resumes)
+		case step.ResumesAtMost != nil && stats.Resumes > *step.ResumesAtMost:
+			return fmt.Errorf("%d resumes", stats.Resumes)
+		case step.Buffered != nil && stats.BufferedBytes != *step.Buffered:
+			return fmt.Errorf("%d bytes are buffered", stats.BufferedBytes)
+		case step.Running != nil && stats.RunningTurns != *step.Running:
+			return fmt.Errorf("%d turns run", stats.RunningTurns)
+		case step.MaxBufferedAtMost != nil && stats.MaxBufferedBytes > *step.MaxBufferedAtMost:
+			return fmt.Errorf("%d bytes were buffered", stats.MaxBufferedBytes)
+		}
+		return nil
+	})
 }
 
 func poll(ctx context.Context, test func() error) error {
