@@ -5,9 +5,12 @@ import dev.responsesgateway.v1.ConnectResponse;
 import dev.responsesgateway.v1.ResponsesServiceGrpc;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
+import io.grpc.ClientInterceptors;
+import io.grpc.Metadata;
 import io.grpc.stub.ClientCallStreamObserver;
 import io.grpc.stub.ClientCalls;
 import io.grpc.stub.ClientResponseObserver;
+import io.grpc.stub.MetadataUtils;
 
 /** One gRPC call of a session. Messages are received one by one, each when it is asked for. */
 final class Call {
@@ -30,11 +33,16 @@ final class Call {
   }
 
   /** Sends Open; the first message will be asked for. */
-  void open(Channel channel, boolean waitForReady, ConnectRequest open) {
+  void open(Channel channel, boolean waitForReady, Metadata headers, ConnectRequest open) {
     var options = waitForReady ? CallOptions.DEFAULT.withWaitForReady() : CallOptions.DEFAULT;
+    var called = ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
     ClientCalls.asyncBidiStreamingCall(
-        channel.newCall(ResponsesServiceGrpc.getConnectMethod(), options), new Responses());
+        called.newCall(ResponsesServiceGrpc.getConnectMethod(), options), new Responses());
     requests.onNext(open);
+  }
+
+  boolean waitsForToken() {
+    return requests == null;
   }
 
   boolean isReady() {
@@ -53,8 +61,11 @@ final class Call {
     requests.onCompleted();
   }
 
+  /** Does nothing to a call that waits for its token: nobody opens it any more. */
   void cancel() {
-    requests.cancel("the client ended the stream", null);
+    if (requests != null) {
+      requests.cancel("the client ended the stream", null);
+    }
   }
 
   private final class Responses implements ClientResponseObserver<ConnectRequest, ConnectResponse> {

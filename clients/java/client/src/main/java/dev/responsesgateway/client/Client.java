@@ -1,20 +1,20 @@
 package dev.responsesgateway.client;
 
 import dev.responsesgateway.v1.ResponsesServiceGrpc;
-import io.grpc.CallOptions;
 import io.grpc.ChannelCredentials;
-import io.grpc.ClientCall;
-import io.grpc.ClientInterceptor;
-import io.grpc.ForwardingClientCall.SimpleForwardingClientCall;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
-import io.grpc.Metadata;
-import io.grpc.MethodDescriptor;
+import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import java.time.Duration;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
@@ -30,19 +30,29 @@ public final class Client implements AutoCloseable {
   /** Single events with images reach tens of MB; gRPC's own limit of 4 MiB would end the stream on them. */
   public static final int DEFAULT_MAX_RECEIVE_BYTES = 64 << 20;
 
-  /** Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer (2 MiB). */
-  private static final int STREAM_WINDOW_BYTES = 1 << 20;
+  /**
+   * Fixed, so that what is in flight when a stream is lost fits the gateway's resume buffer: 2 MiB of upstream JSON, some
+   * five times what the same events take on the wire.
+   */
+  private static final int STREAM_WINDOW_BYTES = 128 << 10;
+
+  /** Lets the cancels of running turns reach the gateway: one round trip. */
+  private static final Duration CLOSE_TIMEOUT = Duration.ofMillis(500);
 
   private static final long KEEPALIVE_TIME_SECONDS = 30;
   private static final long KEEPALIVE_TIMEOUT_SECONDS = 10;
 
   private final Supplier<ManagedChannel> channels;
-  private final ClientInterceptor interceptor;
+  private final Headers headers;
+  private final Executor executor;
+  private final Set<SessionCore> sessions = new HashSet<>();
   private ManagedChannel own;
+  private boolean closed;
 
   Client(Supplier<ManagedChannel> channels, Builder builder) {
     this.channels = channels;
-    this.interceptor = new Headers(builder.token, Map.copyOf(builder.metadata));
+    this.headers = new Headers(builder.token, Map.copyOf(builder.metadata));
+    this.executor = builder.executor;
   }
 
   /** A client from the environment: {@code RESPONSES_GATEWAY_ADDR} and {@code RESPONSES_GATEWAY_TOKEN}. */
@@ -63,41 +73,78 @@ public final class Client implements AutoCloseable {
   /**
    * Opens a session.
    *
-   * @throws StreamException if the gateway refuses or cannot be reached
+   * @throws StreamException if the gateway refuses, cannot be reached (UNREACHABLE) or does not answer in time
+   *     (CONNECT_TIMEOUT)
    */
   public Session connect(SessionOptions options) {
     return Waits.join(connectAsync(options));
   }
 
-  /** Opens a session without a thread that waits. */
+  /**
+   * Opens a session without a thread that waits. The future completes on a thread of the executor: what follows it may
+   * block.
+   */
   public CompletableFuture<Session> connectAsync(SessionOptions options) {
-    var core = SessionCore.connect(channels.get(), interceptor, options);
-    var session = core.thenApply(Session::new);
+    SessionCore core;
+    synchronized (sessions) {
+      if (closed) {
+        return CompletableFuture.failedFuture(clientClosed());
+      }
+      core = SessionCore.connect(channels.get(), headers, executor, options);
+      sessions.add(core);
+    }
+    core.closed()
+        .whenComplete(
+            (reason, problem) -> {
+              synchronized (sessions) {
+                sessions.remove(core);
+              }
+            });
+    var session = core.ready().thenApply(Session::new);
     session.whenComplete(
         (made, problem) -> {
           // Whoever cancels the future gets no session to close.
           if (session.isCancelled()) {
-            core.thenAcceptAsync(SessionCore::close);
+            core.execute(core::close);
           }
         });
     return session;
   }
 
   /** The generated stub, with this client's token, metadata and trace context, for calls without a session. */
-  public synchronized ResponsesServiceGrpc.ResponsesServiceBlockingV2Stub stub() {
-    if (own == null) {
-      own = channels.get();
+  public ResponsesServiceGrpc.ResponsesServiceBlockingV2Stub stub() {
+    synchronized (sessions) {
+      if (closed) {
+        throw clientClosed();
+      }
+      if (own == null) {
+        own = channels.get();
+      }
+      return ResponsesServiceGrpc.newBlockingV2Stub(own).withInterceptors(headers);
     }
-    return ResponsesServiceGrpc.newBlockingV2Stub(own).withInterceptors(interceptor);
   }
 
-  /** Closes what {@link #stub} uses. Sessions are closed one by one. */
+  /**
+   * Ends the sessions that are still open, with reason CLIENT_CLOSED, and closes what {@link #stub} uses. Turns that run
+   * are cancelled.
+   */
   @Override
-  public synchronized void close() {
-    if (own != null) {
-      own.shutdownNow();
-      own = null;
+  public void close() {
+    List<SessionCore> open;
+    synchronized (sessions) {
+      closed = true;
+      open = List.copyOf(sessions);
+      if (own != null) {
+        own.shutdownNow();
+        own = null;
+      }
     }
+    open.forEach(session -> session.shut(clientClosed()));
+    open.forEach(session -> session.await(CLOSE_TIMEOUT));
+  }
+
+  private static StreamException clientClosed() {
+    return StreamException.inferred(Status.Code.CANCELLED, Reasons.CLIENT_CLOSED, "the client was closed");
   }
 
   /** Builds clients. */
@@ -106,6 +153,7 @@ public final class Client implements AutoCloseable {
     private Supplier<String> token = tokenOf(System.getenv("RESPONSES_GATEWAY_TOKEN"));
     private final Map<String, String> metadata = new LinkedHashMap<>();
     private ChannelCredentials credentials;
+    private Executor executor = Callbacks.THREADS;
     private int maxReceiveBytes = DEFAULT_MAX_RECEIVE_BYTES;
     private Consumer<NettyChannelBuilder> channel = builder -> {};
 
@@ -126,7 +174,10 @@ public final class Client implements AutoCloseable {
       return token(() -> token);
     }
 
-    /** Asked for the bearer token each time a stream is opened or resumed. It must not block for long. */
+    /**
+     * Asked for the bearer token each time a stream is opened or resumed, on a thread of the executor. What it throws
+     * fails {@code connect} with reason TOKEN_SOURCE_FAILED; a resume asks again.
+     */
     public Builder token(Supplier<String> token) {
       this.token = token;
       return this;
@@ -147,6 +198,15 @@ public final class Client implements AutoCloseable {
     /** Largest message taken. Default: {@link #DEFAULT_MAX_RECEIVE_BYTES}. */
     public Builder maxReceiveBytes(int bytes) {
       maxReceiveBytes = bytes;
+      return this;
+    }
+
+    /**
+     * Runs listeners, token sources and what follows futures. They may block, so it should have threads enough. Default:
+     * daemon threads as needed.
+     */
+    public Builder executor(Executor executor) {
+      this.executor = executor;
       return this;
     }
 
@@ -187,37 +247,6 @@ public final class Client implements AutoCloseable {
 
     private static Supplier<String> tokenOf(String token) {
       return token == null || token.isEmpty() ? () -> "" : () -> token;
-    }
-  }
-
-  /** Adds token, metadata and the current span's trace context to each call. */
-  private record Headers(Supplier<String> token, Map<String, String> metadata) implements ClientInterceptor {
-    @Override
-    public <Q, P> ClientCall<Q, P> interceptCall(
-        MethodDescriptor<Q, P> method, CallOptions options, io.grpc.Channel next) {
-      return new SimpleForwardingClientCall<>(next.newCall(method, options)) {
-        @Override
-        public void start(Listener<P> listener, Metadata headers) {
-          metadata.forEach((key, value) -> headers.put(key(key), value));
-          Trace.current()
-              .ifPresent(
-                  trace -> {
-                    headers.put(key("traceparent"), trace.getTraceparent());
-                    if (!trace.getTracestate().isEmpty()) {
-                      headers.put(key("tracestate"), trace.getTracestate());
-                    }
-                  });
-          var bearer = token.get();
-          if (!bearer.isEmpty()) {
-            headers.put(key("authorization"), "Bearer " + bearer);
-          }
-          super.start(listener, headers);
-        }
-      };
-    }
-
-    private static Metadata.Key<String> key(String name) {
-      return Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER);
     }
   }
 }

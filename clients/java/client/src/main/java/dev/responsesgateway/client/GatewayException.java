@@ -1,18 +1,26 @@
 package dev.responsesgateway.client;
 
 import io.grpc.Status;
+import io.grpc.StatusException;
+import io.grpc.StatusRuntimeException;
+import java.io.IOException;
+import java.io.Serializable;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
 
-/** Trouble with a turn ({@link TurnException}) or with a whole session ({@link StreamException}). */
-public abstract sealed class GatewayException extends RuntimeException permits TurnException, StreamException {
+/**
+ * Trouble with a turn ({@link TurnException}), with a whole session ({@link StreamException}) or the end of a tool loop
+ * ({@link LoopException}). All can be serialised.
+ */
+public abstract sealed class GatewayException extends RuntimeException
+    permits TurnException, StreamException, LoopException {
   private static final long serialVersionUID = 1L;
 
   /** Whose {@code reason} it is. */
   static final String DOMAIN = "responses-gateway";
 
-  private final transient Facts facts;
+  private final Facts facts;
 
   /** What every error tells. */
   record Facts(
@@ -23,7 +31,24 @@ public abstract sealed class GatewayException extends RuntimeException permits T
       Map<String, String> metadata,
       Duration retryAfter,
       boolean inferred,
-      Throwable cause) {
+      Throwable cause)
+      implements Serializable {
+    Facts {
+      // Maps of messages cannot be serialised.
+      metadata = Map.copyOf(metadata);
+      cause = portable(cause);
+    }
+
+    /** gRPC's exceptions cannot be serialised: what they say is kept. */
+    private static Throwable portable(Throwable cause) {
+      if (!(cause instanceof StatusRuntimeException) && !(cause instanceof StatusException)) {
+        return cause;
+      }
+      var copy = new IOException(cause.getMessage(), cause.getCause());
+      copy.setStackTrace(cause.getStackTrace());
+      return copy;
+    }
+
     static Facts inferred(Status.Code code, String reason, String message, Throwable cause) {
       return new Facts(code, reason, message, DOMAIN, Map.of(), null, true, cause);
     }
@@ -34,6 +59,10 @@ public abstract sealed class GatewayException extends RuntimeException permits T
 
     Facts withReason(String other) {
       return new Facts(code, other, message, DOMAIN, metadata, retryAfter, inferred, cause);
+    }
+
+    Facts withMetadata(Map<String, String> other) {
+      return new Facts(code, reason, message, domain, other, retryAfter, inferred, cause);
     }
   }
 
@@ -51,7 +80,7 @@ public abstract sealed class GatewayException extends RuntimeException permits T
     return facts.code();
   }
 
-  /** Stable and meant for programs, for instance {@code UPSTREAM_RATE_LIMITED}; empty if nobody gave one. */
+  /** Stable and meant for programs, for instance {@link Reasons#UPSTREAM_RATE_LIMITED}. */
   public String reason() {
     return facts.reason();
   }

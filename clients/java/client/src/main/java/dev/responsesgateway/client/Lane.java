@@ -12,12 +12,6 @@ public final class Lane {
   private final SessionCore session;
   private final String id;
 
-  // Guarded by the session's lock.
-  /** Response that the next turn continues from, if not the lane's own last one; empty if none. */
-  String forkFrom = "";
-
-  String lastResponseId = "";
-
   Lane(SessionCore session, String id) {
     this.session = session;
     this.id = id;
@@ -71,7 +65,12 @@ public final class Lane {
 
   /** The response that the lane's next turn continues from, as far as the client has heard; empty if none. */
   public String lastResponseId() {
-    return session.lastResponseId(this);
+    return session.lastResponseId(id);
+  }
+
+  /** Remembers that a tool loop has ended and nobody answers the calls of this response. */
+  void leaveOpen(String responseId, List<InputItem> outputs) {
+    session.leaveOpen(id, responseId, outputs);
   }
 
   /** Runs turns until the model answers without calling a function. See {@link ToolLoop}. */

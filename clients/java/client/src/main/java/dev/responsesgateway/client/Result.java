@@ -4,19 +4,23 @@ import dev.responsesgateway.v1.ContentPart;
 import dev.responsesgateway.v1.FunctionCall;
 import dev.responsesgateway.v1.OutputItem;
 import dev.responsesgateway.v1.Response;
+import java.io.Serializable;
 import java.util.List;
 import java.util.Optional;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 
 /** What a turn came to, as far as it was read. */
-public final class Result {
+public final class Result implements Serializable {
+  private static final long serialVersionUID = 1L;
+
   private final String laneId;
   private final String turnId;
   private final Outcome outcome;
   private final List<Response> responses;
   private final List<OutputItem> items;
   private final String partial;
+  private final List<Result> turns;
 
   Result(
       String laneId,
@@ -25,12 +29,34 @@ public final class Result {
       List<Response> responses,
       List<OutputItem> items,
       String partial) {
+    this(laneId, turnId, outcome, responses, items, partial, List.of());
+  }
+
+  private Result(
+      String laneId,
+      String turnId,
+      Outcome outcome,
+      List<Response> responses,
+      List<OutputItem> items,
+      String partial,
+      List<Result> turns) {
     this.laneId = laneId;
     this.turnId = turnId;
     this.outcome = outcome;
     this.responses = List.copyOf(responses);
     this.items = List.copyOf(items);
     this.partial = partial;
+    this.turns = List.copyOf(turns);
+  }
+
+  /** The last turn's result as that of a loop of turns. */
+  Result of(List<Result> loop) {
+    return new Result(laneId, turnId, outcome, responses, items, partial, loop);
+  }
+
+  /** The results of all turns of a tool loop, in order; empty for a single turn. */
+  public List<Result> turns() {
+    return turns;
   }
 
   /** The turn's lane. */
@@ -84,8 +110,11 @@ public final class Result {
     return items.stream().filter(OutputItem::hasFunctionCall).map(OutputItem::getFunctionCall).toList();
   }
 
-  /** What the turn cost. */
+  /** What the turn cost; for the result of a tool loop, what all its turns cost. */
   public Usage usage() {
+    if (!turns.isEmpty()) {
+      return turns.stream().map(Result::usage).reduce(new Usage(0, 0, 0, 0, 0), Usage::plus);
+    }
     long input = 0;
     long cached = 0;
     long output = 0;

@@ -45,8 +45,19 @@ final class ResumeAttempts {
     this.giveUp = giveUp;
   }
 
-  void begin() {
-    later(0, this::once);
+  /** The first attempt comes at once, unless the last streams brought nothing. */
+  void begin(int fruitless) {
+    count = Math.max(0, fruitless - 1);
+    if (count == 0) {
+      later(0, this::once);
+      return;
+    }
+    var wait = delay(StreamException.inferred(Code.UNAVAILABLE, Reasons.STREAM_LOST, "lost again and again"));
+    if (Instant.now().plusMillis(wait).isAfter(deadline)) {
+      later(0, () -> giveUp.accept(lost(null)));
+    } else {
+      later(wait, this::once);
+    }
   }
 
   void stop() {
@@ -59,16 +70,19 @@ final class ResumeAttempts {
       giveUp.accept(failure);
       return;
     }
-    var full = Math.min(MIN_WAIT_MILLIS << Math.min(count - 1, 10), MAX_WAIT_MILLIS);
-    var wait =
-        Math.max(
-            full / 2 + ThreadLocalRandom.current().nextLong(full / 2 + 1),
-            failure.retryAfter().map(Duration::toMillis).orElse(0L));
+    var wait = delay(failure);
     if (Instant.now().plusMillis(wait).isAfter(deadline)) {
       giveUp.accept(lost(failure));
       return;
     }
     later(wait, this::once);
+  }
+
+  private long delay(StreamException failure) {
+    var full = Math.min(MIN_WAIT_MILLIS << Math.min(count - 1, 10), MAX_WAIT_MILLIS);
+    return Math.max(
+        full / 2 + ThreadLocalRandom.current().nextLong(full / 2 + 1),
+        failure.retryAfter().map(Duration::toMillis).orElse(0L));
   }
 
   private void once() {
@@ -81,7 +95,7 @@ final class ResumeAttempts {
           // Still the same attempt, without an answer.
           if (count == current) {
             abandon.run();
-            failed(StreamException.inferred(Code.DEADLINE_EXCEEDED, "STREAM_LOST", "no answer in time"));
+            failed(StreamException.inferred(Code.DEADLINE_EXCEEDED, Reasons.STREAM_LOST, "no answer in time"));
           }
         });
   }
@@ -100,6 +114,6 @@ final class ResumeAttempts {
 
   private static StreamException lost(StreamException cause) {
     return StreamException.inferred(
-        Code.UNAVAILABLE, "STREAM_LOST", "the stream could not be resumed in time", cause);
+        Code.UNAVAILABLE, Reasons.STREAM_LOST, "the stream could not be resumed in time", cause);
   }
 }

@@ -29,14 +29,17 @@ public final class Session implements AutoCloseable {
     return core.stats();
   }
 
-  /** Completes when the session is over: with the reason, or with nothing after {@link #close}. */
+  /**
+   * Completes when the session is over: with the reason, or with nothing after {@link #close}. On a thread of the
+   * client's executor.
+   */
   public CompletableFuture<Optional<GatewayException>> closed() {
     return core.closed().copy();
   }
 
   /** The lane of this name; empty is the default lane. Names are up to 256 of A-Z a-z 0-9 _ . - */
   public Lane lane(String name) {
-    return core.lane(name);
+    return new Lane(core, name);
   }
 
   /** Starts a turn on the default lane. See {@link Lane#start(TurnRequest)}. */
@@ -49,7 +52,10 @@ public final class Session implements AutoCloseable {
     return lane("").start(text);
   }
 
-  /** Cancels what still runs, ends the stream and waits until nothing of the session is left. */
+  /**
+   * Cancels what still runs, ends the stream and waits until nothing of the session is left, running callbacks apart. It
+   * may be called from one.
+   */
   @Override
   public void close() {
     core.close();

@@ -13,34 +13,41 @@ import dev.responsesgateway.v1.ResumeOutcome;
 import dev.responsesgateway.v1.SteerTurn;
 import dev.responsesgateway.v1.TurnOutcome;
 import dev.responsesgateway.v1.TurnPhase;
-import io.grpc.Channel;
-import io.grpc.ClientInterceptor;
-import io.grpc.ClientInterceptors;
+import dev.responsesgateway.v1.TraceContext;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.Status.Code;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
  * The session behind {@link Session}, {@link Lane} and {@link Turn}: one stream after the other, until it is over. One
- * lock guards all of it; what the caller gave (listeners, futures) runs outside of it.
+ * lock guards all of it; what the caller gave (listeners, token sources, what follows futures) runs on other threads.
  */
 final class SessionCore implements Call.Listener {
   /** Often enough to keep the gateway's resume buffer (2 MiB) small, rarely enough to cost nothing. */
   private static final int ACK_EVENTS = 512;
 
   private static final long ACK_BYTES = 256 << 10;
+
+  /** How long a full buffer may keep a reader of another turn waiting. */
+  private static final long STALL_PATIENCE_MILLIS = 1_000;
 
   /** Grace time if the gateway names none. */
   private static final Duration DEFAULT_GRACE = Duration.ofSeconds(60);
@@ -54,21 +61,32 @@ final class SessionCore implements Call.Listener {
   }
 
   private final ManagedChannel managed;
-  private final Channel channel;
+  private final Headers headers;
+  private final Executor executor;
+  private final Callbacks callbacks;
   private final SessionOptions options;
+  private final Optional<TraceContext> trace = Trace.current();
   private final CompletableFuture<SessionCore> ready = new CompletableFuture<>();
   private final CompletableFuture<Optional<GatewayException>> closed = new CompletableFuture<>();
+  private final CountDownLatch over = new CountDownLatch(1);
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition room = lock.newCondition();
 
   // Guarded by the lock.
-  private final Map<String, Lane> lanes = new HashMap<>();
+  private final Map<String, LaneState> lanes = new HashMap<>();
 
   /** Turns without an outcome, in the order of their starts. */
   private final Map<String, Turn> turns = new LinkedHashMap<>();
 
+  /** Turns that have ended, with events that nobody has read. */
+  private final Set<Turn> unread = new HashSet<>();
+
   private final Outbox outbox = new Outbox();
   private Phase phase = Phase.OPEN;
+
+  /** Why the program ended the session; null while it did not. */
+  private StreamException closing;
+
   private StreamException error;
   private Opened opened = Opened.getDefaultInstance();
   private String token = "";
@@ -79,7 +97,15 @@ final class SessionCore implements Call.Listener {
 
   private boolean connected;
   private boolean stalled;
+
+  /** Since when the buffer was never below half of its bound; null if it is. */
+  private Instant fullSince;
+
+  private boolean makeRoomLater;
   private ResumeAttempts attempts;
+  private Losses losses = Losses.NONE;
+  private Instant streamBegan = Instant.EPOCH;
+  private long heard;
   private long started;
   private int resumes;
   private long lastSeq;
@@ -91,28 +117,73 @@ final class SessionCore implements Call.Listener {
   /** Work for after the lock was let go of, in order. */
   private final List<Runnable> afterwards = new ArrayList<>();
 
-  private SessionCore(ManagedChannel managed, ClientInterceptor interceptor, SessionOptions options) {
+  private SessionCore(ManagedChannel managed, Headers headers, Executor executor, SessionOptions options) {
     this.managed = managed;
-    this.channel = ClientInterceptors.intercept(managed, interceptor);
+    this.headers = headers;
+    this.executor = executor;
+    this.callbacks = new Callbacks(executor);
     this.options = options;
   }
 
-  static CompletableFuture<SessionCore> connect(
-      ManagedChannel channel, ClientInterceptor interceptor, SessionOptions options) {
-    var core = new SessionCore(channel, interceptor, options);
-    core.locked(
+  static SessionCore connect(ManagedChannel channel, Headers headers, Executor executor, SessionOptions options) {
+    var core = new SessionCore(channel, headers, executor, options);
+    core.locked(() -> core.open(false, ConnectRequest.newBuilder().setOpen(options.open).build()));
+    core.later(options.connectTimeout.toMillis(), core::connectTimedOut);
+    return core;
+  }
+
+  /** Completes when the session is open, on a thread of the executor. */
+  CompletableFuture<SessionCore> ready() {
+    return ready;
+  }
+
+  private void connectTimedOut() {
+    if (connected || attempts != null || resumes > 0 || phase != Phase.OPEN) {
+      return;
+    }
+    if (call.waitsForToken()) {
+      finish(
+          StreamException.inferred(
+              Code.UNAUTHENTICATED, Reasons.TOKEN_SOURCE_FAILED, "no token after " + options.connectTimeout));
+    } else {
+      finish(
+          StreamException.inferred(
+              Code.DEADLINE_EXCEEDED, Reasons.CONNECT_TIMEOUT, "no session after " + options.connectTimeout));
+    }
+  }
+
+  /** Opens a stream as soon as there is a token; what becomes of it is heard as a message or as an end. */
+  private void open(boolean waitForReady, ConnectRequest open) {
+    var opening = new Call(this);
+    call = opening;
+    execute(
         () -> {
-          core.call = new Call(core);
-          core.call.open(core.channel, false, ConnectRequest.newBuilder().setOpen(options.open).build());
-        });
-    core.ready.whenComplete(
-        (ok, problem) -> {
-          // Nobody will get to know the session: its caller has cancelled, or it was never opened.
-          if (problem != null) {
-            core.locked(() -> core.finish(StreamException.inferred(Code.CANCELLED, "SESSION_CLOSED", "not opened")));
+          Metadata metadata;
+          try {
+            metadata = headers.get(trace);
+          } catch (Throwable problem) {
+            onEnd(
+                opening,
+                StreamException.inferred(
+                    Code.UNAUTHENTICATED, Reasons.TOKEN_SOURCE_FAILED, "no token: " + problem, problem));
+            return;
           }
+          locked(
+              () -> {
+                if (call == opening) {
+                  opening.open(managed, waitForReady, metadata, open);
+                }
+              });
         });
-    return core.ready;
+  }
+
+  /** Runs the program's code, or what leads to it, without the lock. */
+  void execute(Runnable work) {
+    locked(() -> afterwards.add(() -> executor.execute(work)));
+  }
+
+  private void later(long millis, Runnable work) {
+    CompletableFuture.delayedExecutor(millis, TimeUnit.MILLISECONDS).execute(() -> locked(work));
   }
 
   String id() {
@@ -143,55 +214,120 @@ final class SessionCore implements Call.Listener {
     return closed;
   }
 
-  Lane lane(String id) {
-    return get(() -> lanes.computeIfAbsent(id, name -> new Lane(this, name)));
-  }
-
   Lane fork(Lane from, String id) {
     return get(
         () -> {
-          var lane = lanes.computeIfAbsent(id, name -> new Lane(this, name));
-          lane.forkFrom = from.lastResponseId;
-          return lane;
+          var state = lanes.get(from.id());
+          if (state != null && !state.lastResponseId.isEmpty()) {
+            var fork = state(id);
+            fork.forkFrom = state.lastResponseId;
+            fork.open = state.open;
+          }
+          return new Lane(this, id);
         });
   }
 
-  String lastResponseId(Lane lane) {
-    return get(() -> lane.lastResponseId);
+  String lastResponseId(String laneId) {
+    return get(() -> lanes.containsKey(laneId) ? lanes.get(laneId).lastResponseId : "");
+  }
+
+  void leaveOpen(String laneId, String responseId, List<InputItem> outputs) {
+    locked(
+        () -> {
+          var state = lanes.get(laneId);
+          if (state != null && state.lastResponseId.equals(responseId)) {
+            state.open = new LaneState.OpenCalls(responseId, outputs);
+          }
+        });
+  }
+
+  /** The program's tool loop has given the turn up; should it complete, its calls are answered by the next turn. */
+  void abandoned(Turn turn) {
+    locked(
+        () -> {
+          turn.orphan = turns.get(turn.id()) == turn;
+          turn.dismiss("its tool loop has given the turn up", true);
+          if (!turn.orphan) {
+            settleOrphan(turn);
+          }
+        });
+  }
+
+  /** Nothing of an ended turn waits for a reader any more. */
+  void forget(Turn turn) {
+    locked(() -> unread.remove(turn));
+  }
+
+  private LaneState state(String laneId) {
+    return lanes.computeIfAbsent(laneId, name -> new LaneState());
+  }
+
+  private void settleOrphan(Turn turn) {
+    var result = turn.soFar();
+    var outputs = ToolLoop.unanswered(result.functionCalls());
+    var state = lanes.get(turn.lane().id());
+    if (state != null && !outputs.isEmpty() && state.lastResponseId.equals(result.responseId())) {
+      state.open = new LaneState.OpenCalls(result.responseId(), outputs);
+    }
+  }
+
+  private void endTurn(Turn turn) {
+    if (turns.remove(turn.id(), turn)) {
+      var state = lanes.get(turn.lane().id());
+      state.running--;
+      if (state.forgettable()) {
+        lanes.remove(turn.lane().id());
+      }
+    }
+  }
+
+  /** Waits while too much is queued. */
+  private void awaitRoom(String what) {
+    while (outbox.bytes() >= options.maxQueuedBytes && (phase == Phase.OPEN || phase == Phase.DRAINING)) {
+      try {
+        room.await();
+      } catch (InterruptedException interrupt) {
+        Thread.currentThread().interrupt();
+        throw new CancellationException("interrupted while waiting to " + what);
+      }
+    }
   }
 
   Turn start(Lane lane, TurnRequest request) {
-    var trace = Trace.current();
+    var current = Trace.current();
     return get(
         () -> {
-          while (outbox.bytes() >= options.maxQueuedBytes && phase == Phase.OPEN) {
-            try {
-              room.await();
-            } catch (InterruptedException interrupt) {
-              Thread.currentThread().interrupt();
-              throw new CancellationException("interrupted while waiting to start a turn");
-            }
-          }
+          awaitRoom("start a turn");
           var start = request.start().toBuilder().setLaneId(lane.id());
           if (start.getTurnId().isEmpty()) {
             start.setTurnId("turn-" + (started + 1));
           }
-          trace.ifPresent(start::setTraceContext);
+          current.ifPresent(start::setTraceContext);
           var turn = new Turn(this, lane, start.getTurnId(), started + 1);
           unusable().ifPresent(problem -> refuse(problem, turn));
           if (turns.containsKey(turn.id())) {
             refuse(
                 StreamException.inferred(
-                    Code.FAILED_PRECONDITION, "TURN_ID_REUSED", "a turn of this id is running"),
+                    Code.FAILED_PRECONDITION, Reasons.TURN_ID_REUSED, "a turn of this id is running"),
                 turn);
           }
-          if (start.getChainCase().getNumber() == 0 && !lane.forkFrom.isEmpty()) {
-            start.setPreviousResponseId(lane.forkFrom);
+          var known = lanes.get(lane.id());
+          var forked = false;
+          if (known != null) {
+            if (start.getChainCase().getNumber() == 0 && !known.forkFrom.isEmpty()) {
+              start.setPreviousResponseId(known.forkFrom);
+              forked = true;
+            }
+            known.answer(start);
           }
           turn.start = ConnectRequest.newBuilder().setStartTurn(start).build();
           tooLarge(turn.start).ifPresent(problem -> refuse(problem, turn));
           started++;
-          lane.forkFrom = "";
+          var state = state(lane.id());
+          state.running++;
+          if (forked) {
+            state.forkFrom = "";
+          }
           turns.put(turn.id(), turn);
           outbox.add(turn.start, turn);
           write();
@@ -204,7 +340,12 @@ final class SessionCore implements Call.Listener {
     var message = ConnectRequest.newBuilder().setSteerTurn(steer).build();
     locked(
         () -> {
-          unusable().or(() -> tooLarge(message)).ifPresent(SessionCore::raise);
+          awaitRoom("steer");
+          if (phase != Phase.DRAINING) {
+            // While the gateway drains, running turns may be steered.
+            unusable().ifPresent(SessionCore::raise);
+          }
+          tooLarge(message).ifPresent(SessionCore::raise);
           outbox.add(message, null);
           write();
         });
@@ -238,8 +379,8 @@ final class SessionCore implements Call.Listener {
   }
 
   void close() {
-    locked(this::beginClose);
-    Waits.join(closed.copy().completeOnTimeout(Optional.empty(), options.closeTimeout.toMillis(), TimeUnit.MILLISECONDS));
+    locked(() -> beginClose(sessionClosed()));
+    await(options.closeTimeout);
     locked(() -> finish(sessionClosed()));
     try {
       // Takes no longer than the transport's goodbye.
@@ -249,23 +390,41 @@ final class SessionCore implements Call.Listener {
     }
   }
 
-  private void beginClose() {
+  /** Begins the end: turns fail at once. */
+  void shut(StreamException why) {
+    locked(() -> beginClose(why));
+  }
+
+  /** Waits for the end, and makes it if it does not come. */
+  void await(Duration timeout) {
+    try {
+      if (over.await(timeout.toMillis(), TimeUnit.MILLISECONDS)) {
+        return;
+      }
+    } catch (InterruptedException interrupt) {
+      Thread.currentThread().interrupt();
+    }
+    locked(() -> finish(closing));
+  }
+
+  private void beginClose(StreamException why) {
     if (phase != Phase.OPEN && phase != Phase.DRAINING) {
       return;
     }
     phase = Phase.CLOSING;
+    closing = why;
     outbox.clear();
     for (var turn : turns.values()) {
       if (turn.sent) {
         outbox.add(cancelMessage(turn), null);
       }
-      turn.fail(sessionClosed().forTurn(turn.lane().id(), turn.id(), turn.replay()), afterwards);
+      turn.fail(why.forTurn(turn.lane().id(), turn.id(), turn.replay()));
     }
     turns.clear();
     outbox.add(null, null);
     room.signalAll();
     if (!connected) {
-      finish(sessionClosed());
+      finish(why);
       return;
     }
     write();
@@ -294,11 +453,21 @@ final class SessionCore implements Call.Listener {
           }
           if (!connected) {
             from.cancel();
-            lost(StreamException.inferred(Code.INTERNAL, "PROTOCOL", "the first message was not Opened"));
+            lost(StreamException.inferred(Code.INTERNAL, Reasons.PROTOCOL, "the first message was not Opened"));
           } else if (buffered >= options.maxBufferedBytes && phase != Phase.CLOSING) {
             // The backpressure: while nothing is asked for, HTTP/2 holds the gateway up.
             stalled = true;
+            if (fullSince == null) {
+              fullSince = Instant.now();
+            }
+            if (!makeRoomLater) {
+              makeRoomLater = true;
+              later(STALL_PATIENCE_MILLIS / 5, this::makeRoom);
+            }
           } else {
+            if (buffered < options.maxBufferedBytes / 2) {
+              fullSince = null;
+            }
             call.request();
           }
         });
@@ -326,10 +495,57 @@ final class SessionCore implements Call.Listener {
 
   /** Whether the event refuses a start whose id another turn had: it has no outcome, that turn had one. */
   static boolean refusesReusedId(dev.responsesgateway.v1.Event event) {
-    return event.hasTurnFailed() && event.getTurnFailed().getReason().equals("TURN_ID_REUSED");
+    return event.hasTurnFailed() && event.getTurnFailed().getReason().equals(Reasons.TURN_ID_REUSED);
+  }
+
+  /** Folds turns, those that nobody reads first and then the largest, if the reader of another one waits. */
+  private void makeRoom() {
+    makeRoomLater = false;
+    if (fullSince == null || !connected || phase == Phase.CLOSING) {
+      return;
+    }
+    if (buffered < options.maxBufferedBytes / 2) {
+      fullSince = null;
+      return;
+    }
+    makeRoomLater = true;
+    later(STALL_PATIENCE_MILLIS / 5, this::makeRoom);
+    if (Duration.between(fullSince, Instant.now()).toMillis() < STALL_PATIENCE_MILLIS) {
+      return;
+    }
+    record Full(Turn turn, Turn.Load load) {}
+    var waits = false;
+    var full = new ArrayList<Full>();
+    for (var group : List.of(turns.values(), unread)) {
+      for (var turn : group) {
+        var load = turn.load(TimeUnit.MILLISECONDS.toNanos(STALL_PATIENCE_MILLIS));
+        waits |= load.readerWaits();
+        if (load.bytes() > 0) {
+          full.add(new Full(turn, load));
+        }
+      }
+    }
+    if (waits) {
+      full.sort(
+          Comparator.comparing((Full each) -> each.load().wasRead())
+              .thenComparing(each -> each.load().bytes(), Comparator.reverseOrder()));
+      for (var each : full) {
+        if (buffered <= options.maxBufferedBytes / 2) {
+          break;
+        }
+        buffered -= each.turn().fold();
+        unread.remove(each.turn());
+      }
+    }
+    if (stalled && buffered < options.maxBufferedBytes) {
+      stalled = false;
+      call.request();
+    }
   }
 
   private void begin(Opened message) {
+    streamBegan = Instant.now();
+    heard = lastSeq;
     if (attempts == null) {
       opened = message;
       token = message.getResumeToken();
@@ -344,7 +560,7 @@ final class SessionCore implements Call.Listener {
     }
     connected = true;
     stalled = false;
-    afterwards.add(() -> ready.complete(this));
+    execute(() -> ready.complete(this));
     write();
   }
 
@@ -373,7 +589,7 @@ final class SessionCore implements Call.Listener {
         call.cancel();
         lost(
             StreamException.inferred(
-                Code.INTERNAL, "PROTOCOL", "event " + event.getSeq() + " came after " + lastSeq));
+                Code.INTERNAL, Reasons.PROTOCOL, "event " + event.getSeq() + " came after " + lastSeq));
         return;
       }
       lastSeq = event.getSeq();
@@ -394,23 +610,33 @@ final class SessionCore implements Call.Listener {
     var turn = event.getTurnId().isEmpty() ? null : turns.get(event.getTurnId());
     if (turn == null) {
       if (phase != Phase.CLOSING) {
-        afterwards.add(() -> options.onEvent.accept(Event.of(event)));
+        callbacks.add(() -> options.onEvent.accept(Event.of(event)));
       }
       return;
     }
     turn.seen = true;
     turn.start = null;
-    if (event.getOutcome() != TurnOutcome.TURN_OUTCOME_UNSPECIFIED || refusesReusedId(event)) {
-      turns.remove(turn.id());
-    }
+    var last = event.getOutcome() != TurnOutcome.TURN_OUTCOME_UNSPECIFIED || refusesReusedId(event);
+    var responseId = "";
     if (event.hasResponseCompleted()) {
-      turn.lane().lastResponseId = event.getResponseCompleted().getResponse().getId();
+      responseId = event.getResponseCompleted().getResponse().getId();
     } else if (event.hasResponseIncomplete()) {
-      turn.lane().lastResponseId = event.getResponseIncomplete().getResponse().getId();
+      responseId = event.getResponseIncomplete().getResponse().getId();
     }
-    var size = event.getSerializedSize();
-    if (turn.push(event, size, afterwards)) {
-      buffered += size;
+    if (!responseId.isEmpty()) {
+      var state = state(turn.lane().id());
+      state.lastResponseId = responseId;
+      state.open = null;
+    }
+    if (last) {
+      endTurn(turn);
+    }
+    var waiting = turn.push(event, event.getSerializedSize());
+    buffered += waiting;
+    if (last && turn.orphan) {
+      settleOrphan(turn);
+    } else if (last && waiting > 0) {
+      unread.add(turn);
     }
   }
 
@@ -426,11 +652,12 @@ final class SessionCore implements Call.Listener {
       drainedBy = Instant.now().plus(goAway.timeLeft());
       room.signalAll();
     }
-    afterwards.add(() -> options.onGoAway.accept(goAway));
+    callbacks.add(() -> options.onGoAway.accept(goAway));
     if (!goAway.draining() && phase == Phase.OPEN && options.resume) {
       // The stream has grown old: replace it.
       call.cancel();
       call = null;
+      losses = Losses.NONE;
       resume();
     }
   }
@@ -444,40 +671,79 @@ final class SessionCore implements Call.Listener {
     if (!connected) {
       // The first stream: the caller of connect waits for the reason.
       var failure = problem == null ? streamLost(null) : problem;
-      finish(failure);
+      finish(
+          failure.reason().equals(Reasons.STREAM_LOST)
+              ? StreamException.inferred(Code.UNAVAILABLE, Reasons.UNREACHABLE, "the stream ended before it was open")
+              : failure.because(Reasons.UNREACHABLE));
       return;
     }
     var failure = verdict(problem);
     if (failure.isPresent()) {
       finish(failure.get());
     } else {
+      count();
       resume();
     }
+  }
+
+  /** Adds the loss of a stream; after a few without progress, the first turn that never arrived is given up. */
+  private void count() {
+    var first = turns.values().stream().filter(turn -> turn.sent && !turn.seen && !turn.delivered).findFirst();
+    var steady = Duration.between(streamBegan, Instant.now()).compareTo(Losses.STEADY) >= 0;
+    if (lastSeq > heard || (steady && first.isEmpty())) {
+      losses = Losses.NONE;
+      return;
+    }
+    losses = losses.more();
+    if (losses.count() < Losses.MAX_UNDELIVERED || first.isEmpty()) {
+      return;
+    }
+    var turn = first.get();
+    var bytes = turn.start.getSerializedSize();
+    var failure =
+        StreamException.inferred(
+            Code.UNAVAILABLE,
+            Reasons.TURN_UNDELIVERED,
+            "the stream broke "
+                + losses.count()
+                + " times after the turn was sent; something on the path may not carry its "
+                + bytes
+                + " bytes");
+    failure =
+        new StreamException(
+            failure
+                .facts()
+                .withMetadata(
+                    Map.of("bytes", String.valueOf(bytes), "attempts", String.valueOf(losses.count()))));
+    endTurn(turn);
+    turn.fail(failure.forTurn(turn.lane().id(), turn.id(), Replay.UNKNOWN));
+    // Should it have arrived after all, nobody waits for it.
+    outbox.add(cancelMessage(turn), null);
+    losses = Losses.NONE;
   }
 
   /** Empty if the session should be resumed. */
   private Optional<StreamException> verdict(StreamException problem) {
     if (phase == Phase.CLOSING) {
-      return Optional.of(sessionClosed());
+      return Optional.of(closing);
     }
     if (problem == null && phase == Phase.DRAINING) {
-      return Optional.of(StreamException.inferred(Code.UNAVAILABLE, "DRAINING", "the gateway shut down"));
+      return Optional.of(StreamException.inferred(Code.UNAVAILABLE, Reasons.DRAINING, "the gateway shut down"));
     }
     var failure = problem == null ? streamLost(null) : problem;
     if (!failure.resumable()) {
-      return Optional.of(failure);
+      return Optional.of(failure.because(Reasons.STREAM_LOST));
     }
     if (options.resume && !token.isEmpty()) {
       return Optional.empty();
     }
-    return Optional.of(
-        failure.reason().isEmpty() ? new StreamException(failure.facts().withReason("STREAM_LOST")) : failure);
+    return Optional.of(failure.because(Reasons.STREAM_LOST));
   }
 
   private void resume() {
     connected = false;
     stalled = false;
-    var deadline = Instant.now().plus(grace());
+    var deadline = (losses.since() == null ? Instant.now() : losses.since()).plus(grace());
     attempts =
         new ResumeAttempts(
             drainedBy.isBefore(deadline) ? drainedBy : deadline,
@@ -485,15 +751,14 @@ final class SessionCore implements Call.Listener {
             this::attempt,
             this::abandon,
             this::giveUp);
-    attempts.begin();
+    attempts.begin(losses.count());
   }
 
   /** Opens a stream; what becomes of it is heard as a message or as an end. */
   private void attempt() {
     var open = options.open.toBuilder();
     open.getResumeBuilder().setToken(token).setLastSeq(lastSeq);
-    call = new Call(this);
-    call.open(channel, true, ConnectRequest.newBuilder().setOpen(open).build());
+    open(true, ConnectRequest.newBuilder().setOpen(open).build());
   }
 
   private void abandon() {
@@ -505,7 +770,7 @@ final class SessionCore implements Call.Listener {
 
   private void giveUp(StreamException reason) {
     attempts = null;
-    finish(reason);
+    finish(reason.because(Reasons.STREAM_LOST));
   }
 
   /** Brings turns and outbox in line with what the gateway says after a resume. */
@@ -516,7 +781,7 @@ final class SessionCore implements Call.Listener {
       // silently begin a new one.
       return Optional.of(
           StreamException.inferred(
-              Code.NOT_FOUND, "SESSION_EXPIRED", "the gateway no longer has the session"));
+              Code.NOT_FOUND, Reasons.SESSION_EXPIRED, "the gateway no longer has the session"));
     }
     resumes++;
     opened = message;
@@ -524,10 +789,25 @@ final class SessionCore implements Call.Listener {
       token = message.getResumeToken();
     }
     var active = new HashMap<String, ActiveTurn>();
-    message.getActiveTurnsList().forEach(turn -> active.put(turn.getTurnId(), turn));
+    for (var running : message.getActiveTurnsList()) {
+      active.put(running.getTurnId(), running);
+      var turn = turns.get(running.getTurnId());
+      if (turn != null && !turn.delivered) {
+        turn.delivered = true;
+        if (!turn.seen) {
+          losses = Losses.NONE;
+        }
+      }
+    }
     if (outcome == ResumeOutcome.RESUME_OUTCOME_PARTIAL) {
       loseEvents(active);
       lastSeq = message.getOldestSeq() - 1;
+    }
+    for (var running : active.values()) {
+      if (!turns.containsKey(running.getTurnId())) {
+        // Nobody here waits for it any more.
+        outbox.add(cancelMessage(running.getLaneId(), running.getTurnId()), null);
+      }
     }
     // What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
     var again = new ArrayList<Outbox.Outgoing>();
@@ -557,14 +837,13 @@ final class SessionCore implements Call.Listener {
       if (untouched) {
         continue;
       }
-      turns.remove(turn.id());
+      endTurn(turn);
       if (running != null) {
         outbox.add(cancelMessage(turn), null);
       }
       turn.fail(
-          StreamException.inferred(Code.DATA_LOSS, "EVENTS_LOST", "events of the turn are gone")
-              .forTurn(turn.lane().id(), turn.id(), turn.replay()),
-          afterwards);
+          StreamException.inferred(Code.DATA_LOSS, Reasons.EVENTS_LOST, "events of the turn are gone")
+              .forTurn(turn.lane().id(), turn.id(), turn.replay()));
     }
   }
 
@@ -573,7 +852,7 @@ final class SessionCore implements Call.Listener {
     if (phase == Phase.OVER) {
       return;
     }
-    var wanted = phase == Phase.CLOSING;
+    var wanted = phase == Phase.CLOSING && closing.reason().equals(Reasons.SESSION_CLOSED);
     phase = Phase.OVER;
     error = reason;
     if (attempts != null) {
@@ -583,14 +862,18 @@ final class SessionCore implements Call.Listener {
     abandon();
     connected = false;
     for (var turn : turns.values()) {
-      turn.fail(reason.forTurn(turn.lane().id(), turn.id(), turn.replay()), afterwards);
+      turn.fail(reason.forTurn(turn.lane().id(), turn.id(), turn.replay()));
     }
     turns.clear();
     outbox.clear();
     room.signalAll();
-    afterwards.add(() -> ready.completeExceptionally(reason));
     afterwards.add(managed::shutdownNow);
-    afterwards.add(() -> closed.complete(wanted ? Optional.empty() : Optional.of(reason)));
+    afterwards.add(over::countDown);
+    execute(
+        () -> {
+          ready.completeExceptionally(reason);
+          closed.complete(wanted ? Optional.empty() : Optional.of(reason));
+        });
   }
 
   private Optional<StreamException> unusable() {
@@ -599,8 +882,8 @@ final class SessionCore implements Call.Listener {
       case DRAINING ->
           Optional.of(
               StreamException.inferred(
-                  Code.UNAVAILABLE, "DRAINING", "the gateway shuts down; open a new session"));
-      case CLOSING -> Optional.of(sessionClosed());
+                  Code.UNAVAILABLE, Reasons.DRAINING, "the gateway shuts down; open a new session"));
+      case CLOSING -> Optional.of(closing);
       case OVER -> Optional.of(error);
     };
   }
@@ -614,7 +897,7 @@ final class SessionCore implements Call.Listener {
     return Optional.of(
         StreamException.inferred(
             Code.RESOURCE_EXHAUSTED,
-            "MESSAGE_TOO_LARGE",
+            Reasons.MESSAGE_TOO_LARGE,
             "a message of " + size + " bytes; the gateway takes " + limit));
   }
 
@@ -632,16 +915,20 @@ final class SessionCore implements Call.Listener {
   }
 
   private static StreamException sessionClosed() {
-    return StreamException.inferred(Code.CANCELLED, "SESSION_CLOSED", "the session was closed");
+    return StreamException.inferred(Code.CANCELLED, Reasons.SESSION_CLOSED, "the session was closed");
   }
 
   private static StreamException streamLost(Throwable cause) {
-    return StreamException.inferred(Code.UNAVAILABLE, "STREAM_LOST", "the stream ended", cause);
+    return StreamException.inferred(Code.UNAVAILABLE, Reasons.STREAM_LOST, "the stream ended", cause);
   }
 
   private static ConnectRequest cancelMessage(Turn turn) {
+    return cancelMessage(turn.lane().id(), turn.id());
+  }
+
+  private static ConnectRequest cancelMessage(String laneId, String turnId) {
     return ConnectRequest.newBuilder()
-        .setCancelTurn(CancelTurn.newBuilder().setLaneId(turn.lane().id()).setTurnId(turn.id()))
+        .setCancelTurn(CancelTurn.newBuilder().setLaneId(laneId).setTurnId(turnId))
         .build();
   }
 

@@ -14,6 +14,9 @@ public final class SessionOptions {
   /** Three of the largest requests. */
   public static final long DEFAULT_MAX_QUEUED_BYTES = 64L << 20;
 
+  /** Name resolution, connection, TLS, a token. */
+  public static final Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(10);
+
   /** A few round trips. */
   public static final Duration DEFAULT_CLOSE_TIMEOUT = Duration.ofSeconds(3);
 
@@ -24,6 +27,7 @@ public final class SessionOptions {
   final boolean resume;
   final long maxBufferedBytes;
   final long maxQueuedBytes;
+  final Duration connectTimeout;
   final Duration closeTimeout;
   final Consumer<Event> onEvent;
   final Consumer<GoAway> onGoAway;
@@ -33,6 +37,7 @@ public final class SessionOptions {
     resume = builder.resume;
     maxBufferedBytes = builder.maxBufferedBytes;
     maxQueuedBytes = builder.maxQueuedBytes;
+    connectTimeout = builder.connectTimeout;
     closeTimeout = builder.closeTimeout;
     onEvent = builder.onEvent;
     onGoAway = builder.onGoAway;
@@ -49,6 +54,7 @@ public final class SessionOptions {
     private boolean resume = true;
     private long maxBufferedBytes = DEFAULT_MAX_BUFFERED_BYTES;
     private long maxQueuedBytes = DEFAULT_MAX_QUEUED_BYTES;
+    private Duration connectTimeout = DEFAULT_CONNECT_TIMEOUT;
     private Duration closeTimeout = DEFAULT_CLOSE_TIMEOUT;
     private Consumer<Event> onEvent = event -> {};
     private Consumer<GoAway> onGoAway = goAway -> {};
@@ -100,17 +106,30 @@ public final class SessionOptions {
 
     /**
      * Bounds the events that wait for their readers, over all turns of the session. Above it the session stops
-     * reading, and so finally do the gateway and the upstream: a turn that nobody reads holds up the others (read it,
-     * take its result, or close it). One event may exceed the bound. Default: {@link #DEFAULT_MAX_BUFFERED_BYTES}.
+     * reading, and so finally do the gateway and the upstream. While the reader of another turn waits, the events that
+     * nobody reads are folded into their turns' results instead: see {@link Turn#iterator}. One event may exceed the
+     * bound. Default: {@link #DEFAULT_MAX_BUFFERED_BYTES}.
      */
     public Builder maxBufferedBytes(long bytes) {
       maxBufferedBytes = positive(bytes);
       return this;
     }
 
-    /** Bounds the requests that wait to be sent; above it {@code start} waits. */
+    /** Bounds the requests that wait to be sent; above it {@code start} and {@code steer} wait. */
     public Builder maxQueuedBytes(long bytes) {
       maxQueuedBytes = positive(bytes);
+      return this;
+    }
+
+    /**
+     * How long opening the session may take; then it fails with reason CONNECT_TIMEOUT. Default: {@link
+     * #DEFAULT_CONNECT_TIMEOUT}.
+     */
+    public Builder connectTimeout(Duration timeout) {
+      if (timeout.isZero() || timeout.isNegative()) {
+        throw new IllegalArgumentException("must be positive: " + timeout);
+      }
+      connectTimeout = timeout;
       return this;
     }
 
@@ -122,7 +141,7 @@ public final class SessionOptions {
 
     /**
      * Is told events that belong to no turn of this client: notices about the session, refusals of unknown turns. It
-     * holds up the session: do not block.
+     * runs apart from the session, in order: it may block, and use or close the session. What it throws is logged.
      */
     public Builder onEvent(Consumer<Event> listener) {
       onEvent = listener;

@@ -9,10 +9,7 @@ import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
 
-/**
- * Trouble with a whole session. Reasons that the client finds itself: SESSION_CLOSED, STREAM_LOST (not resumed in
- * time), SESSION_EXPIRED, DRAINING, MESSAGE_TOO_LARGE, PROTOCOL; for turns also EVENTS_LOST and TURN_CLOSED.
- */
+/** Trouble with a whole session. Reasons that the client finds itself stand in {@link Reasons} with a sentence. */
 public final class StreamException extends GatewayException {
   private static final long serialVersionUID = 1L;
 
@@ -70,13 +67,21 @@ public final class StreamException extends GatewayException {
    * reader or is short of room. Whatever else the gateway says is meant.
    */
   boolean resumable() {
+    if (reason().equals(Reasons.TOKEN_SOURCE_FAILED)) {
+      return true;
+    }
     if (!inferred()) {
-      return reason().equals("SLOW_CONSUMER") || reason().equals("OVERLOADED");
+      return reason().equals(Reasons.SLOW_CONSUMER) || reason().equals(Reasons.OVERLOADED);
     }
     return switch (code()) {
       case OK, UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED, DEADLINE_EXCEEDED -> true;
       default -> false;
     };
+  }
+
+  /** The same with a reason, if it had none. */
+  StreamException because(String reason) {
+    return reason().isEmpty() ? new StreamException(facts().withReason(reason)) : this;
   }
 
   @Override

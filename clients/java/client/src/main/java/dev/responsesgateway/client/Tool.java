@@ -3,12 +3,15 @@ package dev.responsesgateway.client;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.google.protobuf.ByteString;
 import dev.responsesgateway.v1.FunctionTool;
+import java.time.Duration;
+import java.util.Optional;
 
 /** A function that the model may call. Make it with {@link #of}. */
 public final class Tool {
   private final String name;
   private final dev.responsesgateway.v1.Tool spec;
   private final Body body;
+  private final Duration timeout;
 
   /** What a tool does. */
   @FunctionalInterface
@@ -22,10 +25,20 @@ public final class Tool {
     String call(String arguments) throws Exception;
   }
 
-  private Tool(String name, dev.responsesgateway.v1.Tool spec, Body body) {
+  private Tool(String name, dev.responsesgateway.v1.Tool spec, Body body, Duration timeout) {
     this.name = name;
     this.spec = spec;
     this.body = body;
+    this.timeout = timeout;
+  }
+
+  /** The same function, with its own limit for a call, instead of {@link ToolLoop#callTimeout}. */
+  public Tool timeout(Duration limit) {
+    return new Tool(name, spec, body, limit);
+  }
+
+  Optional<Duration> timeout() {
+    return Optional.ofNullable(timeout);
   }
 
   /**
@@ -56,7 +69,8 @@ public final class Tool {
           }
           var result = function.call(parsed);
           return result instanceof String text ? text : Schema.MAPPER.writeValueAsString(result);
-        });
+        },
+        null);
   }
 
   /** The tool's name. */

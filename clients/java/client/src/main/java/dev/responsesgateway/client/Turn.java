@@ -35,14 +35,37 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   boolean sent;
 
   boolean seen;
+
+  /** The gateway has named it among the turns that run. */
+  boolean delivered;
+
   boolean cancelRequested;
+
+  /** Its tool loop has given it up, and it goes on. */
+  boolean orphan;
 
   private final ReentrantLock lock = new ReentrantLock();
   private final Condition something = lock.newCondition();
   // Guarded by the lock.
   private final ArrayDeque<Queued> queue = new ArrayDeque<>();
   private final Accumulator accumulator = new Accumulator();
+  private long bytes;
   private boolean reading;
+  private boolean wasRead;
+
+  /** Since when a reader waits for an event, by System.nanoTime; 0: none does. */
+  private long waitingSince;
+
+
+  /** The loop over the events that has begun, and its thread; or whoever takes the result. */
+  private Object owner;
+
+  private Thread ownerThread;
+
+  /** Events went into the result unread. */
+  private boolean folded;
+
+  private boolean closed;
   private boolean over;
   private TurnException failure;
   private TurnException failing;
@@ -70,6 +93,10 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   /**
    * The turn's events, up to the one with an outcome; waits for them. After the last event of a turn that failed,
    * {@code hasNext} throws its {@link TurnException}; an interrupt ends the wait with a {@link CancellationException}.
+   *
+   * <p>Who reads so slowly that the readers of other turns wait gets the reason READER_TOO_SLOW: single events were
+   * dropped, but {@link #result} is complete. A second loop, from another thread that goes on, gets a {@link
+   * TurnBusyException}.
    */
   @Override
   public Iterator<Event> iterator() {
@@ -79,7 +106,7 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
       @Override
       public boolean hasNext() {
         if (next == null) {
-          next = read(Long.MAX_VALUE);
+          next = read(Long.MAX_VALUE, this);
         }
         return next != null;
       }
@@ -107,7 +134,7 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
    * @throws TurnException if the turn failed; {@link #soFar} then holds what there is
    */
   public Result result() {
-    while (read(Long.MAX_VALUE) != null) {
+    while (read(Long.MAX_VALUE, null) != null) {
       // The accumulator has seen it.
     }
     return soFar();
@@ -122,7 +149,7 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
         throw new TimeoutException("no result yet");
       }
       try {
-        if (read(left) == null) {
+        if (read(left, null) == null) {
           return soFar();
         }
       } catch (ReadTimeout late) {
@@ -133,7 +160,8 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
 
   /**
    * Reads the turn to its end without a thread that waits. The turn then has its reader; cancelling the future does
-   * not cancel the turn.
+   * not cancel the turn. The future completes on a thread of the client's executor, see {@link
+   * Client.Builder#executor}: what follows it may block.
    */
   public CompletableFuture<Result> resultAsync() {
     Runnable after;
@@ -142,6 +170,9 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
     try {
       if (future == null) {
         claim();
+        reading = false;
+        wasRead = true;
+        waitingSince = System.nanoTime();
         future = new CompletableFuture<>();
       }
       result = future;
@@ -184,30 +215,44 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   /** Stops listening: further events are dropped. It does not cancel the turn. */
   @Override
   public void close() {
-    long dropped = 0;
+    dismiss("the turn was closed", false);
+  }
+
+  /** Gives up a turn of a tool loop: it is cancelled, and whoever still reads it hears TURN_CLOSED. */
+  void abandon() {
+    cancel();
+    session.abandoned(this);
+  }
+
+  /** Closes the turn; with {@code keep}, what came stays in its result. */
+  void dismiss(String why, boolean keep) {
+    long dropped;
     Runnable after = () -> {};
     lock.lock();
     try {
-      if (over) {
-        return;
+      dropped = bytes;
+      bytes = 0;
+      for (var queued = queue.poll(); queued != null; queued = queue.poll()) {
+        if (keep && !over) {
+          accumulator.add(queued.event());
+        }
       }
-      for (var queued : queue) {
-        dropped += queued.bytes();
-      }
-      queue.clear();
-      over = true;
-      failing =
-          StreamException.inferred(Status.Code.CANCELLED, "TURN_CLOSED", "the turn was closed")
-              .forTurn(lane.id(), id, Replay.UNKNOWN);
-      failure = failing;
-      something.signalAll();
-      if (future != null) {
-        after = drain();
+      if (!over) {
+        closed = true;
+        over = true;
+        failure =
+            StreamException.inferred(Status.Code.CANCELLED, Reasons.TURN_CLOSED, why)
+                .forTurn(lane.id(), id, Replay.UNKNOWN);
+        something.signalAll();
+        if (future != null) {
+          after = drain();
+        }
       }
     } finally {
       lock.unlock();
     }
     session.release(dropped);
+    session.forget(this);
     after.run();
   }
 
@@ -219,27 +264,72 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
     return sent ? Replay.UNKNOWN : Replay.SAFE;
   }
 
-  /** Hands an event to the reader; false if nobody will read it. Returns work to be done without locks. */
-  boolean push(dev.responsesgateway.v1.Event event, int bytes, List<Runnable> afterwards) {
+  /** Hands an event to the reader; returns how many bytes now wait for it. */
+  int push(dev.responsesgateway.v1.Event event, int size) {
     lock.lock();
     try {
+      if (closed) {
+        if (orphan) {
+          accumulator.add(event);
+        }
+        return 0;
+      }
       if (over || failing != null) {
-        return false;
+        return 0;
       }
-      queue.add(new Queued(event, bytes));
-      if (future == null) {
-        something.signal();
-      } else {
-        afterwards.add(drain());
+      if (folded || future != null) {
+        // Nobody wants the single event.
+        take(event);
+        waitingSince = future == null ? waitingSince : System.nanoTime();
+        if (over) {
+          something.signalAll();
+          if (future != null) {
+            drain().run();
+          }
+        }
+        return 0;
       }
-      return true;
+      queue.add(new Queued(event, size));
+      bytes += size;
+      something.signal();
+      return size;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** Puts what waits, and all that still comes, into the result: the events are gone, the result stays whole. */
+  long fold() {
+    lock.lock();
+    try {
+      var freed = bytes;
+      bytes = 0;
+      for (var queued = queue.poll(); queued != null; queued = queue.poll()) {
+        take(queued.event());
+      }
+      folded = true;
+      something.signalAll();
+      return freed;
+    } finally {
+      lock.unlock();
+    }
+  }
+
+  /** What waits here, and who. */
+  record Load(long bytes, boolean readerWaits, boolean wasRead) {}
+
+  Load load(long patienceNanos) {
+    lock.lock();
+    try {
+      var waits = waitingSince != 0 && !over && System.nanoTime() - waitingSince >= patienceNanos;
+      return new Load(bytes, waits && queue.isEmpty(), wasRead);
     } finally {
       lock.unlock();
     }
   }
 
   /** Ends the turn without a last event; what is queued can still be read. */
-  void fail(TurnException error, List<Runnable> afterwards) {
+  void fail(TurnException error) {
     lock.lock();
     try {
       if (over || failing != null) {
@@ -248,22 +338,28 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
       failing = error;
       something.signalAll();
       if (future != null) {
-        afterwards.add(drain());
+        drain().run();
       }
     } finally {
       lock.unlock();
     }
   }
 
-  /** The next event; null after the last one of a turn that went well. */
-  private Event read(long nanos) {
+  /** The next event; null after the last one of a turn that went well. {@code loop} is null for the result. */
+  private Event read(long nanos, Object loop) {
     Queued queued;
+    boolean ended;
     lock.lock();
     try {
       claim();
       try {
+        own(loop);
+        wasRead = true;
         var left = nanos;
-        while (queue.isEmpty() && !over && failing == null) {
+        if (waitingSince == 0) {
+          waitingSince = System.nanoTime();
+        }
+        while (queue.isEmpty() && !over && failing == null && !(folded && loop != null)) {
           if (left <= 0) {
             throw new ReadTimeout();
           }
@@ -273,59 +369,98 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
         Thread.currentThread().interrupt();
         throw new CancellationException("interrupted while waiting for turn " + id);
       } finally {
+        waitingSince = 0;
         reading = false;
       }
       queued = queue.poll();
       if (queued == null) {
-        if (!over) {
-          over = true;
-          failure = failing;
+        if (folded && loop != null && !closed) {
+          throw StreamException.inferred(
+                  Status.Code.RESOURCE_EXHAUSTED,
+                  Reasons.READER_TOO_SLOW,
+                  "events were dropped because nobody read them while other turns waited; the result is complete")
+              .forTurn(lane.id(), id, Replay.UNSAFE)
+              .with(accumulator.result(lane.id(), id));
         }
+        end();
         if (failure != null) {
           throw failure;
         }
         return null;
       }
+      bytes -= queued.bytes();
       take(queued.event());
+      ended = over;
     } finally {
       lock.unlock();
     }
     session.release(queued.bytes());
+    if (ended) {
+      session.forget(this);
+    }
     return Event.of(queued.event());
   }
 
   private void claim() {
     if (reading || future != null) {
-      throw new IllegalStateException("the turn already has a reader");
+      throw new TurnBusyException("the turn already has a reader");
     }
     reading = true;
   }
 
-  /** Feeds the future. Called with the lock held; the returned work is done without. */
-  private Runnable drain() {
-    long bytes = 0;
-    for (var queued = queue.poll(); queued != null; queued = queue.poll()) {
-      bytes += queued.bytes();
-      take(queued.event());
+  /** One loop at a time; one that was left can be gone on with. The result may be taken from anywhere. */
+  private void own(Object loop) {
+    if (loop != null
+        && owner != null
+        && owner != loop
+        && ownerThread != Thread.currentThread()
+        && ownerThread.isAlive()
+        && !(over && queue.isEmpty())) {
+      throw new TurnBusyException("the turn is read by " + ownerThread.getName());
     }
-    if (!over && failing != null) {
+    owner = loop == null ? this : loop;
+    ownerThread = Thread.currentThread();
+  }
+
+  private void end() {
+    if (!over) {
       over = true;
       failure = failing;
+      if (failure != null) {
+        failure.with(accumulator.result(lane.id(), id));
+      }
     }
+  }
+
+  /** Feeds the future. Called with the lock held; the returned work is done without. */
+  private Runnable drain() {
     var released = bytes;
+    bytes = 0;
+    for (var queued = queue.poll(); queued != null; queued = queue.poll()) {
+      take(queued.event());
+    }
+    if (failing != null) {
+      end();
+    }
     var ended = over;
     var error = failure;
     var result = ended && error == null ? accumulator.result(lane.id(), id) : null;
+    var waited = future;
     return () -> {
       session.release(released);
       if (!ended) {
         return;
       }
-      if (error == null) {
-        future.complete(result);
-      } else {
-        future.completeExceptionally(error);
-      }
+      session.forget(this);
+      // On a thread of its own: what follows may use the session, and wait.
+      session.execute(
+          () -> {
+            if (error == null) {
+              waited.complete(result);
+            } else {
+              waited.completeExceptionally(error);
+            }
+          });
     };
   }
 
@@ -346,8 +481,9 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
     failure =
         event.hasTurnFailed()
             ? TurnException.of(event, event.getTurnFailed())
-            : StreamException.inferred(Status.Code.UNKNOWN, "PROTOCOL", "the turn failed without a reason")
+            : StreamException.inferred(Status.Code.UNKNOWN, Reasons.PROTOCOL, "the turn failed without a reason")
                 .forTurn(lane.id(), id, Replay.UNKNOWN);
+    failure.with(accumulator.result(lane.id(), id));
   }
 
   private static final class ReadTimeout extends RuntimeException {

@@ -15,7 +15,8 @@ public final class TurnException extends GatewayException {
   private final String turnId;
   private final Replay replay;
   private final String phase;
-  private final transient UpstreamError upstream;
+  private final UpstreamError upstream;
+  private Result result;
 
   TurnException(Facts facts, String laneId, String turnId, Replay replay, String phase, UpstreamError upstream) {
     super(facts);
@@ -68,6 +69,16 @@ public final class TurnException extends GatewayException {
   /** How far the turn had come: not_sent, sent, created, output_started; empty if unknown. */
   public String phase() {
     return phase;
+  }
+
+  /** What had arrived of the turn; in a tool loop with all its turns. Empty if nothing ran. */
+  public Optional<Result> result() {
+    return Optional.ofNullable(result);
+  }
+
+  TurnException with(Result soFar) {
+    result = soFar;
+    return this;
   }
 
   /** What the upstream said, if anything. */

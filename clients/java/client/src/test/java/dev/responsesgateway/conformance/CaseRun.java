@@ -14,25 +14,34 @@ import dev.responsesgateway.client.SessionOptions;
 import dev.responsesgateway.client.Tool;
 import dev.responsesgateway.client.ToolLoop;
 import dev.responsesgateway.client.Turn;
+import dev.responsesgateway.client.TurnBusyException;
 import dev.responsesgateway.client.TurnLimitException;
 import dev.responsesgateway.client.TurnRequest;
 import dev.responsesgateway.v1.InputItem;
 import java.io.IOException;
 import java.time.Duration;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.Callable;
+import java.util.concurrent.CancellationException;
 import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
 import java.util.function.Predicate;
+import java.util.logging.Handler;
+import java.util.logging.LogRecord;
+import java.util.logging.Logger;
 
 /** What a case has made so far. */
 final class CaseRun implements AutoCloseable {
@@ -44,8 +53,31 @@ final class CaseRun implements AutoCloseable {
   private final List<Event> sessionEvents = new CopyOnWriteArrayList<>();
   private final List<GoAway> goAways = new CopyOnWriteArrayList<>();
   private final ExecutorService worker = Executors.newSingleThreadExecutor();
+  private final List<Session> more = new ArrayList<>();
+  private final List<String> log = new CopyOnWriteArrayList<>();
+  private final Logger logger = Logger.getLogger("dev.responsesgateway.client");
+  private final Handler handler = new LogHandler();
   private Client client;
   private Session session;
+
+  /** Hears what the client reports. */
+  private final class LogHandler extends Handler {
+    @Override
+    public void publish(LogRecord line) {
+      log.add(line.getMessage() + " " + line.getThrown());
+    }
+
+    @Override
+    public void flush() {}
+
+    @Override
+    public void close() {}
+  }
+
+  /** Thrown to leave a loop. */
+  private static final class Left extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+  }
 
   interface Control {
     JsonNode post(JsonNode action) throws IOException;
@@ -59,6 +91,8 @@ final class CaseRun implements AutoCloseable {
   CaseRun(String address, Control control) {
     this.address = address;
     this.control = control;
+    logger.setUseParentHandlers(false);
+    logger.addHandler(handler);
   }
 
   void steps(JsonNode steps) throws Exception {
@@ -86,6 +120,8 @@ final class CaseRun implements AutoCloseable {
   @Override
   public void close() {
     worker.shutdownNow();
+    logger.removeHandler(handler);
+    more.forEach(Session::close);
     if (session != null) {
       session.close();
     }
@@ -101,13 +137,17 @@ final class CaseRun implements AutoCloseable {
       case "fork" -> lane(fields.path("lane")).fork(fields.get("to").asText());
       case "until" -> until(fields);
       case "final" -> readToEnd(fields);
-      case "steer" -> {
-        if (fields.has("turn")) {
-          turn(fields.get("turn")).turn().steer(fields.get("text").asText());
-        } else {
-          lane(fields.path("lane")).steer(fields.get("text").asText());
+      case "steer" -> steer(fields);
+      case "connect_more" -> {
+        open();
+        for (var count = fields.get("count").asInt(); count > 0; count--) {
+          more.add(client.connect());
         }
       }
+      case "second_reader" -> secondReader(fields);
+      case "close_client" -> client.close();
+      case "closed" -> Compare.equal("error", Optional.empty(), open().closed().get());
+      case "reported" -> poll(() -> log.stream().anyMatch(line -> line.contains(fields.get("text").asText())));
       case "cancel" -> turn(fields.get("turn")).turn().cancel();
       case "tools" -> tools(fields);
       case "notice" ->
@@ -151,10 +191,31 @@ final class CaseRun implements AutoCloseable {
     if (fields.has("max_buffered_bytes")) {
       options.maxBufferedBytes(fields.get("max_buffered_bytes").asLong());
     }
+    if (fields.has("max_queued_bytes")) {
+      options.maxQueuedBytes(fields.get("max_queued_bytes").asLong());
+    }
+    if (fields.has("timeout_ms")) {
+      options.connectTimeout(Duration.ofMillis(fields.get("timeout_ms").asLong()));
+    }
+    var callbacks = fields.path("callbacks").asText("");
+    options.onEvent(
+        event -> {
+          sessionEvents.add(event);
+          if (callbacks.equals("raise")) {
+            throw new IllegalStateException("a bug in a callback");
+          } else if (callbacks.equals("close")) {
+            session.close();
+          }
+        });
     options.rawJson(fields.path("raw_json").asBoolean(false)).resume(fields.path("resume").asBoolean(true));
     var builder = Client.builder().address(address);
     if (fields.has("token")) {
       builder.token(fields.get("token").asText());
+    }
+    if (fields.has("token_source")) {
+      var plan = new ArrayDeque<String>();
+      fields.get("token_source").forEach(each -> plan.add(each.asText()));
+      builder.token(() -> token(plan));
     }
     client = builder.build();
     expecting(
@@ -253,16 +314,89 @@ final class CaseRun implements AutoCloseable {
     return items;
   }
 
-  private void until(JsonNode fields) {
-    var named = turn(fields.get("turn"));
-    var missing = fields.path("count").asInt(1);
-    for (var event : named.turn()) {
-      named.events().add(event);
-      if (event.type().equals(fields.get("type").asText()) && --missing == 0) {
-        return;
-      }
+  private static String token(ArrayDeque<String> plan) {
+    String todo;
+    synchronized (plan) {
+      todo = plan.size() > 1 ? plan.poll() : plan.peek();
     }
-    throw new AssertionError("the turn ended " + missing + " events too early");
+    switch (todo) {
+      case "raise" -> throw new AssertionError("no token");
+      case "hang" -> {
+        try {
+          Thread.sleep(Long.MAX_VALUE);
+        } catch (InterruptedException interrupt) {
+          Thread.currentThread().interrupt();
+        }
+      }
+      default -> {}
+    }
+    return "token";
+  }
+
+  private void steer(JsonNode fields) throws Exception {
+    var input = input(fields.get("text"));
+    var turn = fields.has("turn") ? turn(fields.get("turn")).turn() : null;
+    var lane = lane(fields.path("lane"));
+    Callable<Object> steering =
+        () -> {
+          if (turn == null) {
+            lane.steer(input);
+          } else {
+            turn.steer(input);
+          }
+          return null;
+        };
+    if (!fields.path("timed_out").asBoolean(false)) {
+      steering.call();
+      return;
+    }
+    var waiting = new FutureTask<>(steering);
+    var thread = new Thread(waiting);
+    thread.start();
+    try {
+      waiting.get(fields.get("timeout_ms").asLong(), TimeUnit.MILLISECONDS);
+      throw new AssertionError("the steer did not wait");
+    } catch (TimeoutException late) {
+      thread.interrupt();
+      var ended = org.junit.jupiter.api.Assertions.assertThrows(ExecutionException.class, waiting::get);
+      Compare.equal("interrupted", CancellationException.class, ended.getCause().getClass());
+    }
+  }
+
+  private void secondReader(JsonNode fields) throws Exception {
+    var turn = turn(fields.get("turn")).turn();
+    var first =
+        new Thread(
+            () -> {
+              try {
+                turn.result();
+              } catch (CancellationException | GatewayException end) {
+                // The case is over.
+              }
+            });
+    first.start();
+    try {
+      poll(() -> first.getState() == Thread.State.WAITING || first.getState() == Thread.State.TIMED_WAITING);
+      expecting(fields.path("error"), turn::result);
+    } finally {
+      first.interrupt();
+    }
+  }
+
+  private void until(JsonNode fields) throws Exception {
+    var named = turn(fields.get("turn"));
+    expecting(
+        fields.path("error"),
+        () -> {
+          var missing = fields.path("count").asInt(1);
+          for (var event : named.turn()) {
+            named.events().add(event);
+            if (event.type().equals(fields.get("type").asText()) && --missing == 0) {
+              return null;
+            }
+          }
+          throw new AssertionError("the turn ended " + missing + " events too early");
+        });
   }
 
   private void readToEnd(JsonNode fields) throws Exception {
@@ -270,8 +404,10 @@ final class CaseRun implements AutoCloseable {
     expecting(
         fields.path("error"),
         () -> {
-          for (var event : named.turn()) {
-            named.events().add(event);
+          if (!fields.path("result_only").asBoolean(false)) {
+            for (var event : named.turn()) {
+              named.events().add(event);
+            }
           }
           // The result is the one accumulator's, whichever way the turn is read.
           return named.turn().result();
@@ -281,6 +417,9 @@ final class CaseRun implements AutoCloseable {
 
   private void tools(JsonNode fields) throws Exception {
     var calls = new AtomicInteger();
+    var running = new AtomicInteger();
+    var most = new AtomicInteger();
+    var began = new CountDownLatch(1);
     var functions = new ArrayList<Tool>();
     for (var entry : fields.get("functions").properties()) {
       functions.add(
@@ -290,45 +429,127 @@ final class CaseRun implements AutoCloseable {
               Query.class,
               query -> {
                 calls.incrementAndGet();
-                if (entry.getValue().has("error")) {
-                  throw new IOException(entry.getValue().get("error").asText());
+                most.accumulateAndGet(running.incrementAndGet(), Math::max);
+                began.countDown();
+                try {
+                  return does(entry.getValue());
+                } finally {
+                  running.decrementAndGet();
                 }
-                return entry.getValue().get("result").asText();
               }));
     }
-    var loop = ToolLoop.of(functions.toArray(Tool[]::new));
-    if (fields.has("max_turns")) {
-      loop = loop.maxTurns(fields.get("max_turns").asInt());
+    var loop = limits(fields, ToolLoop.of(functions.toArray(Tool[]::new)));
+    var request = TurnRequest.builder().input(input(fields.get("input")));
+    for (var name : fields.path("create_tools")) {
+      request.create(create -> create.addTools(Tool.of(name.asText(), "", Query.class, q -> "").spec()));
     }
     var events = new ArrayList<Event>();
     var last = new ArrayList<Turn>();
-    Result result;
-    var limitReached = false;
-    try {
-      result =
-          loop.run(
-              lane(fields.path("lane")),
-              TurnRequest.builder().input(input(fields.get("input"))).build(),
-              turn -> {
-                last.add(turn);
-                turn.forEach(events::add);
-              });
-    } catch (TurnLimitException limit) {
-      limitReached = true;
-      result = limit.result();
+    var leaveAfter = fields.path("leave_after").asInt(0);
+    var lane = lane(fields.path("lane"));
+    Callable<Result> run =
+        () ->
+            loop.run(
+                lane,
+                request.build(),
+                turn -> {
+                  last.add(turn);
+                  if (fields.has("max_time_ms")) {
+                    return;
+                  }
+                  for (var event : turn) {
+                    events.add(event);
+                    if (last.size() == leaveAfter) {
+                      throw new Left();
+                    }
+                  }
+                });
+    Result result = null;
+    if (fields.path("cancel_in_call").asBoolean(false)) {
+      var task = new FutureTask<>(run);
+      var thread = new Thread(task);
+      thread.start();
+      began.await();
+      thread.interrupt();
+      var ended = org.junit.jupiter.api.Assertions.assertThrows(ExecutionException.class, task::get);
+      Compare.equal("cancelled", true, ended.getCause() instanceof CancellationException);
+    } else {
+      try {
+        result = run.call();
+        Compare.equal("limit_reached", fields.path("limit_reached").asBoolean(false), false);
+      } catch (Left left) {
+        Compare.equal("leave_after", last.size(), leaveAfter);
+      } catch (TurnLimitException limit) {
+        Compare.equal("limit_reached", fields.path("limit_reached").asBoolean(false), true);
+      } catch (GatewayException error) {
+        expecting(
+            fields.path("error"),
+            () -> {
+              throw error;
+            });
+      }
     }
-    Compare.equal("limit_reached", fields.path("limit_reached").asBoolean(false), limitReached);
     if (fields.has("calls")) {
       Compare.equal("calls", fields.get("calls").asInt(), calls.get());
     }
+    if (fields.has("max_concurrency") && most.get() > fields.get("max_concurrency").asInt()) {
+      throw new AssertionError(most + " calls at the same time");
+    }
     turns.put(fields.get("turn").asText(), new Named(last.get(last.size() - 1), events));
-    Compare.result(fields, result, events);
+    if (result != null) {
+      Compare.result(fields, result, events);
+    }
+  }
+
+  private static ToolLoop limits(JsonNode fields, ToolLoop loop) {
+    var limited = loop;
+    if (fields.has("max_turns")) {
+      limited = limited.maxTurns(fields.get("max_turns").asInt());
+    }
+    if (fields.has("max_time_ms")) {
+      limited = limited.maxDuration(Duration.ofMillis(fields.get("max_time_ms").asLong()));
+    }
+    if (fields.has("max_tokens")) {
+      limited = limited.maxTokens(fields.get("max_tokens").asLong());
+    }
+    if (fields.has("tool_timeout_ms")) {
+      limited = limited.callTimeout(Duration.ofMillis(fields.get("tool_timeout_ms").asLong()));
+    }
+    if (fields.has("max_concurrency")) {
+      limited = limited.maxConcurrency(fields.get("max_concurrency").asInt());
+    }
+    var denied = new ArrayList<String>();
+    fields.path("deny").forEach(name -> denied.add(name.asText()));
+    return limited.approval(call -> !denied.contains(call.getName()));
+  }
+
+  private static String does(JsonNode function) throws Exception {
+    if (function.path("hang").asBoolean(false)) {
+      Thread.sleep(Long.MAX_VALUE);
+    }
+    if (function.has("crash")) {
+      throw new OutOfMemoryError(function.get("crash").asText());
+    }
+    if (function.has("error")) {
+      throw new IOException(function.get("error").asText());
+    }
+    return function.has("bytes") ? "x".repeat(function.get("bytes").asInt()) : function.get("result").asText();
   }
 
   private void stats(JsonNode fields) throws Exception {
-    var stats = open().stats();
+    var session = open();
+    if (fields.has("buffered")) {
+      poll(() -> session.stats().bufferedBytes() == fields.get("buffered").asLong());
+    }
+    if (fields.has("running")) {
+      poll(() -> session.stats().runningTurns() == fields.get("running").asInt());
+    }
+    var stats = session.stats();
     if (fields.has("resumes")) {
       Compare.equal("resumes", fields.get("resumes").asInt(), stats.resumes());
+    }
+    if (fields.has("resumes_at_most") && stats.resumes() > fields.get("resumes_at_most").asInt()) {
+      throw new AssertionError(stats.resumes() + " resumes");
     }
     if (fields.has("max_buffered_at_most") && stats.maxBufferedBytes() > fields.get("max_buffered_at_most").asLong()) {
       throw new AssertionError(stats.maxBufferedBytes() + " bytes were buffered");
@@ -353,6 +574,9 @@ final class CaseRun implements AutoCloseable {
   private static void expecting(JsonNode wanted, Callable<?> work) throws Exception {
     try {
       work.call();
+    } catch (TurnBusyException busy) {
+      Compare.equal("reason", wanted.path("reason").asText(), busy.reason());
+      return;
     } catch (GatewayException error) {
       if (wanted.isMissingNode()) {
         throw new AssertionError(error.reason() + " " + error.code() + ": " + error.getMessage(), error);

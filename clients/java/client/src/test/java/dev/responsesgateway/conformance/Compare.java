@@ -35,6 +35,15 @@ final class Compare {
     if (wanted.has("upstream_status")) {
       equal("upstream_status", wanted.get("upstream_status").asInt(), upstream.map(UpstreamError::getStatus).orElse(0));
     }
+    if (wanted.has("result_text")) {
+      equal(
+          "result so far",
+          wanted.get("result_text").asText(),
+          turn.flatMap(TurnException::result).map(Result::text).orElse(null));
+    }
+    for (var key : wanted.path("metadata_keys")) {
+      equal("metadata " + key, true, error.metadata().containsKey(key.asText()));
+    }
     for (var entry : wanted.path("metadata").properties()) {
       equal("metadata " + entry.getKey(), entry.getValue().asText(), error.metadata().get(entry.getKey()));
     }
@@ -60,6 +69,19 @@ final class Compare {
     }
     if (fields.path("usage").asBoolean(false)) {
       equal("usage", true, result.usage().totalTokens() > 0);
+    }
+    if (fields.path("usage_of_all_turns").asBoolean(false)) {
+      var turns = result.turns();
+      equal(
+          "usage of all turns",
+          true,
+          turns.size() > 1 && result.usage().totalTokens() > turns.get(turns.size() - 1).usage().totalTokens());
+    }
+    if (fields.has("deltas")) {
+      equal(
+          "deltas",
+          fields.get("deltas").asLong(),
+          events.stream().filter(event -> event instanceof Event.TextDelta).count());
     }
     for (var type : fields.path("types")) {
       if (events.stream().noneMatch(event -> event.type().equals(type.asText()))) {
