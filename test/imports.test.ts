@@ -28,7 +28,7 @@ const MAY_USE: Readonly<Record<string, readonly RegExp[]>> = {
   core: [/^node:crypto$/],
   dialect: [],
   session: [/^node:crypto$/],
-  translate: [/^node:(buffer|fs|path|url)$/, /^protobufjs/],
+  translate: [/^node:(buffer|crypto|fs|path|url)$/, /^protobufjs/],
 };
 
 interface Import {

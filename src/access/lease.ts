@@ -306,13 +306,13 @@ function checkFresh(principal: Principal, nowMs: number): void {
 const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
 function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignItem }: LeaseContext): void {
-  const { fields = NO_FIELDS, input = [] } = turn;
+  const { fields = NO_FIELDS, input = [], admittedItems = 0 } = turn;
   tenant.checkUpstream(turn.upstream);
   tenant.checkModel(turn.model);
-  tenant.checkNamedModels(fields, input);
+  tenant.checkNamedModels(fields, input, admittedItems);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
   if (turn.conversation) tenant.checkConversation();
-  tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant));
+  tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant), admittedItems);
 }
 
 function guessTokens({ inputBytes, maxOutputTokens }: TurnAdmission): number {

@@ -16,6 +16,7 @@ export interface NamedModel {
 export function namedModels(
   fields: ReadonlyMap<string, string>,
   input: readonly string[],
+  from = 0,
 ): readonly NamedModel[] {
   const models: NamedModel[] = [];
   for (const [field, json] of fields) {
@@ -27,7 +28,7 @@ export function namedModels(
       models.push({ path: field, name: null });
   }
   input.forEach((item, at) => {
-    if (!MAY_NAME_MODELS.test(item)) return;
+    if (at < from || !MAY_NAME_MODELS.test(item)) return;
     const path = `input[${at}]`;
     models.push(...modelsOf(item, path, false));
     for (const tools of valuesNamed(item, 'tools')) models.push(...modelsOfTools(tools, `${path}.tools`));

@@ -82,10 +82,10 @@ export class Tenant {
     throw this.#modelRefused('create.model', model === undefined ? 'a turn without a model' : 'this model');
   }
 
-  /** The same for every other model that a request may have the upstream run. */
-  checkNamedModels(fields: ReadonlyMap<string, string>, input: readonly string[]): void {
+  /** The same for every other model that a request may have the upstream run; items before `from` are known. */
+  checkNamedModels(fields: ReadonlyMap<string, string>, input: readonly string[], from = 0): void {
     if (!this.#models.restricted) return;
-    for (const { path, name } of namedModels(fields, input)) {
+    for (const { path, name } of namedModels(fields, input, from)) {
       if (typeof name === 'string' && this.#models.allows(name)) continue;
       throw this.#modelRefused(path, name === undefined ? "the upstream's default" : 'what this names');
     }
@@ -143,9 +143,9 @@ export class Tenant {
   }
 
   /** Throws PERMISSION_DENIED for an item that stands for a stored one which this tenant was not given. */
-  checkInput(input: readonly string[], isForeign: (itemId: string) => boolean): void {
+  checkInput(input: readonly string[], isForeign: (itemId: string) => boolean, from = 0): void {
     input.forEach((json, at) => {
-      const stored = storedItemOf(json);
+      const stored = at < from ? undefined : storedItemOf(json);
       if (stored === undefined || this.ownedItems.knows(stored.id)) return;
       if (this.storedIds === 'allow' && !isForeign(stored.id)) return;
       // With nobody else here, what comes back with its id is this tenant's own history, of before a restart.

@@ -38,6 +38,8 @@ export interface TurnAdmission {
   readonly conversation: boolean;
   /** Raw JSON of the input items: a strict tenant's are searched for references to stored items. */
   readonly input?: readonly string[];
+  /** So many of the first items were admitted with an earlier turn of the session, and are not looked at again. Default 0. */
+  readonly admittedItems?: number;
   /** Raw JSON of the request's other members by name: tools, moderation and more may name models. */
   readonly fields?: ReadonlyMap<string, string>;
 }

@@ -9,15 +9,33 @@ export type Delta =
  * the model would read the same: ids, statuses, empty annotations and the two spellings of plain text do not count.
  */
 export function proveExtension(steps: readonly Step[], full: readonly string[]): Delta {
-  const known = steps.flatMap(({ input, output }) => [...input, ...output]);
-  if (full.length < known.length) return { ok: false, reason: 'history_shorter_than_known' };
-  for (let index = 0; index < known.length; index += 1) {
-    const left = known[index] as string;
-    const right = full[index] as string;
-    if (left !== right && canonical(left) !== canonical(right))
-      return { ok: false, reason: 'history_differs' };
+  const lists = steps.flatMap(({ input, output }) => [input, output]);
+  const length = lists.reduce((sum, list) => sum + list.length, 0);
+  if (full.length < length) return { ok: false, reason: 'history_shorter_than_known' };
+  let at = 0;
+  for (const known of lists) {
+    if (!continues(known, full, at)) return { ok: false, reason: 'history_differs' };
+    at += known.length;
   }
-  return { ok: true, delta: full.slice(known.length) };
+  return { ok: true, delta: full.slice(at) };
+}
+
+/** What each item of a list was last proved to be the same as: most clients say it the same way every time. */
+const PROVED = new WeakMap<readonly string[], (string | undefined)[]>();
+
+function continues(known: readonly string[], full: readonly string[], from: number): boolean {
+  let proved = PROVED.get(known);
+  for (const [index, left] of known.entries()) {
+    const right = full[from + index] as string;
+    if (left === right || proved?.[index] === right) continue;
+    if (canonical(left) !== canonical(right)) return false;
+    if (proved === undefined) {
+      proved = [];
+      PROVED.set(known, proved);
+    }
+    proved[index] = right;
+  }
+  return true;
 }
 
 function canonical(text: string): string {

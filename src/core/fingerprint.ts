@@ -14,6 +14,8 @@ const MAX_REMEMBERED = 8;
 export class Fingerprints {
   /** The long settings of the last requests, the newest first. */
   #remembered: { readonly json: string; readonly digest: string }[] = [];
+  /** The long items of the last full history, each at its place: the next one begins with the same. */
+  #history: readonly { readonly json: string; readonly digest: string }[] = [];
 
   /** Short, because it outlives the turn. */
   of(request: StartTurn): string {
@@ -27,8 +29,22 @@ export class Fingerprints {
       digest.add(name);
       digest.add(this.#setting(create.fields.get(name) as string));
     }
-    for (const item of create.input) digest.add(item);
+    this.#addInput(digest, request);
     return digest.end();
+  }
+
+  #addInput(digest: Digest, { inputMode, create }: StartTurn): void {
+    if (inputMode === 'incremental') {
+      for (const item of create.input) digest.add(item);
+      return;
+    }
+    const before = this.#history;
+    this.#history = create.input.map((json, at) => {
+      const known = before[at];
+      // The same string most of the time, not only an equal one.
+      return known?.json === json ? known : { json, digest: hash('sha256', json, 'base64url') };
+    });
+    for (const each of this.#history) digest.add(each.digest);
   }
 
   #setting(json: string): string {

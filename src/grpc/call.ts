@@ -188,7 +188,10 @@ export class TakenCall extends ServerInterceptingCall {
         call = new RpcCall(this.#base, this.#method, metadata);
         this.#serve(call);
       },
-      onReceiveMessage: (bytes: Uint8Array) => call?.received({ kind: 'message', bytes }),
+      onReceiveMessage: (bytes: Uint8Array) => {
+        dropLastMessage(this.#base);
+        call?.received({ kind: 'message', bytes });
+      },
       // A reset ends the readable side as well, before the cancellation is told (grpc-node issue 2583).
       onReceiveHalfClose: () => call?.received({ kind: 'halfClose' }),
       onCancel: () => call?.gone(),
@@ -246,6 +249,27 @@ export function reset(base: ServerInterceptingCallInterface): void {
 function leaveUnread(stream: ClosableStream): void {
   stream.pause();
   stream.once('aborted', () => stream.resume());
+}
+
+/**
+ * grpc-js keeps the pieces of a message until the next one begins, which may be an hour later: as much memory again as
+ * the longest-running sessions' last requests take.
+ */
+function dropLastMessage(base: object): void {
+  const decoder: unknown = 'decoder' in base ? base.decoder : undefined;
+  if (isDecoder(decoder) && decoder.readState === BETWEEN_MESSAGES) decoder.readPartialMessage = [];
+}
+
+/** Of grpc-js's decoder of messages. */
+const BETWEEN_MESSAGES = 0;
+
+interface Decoder {
+  readonly readState: unknown;
+  readPartialMessage: unknown[];
+}
+
+function isDecoder(value: unknown): value is Decoder {
+  return typeof value === 'object' && value !== null && 'readState' in value && 'readPartialMessage' in value;
 }
 
 interface ClosableStream {

@@ -14,7 +14,14 @@ import {
   takeSession,
 } from '../session/sessions.ts';
 import type { CallRefusal } from '../telemetry/types.ts';
-import type { ActiveTurn, ClientMessage, EventFormat, OpenedFacts, OpenRequest } from '../translate/index.ts';
+import {
+  type ActiveTurn,
+  type ClientMessage,
+  type EventFormat,
+  KnownHistories,
+  type OpenedFacts,
+  type OpenRequest,
+} from '../translate/index.ts';
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { Edge } from './edge.ts';
@@ -297,6 +304,7 @@ class ConnectStream implements ClientStream {
   readonly #format: EventFormat;
   /** Opened is the first message. */
   #opened = false;
+  readonly #histories = new KnownHistories();
   #lastSeq = 0;
   #goneAway = false;
   #ageTimer: NodeJS.Timeout | undefined;
@@ -430,28 +438,37 @@ class ConnectStream implements ClientStream {
       turn: () => this.#edge.fairShare.wait(connection),
       onError: (error) => this.#call.end(explain(error, this.#edge)),
     });
-    for (;;) {
-      await gate.room();
-      if (driver.eventsUnread) await driver.eventsRead(signal);
-      const received = await this.#call.read();
-      if (received.kind === 'gone') return;
-      if (received.kind === 'halfClose') {
-        await gate.empty();
-        if (!(await this.#call.halfCloseHolds())) return;
-        await this.#edge.fairShare.wait(connection);
-        return driver.halfClose(this);
-      }
-      // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
-      await this.#edge.fairShare.wait(connection);
-      const message = await this.#edge.fairShare.through(
-        connection,
-        this.#edge.wire.connectSteps(received.bytes),
-      );
-      // Its place may be another stream's by now.
-      if (this.#call.over) return;
-      // What comes after a turn may be for that turn.
-      await this.#take(message, received.bytes.length, gate);
+    while (await this.#readOne(gate)) {
+      // A request that is done with must not stay in a variable while the next one is waited for: it may be large.
     }
+  }
+
+  /** False: nothing more is read. */
+  async #readOne(gate: RequestGate): Promise<boolean> {
+    const { driver } = this.#session;
+    const { connection, signal } = this.#call;
+    await gate.room();
+    if (driver.eventsUnread) await driver.eventsRead(signal);
+    const received = await this.#call.read();
+    if (received.kind === 'gone') return false;
+    if (received.kind === 'halfClose') {
+      await gate.empty();
+      if (!(await this.#call.halfCloseHolds())) return false;
+      await this.#edge.fairShare.wait(connection);
+      driver.halfClose(this);
+      return false;
+    }
+    // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
+    await this.#edge.fairShare.wait(connection);
+    const message = await this.#edge.fairShare.through(
+      connection,
+      this.#edge.wire.connectSteps(received.bytes, this.#histories),
+    );
+    // Its place may be another stream's by now.
+    if (this.#call.over) return false;
+    // What comes after a turn may be for that turn.
+    await this.#take(message, received.bytes.length, gate);
+    return true;
   }
 
   #take(message: ClientMessage, bytes: number, gate: RequestGate): Promise<void> | undefined {

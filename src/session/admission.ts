@@ -5,7 +5,11 @@ import { valuesNamed } from '../ground/json-names.ts';
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
 
-type Held = { readonly laneId: string; readonly lease: TurnLease; accepted: boolean };
+interface Held {
+  readonly turn: StartTurn;
+  readonly lease: TurnLease;
+  accepted: boolean;
+}
 
 /** A turn that ended for its client, and whose responses may still tell their usage: each counts once. */
 interface LateTurn {
@@ -20,6 +24,8 @@ export class Admission {
   readonly #turns = new Map<string, Held>();
   readonly #late = new Map<string, LateTurn>();
   readonly #lanes = new Set<string>();
+  /** By lane: the full history that was admitted last. */
+  readonly #histories = new Map<string, readonly string[]>();
 
   constructor(lease: SessionLease, upstream: string | undefined) {
     this.#lease = lease;
@@ -45,7 +51,7 @@ export class Admission {
     if (newLane) this.#lease.admitLane(reservation);
     try {
       const lease = this.#lease.admitTurn(this.#admissionOf(turn), reservation);
-      this.#turns.set(turn.turnId, { laneId: turn.laneId, lease, accepted: false });
+      this.#turns.set(turn.turnId, { turn, lease, accepted: false });
       feed();
     } finally {
       this.#giveBack(turn.turnId);
@@ -63,7 +69,7 @@ export class Admission {
     switch (fact.kind) {
       case 'turnAccepted': {
         const held = this.#turns.get(fact.turnId);
-        if (held !== undefined) held.accepted = true;
+        if (held !== undefined) this.#accepted(held);
         return;
       }
       case 'responseCreated':
@@ -87,6 +93,7 @@ export class Admission {
         return;
       case 'laneClosed':
         if (this.#lanes.delete(fact.laneId)) this.#lease.laneClosed();
+        this.#histories.delete(fact.laneId);
         return;
       default:
     }
@@ -99,6 +106,7 @@ export class Admission {
     this.#turns.clear();
     this.#late.clear();
     this.#lanes.clear();
+    this.#histories.clear();
     this.#lease.release();
   }
 
@@ -111,8 +119,24 @@ export class Admission {
       responseIds: responseIdsOf(turn),
       conversation: turn.create.usesConversation,
       input: turn.create.input,
+      admittedItems: this.#admittedItems(turn),
       fields: turn.create.fields,
     };
+  }
+
+  /** How many of the turn's first items are those of a history that was admitted before. */
+  #admittedItems({ laneId, inputMode, create }: StartTurn): number {
+    const before = inputMode === 'fullHistory' ? this.#histories.get(laneId) : undefined;
+    if (before === undefined) return 0;
+    let count = 0;
+    while (count < before.length && before[count] === create.input[count]) count += 1;
+    return count;
+  }
+
+  #accepted(held: Held): void {
+    held.accepted = true;
+    const { laneId, inputMode, create } = held.turn;
+    if (inputMode === 'fullHistory') this.#histories.set(laneId, create.input);
   }
 
   #giveBack(turnId: string): void {
@@ -124,7 +148,7 @@ export class Admission {
 
   /** The one that runs: turns of a lane run in the order in which they came. */
   #firstOf(laneId: string): Held | undefined {
-    for (const held of this.#turns.values()) if (held.laneId === laneId) return held;
+    for (const held of this.#turns.values()) if (held.turn.laneId === laneId) return held;
     return undefined;
   }
 

@@ -6,6 +6,7 @@ import { GatewayError, invalidField } from '../errors.ts';
 import { foldName, valuesNamed } from '../ground/json-names.ts';
 import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
+import type { KnownItems } from './known-items.ts';
 import { invalidJson, type Message, objectOf, rawMembers, Writer } from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
@@ -91,20 +92,31 @@ export function* itemSteps(
   message: Message,
   path: string,
   api: Api,
+  known?: KnownItems,
 ): Generator<undefined, string[]> {
   const [entry] = inputField(holder, api).element().fields;
   if (entry === undefined) throw new Error(`${holder} has no input`);
   const type = api.type('InputItem');
   const items: string[] = [];
+  known?.begin();
   for (const bytes of Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : []) {
+    const same = known?.next(bytes);
+    if (same !== undefined) {
+      items.push(same);
+      yield;
+      continue;
+    }
     const at = `${path}.input[${items.length}]`;
     const { unknown, excess } = inspect(type, bytes, { path: at });
     if (excess !== undefined) throw excess;
     const item = decodeAs(type, bytes);
     if (unknown !== undefined) throw unknown;
-    items.push(writer.field(entry, item, at));
+    const json = writer.field(entry, item, at);
+    known?.learn(bytes, json);
+    items.push(json);
     yield;
   }
+  known?.end();
   return items;
 }
 

@@ -1,5 +1,6 @@
 export { type Api, loadApi } from './api.ts';
 export { createBodyToUpstream } from './create.ts';
+export { KnownHistories } from './known-items.ts';
 export type {
   ActiveTurn,
   ClientMessage,

@@ -7,6 +7,7 @@ import { compactBodyToUpstream, createBodyToUpstream, decodeAs, itemSteps } from
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
 import { inspect } from './inspect.ts';
+import type { KnownHistories } from './known-items.ts';
 import { DEFAULT_MAX_ITEMS } from './limits.ts';
 import type {
   ClientMessage,
@@ -22,6 +23,7 @@ import type { Message } from './writer.ts';
 const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
 const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
+const FULL_HISTORY = 2;
 const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack'] as const;
 
 /** Work that can be paused where it yields. */
@@ -37,7 +39,7 @@ export interface Wire {
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
   readCompact(bytes: Uint8Array): CompactRequest;
   /** The same in steps: a large request takes longer than others should wait. */
-  connectSteps(bytes: Uint8Array): Steps<ClientMessage>;
+  connectSteps(bytes: Uint8Array, known?: KnownHistories): Steps<ClientMessage>;
   createResponseSteps(bytes: Uint8Array, turnId: string): Steps<CreateResponseRequest>;
   compactSteps(bytes: Uint8Array): Steps<CompactRequest>;
   opened(facts: OpenedFacts): Uint8Array;
@@ -58,7 +60,7 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
     readConnect: (bytes) => finish(readConnect(bytes, api, maxItems)),
     readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
     readCompact: (bytes) => finish(readCompact(bytes, api, maxItems)),
-    connectSteps: (bytes) => readConnect(bytes, api, maxItems),
+    connectSteps: (bytes, known) => readConnect(bytes, api, maxItems, known),
     createResponseSteps: (bytes, turnId) => readCreateResponse(bytes, turnId, api, maxItems),
     compactSteps: (bytes) => readCompact(bytes, api, maxItems),
     opened: (facts) => encode('ConnectResponse', { opened: openedOf(facts, api.schemaRevision) }),
@@ -88,7 +90,12 @@ function finish<T>(steps: Steps<T>): T {
   }
 }
 
-function* readConnect(bytes: Uint8Array, api: Api, maxItems: number): Steps<ClientMessage> {
+function* readConnect(
+  bytes: Uint8Array,
+  api: Api,
+  maxItems: number,
+  known?: KnownHistories,
+): Steps<ClientMessage> {
   const type = api.envelope('ConnectRequest');
   const { unknown, excess } = inspect(type, bytes, { maxItems });
   const message = excess === undefined ? decodeAs(type, bytes) : headOf(bytes);
@@ -111,7 +118,7 @@ function* readConnect(bytes: Uint8Array, api: Api, maxItems: number): Steps<Clie
       try {
         const problem = excess ?? unknown;
         if (problem !== undefined) throw problem;
-        if (arm === 'start_turn') return { kind: 'startTurn', turn: yield* readStartTurn(body, api) };
+        if (arm === 'start_turn') return { kind: 'startTurn', turn: yield* readStartTurn(body, api, known) };
         const input = yield* itemSteps('SteerTurn', body, 'steer_turn', api);
         if (input.length === 0) throw invalidField('steer_turn.input', 'nothing', 'at least one message');
         return { kind: 'input', input: { kind: 'steerTurn', laneId, turnId: turnId || undefined, input } };
@@ -166,10 +173,13 @@ function readOpen(open: Message): OpenRequest {
   };
 }
 
-function* readStartTurn(turn: Message, api: Api): Steps<StartTurn> {
+function* readStartTurn(turn: Message, api: Api, known: KnownHistories | undefined): Steps<StartTurn> {
   const body = partOf(turn, 'create') ?? {};
   const path = 'start_turn.create';
-  const create = createBodyToUpstream(body, path, api, yield* itemSteps('CreateBody', body, path, api));
+  const inputMode = turn['input_mode'] === FULL_HISTORY ? 'fullHistory' : 'incremental';
+  const before = inputMode === 'fullHistory' ? known?.of(textOf(turn, 'lane_id')) : undefined;
+  const input = yield* itemSteps('CreateBody', body, path, api, before);
+  const create = createBodyToUpstream(body, path, api, input);
   const chain = chainOf(turn, create.previousResponseId);
   if (chain.kind === 'from' && create.usesConversation) {
     throw invalidField('start_turn', 'both create.conversation and previous_response_id', 'one of them');
@@ -180,7 +190,7 @@ function* readStartTurn(turn: Message, api: Api): Steps<StartTurn> {
     turnId: textOf(turn, 'turn_id'),
     create,
     chain,
-    inputMode: turn['input_mode'] === 2 ? 'fullHistory' : 'incremental',
+    inputMode,
     timeoutMs: timeLimitMs(turn['timeout'], 'start_turn.timeout'),
     waitOnRateLimit: turn['wait_on_rate_limit'] === true,
     traceContext: traceOf(turn),

@@ -497,6 +497,7 @@ describe('SessionDriver', () => {
         conversation: false,
         fields: new Map([['max_output_tokens', '64']]),
         input: ['{"a":1}'],
+        admittedItems: 0,
       },
     ]);
     expect(access.openLanes).toBe(1);

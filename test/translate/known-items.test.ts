@@ -1,0 +1,68 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { createWire, KnownHistories, type Steps } from '../../src/translate/index.ts';
+import { encode } from './support.ts';
+
+const FULL_HISTORY = 2;
+const wire = createWire();
+
+function startTurn(texts: readonly string[], laneId = 'a', inputMode = FULL_HISTORY): Uint8Array {
+  const input = texts.map((text) => ({ message: { role: 'user', content: [{ input_text: { text } }] } }));
+  const create = { model: 'gpt-5.5', input };
+  return encode('ConnectRequest', {
+    start_turn: { lane_id: laneId, turn_id: 't', create, input_mode: inputMode },
+  });
+}
+
+function read(bytes: Uint8Array, known?: KnownHistories): unknown {
+  return end(wire.connectSteps(bytes, known));
+}
+
+function end<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+describe('a full history', () => {
+  it('is read the same whatever was sent before, on this lane or another', () => {
+    const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'world', 'x'.repeat(100)), { maxLength: 8 });
+    const request = fc.tuple(history, fc.constantFrom('a', 'b'), fc.constantFrom(1, FULL_HISTORY));
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 12 }), (requests) => {
+        const known = new KnownHistories();
+        for (const [texts, laneId, inputMode] of requests) {
+          const bytes = startTurn(texts, laneId, inputMode);
+          expect(read(bytes, known)).toEqual(read(bytes));
+        }
+      }),
+    );
+  });
+
+  it('has the very strings of the one before, where it says the same', () => {
+    const known = new KnownHistories();
+    const first = inputOf(read(startTurn(['one', 'two', 'three']), known));
+    const second = inputOf(read(startTurn(['one', 'TWO', 'three', 'four']), known));
+    expect(second.map((item, at) => item === first[at])).toEqual([true, false, true, false]);
+  });
+
+  it('that was refused teaches nothing about what was wrong with it', () => {
+    const known = new KnownHistories();
+    const bad = encode('ConnectRequest', {
+      start_turn: {
+        turn_id: 't',
+        lane_id: 'a',
+        input_mode: FULL_HISTORY,
+        create: { input: [{ message: { role: 'user' } }, { json: Buffer.from('{') }] },
+      },
+    });
+    for (let n = 0; n < 2; n += 1) {
+      expect(read(bad, known)).toMatchObject({ kind: 'refused', error: { reason: 'INVALID_JSON' } });
+    }
+  });
+});
+
+function inputOf(message: unknown): readonly string[] {
+  return (message as { turn: { create: { input: readonly string[] } } }).turn.create.input;
+}
