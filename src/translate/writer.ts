@@ -143,16 +143,12 @@ function rawJson(value: unknown, path: string, onMember?: OnMember): string {
  */
 function rawUnionJson(value: unknown, path: string): string {
   const bytes = bufferOf(value as Uint8Array);
-  const names = new Names(path);
+  const names = new Names(path, bytes);
   return rawJson(bytes, path, (keyStart, keyEnd) => {
-    const key = names.take(bytes, keyStart, keyEnd);
-    const read = foldName(key);
-    if (read !== key && DECISIVE.has(read))
-      throw invalidJson(
-        `${path}.${key}`,
-        `a name that some upstreams read as ${read}`,
-        `${read}, in this spelling`,
-      );
+    const name = names.take(keyStart, keyEnd);
+    if (name === 'plain' || name.read === name.key || !DECISIVE.has(name.read)) return;
+    const found = `a name that some upstreams read as ${name.read}`;
+    throw invalidJson(`${path}.${name.key}`, found, `${name.read}, in this spelling`);
   });
 }
 
@@ -161,11 +157,11 @@ const DECISIVE: ReadonlySet<string> = new Set(['type', 'id', 'role', 'model', 't
 /** The members of one JSON object, untouched; a key that comes twice is refused. */
 export function rawMembers(value: Uint8Array, path: string): Map<string, string> {
   const bytes = bufferOf(value);
-  const names = new Names(path);
+  const names = new Names(path, bytes);
   const members = new Map<string, string>();
   rawJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
-    const key = names.take(bytes, keyStart, keyEnd);
-    members.set(key, bytes.toString('utf8', valueStart, valueEnd));
+    names.take(keyStart, keyEnd);
+    members.set(keyAt(bytes, keyStart, keyEnd), bytes.toString('utf8', valueStart, valueEnd));
   });
   if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
   return members;
@@ -174,25 +170,68 @@ export function rawMembers(value: Uint8Array, path: string): Map<string, string>
 /** No item, tool or body has a tenth of it; reading a million names takes long. */
 const MAX_MEMBERS = 1_000;
 
-/** The names of one object, each as every reader takes it. */
+/**
+ * The names of one object, each as every reader takes it. Nearly all are a few plain letters, of which no string is made:
+ * their bytes are compared where they are.
+ */
 class Names {
   readonly #path: string;
-  readonly #read = new Set<string>();
+  readonly #bytes: Buffer;
+  readonly #places: { readonly hash: number; readonly start: number; readonly end: number }[] = [];
+  /** Once there is one that is not plain. */
+  #read: Set<string> | undefined;
 
-  constructor(path: string) {
+  constructor(path: string, bytes: Buffer) {
     this.#path = path;
+    this.#bytes = bytes;
   }
 
-  /** Throws INVALID_JSON when it was there before, in whatever spelling. */
-  take(bytes: Buffer, start: number, end: number): string {
-    if (this.#read.size === MAX_MEMBERS)
+  /** Throws INVALID_JSON when it was there before, in whatever spelling. Returns what it is read as. */
+  take(start: number, end: number): 'plain' | { readonly key: string; readonly read: string } {
+    if (this.#places.length === MAX_MEMBERS || this.#read?.size === MAX_MEMBERS)
       throw invalidJson(this.#path, `more than ${MAX_MEMBERS} members`, `at most ${MAX_MEMBERS}`);
-    const key = JSON.parse(bytes.toString('utf8', start - 1, end + 1)) as string;
-    const read = foldName(key);
-    if (this.#read.has(read)) throw invalidJson(`${this.#path}.${key}`, 'the key twice', 'each key once');
-    this.#read.add(read);
-    return key;
+    const hash = this.#read === undefined ? hashOfPlain(this.#bytes, start, end) : undefined;
+    if (hash === undefined) return this.#takeAny(start, end);
+    for (const place of this.#places) {
+      if (place.hash === hash && this.#isSame(place, start, end)) throw this.#twice(start, end);
+    }
+    this.#places.push({ hash, start, end });
+    return 'plain';
   }
+
+  #takeAny(start: number, end: number): { readonly key: string; readonly read: string } {
+    this.#read ??= new Set(
+      this.#places.map((place) => this.#bytes.toString('latin1', place.start, place.end)),
+    );
+    const key = keyAt(this.#bytes, start, end);
+    const read = foldName(key);
+    if (this.#read.has(read)) throw this.#twice(start, end);
+    this.#read.add(read);
+    return { key, read };
+  }
+
+  #isSame(place: { readonly start: number; readonly end: number }, start: number, end: number): boolean {
+    return this.#bytes.compare(this.#bytes, start, end, place.start, place.end) === 0;
+  }
+
+  #twice(start: number, end: number): GatewayError {
+    return invalidJson(`${this.#path}.${keyAt(this.#bytes, start, end)}`, 'the key twice', 'each key once');
+  }
+}
+
+function keyAt(bytes: Buffer, start: number, end: number): string {
+  return JSON.parse(bytes.toString('utf8', start - 1, end + 1)) as string;
+}
+
+/** FNV-1a of a name that is spelled as all read it; undefined for any other. */
+function hashOfPlain(bytes: Buffer, start: number, end: number): number | undefined {
+  let hash = 0x811c9dc5;
+  for (let at = start; at < end; at++) {
+    const c = bytes[at] as number;
+    if (!((c >= 0x61 && c <= 0x7a) || c === 0x5f || (c >= 0x30 && c <= 0x39))) return undefined;
+    hash = Math.imul(hash ^ c, 0x01000193);
+  }
+  return hash;
 }
 
 function bufferOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {

@@ -50,10 +50,19 @@ test('what a whole run writes holds no key, token, prompt or answer', async () =
       else socket.send(`not JSON ${text}`);
     },
   });
+  const quoting = await startHostileUpstream({
+    onHandshake: ({ headers }) => {
+      const body = JSON.stringify({
+        error: { message: `${PLANTED.upstreamError} ${headers.authorization}` },
+      });
+      return `HTTP/1.1 418 ${headers.authorization}\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+    },
+  });
   onTestFinished(async () => {
     await collector.close();
     await simulator.close();
     await hostile.close();
+    await quoting.close();
   });
   const key = createApiKey();
   writeFileSync(join(folder, 'admin-token'), PLANTED.adminToken, { mode: 0o600 });
@@ -66,6 +75,7 @@ test('what a whole run writes holds no key, token, prompt or answer', async () =
       upstreams: [
         { name: 'good', url: simulator.url, api_key_env: 'PLANTED_KEY', fallback: [] },
         { name: 'hostile', url: hostile.url, api_key_env: 'PLANTED_KEY', fallback: [] },
+        { name: 'quoting', url: quoting.url, api_key_env: 'PLANTED_KEY', fallback: [] },
       ],
       auth: [{ kind: 'api_keys', keys: [{ id: key.id, hash: key.hash, tenant: 'blue' }] }],
       // The tenant agrees to captured content, telemetry does not ask for it: both are needed.
@@ -188,6 +198,19 @@ async function exercise(address: string, key: string): Promise<readonly string[]
   hurt.halfClose();
   await hurt.ended();
 
+  for (const upstream of ['quoting', 'good']) {
+    // A wrong model name may hold anything, and is refused by nobody here.
+    const refused = client.createResponse({
+      upstream,
+      create: { model: PLANTED.prompt, extra_json: Buffer.from(`{"Model":"${PLANTED.prompt}"}`) },
+    });
+    expect((await refused.result).ended.code).not.toBe(0);
+  }
+  const quoted = client.createResponse({
+    upstream: 'quoting',
+    create: { model: 'gpt-6', input: [userMessage(PLANTED.prompt)] },
+  });
+  expect((await quoted.result).ended.code).not.toBe(0);
   const unary = client.createResponse({
     upstream: 'good',
     create: { model: 'gpt-6', input: [userMessage(PLANTED.prompt)] },
