@@ -173,6 +173,11 @@ export class Window {
     return this.#current()?.used ?? 0;
   }
 
+  /** Undefined: nothing was used. */
+  get endsAtMs(): number | undefined {
+    return this.#current()?.endsAtMs;
+  }
+
   /** Milliseconds until `points` may fit; undefined: they fit now. */
   waitFor(points: number): number | undefined {
     const current = this.#current();

@@ -1,3 +1,5 @@
+import type { LimitsCall } from './host-limits.ts';
+
 /** What primary and workers say to each other. */
 export type ToWorker =
   | {
@@ -12,6 +14,7 @@ export type ToWorker =
       readonly hostId: string;
     }
   | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
+  | { readonly kind: 'limits'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'drain' };
 
 export type Question =
@@ -23,4 +26,5 @@ export type FromWorker =
   | { readonly kind: 'booted' }
   | { readonly kind: 'ready'; readonly grpcPort: number }
   | { readonly kind: 'failed'; readonly exitCode: number; readonly message: string }
+  | { readonly kind: 'limits'; readonly id: number; readonly call: LimitsCall }
   | { readonly kind: 'answer'; readonly id: number; readonly value: unknown };

@@ -18,6 +18,7 @@ import {
   type Serving,
   startBuiltIn,
 } from './gateway.ts';
+import { HostLimits } from './host-limits.ts';
 import { telemetryOptions } from './options.ts';
 import { newHostId } from './replicas.ts';
 import { type StartFailure, WorkerStartError } from './start-failure.ts';
@@ -46,7 +47,7 @@ export async function startCluster(
   });
   const upstreams = chooseUpstreams(config, surroundings.environment);
   const simulator = upstreams.kind === 'simulator' ? await startBuiltIn(config.simulator) : undefined;
-  const primary = new Primary(config.workers, telemetry, simulator);
+  const primary = new Primary(config.workers, telemetry, simulator, new HostLimits(config.limits.owned_ids));
   try {
     const grpcPort = await primary.start();
     const admin = await openAdmin(config, primary.sources());
@@ -70,6 +71,7 @@ class Primary {
   readonly #socketFolder: string | undefined;
   readonly #secret = randomBytes(32).toString('base64url');
   readonly #hostId = newHostId();
+  readonly #limits: HostLimits;
   readonly #ready = new Set<Worker>();
   readonly #answers = new Map<number, (value: unknown) => void>();
   readonly #restarts = new Set<NodeJS.Timeout>();
@@ -78,8 +80,14 @@ class Primary {
   #draining = false;
   #level: string | undefined;
 
-  constructor(count: number, telemetry: GatewayTelemetry, simulator: Simulator | undefined) {
+  constructor(
+    count: number,
+    telemetry: GatewayTelemetry,
+    simulator: Simulator | undefined,
+    limits: HostLimits,
+  ) {
     this.#count = count;
+    this.#limits = limits;
     this.#telemetry = telemetry;
     this.#simulator = simulator;
     this.#socketFolder = makeSocketFolder(telemetry);
@@ -137,6 +145,7 @@ class Primary {
   }
 
   async #cleanUp(): Promise<void> {
+    this.#limits.close();
     await this.#simulator?.close();
     await this.#telemetry.shutdown();
     if (this.#socketFolder !== undefined) rmSync(this.#socketFolder, { recursive: true, force: true });
@@ -159,12 +168,18 @@ class Primary {
           case 'failed':
             failure = message;
             return;
+          case 'limits': {
+            const value = this.#limits.answer(worker.id, message.call);
+            if (value !== undefined) tell(worker, { kind: 'limits', id: message.id, value });
+            return;
+          }
           case 'answer':
             return this.#answers.get(message.id)?.(message.value);
         }
       });
       worker.once('exit', (code: number, signal: string | null) => {
         this.#ready.delete(worker);
+        this.#limits.forget(worker.id);
         reject(
           new WorkerStartError(failure ?? { exitCode: 1, message: 'error: a worker died while it started' }),
         );

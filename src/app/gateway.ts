@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { createAccessControl } from '../access/access.ts';
+import type { SharedLimits } from '../access/types.ts';
 import { type AdminServer, type AdminSources, startAdmin } from '../admin/server.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
@@ -27,6 +28,8 @@ export interface GatewaySurroundings {
   readonly simulatorUrl?: string | undefined;
   /** The other processes behind the same port. */
   readonly local?: LocalPeers;
+  /** Limits over those, where no store has them. */
+  readonly limits?: SharedLimits;
 }
 
 /** What serves on the ports: one process, or several behind a primary. */
@@ -112,12 +115,13 @@ async function assemble(
   const replicas = cluster && (await openReplicas({ cluster, session }, local, telemetry));
   if (replicas !== undefined) opened.push(() => replicas.close());
 
+  const shared = replicas?.limits ?? surroundings.limits;
   const access = createAccessControl(
     accessOptions(config, {
       environment,
       upstreamNames: upstreams.map(({ name }) => name),
       onWarning: warn,
-      ...(replicas === undefined ? {} : { shared: replicas.limits }),
+      ...(shared === undefined ? {} : { shared }),
     }),
   );
   opened.push(() => access.close());

@@ -3,6 +3,7 @@ import type { GatewayConfig } from '../config/schema.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
 import { EXIT } from './exit-codes.ts';
 import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
+import { WorkerLimits } from './host-limits.ts';
 import type { LocalPeers } from './replicas.ts';
 import { type StartFailure, startFailure } from './start-failure.ts';
 
@@ -15,12 +16,15 @@ export async function runWorker(config: GatewayConfig, surroundings: GatewaySurr
   const started = Promise.withResolvers<Start>();
   const drainAsked = Promise.withResolvers<void>();
   let gateway: RunningGateway | undefined;
+  const limits = new WorkerLimits(config.workers, (id, call) => say({ kind: 'limits', id, call }));
   process.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'start':
         return started.resolve(message);
       case 'drain':
         return drainAsked.resolve();
+      case 'limits':
+        return limits.answered(message.id, message.value);
       case 'ask':
         if (gateway === undefined) return;
         return void answer(gateway, message.question).then((value) =>
@@ -36,6 +40,7 @@ export async function runWorker(config: GatewayConfig, surroundings: GatewaySurr
       ...surroundings,
       admin: false,
       simulatorUrl,
+      limits,
       ...(socketFolder === undefined ? {} : { local: localPeersIn(socketFolder, secret, hostId) }),
     });
   } catch (error) {

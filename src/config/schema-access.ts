@@ -135,7 +135,7 @@ export const tenantsSchema = z
       limits: z
         .strictObject(limitFields(DEFAULT_TENANT_LIMITS))
         .prefault({})
-        .describe('Each worker counts for itself.'),
+        .describe('Over all workers, and over all replicas with cluster.url.'),
       capture_content: z.boolean().default(false).describe('Prompts and outputs may appear in telemetry.'),
       stored_ids: z
         .enum(['strict', 'allow'])

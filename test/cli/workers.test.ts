@@ -122,6 +122,43 @@ test('a crashed worker is replaced and takes only its own sessions along', async
   );
 });
 
+test('limits of tenants hold over all workers, and a dead worker frees its places', async () => {
+  const tenants = '[{ id: default, limits: { turns_per_minute: 30, sessions: 3 } }]';
+  const { grpc, admin } = await startGateway('--workers', '2', '--set', `tenants=${tenants}`);
+  const streams = [await open(grpc), await open(grpc)];
+  expect(new Set((await sessions(admin)).map(({ pid }) => pid)).size).toBe(2);
+  const turns = Array.from({ length: 60 }, async (_, at) => {
+    const stream = streams[at % 2] as TestStream;
+    stream.startTurn({ turn_id: `t${at}`, lane_id: `l${at % 8}` }, 'Hi #deltas=1');
+    return (await stream.turn(`t${at}`)).at(-1);
+  });
+  const last = await Promise.all(turns);
+  expect(last.filter((event) => event?.outcome === 'TURN_OUTCOME_COMPLETED')).toHaveLength(30);
+  const refused = last.flatMap((event) => event?.turn_failed ?? []);
+  expect(new Set(refused.map(({ reason }) => reason))).toEqual(new Set(['LIMIT_EXCEEDED']));
+
+  await open(grpc);
+  for (const _ of [1, 2]) {
+    expect(await connect(grpc).connect().ended()).toMatchObject({ reason: 'LIMIT_EXCEEDED' });
+  }
+  const [victim] = await sessions(admin);
+  process.kill(victim?.pid ?? 0, 'SIGKILL');
+  await vi.waitFor(() => open(grpc), { timeout: 30_000, interval: 200 });
+});
+
+test('a response id of one worker is known to the other', async () => {
+  const { grpc } = await startGateway('--workers', '2');
+  const streams = [await open(grpc), await open(grpc)] as [TestStream, TestStream];
+  streams[0].startTurn({ turn_id: 't1', create: { store: true } }, 'Hi');
+  await streams[0].turn('t1');
+  const created = (await streams[0].event('response.created')).response_created as {
+    response: { id: string };
+  };
+  const next = { turn_id: 't2', previous_response_id: created.response.id };
+  streams[1].startTurn(next, 'And?');
+  expect((await streams[1].turn('t2')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+});
+
 test('workers drain together and finish their turns', async () => {
   const gateway = await startGateway('--workers', '2');
   const streams = await Promise.all([open(gateway.grpc), open(gateway.grpc)]);
