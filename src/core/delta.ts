@@ -1,3 +1,4 @@
+import { type Item, isSameItem, readItem } from './same-item.ts';
 import type { Step } from './transcript.ts';
 
 export type Delta =
@@ -5,79 +6,155 @@ export type Delta =
   | { readonly ok: false; readonly reason: 'history_shorter_than_known' | 'history_differs' };
 
 /**
- * Proves that `full` starts with `known` (what the upstream has) and gives what follows. Items are the same when
- * the model would read the same: ids, statuses, empty annotations and the two spellings of plain text do not count.
+ * Proves that `full` starts with what the upstream has (`steps`) and gives what follows. Items are the same when the
+ * model would read the same (same-item.ts). What a client sent comes back in its order. What a response said, frameworks
+ * put into an order of their own, calls before or after the text; its reasoning may be left out.
+ *
+ * Equal texts are the same item, whatever they say: nothing is parsed before two of them differ.
  */
 export function proveExtension(steps: readonly Step[], full: readonly string[]): Delta {
-  const lists = steps.flatMap(({ input, output }) => [input, output]);
-  const length = lists.reduce((sum, list) => sum + list.length, 0);
-  if (full.length < length) return { ok: false, reason: 'history_shorter_than_known' };
-  let at = 0;
-  for (const known of lists) {
-    if (!continues(known, full, at)) return { ok: false, reason: 'history_differs' };
-    at += known.length;
+  if (full.length < leastItems(steps)) return { ok: false, reason: 'history_shorter_than_known' };
+  const history = new History(full);
+  for (const { input, output } of steps) {
+    const took =
+      history.takeAsBefore(input) || history.takeInOrder(input)
+        ? history.takeAsBefore(output) || history.takeSaid(output)
+        : false;
+    if (!took) return history.failure();
   }
-  return { ok: true, delta: full.slice(at) };
+  return { ok: true, delta: full.slice(history.at) };
 }
 
-/** What each item of a list was last proved to be the same as: most clients say it the same way every time. */
-const PROVED = new WeakMap<readonly string[], (string | undefined)[]>();
+/** How each list was last told: most clients say it the same way every time, and with the very same strings. */
+const TOLD = new WeakMap<readonly string[], readonly string[]>();
 
-function continues(known: readonly string[], full: readonly string[], from: number): boolean {
-  let proved = PROVED.get(known);
-  for (const [index, left] of known.entries()) {
-    const right = full[from + index] as string;
-    if (left === right || proved?.[index] === right) continue;
-    if (canonical(left) !== canonical(right)) return false;
-    if (proved === undefined) {
-      proved = [];
-      PROVED.set(known, proved);
+/** The client's history, read from its beginning. */
+class History {
+  readonly #full: readonly string[];
+  at = 0;
+
+  constructor(full: readonly string[]) {
+    this.#full = full;
+  }
+
+  takeAsBefore(known: readonly string[]): boolean {
+    const told = TOLD.get(known);
+    if (told === undefined || !told.every((text, index) => text === this.#full[this.at + index]))
+      return false;
+    const next = this.#full[this.at + told.length];
+    // What was left out before may be told now.
+    if (told.length < known.length && next !== undefined && MAY_BE_REASONING.test(next)) return false;
+    this.at += told.length;
+    return true;
+  }
+
+  takeInOrder(known: readonly string[]): boolean {
+    const from = this.at;
+    for (const item of known) {
+      const next = this.#full[this.at];
+      if (next === undefined || !isSame(item, next)) return false;
+      this.at += 1;
     }
-    proved[index] = right;
+    this.#remember(known, from);
+    return true;
   }
-  return true;
-}
 
-function canonical(text: string): string {
-  const item: unknown = JSON.parse(text);
-  return typeof item === 'object' && item !== null && !Array.isArray(item)
-    ? stringify(canonicalItem(item as Record<string, unknown>))
-    : stringify(item);
-}
-
-function canonicalItem(item: Record<string, unknown>): Record<string, unknown> {
-  const { id: _id, status: _status, ...rest } = item;
-  if (rest['type'] === undefined && rest['role'] !== undefined) rest['type'] = 'message';
-  if (rest['type'] === 'message') rest['content'] = canonicalContent(rest['content'], rest['role']);
-  return rest;
-}
-
-function canonicalContent(content: unknown, role: unknown): unknown {
-  const parts =
-    typeof content === 'string'
-      ? [{ type: role === 'assistant' ? 'output_text' : 'input_text', text: content }]
-      : content;
-  return Array.isArray(parts) ? parts.map(canonicalPart) : parts;
-}
-
-function canonicalPart(part: unknown): unknown {
-  if (typeof part !== 'object' || part === null) return part;
-  const fields = { ...(part as Record<string, unknown>) };
-  for (const name of ['annotations', 'logprobs']) {
-    if (Array.isArray(fields[name]) && (fields[name] as unknown[]).length === 0) delete fields[name];
+  /** One response's items. Calls keep their order among themselves, and so do texts. */
+  takeSaid(known: readonly string[]): boolean {
+    const from = this.at;
+    let same = 0;
+    while (same < known.length && known[same] === this.#full[this.at + same]) same += 1;
+    this.at += same;
+    if (same === known.length) return true;
+    const said = new SaidItems(known.slice(same));
+    while (!said.isEmpty) {
+      const next = this.#full[this.at];
+      if (next === undefined || !said.take(readItem(next))) break;
+      this.at += 1;
+    }
+    if (!said.mayBeLeftOut) return false;
+    this.#remember(known, from);
+    return true;
   }
-  return fields;
+
+  #remember(known: readonly string[], from: number): void {
+    const told = this.#full.slice(from, this.at);
+    if (told.length !== known.length || told.some((text, index) => text !== known[index]))
+      TOLD.set(known, told);
+  }
+
+  failure(): Delta {
+    const reason = this.at >= this.#full.length ? 'history_shorter_than_known' : 'history_differs';
+    return { ok: false, reason };
+  }
 }
 
-/** JSON with sorted keys and without nulls: absent and null read the same. */
-function stringify(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(stringify).join(',')}]`;
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';
-  const fields = value as Record<string, unknown>;
-  const parts: string[] = [];
-  for (const name of Object.keys(fields).sort()) {
-    if (fields[name] !== null && fields[name] !== undefined)
-      parts.push(`${JSON.stringify(name)}:${stringify(fields[name])}`);
+function leastItems(steps: readonly Step[]): number {
+  let count = 0;
+  for (const { input, output } of steps) {
+    count += input.length;
+    for (const text of output) if (!MAY_BE_REASONING.test(text)) count += 1;
   }
-  return `{${parts.join(',')}}`;
+  return count;
+}
+
+const MAY_BE_REASONING = /"type"\s*:\s*"reasoning"/;
+
+/** What of a response the client has not told yet. Each kind is a queue: only its first may come next. */
+class SaidItems {
+  readonly #queues = new Map<string, Item[]>();
+  readonly #byId = new Map<string, Item>();
+  #left = 0;
+
+  constructor(texts: readonly string[]) {
+    // The first is the last of its queue: taking it moves nothing.
+    for (const text of texts.toReversed()) {
+      const item = readItem(text);
+      const queue = this.#queues.get(item.kind);
+      if (queue === undefined) this.#queues.set(item.kind, [item]);
+      else queue.push(item);
+      if (item.id !== undefined) this.#byId.set(item.id, item);
+      this.#left += 1;
+    }
+  }
+
+  get isEmpty(): boolean {
+    return this.#left === 0;
+  }
+
+  /** Nothing is left, or only what no client has to tell. */
+  get mayBeLeftOut(): boolean {
+    return this.#left === (this.#queues.get(REASONING)?.length ?? 0);
+  }
+
+  take(told: Item): boolean {
+    const named =
+      told.kind === 'item_reference' && told.id !== undefined ? this.#byId.get(told.id) : undefined;
+    const kind = named?.kind ?? told.kind;
+    const queue = this.#queues.get(kind) ?? [];
+    for (let first = queue.at(-1); first !== undefined; first = queue.at(-1)) {
+      const isNext = isSameItem(first, told);
+      // Reasoning that was left out holds nothing up.
+      if (!isNext && kind !== REASONING) return false;
+      queue.pop();
+      this.#left -= 1;
+      if (isNext) return true;
+    }
+    return false;
+  }
+}
+
+const REASONING = 'reasoning';
+
+function isSame(known: string, text: string): boolean {
+  return known === text || isSameItem(readItem(known), readItem(text));
+}
+
+const MAY_BE_REFERENCE = /^\s*\{[^{}[\]]*"id"[^{}[\]]*\}\s*$/;
+
+/** The id that an item is nothing but a reference to. */
+export function referenceIn(text: string): string | undefined {
+  if (!MAY_BE_REFERENCE.test(text)) return undefined;
+  const item: Item = readItem(text);
+  return item.kind === 'item_reference' ? item.id : undefined;
 }

@@ -1,4 +1,4 @@
-import { asObject, own } from '../dialect/json.ts';
+import { asObject, own, textOf } from '../dialect/json.ts';
 import { elementsOf, membersOf } from '../ground/json-members.ts';
 import type { NewNode } from './transcript.ts';
 import type { UpstreamFrame } from './types.ts';
@@ -19,6 +19,7 @@ export interface DoneItem {
   readonly index: number;
   /** Tells an item that is done twice from another under the same index. */
   readonly identity: string;
+  readonly id: string | undefined;
   readonly isCompaction: boolean;
   /** Its bytes, as they came. */
   readonly text: string;
@@ -32,8 +33,10 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
   const json = frame.json();
   const item = asObject(own(json, 'item'));
   if (item === undefined) return;
-  const text = memberText(textOf(frame), 'item') ?? JSON.stringify(item);
+  const text = memberText(jsonOf(frame), 'item') ?? JSON.stringify(item);
   response.outputBytes += text.length;
+  // So many items are no answer, and would make each further one slower.
+  if (response.output.length >= MAX_OUTPUT_ITEMS) response.outputBytes = Number.POSITIVE_INFINITY;
   if (response.outputBytes > maxBytes) {
     response.output.length = 0;
     return;
@@ -41,6 +44,7 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
   place(response.output, {
     index: indexOf(own(json, 'output_index'), response.output),
     identity: JSON.stringify(['type', 'id', 'call_id'].map((name) => own(item, name) ?? '')),
+    id: textOf(own(item, 'id')),
     isCompaction: own(item, 'type') === 'compaction',
     text,
   });
@@ -50,14 +54,22 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
 export function outputOf(
   { output }: OpenResponse,
   terminal: UpstreamFrame,
-): Pick<NewNode, 'output' | 'compactionIndex'> {
+): Pick<NewNode, 'output' | 'itemIds' | 'compactionIndex'> {
   const listed = own(asObject(own(terminal.json(), 'response')), 'output');
   if (Array.isArray(listed) && listed.length > output.length) {
     const at = listed.findLastIndex((item: unknown) => own(asObject(item), 'type') === 'compaction');
-    return { output: listedTexts(terminal, listed), compactionIndex: at < 0 ? undefined : at };
+    return {
+      output: listedTexts(terminal, listed),
+      itemIds: listed.map((item: unknown) => textOf(own(asObject(item), 'id'))),
+      compactionIndex: at < 0 ? undefined : at,
+    };
   }
   const at = output.findLastIndex(({ isCompaction }) => isCompaction);
-  return { output: output.map(({ text }) => text), compactionIndex: at < 0 ? undefined : at };
+  return {
+    output: output.map(({ text }) => text),
+    itemIds: output.map(({ id }) => id),
+    compactionIndex: at < 0 ? undefined : at,
+  };
 }
 
 /** Items are not always done in their order, and relays number messages and calls apart. */
@@ -78,7 +90,7 @@ function indexOf(index: unknown, output: readonly DoneItem[]): number {
 }
 
 function listedTexts(terminal: UpstreamFrame, listed: readonly unknown[]): readonly string[] {
-  const response = memberText(textOf(terminal), 'response');
+  const response = memberText(jsonOf(terminal), 'response');
   const output = response === undefined ? undefined : memberText(response, 'output');
   const texts = output === undefined ? [] : elementsOf(output);
   return texts.length === listed.length ? texts : listed.map((item) => JSON.stringify(item));
@@ -90,7 +102,7 @@ function memberText(text: string, name: string): string | undefined {
   return member === undefined ? undefined : text.slice(member.valueStart, member.end);
 }
 
-function textOf(frame: UpstreamFrame): string {
+function jsonOf(frame: UpstreamFrame): string {
   const { buffer, byteOffset, byteLength } = frame.bytes;
   return Buffer.from(buffer, byteOffset, byteLength).toString('utf8');
 }

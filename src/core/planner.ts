@@ -2,7 +2,7 @@ import type { HistoryRefusal } from '../dialect/history-refusal.ts';
 import { GatewayError } from '../errors.ts';
 import { carriedFor, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
-import { proveExtension } from './delta.ts';
+import { proveExtension, referenceIn } from './delta.ts';
 import { type Carried, type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
 import { canRead, milderForm, type ReplayForm, replayable } from './replay.ts';
@@ -21,7 +21,9 @@ export interface Planned {
 export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: Turn): Planned | GatewayError {
   const { create, inputMode } = turn.request;
   const parentId = parentOf(lane, turn);
-  if (parentId === undefined) return { plan: fresh(create.input), fullInputReason: undefined };
+  if (parentId === undefined) {
+    return { plan: fresh(withOwnItems(core, up, create.input)), fullInputReason: undefined };
+  }
 
   if (inputMode === 'fullHistory') {
     const known = core.transcript.pathSince(parentId, () => false, { laneId: lane.id });
@@ -29,10 +31,34 @@ export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: T
       known === undefined
         ? ({ ok: false, reason: 'history_not_kept' } as const)
         : proveExtension(known.steps, create.input);
-    if (!proof.ok) return { plan: fresh(create.input), fullInputReason: proof.reason };
-    return planned(reach(core, lane, link, up, turn, parentId, proof.delta));
+    if (!proof.ok) {
+      return { plan: fresh(withOwnItems(core, up, create.input)), fullInputReason: proof.reason };
+    }
+    return planned(reach(core, lane, link, up, turn, parentId, withOwnItems(core, up, proof.delta)));
   }
-  return planned(reach(core, lane, link, up, turn, parentId, create.input));
+  return planned(reach(core, lane, link, up, turn, parentId, withOwnItems(core, up, create.input)));
+}
+
+/**
+ * References to items that this session's responses said are replaced by the items, where the upstream did not store
+ * them: the transcript holds what they name.
+ */
+function withOwnItems(core: Core, up: Up, input: readonly string[]): readonly string[] {
+  if (!input.some((text) => referenceIn(text) !== undefined)) return input;
+  return input.flatMap((text) => {
+    const id = referenceIn(text);
+    const found = id === undefined ? undefined : core.transcript.item(id);
+    if (found === undefined) return [text];
+    const { node } = found;
+    const isStored = node.stored && up.capabilities.storesResponses && node.upstream === up.route.upstream;
+    if (isStored) return [text];
+    return replayable(
+      [{ node, input: [], output: [found.text] }],
+      input,
+      up.route,
+      core.replayForms.of(up.route),
+    );
+  });
 }
 
 /** How what was said so far reaches a link that the lane may move to. What the lane carries belongs to the create after it. */

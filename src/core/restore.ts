@@ -4,6 +4,7 @@ import { type Core, emitOwn, tell } from './core.ts';
 import { recordEnd, recordTold } from './gates.ts';
 import type { SavedFailure, SavedNode, SavedOutcome, SavedState } from './journal.ts';
 import { type Lane, newLane } from './lane.ts';
+import { readItem } from './same-item.ts';
 import type { SessionEvent, TurnFailed, UpstreamFrame } from './types.ts';
 
 /** How far the client that comes back has heard of the session. */
@@ -53,6 +54,7 @@ function newNodeOf({ id, parentId, stored, upstream, items }: SavedNode) {
     upstream,
     input: items?.input ?? [],
     output: items?.output ?? [],
+    itemIds: (items?.output ?? []).map((text) => readItem(text).id),
     compactionIndex: items?.compactionIndex,
     overflowed: items === undefined,
   };

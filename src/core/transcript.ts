@@ -17,6 +17,7 @@ export interface TranscriptNode {
 export interface NodeItems {
   readonly input: readonly string[];
   readonly output: readonly string[];
+  readonly itemIds: readonly (string | undefined)[];
   /** Index in `output` of the newest compaction item: replay starts there. */
   readonly compactionIndex: number | undefined;
   readonly bytes: number;
@@ -32,6 +33,8 @@ export interface NewNode {
   readonly account?: string | undefined;
   readonly input: readonly string[];
   readonly output: readonly string[];
+  /** Of `output`, where an item has one. */
+  readonly itemIds?: readonly (string | undefined)[];
   readonly compactionIndex: number | undefined;
   /** The response outgrew the bound while it streamed; its items were not kept. */
   readonly overflowed: boolean;
@@ -50,6 +53,9 @@ export interface Path {
   /** The response whose items are not in it; undefined: it is the whole conversation. */
   readonly stoppedAt: string | undefined;
 }
+
+/** What an item costs besides its text: its id, here and as a map's key. */
+const ITEM_OVERHEAD_BYTES = 120;
 
 /** What a node costs besides its items: object, set and map entry, id. */
 const NODE_OVERHEAD_BYTES = 320;
@@ -70,6 +76,8 @@ export class Transcript {
   readonly #byId = new Map<string, Node>();
   /** By lane and id: the lane's own response, where another lane's stands in `#byId`. Empty but for odd upstreams. */
   readonly #shadowed = new Map<string, Node>();
+  /** Which response said the item of an id. */
+  readonly #byItem = new Map<string, Node>();
   #bytes = 0;
 
   constructor(maxBytes: number, budget: ByteBudget) {
@@ -108,6 +116,13 @@ export class Transcript {
     return { parentId, items: node.items && input && { ...node.items, input } };
   }
 
+  /** An item that one of the session's responses said. */
+  item(id: string): { readonly node: TranscriptNode; readonly text: string } | undefined {
+    const node = this.#byItem.get(id);
+    const text = node?.items?.output[node.items.itemIds.lastIndexOf(id)];
+    return node === undefined || text === undefined ? undefined : { node, text };
+  }
+
   contextBytes(id: string | undefined, laneId = ''): number {
     return id === undefined ? 0 : (this.#find(id, laneId)?.contextBytes ?? 0);
   }
@@ -119,10 +134,12 @@ export class Transcript {
    */
   add(wanted: NewNode, heads: () => Iterable<string>): boolean {
     const size = bytesOf(wanted.input) + bytesOf(wanted.output);
+    const { itemIds = [] } = wanted;
+    const cost = NODE_OVERHEAD_BYTES + itemIds.length * ITEM_OVERHEAD_BYTES;
     const { laneId = '' } = wanted;
     const parent = wanted.parentId === undefined ? undefined : this.#find(wanted.parentId, laneId);
     this.#makeWay(wanted.id, laneId, parent);
-    const fits = !wanted.overflowed && this.#reserve(size + NODE_OVERHEAD_BYTES, parent, heads);
+    const fits = !wanted.overflowed && this.#reserve(size + cost, parent, heads);
     if (!fits && !this.#reserve(NODE_OVERHEAD_BYTES, parent, heads)) return false;
     const { input, output, compactionIndex } = wanted;
     const node: Node = {
@@ -133,13 +150,16 @@ export class Transcript {
       upstream: wanted.upstream,
       account: wanted.account,
       contextBytes: (parent?.contextBytes ?? 0) + size,
-      items: fits ? { input, output, compactionIndex, bytes: size } : undefined,
+      items: fits
+        ? { input, output, itemIds, compactionIndex, bytes: size + cost - NODE_OVERHEAD_BYTES }
+        : undefined,
       parent,
       children: 0,
     };
     if (parent !== undefined) parent.children += 1;
     this.#nodes.add(node);
     this.#byId.set(node.id, node);
+    if (fits) for (const id of itemIds) if (id !== undefined) this.#byItem.set(id, node);
     return fits;
   }
 
@@ -208,6 +228,7 @@ export class Transcript {
     this.#nodes.clear();
     this.#byId.clear();
     this.#shadowed.clear();
+    this.#byItem.clear();
   }
 
   #find(id: string, laneId: string): Node | undefined {
@@ -278,6 +299,8 @@ export class Transcript {
       if (this.#byId.get(gone.id) === gone) this.#byId.delete(gone.id);
       if (this.#shadowed.get(keyOf(gone.id, gone.laneId)) === gone)
         this.#shadowed.delete(keyOf(gone.id, gone.laneId));
+      for (const id of gone.items?.itemIds ?? [])
+        if (id !== undefined && this.#byItem.get(id) === gone) this.#byItem.delete(id);
       const freed = (gone.items?.bytes ?? 0) + NODE_OVERHEAD_BYTES;
       this.#bytes -= freed;
       this.#budget.give(freed);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { closedLink } from '../../src/dialect/link-down.ts';
-import { inputOf, OVER_HTTP, ROUTE, ready, SPARE, sent, type World } from './world.ts';
+import { inputOf, ROUTE, ready, SPARE, sent, type World } from './world.ts';
 
 const lane = (id: string) => (id === '' ? {} : { stream_id: id });
 
