@@ -28,17 +28,18 @@ type sharedConn struct {
 	*grpc.ClientConn
 	streams int
 	full    bool
+	retired bool // it leads to a gateway that goes down
 }
 
 // open begins a stream on a connection that takes it; done gives the place back when the stream has ended. ctx bounds
 // the opening and goes with the stream.
 func (c *conns) open(ctx context.Context, begin func(context.Context, *grpc.ClientConn) (connection, error)) (
-	stream connection, done func(), err error,
+	stream connection, on *sharedConn, done func(), err error,
 ) {
 	for {
 		conn, err := c.acquire()
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		stream, full, err := c.try(ctx, conn, begin)
 		if full {
@@ -47,9 +48,9 @@ func (c *conns) open(ctx context.Context, begin func(context.Context, *grpc.Clie
 		}
 		if err != nil {
 			c.release(conn, false)
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		return stream, sync.OnceFunc(func() { c.release(conn, false) }), nil
+		return stream, conn, sync.OnceFunc(func() { c.release(conn, false) }), nil
 	}
 }
 
@@ -103,7 +104,7 @@ func (c *conns) acquire() (*sharedConn, error) {
 		return nil, clientClosed()
 	}
 	for _, conn := range c.all {
-		if !conn.full {
+		if !conn.full && !conn.retired {
 			conn.streams++
 			return conn, nil
 		}
@@ -117,6 +118,13 @@ func (c *conns) acquire() (*sharedConn, error) {
 	return conn, nil
 }
 
+// retire has new streams take another connection; this one is closed with its last stream.
+func (c *conns) retire(conn *sharedConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	conn.retired = true
+}
+
 // release gives a place back; a further connection is closed with its last stream.
 func (c *conns) release(conn *sharedConn, full bool) {
 	c.mu.Lock()
@@ -127,7 +135,7 @@ func (c *conns) release(conn *sharedConn, full bool) {
 		return
 	}
 	for index, other := range c.all {
-		if other == conn && index > 0 {
+		if other == conn && (index > 0 || conn.retired) {
 			c.all = append(c.all[:index:index], c.all[index+1:]...)
 			_ = conn.Close()
 			return

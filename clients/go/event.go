@@ -63,6 +63,8 @@ func (e Event) Failure() *Error {
 type GoAway struct {
 	// Draining: the gateway shuts down. Otherwise the stream is old and is replaced by itself.
 	Draining bool
+	// Movable: another gateway goes on with the session. It moves by itself, as soon as no turn runs.
+	Movable bool
 	// TimeLeft is how long running turns may still take.
 	TimeLeft time.Duration
 }

@@ -224,7 +224,8 @@ func WithOnEvent(f func(Event)) SessionOption {
 }
 
 // WithOnGoAway is told when the gateway announces the end of the stream. A stream that has grown old is replaced
-// by itself; when the gateway shuts down (Draining), running turns finish and new ones need a new session.
+// by itself; when the gateway shuts down (Draining), running turns finish and new ones need a new session,
+// unless another gateway goes on with it (Movable).
 func WithOnGoAway(f func(GoAway)) SessionOption {
 	return func(o *sessionOptions) error { o.onGoAway = f; return nil }
 }

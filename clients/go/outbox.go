@@ -18,6 +18,9 @@ type outgoing struct {
 type outbox struct {
 	queue []outgoing
 	bytes int64
+	// held are starts that wait until the session has moved.
+	held    []outgoing
+	holding bool
 	// ready wakes the writer.
 	ready chan struct{}
 	// room is closed when something was taken, for those that wait in Start or Steer; nil if nobody waits.
@@ -28,8 +31,12 @@ func (o *outbox) add(out outgoing) {
 	if out.message != nil {
 		out.size = int64(proto.Size(out.message))
 	}
-	o.queue = append(o.queue, out)
 	o.bytes += out.size
+	if o.holding && out.turn != nil {
+		o.held = append(o.held, out)
+		return
+	}
+	o.queue = append(o.queue, out)
 	o.wake()
 }
 
@@ -59,15 +66,23 @@ func (o *outbox) take() (outgoing, bool) {
 	return out, true
 }
 
-// drop takes the start of a turn out that was not sent.
-func (o *outbox) drop(turn *Turn) {
-	for index, out := range o.queue {
-		if out.turn == turn {
-			o.queue = append(o.queue[:index:index], o.queue[index+1:]...)
-			o.freed(out.size)
-			return
+// hold keeps starts back that were not sent, and those that come.
+func (o *outbox) hold() {
+	rest := o.queue
+	o.queue, o.holding = nil, true
+	for _, out := range rest {
+		if out.turn == nil {
+			o.queue = append(o.queue, out)
+		} else {
+			o.held = append(o.held, out)
 		}
 	}
+}
+
+func (o *outbox) letGo() {
+	o.queue = append(o.queue, o.held...)
+	o.held, o.holding = nil, false
+	o.wake()
 }
 
 func (o *outbox) freed(bytes int64) {
@@ -91,7 +106,7 @@ func (o *outbox) full(maxBytes int64) <-chan struct{} {
 
 func (o *outbox) clear() {
 	bytes := o.bytes
-	o.queue = nil
+	o.queue, o.held = nil, nil
 	o.freed(bytes)
 }
 

@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -440,4 +442,73 @@ func TestRetrySafeRunsAgainOnlyWhatDidNotRun(t *testing.T) {
 			t.Errorf("%s: %d runs, %v", test.failure.Reason, runs, err)
 		}
 	}
+}
+
+func TestAMovableSessionGoesOnElsewhere(t *testing.T) {
+	seen, finish := make(chan GoAway, 1), make(chan struct{})
+	var affinity [2]string
+	session := connectTo(t, []SessionOption{WithOnGoAway(func(g GoAway) { seen <- g })},
+		func(f *fakeStream) error {
+			affinity[0] = header(f, "x-responses-session")
+			_ = f.accept(func(o *gatewayv1.Opened) { o.Durable = true })
+			turn, err := f.startTurn()
+			if err != nil {
+				return err
+			}
+			_ = f.events(created(turn, "resp_1"))
+			_ = f.goAway(&gatewayv1.GoAway{
+				Reason: gatewayv1.GoAwayReason_GO_AWAY_REASON_DRAINING, Movable: true, TimeLeft: durationpb.New(time.Minute),
+			})
+			<-finish
+			last := completed(turn, "resp_1", answer("done"))
+			last.Commit = 7
+			_ = f.events(last)
+			return f.drain()
+		},
+		func(f *fakeStream) error {
+			// A balancer that does not know yet leads back to the gateway that goes down.
+			st, _ := status.New(codes.Unavailable, "going down").WithDetails(
+				&errdetails.ErrorInfo{Reason: ReasonDraining, Domain: "responses-gateway"})
+			return st.Err()
+		},
+		func(f *fakeStream) error {
+			affinity[1] = header(f, "x-responses-session")
+			resume := f.open.GetResume()
+			if resume.GetLastSeq() != 2 || resume.LastCommit == nil || resume.GetLastCommit() != 7 {
+				return status.Errorf(codes.InvalidArgument, "%v", resume)
+			}
+			_ = f.accept(func(o *gatewayv1.Opened) {
+				o.ResumeOutcome = gatewayv1.ResumeOutcome_RESUME_OUTCOME_RECOVERED
+			})
+			turn, err := f.startTurn()
+			if err != nil {
+				return err
+			}
+			_ = f.events(completed(turn, "resp_2", answer("elsewhere")))
+			return f.drain()
+		})
+	ctx := testContext(t)
+	first, _ := session.Start(ctx, Request{Input: Text("hi")})
+	if goAway := <-seen; !goAway.Movable || !goAway.Draining {
+		t.Fatalf("%+v", goAway)
+	}
+	held, err := session.Start(ctx, Request{Input: Text("more")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(finish)
+	if result, err := first.Final(ctx); err != nil || result.Text() != "done" {
+		t.Fatalf("%v %v", result, err)
+	}
+	if result, err := held.Final(ctx); err != nil || result.Text() != "elsewhere" {
+		t.Fatalf("%v %v", result, err)
+	}
+	if affinity[0] == "" || affinity[0] != affinity[1] || len(session.client.conns.all) != 1 {
+		t.Fatalf("%q, %d connections", affinity, len(session.client.conns.all))
+	}
+}
+
+func header(f *fakeStream, name string) string {
+	md, _ := metadata.FromIncomingContext(f.Context())
+	return strings.Join(md.Get(name), ",")
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // schemaRevision is the newest `since_revision` of the generated code: what is newer comes as raw JSON.
-const schemaRevision = 2
+const schemaRevision = 3
 
 // Session is one stream to the gateway with its own upstream connection. It outlives its stream: a lost one is
 // resumed by itself.
@@ -41,6 +41,12 @@ type Session struct {
 	drainedBy time.Time
 	outbox    outbox
 	lastSeq   uint64
+	// lastCommit is how far the gateway's record of the session reaches, as far as it was heard.
+	lastCommit uint64
+	// moving: the gateway goes down, and another one will go on with the session. Starts are held until then.
+	moving bool
+	// affinity lets balancers lead all streams of the session to the same place.
+	affinity string
 
 	// The reader's own.
 	unackedEvents int

@@ -48,6 +48,7 @@ func connect(ctx context.Context, client *Client, opts sessionOptions) (*Session
 		unread:    map[*Turn]struct{}{},
 		outbox:    outbox{ready: make(chan struct{}, 1)},
 		room:      make(chan struct{}, 1),
+		affinity:  fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()),
 	}
 	// The session outlives the opening's context but keeps its values.
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -96,6 +97,7 @@ func asError(err error) *Error {
 // stream is one gRPC call of the session.
 type stream struct {
 	connection
+	on     *sharedConn
 	cancel context.CancelFunc
 	// done gives the place on the connection back.
 	done func()
@@ -131,8 +133,8 @@ func (s *Session) handshake(waitCtx, ctx context.Context, resume *gatewayv1.Resu
 	if err != nil {
 		return nil, nil, tokenError(err)
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, pairs...)
-	conn, done, err := s.client.conns.open(ctx, func(ctx context.Context, conn *grpc.ClientConn) (connection, error) {
+	ctx = metadata.AppendToOutgoingContext(ctx, append(pairs, "x-responses-session", s.affinity)...)
+	conn, on, done, err := s.client.conns.open(ctx, func(ctx context.Context, conn *grpc.ClientConn) (connection, error) {
 		return gatewayv1.NewResponsesServiceClient(conn).Connect(ctx, grpc.WaitForReady(resume != nil))
 	})
 	if err != nil {
@@ -140,10 +142,13 @@ func (s *Session) handshake(waitCtx, ctx context.Context, resume *gatewayv1.Resu
 	}
 	opened, err := s.greet(conn, resume)
 	if err != nil {
+		if HasReason(err, ReasonDraining) {
+			s.client.conns.retire(on)
+		}
 		done()
 		return nil, nil, err
 	}
-	return &stream{connection: conn, done: done, ended: make(chan struct{})}, opened, nil
+	return &stream{connection: conn, on: on, done: done, ended: make(chan struct{})}, opened, nil
 }
 
 func (s *Session) greet(conn connection, resume *gatewayv1.Resume) (*gatewayv1.Opened, error) {
@@ -280,6 +285,8 @@ func (s *Session) verdict(err error) *Error {
 		return s.closing
 	case errors.Is(err, errReplace):
 		return nil
+	case planned && s.moving:
+		return nil
 	case planned && s.phase == phaseDraining:
 		return inferred(codes.Unavailable, ReasonDraining, "the gateway shut down")
 	}
@@ -299,7 +306,9 @@ func (s *Session) verdict(err error) *Error {
 // resume opens streams until one is accepted or the grace time has passed.
 func (s *Session) resume(lost *losses) (*stream, *Error) {
 	s.mu.Lock()
-	resume := &gatewayv1.Resume{Token: s.token, LastSeq: s.lastSeq}
+	resume := &gatewayv1.Resume{Token: s.token, LastSeq: s.lastSeq, LastCommit: proto.Uint64(s.lastCommit)}
+	// Where another gateway can go on, one that goes down is only not the right one.
+	elsewhere := s.moving || s.opened.GetDurable()
 	grace := s.opened.GetResumeGrace().AsDuration()
 	if grace <= 0 {
 		grace = defaultGrace
@@ -344,7 +353,7 @@ func (s *Session) resume(lost *losses) (*stream, *Error) {
 			return next, nil
 		}
 		failure = asError(err)
-		if !failure.resumable() {
+		if !failure.resumable() && !(elsewhere && failure.Reason == ReasonDraining) {
 			return nil, s.withReason(failure)
 		}
 	}
@@ -375,11 +384,16 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) (delivered bool, failure *
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch opened.GetResumeOutcome() {
-	case gatewayv1.ResumeOutcome_RESUME_OUTCOME_RESUMED, gatewayv1.ResumeOutcome_RESUME_OUTCOME_PARTIAL:
+	case gatewayv1.ResumeOutcome_RESUME_OUTCOME_RESUMED, gatewayv1.ResumeOutcome_RESUME_OUTCOME_PARTIAL,
+		gatewayv1.ResumeOutcome_RESUME_OUTCOME_RECOVERED:
 	default:
 		// The new session that the gateway offers instead has none of the lanes' conversations: a turn sent there
 		// would silently begin a new one.
-		return false, inferred(codes.NotFound, ReasonSessionExpired, "the gateway no longer has the session")
+		gone := inferred(codes.NotFound, ReasonSessionExpired, "the gateway no longer has the session")
+		if reason := opened.GetGoneReason(); reason != "" {
+			gone.Reason = reason
+		}
+		return false, gone
 	}
 	s.resumes++
 	s.connected = true
@@ -421,6 +435,8 @@ func (s *Session) reconcile(opened *gatewayv1.Opened) (delivered bool, failure *
 			again = append(again, cancelMessage(turn))
 		}
 	}
+	s.moving = false
+	s.outbox.letGo()
 	s.outbox.addFirst(again)
 	s.outbox.wake()
 	s.unackedEvents, s.unackedBytes = 0, 0
@@ -499,7 +515,7 @@ func (s *Session) read(current *stream) error {
 				return err
 			}
 		case *gatewayv1.ConnectResponse_GoAway:
-			if s.takeGoAway(message.GoAway) {
+			if s.takeGoAway(current, message.GoAway) {
 				return errReplace
 			}
 		}
@@ -599,6 +615,7 @@ func (s *Session) takeEvents(events []*gatewayv1.Event) error {
 				fmt.Sprintf("event %d came after %d", event.GetSeq(), s.lastSeq))
 		}
 		s.lastSeq = event.GetSeq()
+		s.lastCommit = max(s.lastCommit, event.GetCommit())
 		size := int64(proto.Size(event))
 		bytes += size
 		turn := s.route(event, size)
@@ -613,6 +630,9 @@ func (s *Session) takeEvents(events []*gatewayv1.Event) error {
 	}
 	if now := s.buffered.Load(); now > s.maxBuffered.Load() {
 		s.maxBuffered.Store(now)
+	}
+	if s.moving && !s.running() {
+		return errReplace
 	}
 	s.unackedEvents += len(events)
 	s.unackedBytes += bytes
@@ -666,9 +686,10 @@ func (s *Session) route(pb *gatewayv1.Event, size int64) *Turn {
 }
 
 // takeGoAway returns true if the stream should be replaced at once.
-func (s *Session) takeGoAway(message *gatewayv1.GoAway) bool {
+func (s *Session) takeGoAway(current *stream, message *gatewayv1.GoAway) bool {
 	goAway := GoAway{
 		Draining: message.GetReason() != gatewayv1.GoAwayReason_GO_AWAY_REASON_MAX_AGE,
+		Movable:  message.GetMovable() && !s.opts.noResume,
 		TimeLeft: message.GetTimeLeft().AsDuration(),
 	}
 	s.mu.Lock()
@@ -676,14 +697,34 @@ func (s *Session) takeGoAway(message *gatewayv1.GoAway) bool {
 	if token := message.GetResumeToken(); token != "" {
 		s.token = token
 	}
-	if goAway.Draining && s.phase == phaseOpen {
-		s.phase = phaseDraining
-		s.drainedBy = time.Now().Add(goAway.TimeLeft)
-	}
 	if onGoAway := s.opts.onGoAway; onGoAway != nil {
 		s.callbacks.add(func() { onGoAway(goAway) })
 	}
-	return !goAway.Draining && s.phase == phaseOpen && !s.opts.noResume
+	switch {
+	case s.phase != phaseOpen:
+		return false
+	case !goAway.Draining:
+		return !s.opts.noResume
+	case goAway.Movable:
+		s.moving = true
+		s.outbox.hold()
+		s.client.conns.retire(current.on)
+		return !s.running()
+	default:
+		s.phase = phaseDraining
+		s.drainedBy = time.Now().Add(goAway.TimeLeft)
+		return false
+	}
+}
+
+// running says whether a turn that was sent has no outcome yet. Called with mu held.
+func (s *Session) running() bool {
+	for _, turn := range s.turns {
+		if turn.sent {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Session) setConnected(connected bool) {
