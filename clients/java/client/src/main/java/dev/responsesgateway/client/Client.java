@@ -90,7 +90,7 @@ public final class Client implements AutoCloseable {
       if (closed) {
         return CompletableFuture.failedFuture(clientClosed());
       }
-      core = SessionCore.connect(channels.get(), headers, executor, options);
+      core = SessionCore.connect(channels, headers, executor, options);
       sessions.add(core);
     }
     core.closed()

@@ -7,6 +7,11 @@ import java.util.List;
 /** The queue of messages for the gateway. It outlives streams. Guarded by the session's lock. */
 final class Outbox {
   private final ArrayDeque<Outgoing> queue = new ArrayDeque<>();
+
+  /** Starts that wait until the session has moved. */
+  private final ArrayDeque<Outgoing> held = new ArrayDeque<>();
+
+  private boolean holding;
   private long bytes;
 
   /**
@@ -23,7 +28,7 @@ final class Outbox {
 
   void add(ConnectRequest message, Turn turn) {
     var outgoing = new Outgoing(message, turn);
-    queue.addLast(outgoing);
+    (holding && turn != null ? held : queue).addLast(outgoing);
     bytes += outgoing.bytes();
   }
 
@@ -33,6 +38,18 @@ final class Outbox {
       queue.addFirst(first.get(index));
       bytes += first.get(index).bytes();
     }
+  }
+
+  /** Keeps starts back that were not sent, and those that come. */
+  void hold() {
+    holding = true;
+    queue.removeIf(outgoing -> outgoing.turn() != null && held.add(outgoing));
+  }
+
+  void letGo() {
+    holding = false;
+    queue.addAll(held);
+    held.clear();
   }
 
   Outgoing take() {
@@ -45,6 +62,7 @@ final class Outbox {
 
   void clear() {
     queue.clear();
+    held.clear();
     bytes = 0;
   }
 

@@ -28,6 +28,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.UUID;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
@@ -35,6 +36,7 @@ import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Supplier;
 
 /**
  * The session behind {@link Session}, {@link Lane} and {@link Turn}: one stream after the other, until it is over. One
@@ -52,6 +54,9 @@ final class SessionCore implements Call.Listener {
   /** Grace time if the gateway names none. */
   private static final Duration DEFAULT_GRACE = Duration.ofSeconds(60);
 
+  private static final Metadata.Key<String> AFFINITY =
+      Metadata.Key.of("x-responses-session", Metadata.ASCII_STRING_MARSHALLER);
+
   private enum Phase {
     OPEN,
     /** The gateway goes down: running turns may finish. */
@@ -60,7 +65,7 @@ final class SessionCore implements Call.Listener {
     OVER
   }
 
-  private final ManagedChannel managed;
+  private final Supplier<ManagedChannel> channels;
   private final Headers headers;
   private final Executor executor;
   private final Callbacks callbacks;
@@ -92,6 +97,20 @@ final class SessionCore implements Call.Listener {
   private String token = "";
   private Instant drainedBy = Instant.MAX;
 
+  private ManagedChannel managed;
+
+  /** Leads to a gateway that goes down: the next stream takes another one. */
+  private boolean retired;
+
+  /** The gateway goes down, and another one will go on with the session. Starts are held until then. */
+  private boolean moving;
+
+  /** How far the gateway's record of the session reaches, as far as it was heard. */
+  private long lastCommit;
+
+  /** Lets balancers lead all streams of the session to the same place. */
+  private final String affinity = UUID.randomUUID().toString();
+
   /** The stream that is in use or being opened. */
   private Call call;
 
@@ -117,16 +136,19 @@ final class SessionCore implements Call.Listener {
   /** Work for after the lock was let go of, in order. */
   private final List<Runnable> afterwards = new ArrayList<>();
 
-  private SessionCore(ManagedChannel managed, Headers headers, Executor executor, SessionOptions options) {
-    this.managed = managed;
+  private SessionCore(
+      Supplier<ManagedChannel> channels, Headers headers, Executor executor, SessionOptions options) {
+    this.channels = channels;
+    this.managed = channels.get();
     this.headers = headers;
     this.executor = executor;
     this.callbacks = new Callbacks(executor);
     this.options = options;
   }
 
-  static SessionCore connect(ManagedChannel channel, Headers headers, Executor executor, SessionOptions options) {
-    var core = new SessionCore(channel, headers, executor, options);
+  static SessionCore connect(
+      Supplier<ManagedChannel> channels, Headers headers, Executor executor, SessionOptions options) {
+    var core = new SessionCore(channels, headers, executor, options);
     core.locked(() -> core.open(false, ConnectRequest.newBuilder().setOpen(options.open).build()));
     core.later(options.connectTimeout.toMillis(), core::connectTimedOut);
     return core;
@@ -161,6 +183,7 @@ final class SessionCore implements Call.Listener {
           Metadata metadata;
           try {
             metadata = headers.get(trace);
+            metadata.put(AFFINITY, affinity);
           } catch (Throwable problem) {
             onEnd(
                 opening,
@@ -384,7 +407,7 @@ final class SessionCore implements Call.Listener {
     locked(() -> finish(sessionClosed()));
     try {
       // Takes no longer than the transport's goodbye.
-      managed.awaitTermination(options.closeTimeout.toMillis(), TimeUnit.MILLISECONDS);
+      get(() -> managed).awaitTermination(options.closeTimeout.toMillis(), TimeUnit.MILLISECONDS);
     } catch (InterruptedException interrupt) {
       Thread.currentThread().interrupt();
     }
@@ -593,7 +616,12 @@ final class SessionCore implements Call.Listener {
         return;
       }
       lastSeq = event.getSeq();
+      lastCommit = Math.max(lastCommit, event.getCommit());
       route(event);
+    }
+    moveIfIdle();
+    if (call == null) {
+      return;
     }
     mostBuffered = Math.max(mostBuffered, buffered);
     unackedEvents += batch.getEventsCount();
@@ -643,18 +671,37 @@ final class SessionCore implements Call.Listener {
   private void takeGoAway(dev.responsesgateway.v1.GoAway message) {
     var goAway =
         new GoAway(
-            message.getReason() != GoAwayReason.GO_AWAY_REASON_MAX_AGE, Times.of(message.getTimeLeft()));
+            message.getReason() != GoAwayReason.GO_AWAY_REASON_MAX_AGE,
+            message.getMovable() && options.resume,
+            Times.of(message.getTimeLeft()));
     if (!message.getResumeToken().isEmpty()) {
       token = message.getResumeToken();
+    }
+    callbacks.add(() -> options.onGoAway.accept(goAway));
+    if (goAway.movable() && phase == Phase.OPEN) {
+      moving = true;
+      retired = true;
+      outbox.hold();
+      moveIfIdle();
+      return;
     }
     if (goAway.draining() && phase == Phase.OPEN) {
       phase = Phase.DRAINING;
       drainedBy = Instant.now().plus(goAway.timeLeft());
       room.signalAll();
     }
-    callbacks.add(() -> options.onGoAway.accept(goAway));
     if (!goAway.draining() && phase == Phase.OPEN && options.resume) {
       // The stream has grown old: replace it.
+      call.cancel();
+      call = null;
+      losses = Losses.NONE;
+      resume();
+    }
+  }
+
+  /** Goes on elsewhere, as soon as no turn runs that was sent. */
+  private void moveIfIdle() {
+    if (moving && call != null && turns.values().stream().noneMatch(turn -> turn.sent)) {
       call.cancel();
       call = null;
       losses = Losses.NONE;
@@ -665,7 +712,7 @@ final class SessionCore implements Call.Listener {
   private void lost(StreamException problem) {
     call = null;
     if (attempts != null) {
-      attempts.failed(problem == null ? streamLost(null) : problem);
+      attempts.failed(elsewhere(problem == null ? streamLost(null) : problem));
       return;
     }
     if (!connected) {
@@ -722,10 +769,22 @@ final class SessionCore implements Call.Listener {
     losses = Losses.NONE;
   }
 
+  /** Where another gateway can go on with the session, one that goes down is only not the right one. */
+  private StreamException elsewhere(StreamException problem) {
+    if (!problem.reason().equals(Reasons.DRAINING) || !(moving || opened.getDurable())) {
+      return problem;
+    }
+    retired = true;
+    return StreamException.inferred(Code.UNAVAILABLE, Reasons.STREAM_LOST, problem.getMessage(), problem);
+  }
+
   /** Empty if the session should be resumed. */
   private Optional<StreamException> verdict(StreamException problem) {
     if (phase == Phase.CLOSING) {
       return Optional.of(closing);
+    }
+    if (problem == null && moving) {
+      return Optional.empty();
     }
     if (problem == null && phase == Phase.DRAINING) {
       return Optional.of(StreamException.inferred(Code.UNAVAILABLE, Reasons.DRAINING, "the gateway shut down"));
@@ -757,7 +816,13 @@ final class SessionCore implements Call.Listener {
   /** Opens a stream; what becomes of it is heard as a message or as an end. */
   private void attempt() {
     var open = options.open.toBuilder();
-    open.getResumeBuilder().setToken(token).setLastSeq(lastSeq);
+    open.getResumeBuilder().setToken(token).setLastSeq(lastSeq).setLastCommit(lastCommit);
+    if (retired) {
+      retired = false;
+      var old = managed;
+      afterwards.add(old::shutdownNow);
+      managed = channels.get();
+    }
     open(true, ConnectRequest.newBuilder().setOpen(open).build());
   }
 
@@ -776,12 +841,16 @@ final class SessionCore implements Call.Listener {
   /** Brings turns and outbox in line with what the gateway says after a resume. */
   private Optional<StreamException> reconcile(Opened message) {
     var outcome = message.getResumeOutcome();
-    if (outcome != ResumeOutcome.RESUME_OUTCOME_RESUMED && outcome != ResumeOutcome.RESUME_OUTCOME_PARTIAL) {
+    if (outcome != ResumeOutcome.RESUME_OUTCOME_RESUMED
+        && outcome != ResumeOutcome.RESUME_OUTCOME_PARTIAL
+        && outcome != ResumeOutcome.RESUME_OUTCOME_RECOVERED) {
       // The new session that the gateway offers instead has none of the lanes' conversations: a turn sent there would
       // silently begin a new one.
       return Optional.of(
           StreamException.inferred(
-              Code.NOT_FOUND, Reasons.SESSION_EXPIRED, "the gateway no longer has the session"));
+              Code.NOT_FOUND,
+              message.getGoneReason().isEmpty() ? Reasons.SESSION_EXPIRED : message.getGoneReason(),
+              "the gateway no longer has the session"));
     }
     resumes++;
     opened = message;
@@ -821,6 +890,8 @@ final class SessionCore implements Call.Listener {
         again.add(new Outbox.Outgoing(cancelMessage(turn), null));
       }
     }
+    moving = false;
+    outbox.letGo();
     outbox.addFirst(again);
     unackedEvents = 0;
     unackedBytes = 0;
@@ -867,7 +938,8 @@ final class SessionCore implements Call.Listener {
     turns.clear();
     outbox.clear();
     room.signalAll();
-    afterwards.add(managed::shutdownNow);
+    var last = managed;
+    afterwards.add(last::shutdownNow);
     afterwards.add(over::countDown);
     execute(
         () -> {
@@ -941,7 +1013,7 @@ final class SessionCore implements Call.Listener {
   }
 
   /** Runs work with the lock, and then what it left for afterwards. */
-  private <T> T get(java.util.function.Supplier<T> work) {
+  private <T> T get(Supplier<T> work) {
     lock.lock();
     List<Runnable> left = List.of();
     try {

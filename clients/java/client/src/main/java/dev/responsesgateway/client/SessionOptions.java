@@ -21,7 +21,7 @@ public final class SessionOptions {
   public static final Duration DEFAULT_CLOSE_TIMEOUT = Duration.ofSeconds(3);
 
   /** The newest {@code since_revision} of the generated code: what is newer comes as raw JSON. */
-  private static final int SCHEMA_REVISION = 2;
+  private static final int SCHEMA_REVISION = 3;
 
   final Open open;
   final boolean resume;
@@ -150,7 +150,8 @@ public final class SessionOptions {
 
     /**
      * Is told when the gateway announces the end of the stream. A stream that has grown old is replaced by itself;
-     * when the gateway shuts down, running turns finish and new ones need a new session.
+     * when the gateway shuts down, running turns finish and new ones need a new session, unless another gateway goes on
+     * with it.
      */
     public Builder onGoAway(Consumer<GoAway> listener) {
       onGoAway = listener;

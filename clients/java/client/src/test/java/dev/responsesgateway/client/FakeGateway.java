@@ -60,7 +60,13 @@ final class FakeGateway implements AutoCloseable {
   }
 
   Client client() {
-    return Client.builder().build(() -> InProcessChannelBuilder.forName(name).disableRetry().build());
+    return client(builder -> {});
+  }
+
+  Client client(Consumer<Client.Builder> change) {
+    var builder = Client.builder();
+    change.accept(builder);
+    return builder.build(() -> InProcessChannelBuilder.forName(name).disableRetry().build());
   }
 
   Session connect() {

@@ -60,7 +60,7 @@ class SessionTest {
                 stream -> {
                   var open = stream.accept();
                   assertEquals("m", open.getModel());
-                  assertEquals(2, open.getSchemaRevision());
+                  assertEquals(3, open.getSchemaRevision());
                   var turn = stream.startTurn();
                   stream.events(created(turn, "resp_1"), delta(turn, "Hel"));
                   stream.events(
@@ -386,7 +386,7 @@ class SessionTest {
                 });
         var session = gateway.connect(options -> options.onGoAway(goAways::add))) {
       assertEquals("new", session.start("hi").result().text());
-      assertEquals(List.of(new GoAway(false, Duration.ZERO)), goAways);
+      assertEquals(List.of(new GoAway(false, false, Duration.ZERO)), goAways);
     }
   }
 
