@@ -13,14 +13,11 @@ export type Delta =
  * Equal texts are the same item, whatever they say: nothing is parsed before two of them differ.
  */
 export function proveExtension(steps: readonly Step[], full: readonly string[]): Delta {
-  if (full.length < leastItems(steps)) return { ok: false, reason: 'history_shorter_than_known' };
+  if (isTooShort(steps, full.length)) return { ok: false, reason: 'history_shorter_than_known' };
   const history = new History(full);
   for (const { input, output } of steps) {
-    const took =
-      history.takeAsBefore(input) || history.takeInOrder(input)
-        ? history.takeAsBefore(output) || history.takeSaid(output)
-        : false;
-    if (!took) return history.failure();
+    if (!(history.takeAsBefore(input) || history.takeInOrder(input))) return history.failure();
+    if (!(history.takeAsBefore(output) || history.takeSaid(output))) return history.failure();
   }
   return { ok: true, delta: full.slice(history.at) };
 }
@@ -50,12 +47,14 @@ class History {
 
   takeInOrder(known: readonly string[]): boolean {
     const from = this.at;
+    let differs = false;
     for (const item of known) {
       const next = this.#full[this.at];
-      if (next === undefined || !isSame(item, next)) return false;
+      if (next === undefined || (next !== item && !isSameItem(readItem(item), readItem(next)))) return false;
+      differs ||= next !== item;
       this.at += 1;
     }
-    this.#remember(known, from);
+    if (differs) this.#remember(known, from);
     return true;
   }
 
@@ -78,9 +77,7 @@ class History {
   }
 
   #remember(known: readonly string[], from: number): void {
-    const told = this.#full.slice(from, this.at);
-    if (told.length !== known.length || told.some((text, index) => text !== known[index]))
-      TOLD.set(known, told);
+    TOLD.set(known, this.#full.slice(from, this.at));
   }
 
   failure(): Delta {
@@ -89,13 +86,11 @@ class History {
   }
 }
 
-function leastItems(steps: readonly Step[]): number {
-  let count = 0;
-  for (const { input, output } of steps) {
-    count += input.length;
-    for (const text of output) if (!MAY_BE_REASONING.test(text)) count += 1;
-  }
-  return count;
+function isTooShort(steps: readonly Step[], length: number): boolean {
+  const known = steps.reduce((sum, { input, output }) => sum + input.length + output.length, 0);
+  if (length >= known) return false;
+  const leftOut = steps.flatMap(({ output }) => output.filter((text) => MAY_BE_REASONING.test(text)));
+  return length < known - leftOut.length;
 }
 
 const MAY_BE_REASONING = /"type"\s*:\s*"reasoning"/;
@@ -145,10 +140,6 @@ class SaidItems {
 }
 
 const REASONING = 'reasoning';
-
-function isSame(known: string, text: string): boolean {
-  return known === text || isSameItem(readItem(known), readItem(text));
-}
 
 const MAY_BE_REFERENCE = /^\s*\{[^{}[\]]*"id"[^{}[\]]*\}\s*$/;
 

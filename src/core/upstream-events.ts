@@ -336,7 +336,7 @@ function turnEnded(
     const error =
       failure === undefined
         ? new GatewayError('TURN_CANCELLED', 'the upstream cancelled the response')
-        : toGatewayError(failure);
+        : toGatewayError(failure, turn.plan?.wireParentId !== undefined);
     const failed: TurnFailed = { error, replay: 'UNSAFE', phase: phaseOf(turn) };
     const outcome = ending === 'failed' ? 'FAILED' : 'CANCELLED';
     if (settleLater(core, link, stream, turn, frame, responseId, outcome, failed)) return;

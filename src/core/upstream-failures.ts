@@ -150,7 +150,13 @@ function refused(
   // An upstream that does not name its responses may go on with this one, and nothing would tell it from the next.
   const isNameless = turn.state.t === 'sent' && turn.outputStarted;
   const lane = core.lanes.get(turn.laneId);
-  failTurn(core, turn, toGatewayError(error), verdictOf(turn, error), frame);
+  failTurn(
+    core,
+    turn,
+    toGatewayError(error, turn.plan?.wireParentId !== undefined),
+    verdictOf(turn, error),
+    frame,
+  );
   if (isNameless && lane !== undefined) muteLane(core, lane, link.id, 'nameless_response');
 }
 

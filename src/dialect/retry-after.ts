@@ -1,6 +1,6 @@
 import { asObject, type Json, numberOf, own, textOf } from './json.ts';
 
-/** Longer ones are quota resets, times of day or nonsense, not a wait. */
+/** Longer ones are quota resets, times of day or nonsense: nobody waits so long for one request. */
 export const MAX_RETRY_AFTER_MS = 24 * 3_600_000;
 
 /** Where an upstream may say how long to wait. */
@@ -13,22 +13,19 @@ export interface RetryHints {
 }
 
 /**
- * The wait in milliseconds that the upstream asks for, from the most exact place that says one; undefined when none
- * does, or only an absurd one. `nowMs` (epoch) turns an HTTP date into a wait.
+ * The wait in milliseconds that the upstream asks for, from the most exact place that says a sane one; undefined when
+ * none says any. A longer one than `MAX_RETRY_AFTER_MS` is that long. `nowMs` (epoch) turns an HTTP date into a wait.
  */
 export function retryAfterMs({ headers, error, message }: RetryHints, nowMs: number): number | undefined {
   const named = lowerCase(headers);
-  return (
-    sane(numberOf(own(named, 'retry-after-ms'))) ??
-    sane(secondsOrDate(own(named, 'retry-after'), nowMs)) ??
-    sane(milliseconds(own(error, 'retry_after'))) ??
-    sane(milliseconds(own(error, 'resets_in_seconds'))) ??
-    sane(spokenMs(message ?? ''))
-  );
-}
-
-function sane(ms: number | undefined): number | undefined {
-  return ms !== undefined && ms >= 0 && ms <= MAX_RETRY_AFTER_MS ? ms : undefined;
+  const waits: readonly number[] = [
+    numberOf(own(named, 'retry-after-ms')),
+    secondsOrDate(own(named, 'retry-after'), nowMs),
+    milliseconds(own(error, 'retry_after')),
+    milliseconds(own(error, 'resets_in_seconds')),
+    spokenMs(message ?? ''),
+  ].filter((ms): ms is number => ms !== undefined && ms >= 0);
+  return waits.find((ms) => ms <= MAX_RETRY_AFTER_MS) ?? (waits.length > 0 ? MAX_RETRY_AFTER_MS : undefined);
 }
 
 function milliseconds(value: unknown): number | undefined {

@@ -84,9 +84,11 @@ export function isRefused({ facts }: UpstreamError): boolean {
   return status !== undefined && provesNotRun(status);
 }
 
-export function toGatewayError(error: UpstreamError): GatewayError {
+/** `namedParent`: whether the request named a response to continue; one that did not cannot have lost its chain. */
+export function toGatewayError(error: UpstreamError, namedParent = true): GatewayError {
   const { facts } = error;
-  const reason = reasonOf(error) ?? (error.road === 'failed' ? 'RESPONSE_FAILED' : 'UPSTREAM_ERROR');
+  const reason =
+    reasonOf(error, namedParent) ?? (error.road === 'failed' ? 'RESPONSE_FAILED' : 'UPSTREAM_ERROR');
   return new GatewayError(reason, facts.message ?? 'the upstream gave no message', {
     upstream: facts,
     ...(facts.code === undefined ? {} : { metadata: { upstream_code: facts.code } }),
@@ -94,8 +96,8 @@ export function toGatewayError(error: UpstreamError): GatewayError {
   });
 }
 
-function reasonOf({ road, facts }: UpstreamError): Reason | undefined {
-  if (isPreviousResponseNotFound({ facts })) return 'CHAIN_LOST';
+function reasonOf({ road, facts }: UpstreamError, namedParent = true): Reason | undefined {
+  if (namedParent && isPreviousResponseNotFound({ facts })) return 'CHAIN_LOST';
   return reasonOfWords(facts, statusOf(facts), road);
 }
 

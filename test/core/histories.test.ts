@@ -70,6 +70,13 @@ describe('a parent that the upstream has forgotten', () => {
   });
 });
 
+it('is not lost by a turn that named no parent', () => {
+  const world = ready();
+  world.start({ turn: 't1' });
+  world.say({ type: 'error', status: 400, error: { code: 'previous_response_not_found', message: 'm' } });
+  expect(outcomeOf(world, 't1')).toBe('UPSTREAM_INVALID_REQUEST');
+});
+
 describe('a history that is refused', () => {
   const refusal = { type: 'error', status: 400, error: { code: 'invalid_encrypted_content', message: 'm' } };
   const reasoning = { id: 'rs_1', type: 'reasoning', summary: [], encrypted_content: 'zip' };
