@@ -339,8 +339,8 @@ def test_notices_unknown_events_and_trace_context(make_client: Any) -> None:
             turn = session.start("hi")
         unknown = [event.json for event in turn.events(timeout=10) if event.type == "response.from_the_future"]
         assert unknown == [b'{"n":1}']
-        assert told[0].notice is not None and told[0].notice.kind == "recovered"
         session.close()
+        assert told[0].notice is not None and told[0].notice.kind == "recovered"
     assert traces[0].traceparent == "00-01000000000000000000000000000000-0200000000000000-01"
 
 

@@ -187,7 +187,7 @@ export class TurnState {
       this.#next = 0;
     }
     this.queuedBytes -= queued.bytes;
-    this.#unread.release(this, queued.bytes);
+    this.#unread.release(queued.bytes);
     this.#consume(queued.event);
     return queued.event;
   }
@@ -197,7 +197,8 @@ export class TurnState {
     this.#next = 0;
     const bytes = this.queuedBytes;
     this.queuedBytes = 0;
-    this.#unread.release(this, bytes);
+    this.#unread.forget(this);
+    this.#unread.release(bytes);
   }
 
   /** Makes an event a part of the result. */
@@ -212,8 +213,9 @@ export class TurnState {
       case 'completed':
       case 'incomplete':
         this.#end = { kind: 'over', error: undefined };
-        return;
+        return this.#unread.forget(this);
       default:
+        this.#unread.forget(this);
         this.#end = {
           kind: 'over',
           error:
@@ -262,6 +264,7 @@ export class TurnState {
     this.#wake = resolve;
     this.waitingSinceMs = performance.now();
     const leftMs = this.bound?.leftMs();
+    if (!signal && leftMs === undefined) return promise;
     const late =
       leftMs === undefined
         ? undefined
@@ -278,6 +281,7 @@ export class TurnState {
   #signal(): void {
     const wake = this.#wake;
     this.#wake = undefined;
+    this.waitingSinceMs = undefined;
     wake?.();
   }
 }

@@ -42,7 +42,8 @@ export class Unread {
   }
 
   add(turn: TurnState, bytes: number): void {
-    this.#holders.add(turn);
+    // It stays until it is over: events come and go one by one.
+    if (turn.queuedBytes === bytes) this.#holders.add(turn);
     this.#bytes += bytes;
     if (this.#bytes > this.#mostBytes) this.#mostBytes = this.#bytes;
     if (!this.isFull || this.#fullSinceMs !== undefined) return;
@@ -50,8 +51,12 @@ export class Unread {
     this.#timer = setInterval(() => this.#relieve(), CHECK_EVERY_MS).unref();
   }
 
-  release(turn: TurnState, bytes: number): void {
-    if (turn.queuedBytes === 0) this.#holders.delete(turn);
+  /** The turn holds nothing, and never will again. */
+  forget(turn: TurnState): void {
+    this.#holders.delete(turn);
+  }
+
+  release(bytes: number): void {
     this.#bytes -= bytes;
     if (this.#bytes < this.#maxBytes / 2) this.end();
     if (!this.isFull) this.#onRoom();

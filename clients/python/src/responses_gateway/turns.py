@@ -123,6 +123,9 @@ class TurnCore:
     def claim(self, reader: Reader, owner: object) -> None:
         """Refuses a second reader while the first is still there. An iteration that was left is not."""
         other = None if self._reader is None else self._reader()
+        if other is reader and self.waiting_since is None:
+            reader.owner = owner
+            return
         taken = other is not None and other is not reader and other.owner != owner
         if taken or self.waiting_since is not None:
             raise TurnBusyError()
