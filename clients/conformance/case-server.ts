@@ -4,6 +4,7 @@ import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { type SettingsChange, type Simulator, startSimulator } from '../../src/simulator/index.ts';
 import { type Case, compareJournal } from './format.ts';
+import { Replicas } from './replicas.ts';
 
 /** What a case may do to its surroundings; see README.md. */
 interface Action {
@@ -19,6 +20,7 @@ interface Action {
   readonly cut_after?: number;
   readonly wait_detached?: boolean;
   readonly wait_resets?: number;
+  readonly replace_gateway?: 'SIGTERM' | 'SIGKILL';
 }
 
 const WAIT_MS = 20_000;
@@ -69,19 +71,22 @@ class Stage {
   readonly #case: Case;
   readonly #simulator: Simulator;
   readonly #bugs: string[];
-  #gateway: RunningGateway;
+  readonly #replicas: Replicas | undefined;
+  #gateway: RunningGateway | undefined;
   #drained: Promise<void> | undefined;
 
   private constructor(
     found: Case,
     simulator: Simulator,
-    gateway: RunningGateway,
+    gateway: RunningGateway | undefined,
+    replicas: Replicas | undefined,
     proxy: CuttingProxy,
     bugs: string[],
   ) {
     this.#case = found;
     this.#simulator = simulator;
     this.#gateway = gateway;
+    this.#replicas = replicas;
     this.proxy = proxy;
     this.#bugs = bugs;
   }
@@ -89,9 +94,10 @@ class Stage {
   static async open(found: Case): Promise<Stage> {
     const simulator = await startSimulator(found.simulator ?? {});
     const bugs: string[] = [];
-    const gateway = await startGatewayFor(found, simulator, bugs);
-    const proxy = await CuttingProxy.open(gateway.grpcPort);
-    return new Stage(found, simulator, gateway, proxy, bugs);
+    const replicas = found.replicas === true ? await Replicas.start(simulator.url) : undefined;
+    const gateway = replicas === undefined ? await startGatewayFor(found, simulator, bugs) : undefined;
+    const proxy = await CuttingProxy.open(gateway?.grpcPort ?? replicas?.port ?? 0);
+    return new Stage(found, simulator, gateway, replicas, proxy, bugs);
   }
 
   async act(action: Action): Promise<void> {
@@ -99,8 +105,9 @@ class Stage {
     if (action.block_clients !== undefined) this.proxy.block(action.block_clients);
     if (action.cut_upstream === true) this.#simulator.cutConnections();
     if (action.configure !== undefined) this.#simulator.configure(action.configure);
-    if (action.drain === true) this.#drained = this.#gateway.drain();
+    if (action.drain === true) this.#drained = this.#gateway?.drain();
     if (action.restart === true) await this.#restart();
+    if (action.replace_gateway !== undefined) await this.#replace(action.replace_gateway);
     if (action.stall_clients !== undefined) this.proxy.stalled = action.stall_clients;
     if (action.cut_after !== undefined) this.proxy.cutAfterBytes = action.cut_after;
     if (action.wait_detached === true) await this.#waitForDetached();
@@ -120,7 +127,8 @@ class Stage {
 
   async close(): Promise<void> {
     await closing('proxy', this.proxy.close());
-    await closing('gateway', this.#gateway.close());
+    await closing('gateway', this.#gateway?.close());
+    await closing('replicas', this.#replicas?.close());
     await closing('drain', this.#drained);
     await closing('simulator', this.#simulator.close());
   }
@@ -158,15 +166,23 @@ class Stage {
   }
 
   async #sessions(): Promise<Readonly<Record<string, unknown>>[]> {
-    return (await this.#gateway.sources.sessions()) as Readonly<Record<string, unknown>>[];
+    return ((await this.#gateway?.sources.sessions()) ?? []) as Readonly<Record<string, unknown>>[];
   }
 
   async #sum(field: string): Promise<number> {
     return (await this.#sessions()).reduce((total, session) => total + Number(session[field] ?? 0), 0);
   }
 
+  async #replace(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    const { proxy } = this;
+    const replaced = this.#replicas?.replace(signal);
+    // At once: what reconnects must not find the old one.
+    proxy.target = this.#replicas?.port ?? proxy.target;
+    await replaced;
+  }
+
   async #restart(): Promise<void> {
-    await this.#gateway.close();
+    await this.#gateway?.close();
     this.#gateway = await startGatewayFor(this.#case, this.#simulator, this.#bugs);
     this.proxy.target = this.#gateway.grpcPort;
   }

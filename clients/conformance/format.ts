@@ -4,6 +4,8 @@ import type { JournalEntry, SimulatorOptions } from '../../src/simulator/index.t
 export interface Case {
   readonly name: string;
   readonly doc?: string;
+  /** Two gateways with a store, instead of one in this process. */
+  readonly replicas?: boolean;
   readonly gateway?: Readonly<Record<string, unknown>>;
   readonly simulator?: SimulatorOptions;
   readonly steps: readonly unknown[];

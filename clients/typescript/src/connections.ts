@@ -8,20 +8,21 @@ export interface Connection {
   streams: number;
   /** As many as the peer is known to take. */
   limit: number;
+  /** Its gateway goes away: nothing new is opened here. */
+  retired: boolean;
 }
 
 /** The connections of a client, in the order of their making; a further one when the others are full. */
 export class Connections {
   readonly #make: () => GrpcClient;
-  readonly #all: Connection[];
+  readonly #all: Connection[] = [];
 
   constructor(make: () => GrpcClient) {
     this.#make = make;
-    this.#all = [{ grpc: make(), streams: 0, limit: MAX_STREAMS }];
   }
 
   get first(): GrpcClient {
-    return (this.#all[0] as Connection).grpc;
+    return (this.#all.find(({ retired }) => !retired) ?? this.#further()).grpc;
   }
 
   get size(): number {
@@ -30,11 +31,8 @@ export class Connections {
 
   /** One with room for a stream, which {@link giveBack} gives back. */
   take(): Connection {
-    let found = this.#all.find(({ streams, limit }) => streams < limit);
-    if (!found) {
-      found = { grpc: this.#make(), streams: 0, limit: MAX_STREAMS };
-      this.#all.push(found);
-    }
+    const room = this.#all.find(({ streams, limit, retired }) => streams < limit && !retired);
+    const found = room ?? this.#further();
     found.streams += 1;
     return found;
   }
@@ -44,12 +42,18 @@ export class Connections {
     if (connection.streams > 0) return;
     connection.limit = MAX_STREAMS;
     const index = this.#all.indexOf(connection);
-    if (index <= 0) return;
+    if (index < 0 || (index === 0 && !connection.retired)) return;
     this.#all.splice(index, 1);
     connection.grpc.close();
   }
 
   close(): void {
     for (const { grpc } of this.#all) grpc.close();
+  }
+
+  #further(): Connection {
+    const connection = { grpc: this.#make(), streams: 0, limit: MAX_STREAMS, retired: false };
+    this.#all.push(connection);
+    return connection;
   }
 }

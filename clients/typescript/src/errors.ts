@@ -225,7 +225,7 @@ const PHASES = new Map<TurnPhase, Phase>([
 
 export function inferred(
   code: Code,
-  reason: InferredReason | 'SESSION_EXPIRED' | 'DRAINING' | 'MESSAGE_TOO_LARGE',
+  reason: InferredReason | 'SESSION_EXPIRED' | 'ENGINE_LOST_DATA' | 'DRAINING' | 'MESSAGE_TOO_LARGE',
   message: string,
   cause?: unknown,
 ): StreamError {

@@ -79,6 +79,8 @@ export interface GoAway {
   readonly draining: boolean;
   /** How long running turns may still take. */
   readonly timeLeftMs: number;
+  /** The session goes on at another gateway by itself: new turns wait until it is there. */
+  readonly movable: boolean;
 }
 
 export function outcomeOf(outcome: TurnOutcome): Outcome | undefined {

@@ -8,11 +8,11 @@ import {
 import type { SessionOptions } from './options.ts';
 
 /** The newest `since_revision` of the generated code: what is newer comes as raw JSON. */
-const SCHEMA_REVISION = 2;
+const SCHEMA_REVISION = 3;
 
 export function openMessage(
   options: SessionOptions,
-  resume: { readonly token: string; readonly lastSeq: number } | undefined,
+  resume: { readonly token: string; readonly lastSeq: number; readonly lastCommit: bigint } | undefined,
 ): Uint8Array {
   return encode({
     case: 'open',
@@ -25,7 +25,7 @@ export function openMessage(
       clientName: options.clientName ?? '',
       clientVersion: options.clientVersion ?? '',
       ...(options.recovery !== undefined && { recovery: options.recovery }),
-      ...(resume && { resume: { token: resume.token, lastSeq: BigInt(resume.lastSeq) } }),
+      ...(resume && { resume: { ...resume, lastSeq: BigInt(resume.lastSeq) } }),
     },
   });
 }

@@ -6,6 +6,8 @@ export interface Outgoing {
   readonly message: Uint8Array | undefined;
   /** The turn whose start it is. */
   readonly turn?: TurnState;
+  /** The turn that it cancels. */
+  readonly cancels?: TurnState;
 }
 
 /** The queue of messages for the gateway, bounded in bytes. It outlives streams. */
@@ -39,8 +41,11 @@ export class Outbox {
     this.#send();
   }
 
-  take(): Outgoing | undefined {
-    const outgoing = this.#queue.shift();
+  /** The next one; without `starts`, the next that begins no turn and concerns none that waits. */
+  take(starts: boolean): Outgoing | undefined {
+    const index = starts ? 0 : this.#queue.findIndex(({ turn, cancels }) => !turn && cancels?.sent !== false);
+    const outgoing =
+      index <= 0 ? (index === 0 ? this.#queue.shift() : undefined) : this.#queue.splice(index, 1)[0];
     if (outgoing) {
       this.#bytes -= outgoing.message?.length ?? 0;
       this.#admit();

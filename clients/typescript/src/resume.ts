@@ -25,8 +25,14 @@ export class Resumption {
   /** Opens streams until one is accepted, the time is up or the session ends. */
   async run(
     opener: Opener,
-    open: Uint8Array,
-    limits: { readonly graceMs: number; readonly untilMs: number; readonly lost: StreamError | undefined },
+    stream: { readonly open: Uint8Array; readonly affinity: string },
+    limits: {
+      readonly graceMs: number;
+      readonly untilMs: number;
+      readonly lost: StreamError | undefined;
+      /** Another gateway may have the session. */
+      readonly elsewhere: boolean;
+    },
     lifetime: AbortSignal,
   ): Promise<Accepted | StreamError> {
     if (Date.now() - this.#acceptedAtMs >= STEADY_AFTER_MS) this.progress();
@@ -42,12 +48,12 @@ export class Resumption {
       if (waitMs > 0) await pause(waitMs, lifetime);
       const timeoutMs = Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, deadlineMs - Date.now()));
       try {
-        const accepted = await opener.open({ open, waitForReady: true, timeoutMs, signal: lifetime });
+        const accepted = await opener.open({ ...stream, waitForReady: true, timeoutMs, signal: lifetime });
         this.#acceptedAtMs = Date.now();
         return accepted;
       } catch (error) {
         if (!(error instanceof StreamError)) continue;
-        if (!error.resumable) return error;
+        if (!error.resumable && !(limits.elsewhere && error.reason === 'DRAINING')) return error;
         failure = error;
       }
     }

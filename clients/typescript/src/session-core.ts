@@ -1,5 +1,7 @@
+import { randomUUID } from 'node:crypto';
 import { create } from '@bufbuild/protobuf';
 import type { Call, Received } from './call.ts';
+import type { Connection } from './connections.ts';
 import { durationMs, type GatewayError, inferred, StreamError, TurnError } from './errors.ts';
 import { Event } from './event.ts';
 import { type Event as EventMessage, TurnOutcome, TurnPhase } from './gen/responses/gateway/v1/event_pb.ts';
@@ -42,6 +44,13 @@ const MAX_LOSSES = 4;
 /** More than a gateway allows in a session's life by default. */
 const MAX_REMEMBERED_LANES = 8_192;
 
+/** Of these, RECOVERED came from the record of another gateway. */
+const GOES_ON: ReadonlySet<ResumeOutcome> = new Set([
+  ResumeOutcome.RESUMED,
+  ResumeOutcome.PARTIAL,
+  ResumeOutcome.RECOVERED,
+]);
+
 type Phase =
   | { readonly kind: 'open' }
   /** The gateway goes down: running turns may finish. */
@@ -60,6 +69,7 @@ export interface LoopStart {
 export class SessionCore implements Steering {
   readonly closed: Promise<GatewayError | undefined>;
   readonly #opener: Opener;
+  readonly #affinity: string;
   readonly #options: SessionOptions;
   readonly #log: Log;
   readonly #unread: Unread;
@@ -82,22 +92,36 @@ export class SessionCore implements Steering {
   #started = 0;
   #resumes = 0;
   #lastSeq = 0;
+  #lastCommit = 0n;
+  #connection: Connection;
+  /** The session is to go on at another gateway once nothing runs: starts wait. */
+  #moving = false;
   #unackedEvents = 0;
   #unackedBytes = 0;
 
   static async connect(opener: Opener, options: SessionOptions, log: Log): Promise<SessionCore> {
     const signal = options.signal ?? new AbortController().signal;
+    const affinity = randomUUID();
     const accepted = await opener.open({
       open: openMessage(options, undefined),
+      affinity,
       waitForReady: false,
       timeoutMs: options.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
       signal,
     });
-    return new SessionCore(opener, options, log, accepted);
+    return new SessionCore(opener, options, log, affinity, accepted);
   }
 
-  private constructor(opener: Opener, options: SessionOptions, log: Log, { call, opened }: Accepted) {
+  private constructor(
+    opener: Opener,
+    options: SessionOptions,
+    log: Log,
+    affinity: string,
+    { call, opened, connection }: Accepted,
+  ) {
     this.#opener = opener;
+    this.#affinity = affinity;
+    this.#connection = connection;
     this.#options = options;
     this.#log = log;
     this.#unread = new Unread(
@@ -118,6 +142,10 @@ export class SessionCore implements Steering {
 
   get id(): string {
     return this.#opened.sessionId;
+  }
+
+  get durable(): boolean {
+    return this.#opened.durable;
   }
 
   get limits(): Limits {
@@ -185,7 +213,7 @@ export class SessionCore implements Steering {
   cancelTurn(turn: TurnState): void {
     if (this.#turns.get(turn.id) !== turn || turn.cancelRequested) return;
     turn.cancelRequested = true;
-    this.#outbox.add({ message: cancelMessage(turn) });
+    this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
   }
 
   /** Tells a callback of the program's own; what it throws is reported and stops nothing. */
@@ -218,7 +246,7 @@ export class SessionCore implements Steering {
       this.#outbox.clear();
       const error = inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
       for (const turn of this.#turns.values()) {
-        if (turn.sent) this.#outbox.add({ message: cancelMessage(turn) });
+        if (turn.sent) this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
         turn.fail(error.forTurn(turn, turn.replay));
       }
       this.#turns.clear();
@@ -358,7 +386,7 @@ export class SessionCore implements Steering {
     if (!call || this.#writing) return;
     // Before something is taken: that lets in starts that waited, which write, too.
     this.#writing = true;
-    const outgoing = this.#outbox.take();
+    const outgoing = this.#outbox.take(!this.#moving);
     this.#writing = outgoing?.message !== undefined;
     if (!outgoing) return;
     if (!outgoing.message) return call.halfClose();
@@ -400,6 +428,7 @@ export class SessionCore implements Steering {
       }
       this.#resumption.progress();
       this.#lastSeq = seq;
+      if (event.commit > this.#lastCommit) this.#lastCommit = event.commit;
       this.#route(event, share);
     }
     this.#unackedEvents += events.length;
@@ -410,6 +439,7 @@ export class SessionCore implements Steering {
       if (this.#phase.kind !== 'closing') this.#outbox.add({ message: ackMessage(this.#lastSeq) });
     }
     if (this.#unread.isFull && this.#phase.kind !== 'closing') this.#pause();
+    this.#moveIfIdle();
   }
 
   #route(event: EventMessage, bytes: number): void {
@@ -431,16 +461,32 @@ export class SessionCore implements Steering {
     const draining = message.reason !== GoAwayReason.MAX_AGE;
     const timeLeftMs = message.timeLeft ? durationMs(message.timeLeft) : 0;
     if (message.resumeToken) this.#token = message.resumeToken;
-    if (draining && this.#phase.kind === 'open') {
+    const movable = message.movable && this.#options.resume !== false && this.#phase.kind === 'open';
+    // Nothing new is opened at a gateway that goes down.
+    if (draining) this.#connection.retired = true;
+    if (draining && movable) this.#moving = true;
+    else if (draining && this.#phase.kind === 'open') {
       this.#phase = { kind: 'draining', untilMs: Date.now() + timeLeftMs };
     }
-    this.tell(this.#options.onGoAway, { draining, timeLeftMs });
+    this.tell(this.#options.onGoAway, { draining, timeLeftMs, movable });
+    if (movable) return this.#moveIfIdle();
     if (draining || this.#phase.kind !== 'open' || this.#options.resume === false) return;
     // The stream has grown old: replace it.
+    this.#resumption.progress();
+    this.#replace();
+  }
+
+  /** Goes on at another gateway once nothing runs here any more. */
+  #moveIfIdle(): void {
+    if (!this.#moving || this.#phase.kind !== 'open' || !this.#call) return;
+    for (const { sent } of this.#turns.values()) if (sent) return;
+    this.#replace();
+  }
+
+  #replace(): void {
     const old = this.#call;
     this.#call = undefined;
     old?.cancel();
-    this.#resumption.progress();
     void this.#resume(undefined);
   }
 
@@ -462,16 +508,18 @@ export class SessionCore implements Steering {
     if (planned && this.#phase.kind === 'draining')
       return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shut down');
     const failure = error ?? inferred('UNAVAILABLE', 'STREAM_LOST', 'the stream ended');
-    if (!failure.resumable) return failure;
+    if (!failure.resumable && !this.#moving) return failure;
     return this.#options.resume !== false && this.#token !== '' ? undefined : failure;
   }
 
   async #resume(lost: StreamError | undefined): Promise<void> {
     this.#log('info', `responses-gateway: resuming session ${this.id}`, lost);
-    const open = openMessage(this.#options, { token: this.#token, lastSeq: this.#lastSeq });
+    const place = { token: this.#token, lastSeq: this.#lastSeq, lastCommit: this.#lastCommit };
+    const stream = { open: openMessage(this.#options, place), affinity: this.#affinity };
     const untilMs = this.#phase.kind === 'draining' ? this.#phase.untilMs : Number.POSITIVE_INFINITY;
-    const limits = { graceMs: this.#graceMs, untilMs, lost };
-    const outcome = await this.#resumption.run(this.#opener, open, limits, this.#lifetime.signal);
+    const elsewhere = this.#moving || this.durable;
+    const limits = { graceMs: this.#graceMs, untilMs, lost, elsewhere };
+    const outcome = await this.#resumption.run(this.#opener, stream, limits, this.#lifetime.signal);
     if (this.#phase.kind === 'over') {
       if (!(outcome instanceof StreamError)) outcome.call.cancel();
       return;
@@ -482,17 +530,21 @@ export class SessionCore implements Steering {
       outcome.call.cancel();
       return this.#finish(failure);
     }
+    this.#connection = outcome.connection;
     this.#attach(outcome.call);
   }
 
   /** Brings turns and outbox in line with what the gateway says after a resume. */
   #reconcile(opened: Opened): StreamError | undefined {
     const { resumeOutcome } = opened;
-    if (resumeOutcome !== ResumeOutcome.RESUMED && resumeOutcome !== ResumeOutcome.PARTIAL) {
+    if (!GOES_ON.has(resumeOutcome)) {
       // The new session that the gateway offers instead has none of the lanes' conversations: a turn sent there
       // would silently begin a new one.
-      return inferred('NOT_FOUND', 'SESSION_EXPIRED', 'the gateway no longer has the session');
+      const message = 'the gateway no longer has the session';
+      if (opened.goneReason !== 'ENGINE_LOST_DATA') return inferred('NOT_FOUND', 'SESSION_EXPIRED', message);
+      return inferred('DATA_LOSS', 'ENGINE_LOST_DATA', message);
     }
+    this.#moving = false;
     this.#resumes += 1;
     this.#opened = opened;
     if (opened.resumeToken) this.#token = opened.resumeToken;
@@ -548,7 +600,7 @@ export class SessionCore implements Steering {
       const untouched = !turn.sent || (running && !turn.seen && running.phase <= TurnPhase.SENT);
       if (untouched) continue;
       this.#turns.delete(turn.id);
-      if (running) this.#outbox.add({ message: cancelMessage(turn) });
+      if (running) this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
       turn.fail(
         inferred('DATA_LOSS', 'EVENTS_LOST', 'events of the turn are gone').forTurn(turn, turn.replay),
       );

@@ -51,6 +51,11 @@ export class Session {
     return this.#core.id;
   }
 
+  /** Whether another gateway can go on with the session, should this one fail. */
+  get durable(): boolean {
+    return this.#core.durable;
+  }
+
   get limits(): Limits {
     return this.#core.limits;
   }

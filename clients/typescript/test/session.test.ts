@@ -13,7 +13,7 @@ describe('a turn', () => {
   test('streams its events and accumulates its result', async () => {
     const session = await connectTo({ model: 'm', labels: { job: '1' } }, async (gateway) => {
       const open = await gateway.accept();
-      expect(open).toMatchObject({ model: 'm', metadata: { job: '1' }, schemaRevision: 2 });
+      expect(open).toMatchObject({ model: 'm', metadata: { job: '1' }, schemaRevision: 3 });
       const turn = await gateway.startTurn();
       gateway.events(created(turn, 'resp_1'), delta(turn, 'Hel'));
       gateway.events(delta(turn, 'lo'), itemDone(turn, answer('Hello')), completed(turn, 'resp_1'));
@@ -310,7 +310,7 @@ describe('a lost stream', () => {
     );
     const turn = await session.start({ input: 'hi' });
     expect((await turn.final()).text).toBe('new');
-    expect(onGoAway).toHaveBeenCalledExactlyOnceWith({ draining: false, timeLeftMs: 3000 });
+    expect(onGoAway).toHaveBeenCalledExactlyOnceWith({ draining: false, timeLeftMs: 3000, movable: false });
   });
 });
 

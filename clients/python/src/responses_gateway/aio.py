@@ -197,6 +197,11 @@ class Session:
         return self._core.stats()
 
     @property
+    def durable(self) -> bool:
+        """Whether another gateway can go on with the session, should this one fail."""
+        return self._core.durable
+
+    @property
     def error(self) -> SessionError | None:
         """Why the session is over: None while it lives and after close."""
         return self._core.error
@@ -309,12 +314,12 @@ class Session:
                 response = await stream.receive()
                 if response is None:
                     return False, None
-                if self._tell(core.receive(response)):
+                if self._tell(core.receive(response), stream):
                     return True, None
         except SessionError as error:
             return False, error
 
-    def _tell(self, told: list[Event | GoAway]) -> bool:
+    def _tell(self, told: list[Event | GoAway], stream: Stream) -> bool:
         options, replace = self._core.options, False
         for one in told:
             if isinstance(one, Event):
@@ -322,8 +327,10 @@ class Session:
                 continue
             self._core.set_drained_by(time.monotonic(), one)
             replace = replace or self._core.replaces(one)
+            if one.draining:
+                stream.connection.retired = True
             self._call(options.on_go_away, one)
-        return replace
+        return replace or self._core.moves_now()
 
     def _call(self, callback: Callable[[Any], object] | None, argument: object) -> None:
         """Calls back from a task of its own, so that a callback may wait, raise and close the session."""

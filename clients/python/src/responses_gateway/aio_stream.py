@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from .connections import PATIENCE, Connection
-from .core import ATTEMPT_TIMEOUT, HalfClose
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -51,7 +51,7 @@ async def resume_stream(session: Session, ended: SessionError | None) -> Stream:
             now = time.monotonic()
             return await open_stream(session, min(now + ATTEMPT_TIMEOUT, max(core.resume_deadline, now)), resume=True)
         except SessionError as error:
-            if not error.resumable:
+            if not error.resumable and not core.tries_elsewhere(error):
                 raise
             failure = error
 
@@ -68,6 +68,7 @@ class Stream:
         self.connection: Connection[grpc.aio.Channel] = client._take()
         try:
             # The first attempt fails at once if nobody listens; a resume may wait for the connection.
+            metadata = [*metadata, (AFFINITY_HEADER, session._core.affinity)]
             self._call = self.connection.stub.Connect(metadata=metadata, wait_for_ready=resume)
         except BaseException as error:
             client._give_back(self.connection)

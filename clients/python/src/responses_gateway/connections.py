@@ -21,6 +21,8 @@ class Connection(Generic[C]):
         self.streams = 0
         #: As many as the peer is known to take.
         self.limit = _MAX_STREAMS
+        #: Its gateway goes away: nothing new is opened here.
+        self.retired = False
 
     @property
     def is_shared(self) -> bool:
@@ -41,17 +43,20 @@ class Connections(Generic[C]):
 
     @property
     def first(self) -> Connection[C]:
-        return self._all[0]
+        return next((one for one in self._all if not one.retired), None) or self._further()
+
+    def _further(self) -> Connection[C]:
+        self._all.append(Connection(self._make()))
+        return self._all[-1]
 
     def __len__(self) -> int:
         return len(self._all)
 
     def take(self) -> Connection[C]:
         """One with room for a stream, which `give_back` gives back."""
-        found = next((one for one in self._all if one.streams < one.limit), None)
+        found = next((one for one in self._all if one.streams < one.limit and not one.retired), None)
         if found is None:
-            found = Connection(self._make())
-            self._all.append(found)
+            found = self._further()
         found.streams += 1
         return found
 
@@ -60,7 +65,7 @@ class Connections(Generic[C]):
         if connection.streams > 0:
             return
         connection.limit = _MAX_STREAMS
-        if connection is not self._all[0] and connection in self._all:
+        if connection in self._all and (connection.retired or connection is not self._all[0]):
             self._all.remove(connection)
             self._close(connection.channel)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MAX_RETRY_DELAY = 3.0
 #: One attempt to resume takes no longer, so that a dead address does not use up the grace time.
 ATTEMPT_TIMEOUT = 10.0
 _DEFAULT_GRACE = 60.0
+#: For balancers that hash on it: a session's streams reach the same gateway where that is possible.
+AFFINITY_HEADER = "x-responses-session"
 #: A resumed stream that stood so long was no lost attempt, though nothing came on it.
 STEADY_AFTER = 10.0
 # A start that was lost so often in a row never gets through: something on the way does not take its size.
@@ -37,6 +40,9 @@ _MAX_REMEMBERED_LANES = 8192
 # Often enough to keep the gateway's resume buffer (2 MiB) small, rarely enough to cost nothing.
 _ACK_EVENTS = 512
 _ACK_BYTES = 256 << 10
+
+# Of these, RECOVERED came from the record of another gateway.
+_GOES_ON = (session_pb2.RESUME_OUTCOME_RESUMED, session_pb2.RESUME_OUTCOME_RECOVERED)
 
 Phase = Literal["open", "draining", "closing", "over"]
 
@@ -50,6 +56,8 @@ class _Outgoing:
     message: session_pb2.ConnectRequest | None
     turn: TurnCore | None = None
     size: int = 0
+    #: The turn that it cancels.
+    cancels: TurnCore | None = None
 
 
 class SessionCore:
@@ -74,6 +82,13 @@ class SessionCore:
         self._started = 0
         self._resumes = 0
         self._last_seq = 0
+        self._last_commit = 0
+        #: Names the session to balancers: the same for all its streams.
+        self.affinity = uuid.uuid4().hex
+        #: The session is to go on at another gateway once nothing runs: starts wait.
+        self.moving = False
+        #: Whether another gateway can go on with the session.
+        self.durable = False
         self._unacked_events = 0
         self._unacked_bytes = 0
         self._outbox: deque[_Outgoing] = deque()
@@ -260,6 +275,7 @@ class SessionCore:
         if resume:
             opened.resume.token = self.token
             opened.resume.last_seq = self._last_seq
+            opened.resume.last_commit = self._last_commit
         return session_pb2.ConnectRequest(open=opened)
 
     def accept(self, response: session_pb2.ConnectResponse, *, resume: bool) -> None:
@@ -270,6 +286,7 @@ class SessionCore:
         if resume:
             self._reconcile(opened)
         self.opened = opened
+        self.durable, self.moving = opened.durable, False
         self.token = opened.resume_token or self.token
         self.connected = True
         self._accepted_at = time.monotonic()
@@ -286,18 +303,31 @@ class SessionCore:
         return [self._receive_go_away(response.go_away)] if kind == "go_away" else []
 
     def next_outgoing(self) -> session_pb2.ConnectRequest | HalfClose | None:
-        if not self._outbox:
+        out = self._next_to_send()
+        if out is None:
             return None
-        out = self._outbox.popleft()
         self._queued_bytes -= out.size
         if out.turn is not None:
             # Before it is sent: afterwards nobody could say that it was not.
             out.turn.sent = out.turn.on_stream = True
         return HalfClose() if out.message is None else out.message
 
+    def _next_to_send(self) -> _Outgoing | None:
+        if not self.moving:
+            return self._outbox.popleft() if self._outbox else None
+        for index, out in enumerate(self._outbox):
+            if out.turn is None and (out.cancels is None or out.cancels.sent):
+                del self._outbox[index]
+                return out
+        return None
+
     def replaces(self, told: GoAway) -> bool:
         """Whether the stream is to be replaced at once."""
         return not told.draining and self.phase == "open" and self.options.resume
+
+    def moves_now(self) -> bool:
+        """Whether nothing runs here any more and the session is to go on elsewhere."""
+        return self.moving and self.phase == "open" and not any(turn.sent for turn in self.turns.values())
 
     def verdict(self, ended: SessionError | None, *, replaced: bool) -> SessionError | None:
         """What the end of a stream means for the session; None: resume. `ended` is None for OK."""
@@ -307,12 +337,13 @@ class SessionCore:
         if self.phase == "closing":
             return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         if replaced:
-            self._made_progress()
+            if not self.moving:
+                self._made_progress()
             return None
         if ended is None and self.phase == "draining":
             return inferred("UNAVAILABLE", Reason.DRAINING, "the gateway shut down")
         failure = ended or inferred("UNAVAILABLE", Reason.STREAM_LOST, "the stream ended")
-        if failure.resumable and self.options.resume and self.token:
+        if (failure.resumable or self.moving) and self.options.resume and self.token:
             self._lost()
             return None
         return failure
@@ -346,13 +377,17 @@ class SessionCore:
         until = self._resume_until or 0.0
         return min(until, self.drained_by) if self.drained_by is not None else until
 
+    def tries_elsewhere(self, error: SessionError) -> bool:
+        """Whether another attempt may reach a gateway that does not go down."""
+        return error.reason == Reason.DRAINING and (self.moving or self.durable)
+
     def abandon(self, error: SessionError) -> None:
         """Ends the session at once."""
         if self.phase != "over":
             self.finish(error)
 
     def set_drained_by(self, now: float, told: GoAway) -> None:
-        if told.draining:
+        if told.draining and not told.movable:
             self.drained_by = now + told.time_left
 
     def finish(self, error: SessionError) -> None:
@@ -421,6 +456,8 @@ class SessionCore:
             if self._attempts:
                 self._made_progress()
             self._last_seq = proto.seq
+            if proto.commit:
+                self._last_commit = max(self._last_commit, proto.commit)
             size = proto.ByteSize()
             self._unacked_bytes += size
             turn = self.turns.get(proto.turn_id) if proto.turn_id else None
@@ -468,18 +505,25 @@ class SessionCore:
     def _receive_go_away(self, message: session_pb2.GoAway) -> GoAway:
         self.token = message.resume_token or self.token
         left = message.time_left.seconds + message.time_left.nanos / 1e9
-        told = GoAway(draining=message.reason != session_pb2.GO_AWAY_REASON_MAX_AGE, time_left=left)
-        if told.draining and self.phase == "open":
-            self.phase = "draining"
+        draining = message.reason != session_pb2.GO_AWAY_REASON_MAX_AGE
+        told = GoAway(draining=draining, time_left=left, movable=message.movable and self.options.resume)
+        if draining and self.phase == "open":
+            if told.movable:
+                self.moving = True
+            else:
+                self.phase = "draining"
         return told
 
     def _reconcile(self, opened: session_pb2.Opened) -> None:
         """Brings turns and outbox in line with what the gateway says after a resume."""
         partial = opened.resume_outcome == session_pb2.RESUME_OUTCOME_PARTIAL
-        if not partial and opened.resume_outcome != session_pb2.RESUME_OUTCOME_RESUMED:
+        if not partial and opened.resume_outcome not in _GOES_ON:
             # The new session that the gateway offers has none of the lanes' conversations: a turn sent there would
             # silently begin a new one.
-            raise inferred("NOT_FOUND", Reason.SESSION_EXPIRED, "the gateway no longer has the session")
+            code, reason = "NOT_FOUND", Reason.SESSION_EXPIRED
+            if opened.gone_reason == Reason.ENGINE_LOST_DATA:
+                code, reason = "DATA_LOSS", Reason.ENGINE_LOST_DATA
+            raise inferred(code, reason, "the gateway no longer has the session")
         self._resumes += 1
         active = {turn.turn_id: turn for turn in opened.active_turns}
         if partial:
@@ -545,7 +589,7 @@ def retry_delay(attempt: int, told: float | None) -> float:
 
 def _cancel_of(turn: TurnCore) -> _Outgoing:
     cancel = session_pb2.CancelTurn(lane_id=turn.lane.id, turn_id=turn.id)
-    return _Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel))
+    return _Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel), cancels=turn)
 
 
 def _closed_turn() -> SessionError:

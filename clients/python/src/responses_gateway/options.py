@@ -35,7 +35,7 @@ Token: TypeAlias = "str | Callable[[], str | Awaitable[str]]"
 # the same events are here): grpcio drops what had arrived when a stream breaks.
 _STREAM_WINDOW_BYTES = 128 << 10
 # The newest since_revision of the generated code: what is newer comes as raw JSON.
-_SCHEMA_REVISION = 2
+_SCHEMA_REVISION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

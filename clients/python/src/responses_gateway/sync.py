@@ -160,6 +160,11 @@ class Session:
             return self._core.stats()
 
     @property
+    def durable(self) -> bool:
+        """Whether another gateway can go on with the session, should this one fail."""
+        return self._core.durable
+
+    @property
     def error(self) -> SessionError | None:
         """Why the session is over: None while it lives and after close."""
         return self._core.error
@@ -255,12 +260,12 @@ class Session:
                     return False, None
                 with self._lock:
                     told = self._core.receive(response)
-                if self._tell(told):
+                if self._tell(told, stream):
                     return True, None
         except SessionError as error:
             return False, error
 
-    def _tell(self, told: list[Event | GoAway]) -> bool:
+    def _tell(self, told: list[Event | GoAway], stream: Stream) -> bool:
         options = self._core.options
         replace = False
         for one in told:
@@ -271,9 +276,12 @@ class Session:
             with self._lock:
                 self._core.set_drained_by(time.monotonic(), one)
                 replace = replace or self._core.replaces(one)
+            if one.draining:
+                stream.connection.retired = True
             if options.on_go_away is not None:
                 self._callbacks.call(options.on_go_away, one)
-        return replace
+        with self._lock:
+            return replace or self._core.moves_now()
 
     def _report(self, error: BaseException) -> None:
         """Tells what the program's own code raised."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from .connections import PATIENCE, Connection
-from .core import ATTEMPT_TIMEOUT, HalfClose
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -52,7 +52,7 @@ def resume_stream(session: Session, ended: SessionError | None) -> Stream:
             now = time.monotonic()
             return open_stream(session, min(now + ATTEMPT_TIMEOUT, max(core.resume_deadline, now)), resume=True)
         except SessionError as error:
-            if not error.resumable:
+            if not error.resumable and not core.tries_elsewhere(error):
                 raise
             failure = error
 
@@ -67,7 +67,7 @@ class Stream:
         self._accepted = False
         self._late = False
         client = session._client
-        metadata = tuple(client.metadata(max(deadline - time.monotonic(), 0)))
+        metadata = (*client.metadata(max(deadline - time.monotonic(), 0)), (AFFINITY_HEADER, session._core.affinity))
         self.connection: Connection[grpc.Channel] = client._take()
         self._given_back = False
         # The first attempt fails at once if nobody listens; a resume may wait for the connection.

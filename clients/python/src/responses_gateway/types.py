@@ -85,6 +85,8 @@ class GoAway:
     draining: bool
     #: Seconds that running turns may still take.
     time_left: float
+    #: The session goes on at another gateway by itself: new turns wait until it is there.
+    movable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
