@@ -55,7 +55,7 @@ export function outputOf(
   { output }: OpenResponse,
   terminal: UpstreamFrame,
 ): Pick<NewNode, 'output' | 'itemIds' | 'compactionIndex'> {
-  const listed = own(asObject(own(terminal.json(), 'response')), 'output');
+  const listed = own(asObject(own(terminal.brief?.() ?? terminal.json(), 'response')), 'output');
   if (Array.isArray(listed) && listed.length > output.length) {
     const at = listed.findLastIndex((item: unknown) => own(asObject(item), 'type') === 'compaction');
     return {

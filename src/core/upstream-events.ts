@@ -548,7 +548,7 @@ export function noteFailure(
   code: string | undefined,
   frame: UpstreamFrame | undefined,
 ): void {
-  const sequence = frame?.json()['sequence_number'];
+  const sequence = (frame?.brief?.() ?? frame?.json())?.['sequence_number'];
   stream.lastFailure = typeof sequence === 'number' ? { code, sequence } : undefined;
 }
 
@@ -568,7 +568,7 @@ function tellLateUsage(core: Core, turnId: string, response: Readonly<Record<str
 }
 
 function responseOf(frame: UpstreamFrame): Readonly<Record<string, unknown>> {
-  const response = frame.json()['response'];
+  const response = (frame.brief?.() ?? frame.json())['response'];
   return typeof response === 'object' && response !== null ? (response as Record<string, unknown>) : {};
 }
 

@@ -10,6 +10,8 @@ export interface UpstreamFrame {
   readonly bytes: Uint8Array;
   readonly byteLength: number;
   json(): Readonly<Record<string, unknown>>;
+  /** The same without what a response repeats of its request: its instructions and tools, where they are long. */
+  brief?(): Readonly<Record<string, unknown>>;
 }
 
 /** The body of `response.create`, split so that chaining and replay never re-encode what the client sent. */

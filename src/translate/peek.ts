@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
+import { withoutEcho } from './brief.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
 import { findShape, lane, learnShape, type Shape, text } from './shape.ts';
 
@@ -61,6 +62,7 @@ export class Frame implements UpstreamFrame {
   readonly textStart: number;
   readonly textEnd: number;
   #json: Readonly<Record<string, unknown>> | undefined;
+  #brief: Readonly<Record<string, unknown>> | undefined;
 
   constructor(
     type: string,
@@ -95,6 +97,12 @@ export class Frame implements UpstreamFrame {
       Record<string, unknown>
     >;
     return this.#json;
+  }
+
+  brief(): Readonly<Record<string, unknown>> {
+    this.#brief ??=
+      this.#json ?? (JSON.parse(withoutEcho(this.src, this.start, this.end)) as Record<string, unknown>);
+    return this.#brief;
   }
 }
 

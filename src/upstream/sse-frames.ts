@@ -9,7 +9,14 @@ import { LOCAL_ERROR_CODES } from './types.ts';
 /** Events over HTTP do not name their lane: the link knows it. The bytes stay as they came. */
 export function laneFrame(frame: UpstreamFrame, streamId: string | undefined): UpstreamFrame {
   const { type, bytes, byteLength } = frame;
-  return { type, streamId, bytes, byteLength, json: () => frame.json() };
+  return {
+    type,
+    streamId,
+    bytes,
+    byteLength,
+    json: () => frame.json(),
+    brief: () => frame.brief?.() ?? frame.json(),
+  };
 }
 
 export function lostFrame(streamId: string | undefined): UpstreamFrame {
