@@ -24,6 +24,8 @@ export interface StartTurn {
   readonly timeoutMs: number | undefined;
   readonly waitOnRateLimit: boolean;
   readonly traceContext: TraceContext | undefined;
+  /** When its first byte arrived; for telemetry alone. */
+  readonly receivedAtMs?: number;
 }
 
 export interface SteerTurn {

@@ -7,6 +7,7 @@ import {
   type StatusObject,
 } from '@grpc/grpc-js';
 import { GatewayError, type StatusCode } from '../errors.ts';
+import { steadyNow } from '../session/clock.ts';
 import { ByteLedger } from './hardening/flow.ts';
 import { type Pingable, roundTrip } from './hardening/round-trip.ts';
 import { toStatus } from './status.ts';
@@ -28,7 +29,8 @@ const OVER = 'the call is over';
 type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0];
 
 export type Received =
-  | { readonly kind: 'message'; readonly bytes: Uint8Array }
+  /** `beganAtMs`: when its first byte arrived, as far as is known. */
+  | { readonly kind: 'message'; readonly bytes: Uint8Array; readonly beganAtMs: number }
   | { readonly kind: 'halfClose' }
   | { readonly kind: 'gone' };
 
@@ -183,6 +185,10 @@ export class TakenCall extends ServerInterceptingCall {
 
   override start(): void {
     let call: RpcCall | undefined;
+    let beganAtMs: number | undefined;
+    http2Stream(this.#base)?.on('data', () => {
+      beganAtMs ??= steadyNow();
+    });
     this.#base.start({
       onReceiveMetadata: (metadata) => {
         call = new RpcCall(this.#base, this.#method, metadata);
@@ -190,7 +196,8 @@ export class TakenCall extends ServerInterceptingCall {
       },
       onReceiveMessage: (bytes: Uint8Array) => {
         dropLastMessage(this.#base);
-        call?.received({ kind: 'message', bytes });
+        call?.received({ kind: 'message', bytes, beganAtMs: beganAtMs ?? steadyNow() });
+        beganAtMs = undefined;
       },
       // A reset ends the readable side as well, before the cancellation is told (grpc-node issue 2583).
       onReceiveHalfClose: () => call?.received({ kind: 'halfClose' }),

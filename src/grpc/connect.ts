@@ -467,17 +467,25 @@ class ConnectStream implements ClientStream {
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
     // What comes after a turn may be for that turn.
-    await this.#take(message, received.bytes.length, gate);
+    await this.#take(message, received, gate);
     return true;
   }
 
-  #take(message: ClientMessage, bytes: number, gate: RequestGate): Promise<void> | undefined {
+  #take(
+    message: ClientMessage,
+    { bytes: { length: bytes }, beganAtMs }: Extract<Received, { kind: 'message' }>,
+    gate: RequestGate,
+  ): Promise<void> | undefined {
     const { id, driver, defaultModel } = this.#session;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return this.#startTurn(withModel(message.turn, defaultModel), bytes, gate);
+        return this.#startTurn(
+          { ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs },
+          bytes,
+          gate,
+        );
       case 'refused':
         driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',

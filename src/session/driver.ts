@@ -8,6 +8,7 @@ import { MAX_TIMER_MS } from './clock.ts';
 import type { FairShare } from './fair-share.ts';
 import type { Flushable, FlushQueue } from './flush.ts';
 import type { JournalWriter } from './journal-writer.ts';
+import { TurnTimes } from './turn-times.ts';
 
 /** Events of one message to the client. A batch has no meaning; these keep a message and its encoding short. */
 const MAX_BATCH_EVENTS = 256;
@@ -99,6 +100,7 @@ export class SessionDriver implements Flushable {
   /** Of frames since the last flush. */
   #unflushedBytes = 0;
   #drainingOutputs = false;
+  readonly #times = new TurnTimes();
   #closed = false;
   #status: StatusCode | 'OK' = 'OK';
   #waiters: { readonly until: () => boolean; readonly wake: () => void }[] = [];
@@ -137,6 +139,7 @@ export class SessionDriver implements Flushable {
   startTurn(turn: StartTurn, reservation?: Reservation): void {
     if (this.#closed) return reservation?.release();
     this.#options.telemetry.capture?.turn(turn);
+    this.#times.received(turn);
     try {
       this.#options.admission.around(
         turn,
@@ -271,9 +274,8 @@ export class SessionDriver implements Flushable {
       case 'dial':
         return this.#dial(output);
       case 'send':
-        return this.#links
-          .get(output.linkId)
-          ?.send(output.frame, this.#options.telemetry.outgoing(output.turnId));
+        this.#links.get(output.linkId)?.send(output.frame, this.#options.telemetry.outgoing(output.turnId));
+        return this.#times.written(output.turnId, this.#options.clock);
       case 'abort':
         return this.#links.get(output.linkId)?.abort?.(output.streamId);
       case 'closeLink':
@@ -294,7 +296,7 @@ export class SessionDriver implements Flushable {
       case 'fact':
         this.#learnLanes(output.fact);
         this.#options.admission.fact(output.fact);
-        return this.#options.telemetry.fact(output.fact);
+        return this.#options.telemetry.fact(output.fact, this.#times.fact(output.fact, this.#options.clock));
     }
   }
 

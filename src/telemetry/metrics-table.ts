@@ -32,6 +32,8 @@ const RPC_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2
 // From a health check's call to a working day.
 const LIFETIME_SECONDS = [1, 10, 60, 300, 900, 1800, 3600, 7200, 14400, 28800];
 // What the gateway itself takes: fractions of a millisecond up to a slow dial.
+// From a short turn on an idle machine to a full history on a busy one.
+const ADDED_SECONDS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const SHORT_SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
@@ -175,6 +177,24 @@ export const METRICS = {
     description: 'Time of a turn that the gateway spent rebuilding: recoveries, rotations and replays.',
     labels: TURN_LABELS,
     boundaries: SHORT_SECONDS,
+  },
+  'responses_gateway.turn.added.up': {
+    kind: 'histogram',
+    unit: 's',
+    description:
+      'What the gateway added to a turn on its way up: from the first byte of the request until it was written upstream, without the wait for its lane, a slot or a link.',
+    labels: TURN_LABELS,
+    boundaries: ADDED_SECONDS,
+    alert: 'p99 over 50 ms: the event loop has no time left, or requests are large and come slowly.',
+  },
+  'responses_gateway.turn.added.down': {
+    kind: 'histogram',
+    unit: 's',
+    description:
+      "What the gateway added on its way down: from the upstream's last byte until the turn's last event was written to the client.",
+    labels: TURN_LABELS,
+    boundaries: ADDED_SECONDS,
+    alert: 'p99 over 50 ms: the event loop has no time left.',
   },
   'responses_gateway.turn.upstream.duration': {
     kind: 'histogram',

@@ -3,6 +3,8 @@
  * out, because putting them together for every turn costs more than setting them.
  */
 export const OWN = {
+  addedDown: 'gateway.added.down',
+  addedUp: 'gateway.added.up',
   bufferBytes: 'gateway.buffer.bytes',
   bytes: 'gateway.bytes',
   clientName: 'gateway.client.name',

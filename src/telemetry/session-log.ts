@@ -75,6 +75,8 @@ export class SessionLog {
         queue_ms: ms(split.queueSeconds),
         gateway_ms: ms(split.gatewaySeconds),
         upstream_ms: ms(split.upstreamSeconds),
+        added_up_ms: fineMs(split.addedUpSeconds),
+        added_down_ms: fineMs(split.addedDownSeconds),
         ttft_ms: ms(split.firstOutputSeconds),
         input_tokens: usage?.inputTokens,
         cached_tokens: usage?.cachedInputTokens,
@@ -137,4 +139,9 @@ function traceFields(ids: TraceIds | undefined): { trace_id?: string; span_id?: 
 
 function ms(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : Math.round(seconds * 1_000);
+}
+
+/** Most are less than a millisecond. */
+function fineMs(seconds: number | undefined): number | undefined {
+  return seconds === undefined ? undefined : Math.round(seconds * 100_000) / 100;
 }

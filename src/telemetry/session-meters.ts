@@ -180,6 +180,10 @@ export class SessionMeters {
     instruments.record('responses_gateway.turn.queue.duration', split.queueSeconds, turn);
     if (record.sentAtMs === undefined) return;
     instruments.record('responses_gateway.turn.gateway.duration', split.gatewaySeconds, turn);
+    if (split.addedUpSeconds !== undefined)
+      instruments.record('responses_gateway.turn.added.up', split.addedUpSeconds, turn);
+    if (split.addedDownSeconds !== undefined)
+      instruments.record('responses_gateway.turn.added.down', split.addedDownSeconds, turn);
     instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
     if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
     const bytes = { ...provider, ...this.#tenant };

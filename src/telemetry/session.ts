@@ -9,7 +9,7 @@ import { type MeterShare, SessionMeters } from './session-meters.ts';
 import { createSessionSpans, type SessionSpans } from './session-spans.ts';
 import type { Tracing } from './tracing.ts';
 import { RebuildTimes, splitTurn } from './turn-split.ts';
-import type { SessionStart, SessionTelemetry } from './types.ts';
+import type { AddedTime, SessionStart, SessionTelemetry } from './types.ts';
 
 export interface SessionShare {
   readonly tracing: Tracing | undefined;
@@ -49,12 +49,12 @@ export class ObservedSession implements SessionTelemetry {
     return this.#log.logger;
   }
 
-  fact(fact: Fact): void {
+  fact(fact: Fact, added?: AddedTime): void {
     if (this.#over) return;
     if (fact.kind === 'turnEnded') {
       const { record } = fact;
       if (this.#isOneTurn) this.#callStatus = record.failed?.error.code ?? 'OK';
-      const split = splitTurn(record, this.#rebuilds.take(record.turnId));
+      const split = splitTurn(record, this.#rebuilds.take(record.turnId), added);
       this.#log.turnEnded(record, split, this.#spans.ids(record.turnId));
       this.#meters.turnEnded(record, split);
       this.#spans.turnEnded(record, split, this.capture?.take(record));

@@ -44,6 +44,8 @@ export function endedAttributes(
     [OWN.queueDuration]: split.queueSeconds,
     [OWN.upstreamDuration]: split.upstreamSeconds,
   };
+  if (split.addedUpSeconds !== undefined) attributes[OWN.addedUp] = split.addedUpSeconds;
+  if (split.addedDownSeconds !== undefined) attributes[OWN.addedDown] = split.addedDownSeconds;
   if (record.responseId !== undefined) attributes[ATTR.responseId] = record.responseId;
   if (record.responseModel !== undefined) attributes[ATTR.responseModel] = record.responseModel;
   if (record.serviceTier !== undefined) attributes[ATTR.serviceTier] = record.serviceTier;

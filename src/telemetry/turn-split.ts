@@ -1,5 +1,6 @@
 import type { Fact, TurnRecord } from '../core/types.ts';
 import { withEntry, without } from './optional-map.ts';
+import type { AddedTime } from './types.ts';
 
 /** Where a turn's time went. Queue, gateway and upstream add up to the whole. */
 export interface TurnSplit {
@@ -9,12 +10,15 @@ export interface TurnSplit {
   /** Rebuilding: recoveries, rotations and replays that this turn waited for after its first send. */
   readonly gatewaySeconds: number;
   readonly upstreamSeconds: number;
+  /** What the gateway itself added; undefined where it is not known. */
+  readonly addedUpSeconds: number | undefined;
+  readonly addedDownSeconds: number | undefined;
   readonly firstOutputSeconds: number | undefined;
   /** Mean gap between output events; undefined with less than two. */
   readonly perOutputSeconds: number | undefined;
 }
 
-export function splitTurn(record: TurnRecord, rebuildMs: number): TurnSplit {
+export function splitTurn(record: TurnRecord, rebuildMs: number, added: AddedTime = {}): TurnSplit {
   const totalMs = Math.max(0, record.endedAtMs - record.acceptedAtMs);
   const queueMs = Math.min(totalMs, Math.max(0, (record.sentAtMs ?? record.endedAtMs) - record.acceptedAtMs));
   const gatewayMs = Math.min(totalMs - queueMs, rebuildMs);
@@ -28,6 +32,8 @@ export function splitTurn(record: TurnRecord, rebuildMs: number): TurnSplit {
     queueSeconds: queueMs / 1_000,
     gatewaySeconds: gatewayMs / 1_000,
     upstreamSeconds: (totalMs - queueMs - gatewayMs) / 1_000,
+    addedUpSeconds: added.upMs === undefined ? undefined : Math.max(0, added.upMs) / 1_000,
+    addedDownSeconds: added.downMs === undefined ? undefined : Math.max(0, added.downMs) / 1_000,
     firstOutputSeconds:
       firstOutputAtMs === undefined ? undefined : Math.max(0, firstOutputAtMs - record.acceptedAtMs) / 1_000,
     perOutputSeconds: perOutputMs === undefined ? undefined : Math.max(0, perOutputMs) / 1_000,

@@ -4,9 +4,18 @@ import type { Fact, StartTurn, TraceContext, UpstreamFrame } from '../core/types
 import type { Reason, StatusCode } from '../errors.ts';
 import type { UpstreamEvent } from '../upstream/types.ts';
 
+/** What the gateway itself took of a turn's time, without what the turn waited for its lane, a slot or a link. */
+export interface AddedTime {
+  /** From the first byte of the request until it was written upstream. */
+  readonly upMs?: number;
+  /** From the last byte of the upstream until the turn's last event was written to the client. */
+  readonly downMs?: number;
+}
+
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
 export interface SessionTelemetry {
-  fact(fact: Fact): void;
+  /** `added` comes with the end of a turn. */
+  fact(fact: Fact, added?: AddedTime): void;
   /** Trace context to send with the upstream handshake or request of this turn; undefined when not configured. */
   outgoing(turnId: string | undefined): TraceContext | undefined;
   /** One write to the client: `events` in one message of `bytes`. */
