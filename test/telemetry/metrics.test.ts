@@ -41,7 +41,10 @@ function useEverything(t: GatewayTelemetry): void {
       endedAtMs: AT + 40,
     });
   }
-  session.fact({ kind: 'turnEnded', record: record({ turnId: 'a', acceptedAtMs: AT, toolCalls: 2 }) });
+  session.fact(
+    { kind: 'turnEnded', record: record({ turnId: 'a', acceptedAtMs: AT, toolCalls: 2 }) },
+    { upMs: 2, downMs: 1 },
+  );
   session.fact(accepted({ turnId: 'b', atMs: AT }));
   session.fact({
     kind: 'turnEnded',
