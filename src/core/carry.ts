@@ -1,4 +1,5 @@
 import { type Core, emitNotice } from './core.ts';
+import { proveExtension } from './delta.ts';
 import type { SavedCarried } from './journal.ts';
 import { type Carried, type Lane, NOTHING_CARRIED, type WaitingSteer } from './lane.ts';
 import type { Turn } from './turn.ts';
@@ -59,9 +60,7 @@ export function giveBack(core: Core, lane: Lane, { plan }: Turn, heldBy: number 
 /** The client gave the turn up; the tools have run all the same, and the model waits for what they said. */
 export function keepToolOutputs(core: Core, lane: Lane, turn: Turn, parentId: string | undefined): void {
   if (parentId === undefined) return;
-  const written = turn.plan?.parentId === parentId ? turn.plan.ownInput : undefined;
-  const input = written ?? (turn.request.inputMode === 'incremental' ? turn.request.create.input : []);
-  const brought = input.filter(isToolOutput);
+  const brought = ownInputOf(core, turn, parentId).filter(isToolOutput);
   if (brought.length === 0) return;
   const { steers, outputs } = carriedFor(lane, parentId);
   put(core, lane, parentId, { steers, outputs: [...withoutAnswered(outputs, brought), ...brought] });
@@ -71,6 +70,15 @@ export function keepToolOutputs(core: Core, lane: Lane, turn: Turn, parentId: st
 export function restoreCarried(core: Core, lane: Lane, { responseId, steers, outputs }: SavedCarried): void {
   const sent = steers.map((input) => ({ id: undefined, input, heldBy: undefined }));
   put(core, lane, responseId, { steers: sent, outputs });
+}
+
+/** What the turn adds to the conversation; a full history that was never written is cut down now. */
+function ownInputOf(core: Core, { plan, request }: Turn, parentId: string): readonly string[] {
+  if (plan?.parentId === parentId) return plan.ownInput;
+  if (request.inputMode === 'incremental') return request.create.input;
+  const known = core.transcript.itemsSince(parentId, () => false);
+  const proof = known === undefined ? undefined : proveExtension(known.items, request.create.input);
+  return proof?.ok === true ? proof.delta : [];
 }
 
 /** Outputs that the client sends again by itself are not sent twice. */

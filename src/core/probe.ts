@@ -37,7 +37,8 @@ export function unnamedAnswer(
 ): Stream | undefined {
   const up = upOf(link);
   if (up?.capabilities.multiplexed !== true || link.namesLanes) return unnamed;
-  if (unnamed !== undefined && unnamed.state.t !== 'idle') return unnamed;
+  // Where the unnamed lane has been answered, more of that is likelier than an answer that lost its name.
+  if (unnamed !== undefined && (unnamed.state.t !== 'idle' || unnamed.answered)) return unnamed;
   if (frame.type !== 'response.created' && link.announces) return unnamed;
   if (!frame.type.startsWith('response.') || frame.type.startsWith('response.steer.')) return unnamed;
   const named = [...link.streams.values()].filter((stream) => stream.laneId !== '' && isAwaiting(stream));

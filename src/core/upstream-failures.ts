@@ -41,7 +41,9 @@ export function handleErrorFrame(
   if (isConnectionLimit(error)) return connectionLimit(core, link);
   if (isWarning(error.facts.code))
     return emitFrame(core, routed?.laneId ?? '', turnOf(routed)?.id ?? '', frame);
-  if (frame.streamId === undefined) return unattributed(core, link, routed, frame, error);
+  const hasLanes = upOf(link)?.capabilities.transport !== 'sse';
+  // Over HTTP each lane has a request of its own, and the link names it.
+  if (frame.streamId === undefined && hasLanes) return unattributed(core, link, routed, frame, error);
   if (routed === undefined) return emitFrame(core, '', '', frame);
   refused(core, link, routed, frame, error);
 }
