@@ -76,8 +76,8 @@ export function restoreCarried(core: Core, lane: Lane, { responseId, steers, out
 function ownInputOf(core: Core, { plan, request }: Turn, parentId: string): readonly string[] {
   if (plan?.parentId === parentId) return plan.ownInput;
   if (request.inputMode === 'incremental') return request.create.input;
-  const known = core.transcript.itemsSince(parentId, () => false);
-  const proof = known === undefined ? undefined : proveExtension(known.items, request.create.input);
+  const known = core.transcript.pathSince(parentId, () => false, { laneId: request.laneId });
+  const proof = known === undefined ? undefined : proveExtension(known.steps, request.create.input);
   return proof?.ok === true ? proof.delta : [];
 }
 

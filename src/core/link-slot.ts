@@ -187,12 +187,17 @@ export function hasRoomFor(link: LinkSlot, laneId: string, capabilities: LinkCap
   if (!capabilities.multiplexed)
     return link.lanes.size === 0 && (link.unnamed === undefined || link.unnamed === laneId);
   if (laneId === '') return link.unnamed === undefined || link.unnamed === '';
-  // A probe needs a link on which nothing but its own answer can come without a name.
-  if (capabilities.lanesUnproven === true && link.streams.get('')?.answered === true) return false;
+  if (!canProbe(link, laneId)) return false;
   return (
     link.names.has(laneId) ||
     (!link.namesExhausted && link.names.size + link.unnamedLanes < capabilities.maxNamedLanes)
   );
+}
+
+/** A probe needs a link on which nothing but its own answer can come without a name. */
+export function canProbe(link: LinkSlot, laneId: string): boolean {
+  const isUnproven = upOf(link)?.capabilities.lanesUnproven === true;
+  return laneId === '' || !isUnproven || link.streams.get('')?.answered !== true;
 }
 
 /** The lane lives here from now on. */

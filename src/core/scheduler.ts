@@ -7,6 +7,7 @@ import { hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
 import {
+  canProbe,
   hasRoomFor,
   isBusy,
   type LinkSlot,
@@ -49,6 +50,10 @@ export function pump(core: Core): void {
 function serve(core: Core, lane: Lane, link: LinkSlot): boolean {
   if (!isReady(lane, core.nowMs) || lane.linkId !== link.id) return false;
   if (isBusy(link, lane.id)) return leave(core, lane, link);
+  if (!canProbe(link, lane.id)) {
+    unsettle(core, lane, lane.lostReason ?? 'not_cached');
+    return true;
+  }
   // The process that goes on with the session begins it, when the client asks for it again.
   if (isMoving(core) && !hasBegun(core, lane.queue[0]?.id ?? '')) return false;
   while (isReady(lane, core.nowMs) && lane.linkId === link.id && takesTurns(link)) {

@@ -4,7 +4,7 @@ import type { Input, LinkCapabilities, SessionEvent } from '../../../src/core/ty
 import { frameText } from '../../../src/dialect/frames.ts';
 import { toFrame } from '../fake-upstream.ts';
 import { lost, OPENAI } from '../world.ts';
-import { type Item, keyOf, outputItem, unpaired, userItem } from './items.ts';
+import { compacted, type Item, keyOf, outputItem, unpaired, userItem } from './items.ts';
 import { Random } from './random.ts';
 import { type Execution, type Fault, type Kind, Upstream } from './upstream.ts';
 
@@ -25,7 +25,7 @@ const KINDS: readonly Kind[] = [
   { upstream: 'main', capabilities: { ...OPENAI, maxInFlight: 2, maxNamedLanes: 2 } },
   { upstream: 'main', capabilities: { ...OPENAI, lanesUnproven: true } },
   {
-    upstream: 'main',
+    upstream: 'relay',
     capabilities: { ...OPENAI, lanesUnproven: true, steering: false },
     answersUnnamed: true,
   },
@@ -416,6 +416,7 @@ export class Schedule {
 
   /** Each turn got its own answer, and the model had read just the conversation before it. */
   #checkAnswers(): void {
+    const whole = new Map<string | undefined, readonly string[]>();
     for (const { turn, last, runs } of this.#conversation()) {
       const said = this.#received
         .filter(({ turnId, type }) => turnId === turn.id && type === 'response.output_item.done')
@@ -423,35 +424,44 @@ export class Schedule {
       const own = runs.flatMap(({ output }) => output.map(keyOf));
       if (said.join() !== own.join())
         throw new Error(`${turn.id} was answered ${said.join()} instead of ${own.join()}`);
-      const first = runs[0] as Execution;
-      const parent =
-        turn.chain === 'automatic'
-          ? last
-          : turn.chain === 'new'
-            ? undefined
-            : this.#upstream.executions.get(turn.chain.from);
-      const before = parent === undefined ? [] : [...parent.context, ...parent.output.map(keyOf)];
-      const base = before.slice(
-        Math.max(
-          0,
-          before.findLastIndex((key) => key.startsWith('compact:')),
-        ),
-      );
-      const read = first.context.slice(
-        Math.max(
-          0,
-          first.context.findLastIndex((key) => key.startsWith('compact:')),
-        ),
-      );
-      const steers = read.slice(base.length).filter((key) => key.startsWith('user:steer'));
-      const carried = read
-        .slice(base.length)
-        .filter((key) => key.startsWith('out:') && !turn.input.some((item) => keyOf(item) === key));
-      const expected = [...base, ...steers, ...carried, ...turn.input.map(keyOf)];
-      if (read.join() !== expected.join())
-        throw new Error(`${turn.id} read ${read.join()} instead of ${expected.join()}`);
-      if (unpaired(read).length > 0) throw new Error(`${turn.id}: ${unpaired(read)[0]}`);
+      const parentId =
+        turn.chain === 'automatic' ? last?.id : turn.chain === 'new' ? undefined : turn.chain.from;
+      let before = whole.get(parentId) ?? [];
+      for (const [index, run] of runs.entries()) {
+        const asked = index === 0 ? turn.input.map(keyOf) : run.input;
+        before = this.#checkRead(turn.id, run, before, asked);
+        before = [...before, ...run.output.map(keyOf)];
+        whole.set(run.id, before);
+      }
     }
+  }
+
+  /** What the model should have read, which is what it did read but for what is left out on purpose. */
+  #checkRead(
+    turnId: string,
+    { context }: Execution,
+    before: readonly string[],
+    asked: readonly string[],
+  ): readonly string[] {
+    const read = plain(context);
+    const tail = context.slice(Math.max(0, context.length - asked.length - MAX_CARRIED));
+    // Steers that waited and outputs of turns that were given up come along.
+    const carried = tail.filter(
+      (key) =>
+        (key.startsWith('user:steer') || key.startsWith('out:')) &&
+        !asked.includes(key) &&
+        !before.includes(key),
+    );
+    const steers = carried.filter((key) => key.startsWith('user:steer'));
+    const outputs = carried.filter((key) => key.startsWith('out:'));
+    const expected = [...before, ...steers, ...outputs, ...asked];
+    const compaction = context.findLast((key) => key.startsWith('compact:'));
+    const from = compaction === undefined ? 0 : expected.lastIndexOf(compaction);
+    if (from < 0 || read.join() !== plain(expected.slice(from)).join())
+      throw new Error(`${turnId} read ${read.join()} instead of ${plain(expected).join()}`);
+    const broken = unpaired(compacted(context));
+    if (broken.length > 0) throw new Error(`${turnId}: ${broken[0]}`);
+    return expected;
   }
 
   /** The turns that ended well, in the order in which their ends were heard, with the head of their lane before them. */
@@ -528,6 +538,14 @@ export class Schedule {
     return [...new Set(ids)];
   }
 }
+
+/** Reasoning and compaction of another upstream or account mean nothing here and stay away. */
+function plain(keys: readonly string[]): readonly string[] {
+  return keys.filter((key) => !key.startsWith('think:') && !key.startsWith('compact:'));
+}
+
+/** More than a turn of these schedules can bring along. */
+const MAX_CARRIED = 12;
 
 function withoutSteering(kind: Kind): Kind {
   return { ...kind, capabilities: { ...kind.capabilities, steering: false } };
