@@ -147,7 +147,9 @@ function reach(
   const form = turn?.replayForm ?? core.replayForms.of(up.route);
   const answers = [...carried.outputs, ...input];
   const replayed = since === undefined ? [] : replayable(since.steps, answers, up.route, form);
-  const isHere = (heldBy: number | undefined) => heldBy === link.id && wire.cachedIn === lane.id;
+  // The upstream adds what it holds for a response to the create that names it.
+  const isNamed = wire.id !== undefined && (since === undefined || since.stoppedAt === parentId);
+  const isHere = (heldBy: number | undefined) => isNamed && heldBy === link.id;
   const steers = carried.steers.flatMap((steer) => steer.input);
   const unsent = carried.steers.flatMap((steer) => (isHere(steer.heldBy) ? [] : steer.input));
   return {

@@ -28,6 +28,8 @@ export type LastEvent =
 export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): void {
   const lane = laneOf(core, turn);
   const headBefore = lane.headId;
+  // A create that was refused has committed nothing: the upstream still holds the steers that waited for it.
+  const heldBy = turn.state.t === 'sent' && !turn.outputStarted ? turn.state.linkId : undefined;
   const event = announce(core, turn, outcome, last);
   freeStream(core, turn);
   moveTurn(turn, { t: 'ended' });
@@ -35,7 +37,7 @@ export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: Last
   if (turn.headId !== undefined && (outcome === 'COMPLETED' || outcome === 'INCOMPLETE')) {
     lane.headId = turn.headId;
     core.transcript.releaseBehind(turn.headId, () => headsOf(core));
-  } else leaveBehind(core, lane, turn, outcome);
+  } else leaveBehind(core, lane, turn, outcome, heldBy);
   lane.lastUsedAtMs = core.nowMs;
   record(core, turn, lane, headBefore, event);
   if (lane.active === turn) activate(core, lane, undefined);
@@ -97,7 +99,7 @@ export function abandonTurn(
     // A successor may still be on its way; its frames must not be taken for the next turn's.
     if (state.t === 'settling') awaitSuccessor(core, link, stream);
   }
-  leaveBehind(core, lane, turn, outcome);
+  leaveBehind(core, lane, turn, outcome, undefined);
   lane.lastUsedAtMs = core.nowMs;
   record(core, turn, lane, lane.headId, event);
   activate(core, lane, undefined);
@@ -124,8 +126,14 @@ export function releaseStream(core: Core, link: LinkSlot, stream: Stream): void 
 }
 
 /** What a turn that left no trace had brought along; tool outputs of one that was given up stay in the conversation. */
-function leaveBehind(core: Core, lane: Lane, turn: Turn, outcome: TurnOutcome): void {
-  giveBack(core, lane, turn, undefined);
+function leaveBehind(
+  core: Core,
+  lane: Lane,
+  turn: Turn,
+  outcome: TurnOutcome,
+  heldBy: number | undefined,
+): void {
+  giveBack(core, lane, turn, heldBy);
   if (outcome === 'CANCELLED' || outcome === 'DEADLINE_EXCEEDED')
     keepToolOutputs(core, lane, turn, turn.plan === undefined ? parentOf(lane, turn) : turn.plan.parentId);
 }

@@ -59,6 +59,8 @@ function unattributed(
   frame: UpstreamFrame,
   error: UpstreamError,
 ): void {
+  if (unnamed !== undefined && unnamed.state.t === 'idle' && isRetold(unnamed, frame, error))
+    return tell(core, { kind: 'strayFrame', linkId: link.id, type: frame.type });
   const awaiting = [...link.streams.values()].filter(isAwaiting);
   const isRunning = unnamed !== undefined && unnamed.state.t !== 'idle' && !isAwaiting(unnamed);
   const [first] = awaiting;
