@@ -29,6 +29,8 @@ export interface ExpectedEntry {
   readonly input_items?: number;
   /** `output` of each input item. */
   readonly input_outputs?: readonly string[];
+  /** Members that the request must have; objects may have more. */
+  readonly request?: unknown;
 }
 
 /** Says what is different; nothing if all is as expected. */
@@ -63,6 +65,11 @@ export function compareJournal(
       wanted.previous,
       previous === null ? null : entries.findIndex(({ responseId }) => responseId === previous),
     );
+    if (wanted.request !== undefined && !contains(entry.request, wanted.request)) {
+      problems.push(
+        `entry ${index} request: ${JSON.stringify(entry.request)} has not ${JSON.stringify(wanted.request)}`,
+      );
+    }
     compare(
       `entry ${index} input_outputs`,
       wanted.input_outputs,
@@ -70,4 +77,19 @@ export function compareJournal(
     );
   });
   return problems;
+}
+
+function contains(found: unknown, wanted: unknown): boolean {
+  if (Array.isArray(wanted)) {
+    return (
+      Array.isArray(found) &&
+      found.length === wanted.length &&
+      wanted.every((each, index) => contains(found[index], each))
+    );
+  }
+  if (typeof wanted !== 'object' || wanted === null) return found === wanted;
+  if (typeof found !== 'object' || found === null) return false;
+  return Object.entries(wanted).every(([key, each]) =>
+    contains((found as Record<string, unknown>)[key], each),
+  );
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import re
 import threading
@@ -11,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pydantic
+
 import responses_gateway as gateway
 from responses_gateway.gen import create_pb2, tools_pb2
 
@@ -18,6 +21,17 @@ from .bridge import AsyncBridge
 
 STEP_SECONDS = 30.0
 _NO_RESULT = gateway.Result(lane_id="", turn_id="", outcome="", responses=(), items=())
+
+
+@dataclasses.dataclass
+class Weather:
+    city: str
+    celsius: float
+
+
+class WeatherModel(pydantic.BaseModel):
+    city: str
+    celsius: float
 
 
 class Played:
@@ -131,6 +145,7 @@ class Run:
             turn_id=step.get("turn_id"),
             warm_up=step.get("warm_up", False),
         )
+        request = dataclasses.replace(request, **step.get("options", {}))
 
         def start() -> None:
             self._turns[step["turn"]] = Played(self._session.lane(step.get("lane", "")).start(request))
@@ -149,6 +164,9 @@ class Run:
             return gateway.message("assistant", self._turns[part["answer_of"]].result.text)
         if "call_id" in part:
             return gateway.call_output(part["call_id"], part["output"])
+        if "parts" in part:
+            parts = [one if isinstance(one, str) else gateway.image(one["image_url"]) for one in part["parts"]]
+            return gateway.message(part["role"], parts)
         return gateway.message(part["role"], part["text"])
 
     def _fork(self, step: dict[str, Any]) -> None:
@@ -286,6 +304,24 @@ class Run:
             assert task.cancelled()
 
         self._bridge.call(cancelled)
+
+    def _parse(self, step: dict[str, Any]) -> None:
+        for kind in (Weather, WeatherModel):
+            answer = self._session.lane(kind.__name__).parse(step["input"], kind)
+            parsed = None if answer.parsed is None else {"city": answer.parsed.city, "celsius": answer.parsed.celsius}
+            assert parsed == step.get("parsed"), f"parsed {parsed}"
+            assert answer.refusal == step.get("refusal", ""), f"refusal {answer.refusal!r}"
+            assert (answer.error is not None) == step.get("unfit", False), f"error {answer.error!r}"
+            for name in ("outcome", "text"):
+                found = getattr(answer.result, name)
+                assert found == step.get(name, found), f"{name} {found!r}"
+            if kind is Weather and "parsed" in step:
+                return  # The journal is of one request.
+
+    def _run(self, step: dict[str, Any]) -> None:
+        played = Played(None)
+        played.result = self._session.lane().run(self._input(step["input"]))
+        _compare(step, played)
 
     def _notice(self, step: dict[str, Any]) -> None:
         def fits(event: gateway.Event) -> bool:

@@ -8,6 +8,7 @@ import {
   GatewayError,
   type GoAway,
   type InputItem,
+  image,
   jsonItem,
   type Lane,
   message,
@@ -100,6 +101,12 @@ export class CaseRun {
         return this.#turn(fields['turn']).turn.cancel();
       case 'tools':
         return this.#tools(fields, signal);
+      case 'parse':
+        return this.#parse(fields);
+      case 'run': {
+        const result = await (await this.#lane('')).run({ input: this.#input(fields['input']) }, { signal });
+        return compareResult(fields, result, []);
+      }
       case 'notice':
         return this.#see(
           ({ notice }) =>
@@ -205,6 +212,7 @@ export class CaseRun {
       timeoutMs: fields['timeout_ms'],
       waitOnRateLimit: fields['wait_on_rate_limit'],
       turnId: fields['turn_id'],
+      ...optionsOf(fields['options'] ?? {}),
     };
     await expecting(fields['error'], async () => {
       const turn = await (fields['warm_up']
@@ -223,9 +231,26 @@ export class CaseRun {
     return input.map((item: Fields) => {
       if (item['json'] !== undefined) return jsonItem(item['json']);
       if (item['call_id'] !== undefined) return callOutput(item['call_id'], item['output']);
+      if (item['parts'] !== undefined) {
+        const parts = item['parts'].map((part: string | Fields) =>
+          typeof part === 'string' ? part : image({ url: part['image_url'] }),
+        );
+        return message(item['role'], parts);
+      }
       if (item['answer_of'] === undefined) return message(item['role'], item['text']);
       return message('assistant', this.#turn(item['answer_of']).turn.result.text);
     });
+  }
+
+  async #parse(fields: Fields): Promise<void> {
+    const weather = z.object({ city: z.string(), celsius: z.number() });
+    const lane = await this.#lane('');
+    const { parsed, refusal, result, error } = await lane.parse({ input: fields['input'] }, weather);
+    equal('parsed', JSON.stringify(fields['parsed']), JSON.stringify(parsed));
+    equal('refusal', fields['refusal'] ?? '', refusal);
+    equal('unfit', fields['unfit'] ?? false, error !== undefined);
+    if (fields['outcome'] !== undefined) equal('outcome', fields['outcome'], result.outcome);
+    if (fields['text'] !== undefined) equal('text', fields['text'], result.text);
   }
 
   async #until(fields: Fields, signal: AbortSignal): Promise<void> {
@@ -368,6 +393,12 @@ class Calls {
       if (does['error'] !== undefined) throw new Error(does['error']);
     });
   }
+}
+
+/** The cases have the API's names. */
+function optionsOf(given: Fields): TurnRequest {
+  const camel = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(given).map(([name, value]) => [camel(name), value]));
 }
 
 function tokenSource(plan: readonly string[]): () => Promise<string> {

@@ -109,5 +109,6 @@ export class Lane {
 
 /** Whether the same turn may do better a little later, on the same session. */
 function mayHelp({ retryAfterMs, code, inferred, reason }: TurnError): boolean {
-  return retryAfterMs !== undefined || (code === 'UNAVAILABLE' && !inferred && reason !== 'DRAINING');
+  if (inferred || reason === 'DRAINING') return false;
+  return retryAfterMs !== undefined || code === 'UNAVAILABLE' || reason === 'UPSTREAM_RATE_LIMITED';
 }

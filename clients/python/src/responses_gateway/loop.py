@@ -163,9 +163,9 @@ class ToolLoop:
 
 def may_help(error: TurnError) -> bool:
     """Whether the same turn may do better a little later, on the same session."""
-    return error.retry_after is not None or (
-        error.code == "UNAVAILABLE" and not error.inferred and error.reason != Reason.DRAINING
-    )
+    if error.inferred or error.reason == Reason.DRAINING:
+        return False
+    return error.retry_after is not None or error.code == "UNAVAILABLE" or error.reason == Reason.UPSTREAM_RATE_LIMITED
 
 
 def with_format(request: Request | Input, kind: type) -> Request:
