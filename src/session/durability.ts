@@ -1,6 +1,7 @@
+import { randomInt } from 'node:crypto';
 import type { Principal } from '../access/types.ts';
 import { GatewayError, type Reason } from '../errors.ts';
-import type { Heartbeats, JournalStore, Sealer } from '../store/types.ts';
+import type { EntryId, Heartbeats, JournalStore, Sealer } from '../store/types.ts';
 import { type JournalReport, JournalWriter } from './journal-writer.ts';
 import {
   decodeEntry,
@@ -231,7 +232,7 @@ export class Durability {
       await this.#read(sessionId, sealer, fold);
       const refused = this.#refusal(fold, request);
       if (refused !== undefined) return refused;
-      const fence = (fold.lastId?.fence ?? 0) + 1;
+      const fence = nextFence(fold.lastId);
       const entry = { kind: 'take', owner } as const;
       const taken = await this.#take(sessionId, fence, sealer, entry);
       if (taken === 'missing') return { kind: 'gone', reason: 'SESSION_EXPIRED' };
@@ -315,6 +316,17 @@ export class Durability {
     }
   }
 }
+
+/**
+ * Greater than any other, and not to be given out twice: a store that falls back to an older state may forget a takeover,
+ * and the next one must not write under the same fence as a process that still believes in it.
+ */
+function nextFence(last: EntryId | undefined): number {
+  return (last?.fence ?? 0) + randomInt(1, MAX_FENCE_STEP);
+}
+
+/** Of 53 bits a session needs few: a billion takeovers fit. */
+const MAX_FENCE_STEP = 2 ** 22;
 
 interface RecoveryRequest {
   readonly token: string;

@@ -1,0 +1,547 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type JournalEntry, JournalFold } from '../../src/core/journal.ts';
+import { DEFAULT_SESSION_LIMITS } from '../../src/core/limits.ts';
+import { Session } from '../../src/core/session.ts';
+import type { Input, SessionEvent, SessionOptions } from '../../src/core/types.ts';
+import { frameText } from '../../src/dialect/frames.ts';
+import { GatewayError } from '../../src/errors.ts';
+import { FakeUpstream, toFrame, userItem } from './fake-upstream.ts';
+import { OPENAI, ROUTE } from './world.ts';
+
+/** 1,000 in the normal run; `OWNER_SCHEDULES=100000` for a night. */
+const SCHEDULES = Number(process.env['OWNER_SCHEDULES'] ?? 1_000);
+/** Replays one shrunk failure, with the seed that was printed beside it. */
+const PATH = process.env['OWNER_PATH'];
+const SEED = process.env['OWNER_SEED'] ?? (process.env['CI'] === undefined ? undefined : '1');
+
+type Step = readonly [kind: number, a: number, b: number];
+
+describe('one session and three owners', () => {
+  it(`keep every invariant over a journal that may fail in any way (${SCHEDULES} schedules)`, {
+    timeout: 3_600_000,
+    retry: 0,
+  }, () => {
+    const step = fc.tuple(fc.nat(99), fc.nat(1_000), fc.nat(1_000));
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120, size: 'max' }), (steps) => new Run().play(steps)),
+      {
+        numRuns: SCHEDULES,
+        interruptAfterTimeLimit: 3_000_000,
+        ...(SEED === undefined ? {} : { seed: Number(SEED) }),
+        ...(PATH === undefined ? {} : { path: PATH }),
+      },
+    );
+  });
+});
+
+interface Id {
+  readonly fence: number;
+  readonly n: number;
+}
+
+interface Stored {
+  readonly id: Id;
+  readonly entry: JournalEntry | { readonly kind: 'take' };
+}
+
+function isAfter(id: Id, last: Id | undefined): boolean {
+  return last === undefined || id.fence > last.fence || (id.fence === last.fence && id.n > last.n);
+}
+
+/** The stream of one session as a server keeps it: an id that is not greater than the newest is refused. */
+class ModelJournal {
+  entries: Stored[] = [];
+  /** Turns whose end was ever written. */
+  readonly ended = new Set<string>();
+
+  get last(): Id | undefined {
+    return this.entries.at(-1)?.id;
+  }
+
+  append(stored: Stored): boolean {
+    if (!isAfter(stored.id, this.last)) return false;
+    this.entries.push(stored);
+    const { entry } = stored;
+    if (entry.kind === 'commit') this.ended.add(entry.outcome.turnId);
+    if (entry.kind === 'snap') for (const [turnId] of entry.state.ended) this.ended.add(turnId);
+    return true;
+  }
+
+  /** Holes in the numbers of a fence: entries were lost, and nothing before the next snap counts. */
+  fold(): { readonly fold: JournalFold; readonly damaged: boolean } {
+    const fold = new JournalFold();
+    let damaged = false;
+    let last: Id | undefined;
+    for (const { id, entry } of this.entries) {
+      const follows =
+        last === undefined ? id.n === 0 : id.fence > last.fence ? id.n === 0 : id.n === last.n + 1;
+      if (!follows) damaged = true;
+      last = id;
+      if (entry.kind === 'take') continue;
+      if (entry.kind === 'snap') damaged = false;
+      fold.apply(entry);
+    }
+    return { fold, damaged };
+  }
+}
+
+interface Sent extends Stored {
+  readonly coreN: number;
+}
+
+/** A process that holds the session, or believes so. */
+class Owner {
+  readonly run: Run;
+  readonly index: number;
+  session: Session;
+  fence: number;
+  nextN: number;
+  alive = true;
+  fenced = false;
+  /** On their way to the store, in order. */
+  sent: Sent[] = [];
+  /** Executed there; the answer is on its way. */
+  answers: Sent[] = [];
+  /** What the store has acknowledged. */
+  ackedN: number;
+  /** journalLost was said; nothing is written until the journal is back. */
+  lost = false;
+  readonly dials: number[] = [];
+  readonly links = new Set<number>();
+
+  constructor(run: Run, index: number, fence: number, make: (options: SessionOptions) => Session) {
+    this.run = run;
+    this.index = index;
+    this.fence = fence;
+    this.nextN = 1;
+    this.ackedN = 0;
+    this.session = make({
+      random: () => 0.5,
+      transcriptBudget: { tryTake: () => true, give: () => undefined },
+      limits: { ...DEFAULT_SESSION_LIMITS, resumeGraceMs: 1e12 },
+      journal: { keepsContent: true, open: true },
+    });
+    this.drain();
+  }
+
+  feed(input: Input): void {
+    if (!this.alive) return;
+    this.session.handle(input, this.run.now);
+    this.drain();
+  }
+
+  drain(): void {
+    for (const output of this.session.takeOutputs()) {
+      switch (output.kind) {
+        case 'dial':
+          this.dials.push(output.linkId);
+          break;
+        case 'send':
+          this.run.wrote(this, output.turnId);
+          this.run.upstream.receive(this.wire(output.linkId), frameText(output.frame));
+          break;
+        case 'closeLink':
+          this.links.delete(output.linkId);
+          this.run.upstream.close(this.wire(output.linkId));
+          break;
+        case 'journal': {
+          this.sent.push({ id: { fence: this.fence, n: this.nextN }, entry: output.entry, coreN: output.n });
+          this.nextN += 1;
+          break;
+        }
+        default:
+      }
+    }
+  }
+
+  wire(linkId: number): number {
+    return this.index * 1_000 + linkId;
+  }
+
+  /** The store carries out the oldest command. */
+  execute(): void {
+    const next = this.sent.shift();
+    if (next === undefined) return;
+    if (this.run.journal.append(next)) {
+      this.answers.push(next);
+      return;
+    }
+    // "Equal or smaller".
+    this.look();
+  }
+
+  answer(): void {
+    const next = this.answers.shift();
+    if (next === undefined || !this.alive || this.lost) return;
+    this.ackedN = next.id.n;
+    this.feed({ kind: 'journaled', n: next.coreN });
+  }
+
+  /** An answer is missing: asks how far the journal reaches, and goes on from there. */
+  look(): void {
+    if (!this.alive || this.fenced) return;
+    const { last } = this.run.journal;
+    if (last !== undefined && last.fence > this.fence) return this.fence_();
+    const doubtful = [...this.answers, ...this.sent];
+    this.answers = [];
+    this.sent = [];
+    if (this.lost) return this.back(last);
+    const whole = last !== undefined && last.fence === this.fence && last.n >= this.ackedN;
+    if (!whole) {
+      this.lose();
+      return this.back(last);
+    }
+    this.sent = doubtful.filter(({ id }) => id.n > last.n);
+    const written = doubtful.filter(({ id }) => id.n <= last.n).at(-1);
+    if (written === undefined) return;
+    this.ackedN = written.id.n;
+    this.feed({ kind: 'journaled', n: written.coreN });
+  }
+
+  /** Too much waits, or what was acknowledged is gone. What is on its way may still arrive. */
+  lose(): void {
+    if (!this.alive || this.lost || this.fenced) return;
+    this.lost = true;
+    this.run.late.push(...this.sent);
+    this.sent = [];
+    this.answers = [];
+    this.feed({ kind: 'journalLost' });
+  }
+
+  back(last: Id | undefined): void {
+    if (!this.lost) return;
+    this.lost = false;
+    if (last?.fence === this.fence) this.nextN = Math.max(this.nextN, last.n + 1);
+    this.ackedN = 0;
+    this.feed({ kind: 'journalBack' });
+  }
+
+  fence_(): void {
+    this.fenced = true;
+    this.feed({ kind: 'fenced' });
+    this.sent = [];
+    this.answers = [];
+    expect(this.session.pendingEvents).toBe(0);
+  }
+
+  kill(): void {
+    this.alive = false;
+    // What was written to the socket may be carried out all the same.
+    this.run.late.push(...this.sent);
+    this.sent = [];
+    this.answers = [];
+    for (const linkId of this.links) this.run.upstream.close(this.wire(linkId));
+    this.links.clear();
+  }
+}
+
+interface Asked {
+  readonly id: string;
+  readonly lane: string;
+  readonly session: number;
+  outcome: SessionEvent | undefined;
+  heard: boolean;
+}
+
+const LANES = ['', 'a'];
+const NO_LINK = new GatewayError('UPSTREAM_LINK_LOST', 'cut');
+
+class Run {
+  now = 1_000_000;
+  journal = new ModelJournal();
+  readonly upstream = new FakeUpstream();
+  readonly owners: Owner[] = [];
+  /** Commands of owners that are gone or have given them up. */
+  late: Stored[] = [];
+  /** The owner that the client's stream is with; undefined: it has none. */
+  current: Owner | undefined;
+  readonly turns: Asked[] = [];
+  /** Turns about which the store has forgotten what it had acknowledged, or that ran while it was away. */
+  readonly excused = new Set<string>();
+  readonly writtenBy = new Map<string, Owner>();
+  sessions = 0;
+  lastSeq = 0;
+  lastCommit = 0;
+
+  play(steps: readonly Step[]): void {
+    this.#open();
+    for (const step of steps) this.#step(step);
+    this.#rest();
+    this.#check();
+  }
+
+  /** A create of this turn goes upstream. */
+  wrote(owner: Owner, turnId: string): void {
+    expect(owner.fenced).toBe(false);
+    if (!owner.session.durable) this.excused.add(turnId);
+    const before = this.writtenBy.get(turnId);
+    if (before !== undefined && before !== owner && !this.excused.has(turnId))
+      throw new Error(`${turnId} was written by owner ${before.index} and by ${owner.index}`);
+    this.writtenBy.set(turnId, owner);
+  }
+
+  #step([kind, a, b]: Step): void {
+    const living = this.owners.filter(({ alive }) => alive);
+    const owner = living[b % Math.max(1, living.length)];
+    if (kind < 14) this.#start(a);
+    else if (kind < 34) this.#deliver(owner, a);
+    else if (kind < 48) for (let n = 0; n <= a % 3; n += 1) owner?.execute();
+    else if (kind < 62) for (let n = 0; n <= a % 3; n += 1) owner?.answer();
+    else if (kind < 70) this.#read(1 + (a % 8));
+    else if (kind < 73) this.#advance(a % 400);
+    else if (kind < 76) owner?.look();
+    else if (kind < 78) owner?.lose();
+    else if (kind < 80) this.#loseSuffix(1 + (a % 4));
+    else if (kind < 81) this.#loseAll();
+    else if (kind < 85) this.#killCurrent();
+    else if (kind < 90) this.#leave(a % 2 === 0);
+    else if (kind < 97) this.#connect(a);
+    else if (kind < 98) this.current?.feed({ kind: 'ack', seq: this.lastSeq });
+    else this.#late(a);
+  }
+
+  #open(): void {
+    this.sessions += 1;
+    this.journal = new ModelJournal();
+    this.late = [];
+    this.#fences = 1;
+    this.journal.entries.push({ id: { fence: 1, n: 0 }, entry: { kind: 'take' } });
+    for (const old of this.owners) old.alive = false;
+    const owner = new Owner(this, this.owners.length, 1, (options) => new Session(options, this.now));
+    this.owners.push(owner);
+    this.current = owner;
+    this.lastSeq = 0;
+    this.lastCommit = 0;
+  }
+
+  #start(a: number): void {
+    const lane = LANES[a % LANES.length] as string;
+    const id = `t${this.turns.length + 1}`;
+    this.turns.push({ id, lane, session: this.sessions, outcome: undefined, heard: false });
+    this.#send(id, lane);
+  }
+
+  #send(id: string, lane: string): void {
+    // Half of the turns are stored, by their number.
+    const store = Number(id.slice(1)) % 2 === 0;
+    this.current?.feed({
+      kind: 'startTurn',
+      laneId: lane,
+      turnId: id,
+      create: {
+        fields: new Map(Object.entries({ model: '"m"', store: String(store) })),
+        input: [userItem(id)],
+        previousResponseId: undefined,
+        model: 'm',
+        store,
+        generate: true,
+        usesConversation: false,
+      },
+      chain: { kind: 'automatic' },
+      inputMode: 'incremental',
+      timeoutMs: undefined,
+      waitOnRateLimit: false,
+      traceContext: undefined,
+    });
+  }
+
+  #deliver(owner: Owner | undefined, a: number): void {
+    if (owner === undefined) return;
+    const dial = owner.dials.shift();
+    if (dial !== undefined) {
+      owner.links.add(dial);
+      this.upstream.open(owner.wire(dial), { ...OPENAI, name: 'main' });
+      owner.feed({ kind: 'linkUp', linkId: dial, capabilities: OPENAI, route: ROUTE });
+      return;
+    }
+    const links = [...owner.links];
+    const link = links[a % Math.max(1, links.length)];
+    if (link === undefined) return;
+    if (a % 50 === 0) {
+      owner.links.delete(link);
+      this.upstream.close(owner.wire(link));
+      owner.feed({
+        kind: 'linkDown',
+        linkId: link,
+        down: { during: 'open', error: NO_LINK, permanent: false },
+      });
+      return;
+    }
+    for (let n = 0; n <= a % 5; n += 1) {
+      const frame = this.upstream.deliver(owner.wire(link), a);
+      if (frame !== undefined) owner.feed({ kind: 'frame', linkId: link, frame });
+    }
+    this.#tick(owner);
+  }
+
+  #tick(owner: Owner): void {
+    if ((owner.session.nextDeadline() ?? this.now + 1) <= this.now) owner.feed({ kind: 'time' });
+  }
+
+  #advance(ms: number): void {
+    this.now += ms;
+    for (const owner of this.owners) if (owner.alive) this.#tick(owner);
+  }
+
+  #read(max: number): void {
+    const owner = this.current;
+    if (owner === undefined || !owner.alive) return;
+    for (const event of owner.session.takeEvents(max, 1e9)) this.#hear(owner, event);
+    owner.drain();
+  }
+
+  #hear(owner: Owner, event: SessionEvent): void {
+    expect(owner.fenced).toBe(false);
+    if (event.seq !== this.lastSeq + 1) throw new Error(`seq ${event.seq} after ${this.lastSeq}`);
+    this.lastSeq = event.seq;
+    this.lastCommit = Math.max(this.lastCommit, event.commit ?? 0);
+    const turn = this.turns.find(({ id, session }) => id === event.turnId && session === this.sessions);
+    if (turn !== undefined) turn.heard = true;
+    if (event.outcome === undefined || turn === undefined) return;
+    if (turn.outcome !== undefined) throw new Error(`${turn.id} has ended twice`);
+    turn.outcome = event;
+    if (!this.journal.ended.has(turn.id) && owner.session.durable)
+      throw new Error(`${turn.id} was told before it was written`);
+  }
+
+  #loseSuffix(count: number): void {
+    const kept = this.journal.entries.slice(0, Math.max(1, this.journal.entries.length - count));
+    for (const { entry } of this.journal.entries.slice(kept.length)) this.#excuse(entry);
+    this.journal.entries = kept;
+  }
+
+  #loseAll(): void {
+    for (const { entry } of this.journal.entries) this.#excuse(entry);
+    this.journal.entries = [];
+  }
+
+  #excuse(entry: Stored['entry']): void {
+    if (entry.kind === 'begin') this.excused.add(entry.turnId);
+    if (entry.kind === 'snap') for (const { turnId } of entry.state.running) this.excused.add(turnId);
+    if (entry.kind === 'commit') this.excused.add(entry.outcome.turnId);
+    // Whoever was told of a takeover has it no more: both may act until one of them looks.
+    if (entry.kind === 'take') for (const { id } of this.turns) this.excused.add(id);
+  }
+
+  #killCurrent(): void {
+    this.current?.kill();
+    this.current = undefined;
+  }
+
+  /** The stream is lost. An owner that does not notice it is a zombie when another one takes over. */
+  #leave(noticed: boolean): void {
+    if (noticed) this.current?.feed({ kind: 'detach' });
+    this.current = undefined;
+  }
+
+  /** The client asks for its session at some process: the owner's, or another one, which takes it over. */
+  #connect(a: number): void {
+    if (this.current?.alive === true && !this.current.fenced) return;
+    // Its token is known to who issued it, and to whoever reads the journal.
+    const issuer = this.owners.at(-1);
+    if (issuer?.alive === true && !issuer.fenced && a % 3 !== 0) return this.#attach(issuer);
+    this.#takeOver();
+  }
+
+  #attach(owner: Owner): void {
+    this.current = owner;
+    owner.feed({ kind: 'attach', lastSeq: this.lastSeq });
+    this.#repeat();
+  }
+
+  /** What `Durability.recover` does, in one step. */
+  #takeOver(): void {
+    const before = this.journal.fold();
+    const { last } = this.journal;
+    if (last === undefined || before.damaged || before.fold.state().commit < this.lastCommit)
+      return this.#open();
+    // Greater than any other, and never given out again when the store forgets a takeover.
+    this.#fences += 1;
+    const fence = this.#fences;
+    this.journal.append({ id: { fence, n: 0 }, entry: { kind: 'take' } });
+    const state = before.fold.state();
+    const heard = { lastSeq: this.lastSeq, lastCommit: this.lastCommit };
+    const frameOf = (json: string) => toFrame(JSON.parse(json));
+    const owner = new Owner(this, this.owners.length, fence, (options) =>
+      Session.restore({ state, heard, frameOf }, options, this.now),
+    );
+    this.owners.push(owner);
+    this.#attach(owner);
+    // A client that heard of a turn does not ask again; it hears its end, unless the store has forgotten it.
+    for (const turn of this.turns)
+      if (
+        turn.session === this.sessions &&
+        turn.heard &&
+        turn.outcome === undefined &&
+        this.excused.has(turn.id)
+      )
+        this.#forgotten.add(turn.id);
+  }
+
+  #fences = 1;
+  readonly #forgotten = new Set<string>();
+
+  /** What a client library does after a resume: whatever it has no event of, it asks for again. */
+  #repeat(): void {
+    for (const { id, lane, session, heard, outcome } of this.turns)
+      if (session === this.sessions && !heard && outcome === undefined) this.#send(id, lane);
+  }
+
+  #late(a: number): void {
+    const [stored] = this.late.splice(a % Math.max(1, this.late.length), 1);
+    if (stored !== undefined) this.journal.append(stored);
+  }
+
+  /** The store answers, the client stays, and everything comes to its end. */
+  #rest(): void {
+    for (let round = 0; round < 400; round += 1) {
+      if (this.current === undefined || !this.current.alive || this.current.fenced) this.#connect(1);
+      for (const owner of this.owners) {
+        if (!owner.alive) continue;
+        for (let n = 0; n < 20; n += 1) owner.execute();
+        for (let n = 0; n < 20; n += 1) owner.answer();
+        if (owner.lost) owner.look();
+        for (let n = 0; n < 8; n += 1) this.#deliver(owner, 1 + n);
+      }
+      this.#read(1_000);
+      this.#advance(round < 100 ? 1 : 5_000);
+      if (this.#open_().length === 0) return;
+    }
+  }
+
+  #open_(): readonly Asked[] {
+    return this.turns.filter(
+      ({ id, session, outcome }) =>
+        session === this.sessions && outcome === undefined && !this.#forgotten.has(id),
+    );
+  }
+
+  #check(): void {
+    expect(this.upstream.violations).toEqual([]);
+    expect(this.#open_().map(({ id }) => id)).toEqual([]);
+    for (const { id } of this.turns) {
+      const runs = this.upstream.executions.filter(({ input }) => input.at(-1) === id);
+      if (runs.length > 1 && !this.excused.has(id)) throw new Error(`${id} ran ${runs.length} times`);
+      this.#checkContext(id);
+    }
+  }
+
+  /** Whatever completed before on the lane is what the model saw, and nothing else. */
+  #checkContext(id: string): void {
+    const turn = this.turns.find((one) => one.id === id) as Asked;
+    if (turn.outcome?.outcome !== 'COMPLETED') return;
+    const before = this.turns.slice(0, this.turns.indexOf(turn));
+    const expected = before.flatMap((one) => {
+      if (one.lane !== turn.lane || one.session !== turn.session) return [];
+      if (one.outcome?.outcome !== 'COMPLETED') return [];
+      return [one.id, this.#runOf(one)?.output];
+    });
+    expect(this.#runOf(turn)?.context).toEqual([...expected, id]);
+  }
+
+  #runOf({ outcome }: Asked) {
+    const response = outcome?.frame?.json()['response'] as { readonly id: string } | undefined;
+    return this.upstream.executions.find(({ responseId }) => responseId === response?.id);
+  }
+}
