@@ -98,8 +98,11 @@ export function hasRecord({ journal }: Core): boolean {
   return journal !== undefined && (journal.state === 'durable' || journal.state === 'late');
 }
 
-/** Writes a turn's create; the first time not before its `begin` is in the journal. */
-export function sendTurn(core: Core, turn: Turn, send: Send): void {
+/**
+ * Writes a turn's create; the first time not before its `begin` is in the journal. What was said of the turn from
+ * `saidFromSeq` on waits, too: a client that has heard of a turn does not ask for it again.
+ */
+export function sendTurn(core: Core, turn: Turn, send: Send, saidFromSeq: number): void {
   const { journal } = core;
   if (journal === undefined) {
     core.outputs.push(send);
@@ -109,6 +112,7 @@ export function sendTurn(core: Core, turn: Turn, send: Send): void {
   if (mayGo(core, journal, begun.n)) core.outputs.push(send);
   else {
     journal.withheld.push({ turn, send, sinceMs: core.nowMs });
+    if (begun.n !== undefined && saidFromSeq < core.outbox.nextSeq) hold(core, journal, begun.n, saidFromSeq);
     armGates(core, journal);
   }
 }

@@ -92,7 +92,7 @@ export interface SavedFailure {
 }
 
 export interface SavedState {
-  /** Rises by one with each commit and each mark. */
+  /** Rises with each commit and each mark. */
   readonly commit: number;
   /** Highest seq that the client has acknowledged. */
   readonly heardSeq: number;

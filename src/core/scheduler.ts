@@ -210,6 +210,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   turn.plan = plan;
   takeCarried(core, lane, plan.parentId);
   holdSource(core, lane, turn, plan.cachedIn);
+  const saidFromSeq = core.outbox.nextSeq;
   if (planned.fullInputReason !== undefined) {
     emitNotice(core, lane.id, turn.id, { kind: 'full_input_sent', reason: planned.fullInputReason });
   }
@@ -222,12 +223,12 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   turn.bytesUp += bytes;
   turn.frameBytes = bytes;
   turn.route = up.route;
-  write(core, link, turn, frame);
+  write(core, link, turn, frame, saidFromSeq);
   tell(core, { kind: 'turnSent', turnId: turn.id, linkId: link.id, atMs: core.nowMs });
   return true;
 }
 
-function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame): void {
+function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame, saidFromSeq: number): void {
   moveTurn(turn, { t: 'sent', linkId: link.id });
   turn.sentAtMs ??= core.nowMs;
   turn.lastSignAtMs = core.nowMs;
@@ -240,7 +241,7 @@ function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame): vo
   const { silentTurnTimeoutMs } = core.limits;
   if (silentTurnTimeoutMs !== undefined && !core.deadlines.has({ kind: 'silence' }))
     core.deadlines.set({ kind: 'silence' }, core.nowMs + silentTurnTimeoutMs);
-  sendTurn(core, turn, { kind: 'send', linkId: link.id, frame, turnId: turn.id });
+  sendTurn(core, turn, { kind: 'send', linkId: link.id, frame, turnId: turn.id }, saidFromSeq);
 }
 
 function bytesOf({ head, body }: OutgoingFrame): number {

@@ -60,6 +60,11 @@ import { handleLinkDown, refusalsExpired } from './upstream-failures.ts';
 const REMEMBERED_TURNS = 4096;
 /** The lanes of two links with 20 KB of instructions and tools each, twice over. */
 const REMEMBERED_SETTINGS_BYTES = 3 * 1024 * 1024;
+/**
+ * Each owner numbers its commits out of reach of the others. Should the store forget a takeover, what the owner before
+ * goes on to write is behind what the client has heard, and nobody goes on from it.
+ */
+const COMMITS_PER_FENCE = 2 ** 20;
 const TURN_ID = /^[\x21-\x7e]{1,256}$/;
 
 /**
@@ -533,10 +538,10 @@ export class Session {
     this.#end(error, 'leave');
   }
 
-  #restore({ state, heard: client, frameOf }: Restored): void {
+  #restore({ state, heard: client, fence, frameOf }: Restored): void {
     const { journal } = this.#core;
     if (journal !== undefined) {
-      journal.commit = state.commit;
+      journal.commit = Math.max(state.commit, fence * COMMITS_PER_FENCE);
       journal.heardSeq = client.lastSeq;
     }
     restore(this.#core, state, client, frameOf);
@@ -579,6 +584,8 @@ export class Session {
 /** A session's record, and the client that comes back to it. */
 export interface Restored {
   readonly state: SavedState;
+  /** The new owner's: greater than those before it, and nobody else's. */
+  readonly fence: number;
   readonly heard: Heard;
   /** The upstream's frame from its JSON. */
   readonly frameOf: (json: string) => UpstreamFrame;

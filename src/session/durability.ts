@@ -325,8 +325,8 @@ function nextFence(last: EntryId | undefined): number {
   return (last?.fence ?? 0) + randomInt(1, MAX_FENCE_STEP);
 }
 
-/** Of 53 bits a session needs few: a billion takeovers fit. */
-const MAX_FENCE_STEP = 2 ** 22;
+/** Fences are also the upper part of commit numbers: of their 33 bits some millions of takeovers use all. */
+const MAX_FENCE_STEP = 2 ** 12;
 
 interface RecoveryRequest {
   readonly token: string;

@@ -186,7 +186,12 @@ function assemble(
     taken === undefined
       ? new Session(options, runtime.clock())
       : Session.restore(
-          { state: taken.record.state, heard: taken.heard, frameOf: runtime.frameOf },
+          {
+            state: taken.record.state,
+            heard: taken.heard,
+            fence: taken.journal.fence,
+            frameOf: runtime.frameOf,
+          },
           options,
           runtime.clock(),
         );

@@ -464,7 +464,7 @@ class Run {
     const heard = { lastSeq: this.lastSeq, lastCommit: this.lastCommit };
     const frameOf = (json: string) => toFrame(JSON.parse(json));
     const owner = new Owner(this, this.owners.length, fence, (options) =>
-      Session.restore({ state, heard, frameOf }, options, this.now),
+      Session.restore({ state, heard, fence, frameOf }, options, this.now),
     );
     this.owners.push(owner);
     this.#attach(owner);
