@@ -1,4 +1,4 @@
-import type { RefusedProof } from '../access/auth/authenticate.ts';
+import { refusedProofOf } from '../access/auth/authenticate.ts';
 import type { Principal, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
@@ -13,7 +13,6 @@ import {
   type TakenSession,
   takeSession,
 } from '../session/sessions.ts';
-import type { CallRefusal } from '../telemetry/types.ts';
 import {
   type ActiveTurn,
   type ClientMessage,
@@ -180,7 +179,7 @@ export function refuseWhileDraining(edge: Edge): void {
 export function refuse(call: RpcCall, edge: Edge, cause: unknown, principal: Principal | undefined): void {
   const error = explain(cause, edge);
   if (!HAPPENED_UPSTREAM.test(error.reason) && error.reason !== 'INTERNAL') {
-    const proof = error.reason === 'UNAUTHENTICATED' ? refusedProof(error.cause) : undefined;
+    const proof = refusedProofOf(error);
     const { method } = call;
     const limit = error.metadata['limit'];
     edge.telemetry.callRefused({ method, reason: error.reason, limit, tenantId: principal?.tenantId, proof });
@@ -190,12 +189,6 @@ export function refuse(call: RpcCall, edge: Edge, cause: unknown, principal: Pri
 
 /** Ends of work that had begun. */
 const HAPPENED_UPSTREAM = /^(?:UPSTREAM_(?!NOT_ALLOWED)|TURN_|CHAIN_LOST|RESPONSE_FAILED)/;
-
-function refusedProof(cause: unknown): CallRefusal['proof'] {
-  if (typeof cause !== 'object' || cause === null || !('why' in cause)) return undefined;
-  const { kind, keyId, why } = cause as RefusedProof;
-  return { kind, keyId, why };
-}
 
 /** An error that is nobody's doing is a bug, and somebody should hear of it. */
 export function explain(error: unknown, edge: Edge): GatewayError {

@@ -73,7 +73,7 @@ export interface CallRefusal {
   readonly tenantId: string | undefined;
   /** Of UNAUTHENTICATED: which method of `auth` looked at it, at which key, and what was wrong. */
   readonly proof:
-    | { readonly kind: string; readonly keyId: string | undefined; readonly why: string }
+    | { readonly kind: string; readonly keyId?: string | undefined; readonly why: string }
     | undefined;
 }
 

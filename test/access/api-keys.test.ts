@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createApiKey, scryptHash } from '../../src/access/auth/api-keys.ts';
-import { REFUSAL_FLOOR_MS } from '../../src/access/auth/authenticate.ts';
+import { REFUSAL_FLOOR_MS, refusedProofOf } from '../../src/access/auth/authenticate.ts';
 import { AccessOptionsError } from '../../src/access/options.ts';
 import { bearer, caller, NOW_MS, open, refusalOf } from './support.ts';
 
@@ -103,6 +103,14 @@ describe('API keys', () => {
     await access.authenticate(bearer(key));
     expect(performance.now() - startedAtMs).toBeLessThan(500);
     for (const error of await Promise.all(guesses)) expect(error.reason).toBe('UNAUTHENTICATED');
+  });
+
+  test('why a key was refused is known to the operator, and stands in no error', async () => {
+    const { access, blue } = open();
+    const error = await refusalOf(access.authenticate(bearer(`rgk_${blue.id}_${'A'.repeat(43)}`)));
+    expect(refusedProofOf(error)).toEqual({ kind: 'api_keys', keyId: blue.id, why: 'wrong_secret' });
+    expect(JSON.stringify({ ...error })).not.toContain(blue.id);
+    expect(error.cause).toBeUndefined();
   });
 
   test('made-up keys do not keep a caller out whose key was never checked before', async () => {

@@ -32,9 +32,7 @@ export function createAuthenticate(
     try {
       const verdict = await decide(methods, caller, options.now());
       if (!('why' in verdict) && options.tenantIds.has(verdict.tenantId)) return verdict;
-      throw new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated', {
-        cause: 'why' in verdict ? verdict : ({ kind: 'any', why: 'unknown_tenant' } satisfies RefusedProof),
-      });
+      throw refusal('why' in verdict ? verdict : { kind: 'any', why: 'unknown_tenant' });
     } catch (error) {
       await delay(Math.max(0, REFUSAL_FLOOR_MS - (performance.now() - startedAtMs)));
       throw error;
@@ -42,10 +40,23 @@ export function createAuthenticate(
   };
 }
 
-/** The `cause` of UNAUTHENTICATED: for the operator's log, and for nobody else. */
+/** What was wrong with a proof: for the operator's log, and for nobody else. */
 export interface RefusedProof extends Refused {
   /** Of the method that looked at it. */
   readonly kind: string;
+}
+
+/** Beside the errors, not in them: what is in an error may be shown to its caller one day. */
+const PROOFS = new WeakMap<GatewayError, RefusedProof>();
+
+export function refusedProofOf(error: GatewayError): RefusedProof | undefined {
+  return PROOFS.get(error);
+}
+
+function refusal(proof: RefusedProof): GatewayError {
+  const error = new GatewayError('UNAUTHENTICATED', 'the caller could not be authenticated');
+  PROOFS.set(error, proof);
+  return error;
 }
 
 async function decide(
