@@ -86,6 +86,13 @@ function useEverything(t: GatewayTelemetry): void {
   t.upstream({ kind: 'rtt', upstream, ms: 12 });
   t.upstream({ kind: 'heartbeatLost', upstream });
   t.connectionEnded('idle');
+  t.replicas({ kind: 'command', command: 'xadd', result: 'ok', durationMs: 1 });
+  t.replicas({ kind: 'forward', result: 'taken' });
+  t.replicas({ kind: 'takeover', result: 'taken', durationMs: 5 });
+  t.replicas({ kind: 'handOver' });
+  t.replicas({ kind: 'fenced' });
+  t.replicas({ kind: 'limitsAlone' });
+  session.fact({ kind: 'durabilityLost', reason: 'timeout' });
   t.callRefused({
     method: METHOD,
     reason: 'LIMIT_EXCEEDED',
