@@ -86,7 +86,9 @@ describe.each(['compose.yaml', 'compose.replicas.yaml'])('%s', (file) => {
 test('the balancer of the replicas asks for what the gateway answers', () => {
   const config = read('haproxy.cfg');
   const { services } = parse(read('compose.replicas.yaml'), { merge: true }) as { services: object };
-  const servers = [...config.matchAll(/^ {2}server (\S+) (\S+):50051$/gm)].map(([, , host]) => host);
+  const servers = [...config.matchAll(/^ {2}server (\S+) (\S+):50051 check proto h2 check-proto h1$/gm)].map(
+    ([, , host]) => host,
+  );
   expect(servers.sort()).toEqual(
     Object.keys(services)
       .filter((name) => name.startsWith('gateway'))
