@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts';
 import { carriedFor, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
 import { proveExtension, referenceIn } from './delta.ts';
-import { type Carried, type Lane, NOTHING_CARRIED } from './lane.ts';
+import { type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
 import { canRead, milderForm, type ReplayForm, replayable } from './replay.ts';
 import type { SendPlan, Turn } from './turn.ts';
@@ -143,9 +143,10 @@ function reach(
     since === undefined
       ? { id: parentId, cachedIn: undefined }
       : wireOf(core, lane, link, up, turn, since.stoppedAt);
-  const carried = turn === undefined ? NOTHING_CARRIED : unanswered(carriedFor(lane, parentId), input);
+  const carried = turn === undefined ? NOTHING_CARRIED : carriedFor(lane, parentId);
+  const outputs = withoutAnswered(carried.outputs, input);
   const form = turn?.replayForm ?? core.replayForms.of(up.route);
-  const answers = [...carried.outputs, ...input];
+  const answers = [...outputs, ...input];
   const replayed = since === undefined ? [] : replayable(since.steps, answers, up.route, form);
   // The upstream adds what it holds for a response to the create that names it.
   const isNamed = wire.id !== undefined && (since === undefined || since.stoppedAt === parentId);
@@ -154,24 +155,16 @@ function reach(
   const unsent = carried.steers.flatMap((steer) => (isHere(steer.heldBy) ? [] : steer.input));
   return {
     parentId,
-    input: [...steers, ...carried.outputs, ...input],
+    input: [...steers, ...outputs, ...input],
     ownInput: input,
     carried,
     wireParentId: wire.id,
     stoppedAt: since?.stoppedAt,
     cachedIn: wire.cachedIn,
-    replayedItems: [...replayed, ...unsent, ...carried.outputs],
+    replayedItems: [...replayed, ...unsent, ...outputs],
     replayedBytes: replayed.reduce((sum, item) => sum + item.length, 0),
     replayReason: replayed.length === 0 ? undefined : (turn?.replayReason ?? lane.lostReason ?? 'not_cached'),
   };
-}
-
-function unanswered(carried: Carried, input: readonly string[]): Carried {
-  const outputs = withoutAnswered(carried.outputs, input);
-  if (outputs.length === carried.outputs.length) return carried;
-  return outputs.length === 0 && carried.steers.length === 0
-    ? NOTHING_CARRIED
-    : { steers: carried.steers, outputs };
 }
 
 function wireOf(
