@@ -224,16 +224,32 @@ export interface MemoryGuardOptions {
   readonly sampleIntervalMs?: number;
   /** What a refused client is told to wait. Default 5 s, some major collections later. */
   readonly retryAfterMs?: number;
+  /** Processes that share the container's memory. Default 1. */
+  readonly processes?: number;
+  /** Called from halfway between the marks on, every five seconds at most: so many bytes should be freed. */
+  readonly onPressure?: (bytes: number) => void;
   readonly probe?: MemoryProbe;
+  /** Called above the high mark, every five seconds at most. Default: a full collection by V8. */
+  readonly collectGarbage?: () => void;
+  /** Milliseconds that never go back. */
+  readonly now?: () => number;
 }
 
-/** Bytes in use and their limits. */
-export type MemoryProbe = () => {
+/** Bytes of the process in use, and their limits. `heap` is V8's old space: the young one comes and goes. */
+export interface MemoryUse {
   readonly heapBytes: number;
   readonly heapLimitBytes: number;
   readonly rssBytes: number;
   readonly rssLimitBytes: number;
-};
+}
+
+export type MemoryProbe = () => MemoryUse;
+
+/** What the process may have, in bytes. */
+export interface MemoryLimits {
+  readonly heapBytes: number;
+  readonly rssBytes: number;
+}
 
 /** An operator's mistake; `path` names the option. */
 export class AccessOptionsError extends Error {

@@ -19,12 +19,14 @@ export interface AccessSurroundings {
   readonly environment: Environment;
   readonly upstreamNames: readonly string[];
   readonly onWarning: NonNullable<AccessOptions['onWarning']>;
+  /** Memory is short: so many bytes should be freed. */
+  readonly onMemoryPressure: (bytes: number) => void;
   readonly shared?: NonNullable<AccessOptions['shared']>;
 }
 
 /** The access part of the configuration in access control's own terms. */
 export function accessOptions(config: GatewayConfig, surroundings: AccessSurroundings): AccessOptions {
-  const { environment, ...rest } = surroundings;
+  const { environment, onMemoryPressure: _pressure, ...rest } = surroundings;
   const openMethod: AuthMethod = { kind: 'none', tenant: config.tenants[0]?.id ?? DEFAULT_TENANT_ID };
   const { memory_high, memory_low, owned_ids, items_per_turn: _, ...processLimits } = config.limits;
   return {
@@ -35,7 +37,12 @@ export function accessOptions(config: GatewayConfig, surroundings: AccessSurroun
       config.tenants.length === 0 ? [{ id: DEFAULT_TENANT_ID, alone: true }] : config.tenants.map(tenant),
     loopbackOnly: isLoopback(config.listen.host),
     processLimits: limits(processLimits),
-    memoryGuard: { highMark: memory_high, lowMark: memory_low },
+    memoryGuard: {
+      highMark: memory_high,
+      lowMark: memory_low,
+      processes: config.workers,
+      onPressure: surroundings.onMemoryPressure,
+    },
     maxOwnedIdBytes: owned_ids,
   };
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { createAccessControl } from '../access/access.ts';
+import { memoryLimits } from '../access/memory-guard.ts';
 import type { SharedLimits } from '../access/types.ts';
 import { type AdminServer, type AdminSources, startAdmin } from '../admin/server.ts';
 import type { GatewayConfig } from '../config/schema.ts';
@@ -8,11 +9,13 @@ import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
 import type { ConnectionEnd } from '../grpc/hardening/fair-http2.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
+import { shedMemory } from '../session/shedding.ts';
 import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
 import { accessOptions } from './access-options.ts';
+import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
@@ -116,11 +119,14 @@ async function assemble(
   if (replicas !== undefined) opened.push(() => replicas.close());
 
   const shared = replicas?.limits ?? surroundings.limits;
+  const memory = memoryLimits(config.workers);
+  let onMemoryPressure = (_bytes: number): void => {};
   const access = createAccessControl(
     accessOptions(config, {
       environment,
       upstreamNames: upstreams.map(({ name }) => name),
       onWarning: warn,
+      onMemoryPressure: (bytes) => onMemoryPressure(bytes),
       ...(shared === undefined ? {} : { shared }),
     }),
   );
@@ -128,7 +134,9 @@ async function assemble(
 
   const peers = replicas === undefined ? local && localPeers(local) : replicas.peers;
   const server = await createGrpcServer({
-    ...grpcOptions(config, (error) => logger.error({ err: error }, 'a certificate could not be loaded')),
+    ...grpcOptions(config, memoryBudgets(memory), (error) =>
+      logger.error({ err: error }, 'a certificate could not be loaded'),
+    ),
     access,
     dialer,
     telemetry,
@@ -142,6 +150,12 @@ async function assemble(
     },
   });
   opened.push(() => server.close());
+  onMemoryPressure = (bytes) => {
+    const shed = shedMemory(server.registry.sessions(), bytes, () => dialer.shedReadyLinks());
+    telemetry.memoryShed(shed);
+    if (Object.values(shed).every((freed) => freed === 0)) return;
+    logger.warn({ code: 'memory_shed', ...shed }, 'memory is short: what is kept for later was given up');
+  };
   replicas?.announce(server.peerPort);
 
   let draining = false;

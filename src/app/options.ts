@@ -5,15 +5,19 @@ import type { TelemetryOptions } from '../telemetry/options.ts';
 import type { DialerOptions } from '../upstream/dialer.ts';
 import { defaultMaxConnections, descriptorLimit } from './descriptors.ts';
 import type { GatewaySurroundings } from './gateway.ts';
+import type { MemoryBudgets } from './memory-budgets.ts';
 
 /** The serving part of the configuration in the gRPC server's own terms. */
 export function grpcOptions(
   { grpc, limits, session, tls }: GatewayConfig,
+  budgets: MemoryBudgets,
   onReloadError: (error: unknown) => void,
 ): Omit<GrpcServerOptions, 'access' | 'dialer' | 'telemetry'> {
   return {
     limits: sessionLimits(session),
-    transcriptBudgetBytes: session.transcript_budget,
+    transcriptBudgetBytes: session.transcript_budget ?? budgets.transcriptBytes,
+    maxPartialMessageBytes: budgets.partialMessageBytes,
+    maxInflatingBytes: budgets.inflatingBytes,
     maxMessageBytes: grpc.max_message,
     maxItemsPerTurn: limits.items_per_turn,
     maxStreamsPerConnection: grpc.max_streams_per_connection,

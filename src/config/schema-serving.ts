@@ -82,9 +82,6 @@ export const tlsSchema = z.strictObject({
     .describe('How often the files are looked at.'),
 });
 
-/** All sessions of a process together; a container of 2 GiB keeps room for the rest. */
-const DEFAULT_TRANSCRIPT_BUDGET = '512MiB';
-
 /** The defaults, with their reasons, stand in core/limits.ts. */
 const limits = DEFAULT_SESSION_LIMITS;
 
@@ -99,8 +96,10 @@ export const sessionSchema = z.strictObject({
     .prefault(formatByteSize(limits.maxTranscriptBytes))
     .describe('Conversation kept for recovery, per session.'),
   transcript_budget: byteSize()
-    .prefault(DEFAULT_TRANSCRIPT_BUDGET)
-    .describe('Conversations kept for recovery, all sessions of a process together.'),
+    .optional()
+    .describe(
+      'Conversations kept for recovery, all sessions of a process together. Unset: two fifths of the heap, at most 512MiB.',
+    ),
   max_queued_turns_per_lane: z
     .int()
     .min(1)

@@ -107,6 +107,12 @@ export class Outbox {
     this.#compact();
   }
 
+  /** A resume finds nothing of what was taken so far. */
+  dropKept(): void {
+    while (this.#head < this.#cursor) this.#dropHead();
+    this.#compact();
+  }
+
   /** Makes everything after `lastSeq` wait again. */
   rewind(lastSeq: number): ResumePoint {
     this.acknowledge(lastSeq);

@@ -4,6 +4,7 @@ import { forgetCarried } from './carry.ts';
 import {
   type Core,
   cutSlowClient,
+  emitNotice,
   emitOwn,
   emitRejected,
   isMoving,
@@ -138,6 +139,15 @@ export class Session {
   /** Bytes of the events that wait for the client's stream. */
   get waitingEventBytes(): number {
     return this.#core.outbox.waitingBytes;
+  }
+
+  /** What `shed` would free. */
+  get transcriptBytes(): number {
+    return this.#core.transcript.bytes;
+  }
+
+  get keptEventBytes(): number {
+    return this.#core.outbox.keptBytes;
   }
 
   get nextSeq(): number {
@@ -294,6 +304,10 @@ export class Session {
       }
       case 'reroute':
         return reroute(core);
+      case 'shed':
+        if (input.what === 'keptEvents') core.outbox.dropKept();
+        else this.#shedTranscript();
+        return;
       case 'drain':
         return this.#drain(input.deadlineMs);
       case 'terminate':
@@ -309,6 +323,24 @@ export class Session {
       case 'time':
         for (const timer of core.deadlines.expire(core.nowMs)) this.#expired(timer);
         return;
+    }
+  }
+
+  /** A journal writes down what changes in the transcript, which this is not: its sessions keep theirs. */
+  #shedTranscript(): void {
+    const core = this.#core;
+    if (core.turns.size > 0 || core.journal !== undefined) return;
+    const losing = [...core.lanes.values()].filter(
+      ({ headId, droppedTold }) =>
+        headId !== undefined &&
+        !droppedTold &&
+        core.transcript.get(headId)?.stored === false &&
+        core.transcript.isComplete(headId),
+    );
+    core.transcript.dropItems();
+    for (const lane of losing) {
+      lane.droppedTold = true;
+      emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason: 'memory_short' });
     }
   }
 

@@ -222,6 +222,16 @@ export class Transcript {
     if (node !== undefined) node.stored = false;
   }
 
+  /** Lets go of what a replay would need; the tree itself stays, and costs next to nothing. */
+  dropItems(): void {
+    for (const node of this.#nodes.values()) {
+      if (node.items === undefined) continue;
+      this.#bytes -= node.items.bytes;
+      this.#budget.give(node.items.bytes);
+      node.items = undefined;
+    }
+  }
+
   clear(): void {
     this.#budget.give(this.#bytes);
     this.#bytes = 0;

@@ -122,6 +122,11 @@ export type Input =
   | { readonly kind: 'reroute' }
   /** The gateway goes down: running turns may finish until the deadline. */
   | { readonly kind: 'drain'; readonly deadlineMs: number }
+  /**
+   * Memory is short: an idle session gives up the transcripts that recovery would need, or the events kept for a
+   * resume.
+   */
+  | { readonly kind: 'shed'; readonly what: 'transcript' | 'keptEvents' }
   /** End at once. Every turn fails with the error. */
   | { readonly kind: 'terminate'; readonly error: GatewayError }
   | { readonly kind: 'time' }

@@ -51,6 +51,10 @@ export interface GrpcServerOptions {
   readonly limits?: SessionLimits;
   /** For the transcripts of all sessions together. Default 512 MiB. */
   readonly transcriptBudgetBytes?: number;
+  /** For messages that have begun to arrive, over all streams; a connection has a quarter. Default 256 MiB. */
+  readonly maxPartialMessageBytes?: number;
+  /** For messages while they are inflated; a connection has a quarter. Default 128 MiB. */
+  readonly maxInflatingBytes?: number;
   readonly tls?: TlsOptions;
   /** Default 20 MiB: see DEFAULT_MAX_MESSAGE_BYTES. */
   readonly maxMessageBytes?: number;
@@ -140,7 +144,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const edge = createEdge(options, peers);
   const server = new Server({
     ...channelOptions(options, edge, options.maxConnectionAgeMs),
-    interceptors: [interceptor(edge, FOR_CALLERS)],
+    interceptors: [interceptor(edge, FOR_CALLERS, options)],
   });
   const onEnded = options.onConnectionEnd ?? (() => {});
   const maxStreamsPerConnection = options.maxStreamsPerConnection ?? DEFAULT_MAX_STREAMS;
@@ -170,7 +174,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   if (peers !== undefined) {
     const peerServer = new Server({
       ...channelOptions(options, edge, undefined),
-      interceptors: [interceptor(edge, FOR_PEERS)],
+      interceptors: [interceptor(edge, FOR_PEERS, options)],
     });
     closeConnections.push(share(peerServer, undefined));
     peerServer.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
@@ -332,15 +336,14 @@ const FOR_CALLERS: Handlers = {
 const FOR_PEERS: Handlers = { [`/${SERVICE}/Connect`]: serveCarried };
 
 /** Every call passes here, health and reflection too. */
-function interceptor(edge: Edge, serve: Handlers): ServerInterceptor {
-  const partial = new PartialMessages({
-    bytes: Math.max(MAX_PARTIAL_BYTES, 2 * edge.maxMessageBytes),
-    connectionBytes: Math.max(MAX_PARTIAL_BYTES / 4, 2 * edge.maxMessageBytes),
+function interceptor(edge: Edge, serve: Handlers, options: GrpcServerOptions): ServerInterceptor {
+  // However small the process: the largest message gets in, as parts and as a whole.
+  const bounds = (bytes: number) => ({
+    bytes: Math.max(bytes, 2 * edge.maxMessageBytes),
+    connectionBytes: Math.max(bytes / 4, 2 * edge.maxMessageBytes),
   });
-  const inflation = new Inflation({
-    bytes: Math.max(MAX_INFLATING_BYTES, 2 * edge.maxMessageBytes),
-    connectionBytes: Math.max(MAX_INFLATING_BYTES / 4, 2 * edge.maxMessageBytes),
-  });
+  const partial = new PartialMessages(bounds(options.maxPartialMessageBytes ?? MAX_PARTIAL_BYTES));
+  const inflation = new Inflation(bounds(options.maxInflatingBytes ?? MAX_INFLATING_BYTES));
   return (definition, base: ServerInterceptingCallInterface) => {
     const startedAtMs = edge.clock();
     const handler = serve[definition.path];

@@ -102,6 +102,9 @@ export class SessionDriver implements Flushable {
   #drainingOutputs = false;
   readonly #times = new TurnTimes();
   #closed = false;
+  /** Accepted and not ended. */
+  #turns = 0;
+  #idleSinceMs: number;
   #status: StatusCode | 'OK' = 'OK';
   #waiters: { readonly until: () => boolean; readonly wake: () => void }[] = [];
 
@@ -109,10 +112,16 @@ export class SessionDriver implements Flushable {
     this.#options = options;
     this.#core = options.core;
     this.#model = options.model;
+    this.#idleSinceMs = options.clock();
   }
 
   get closed(): boolean {
     return this.#closed;
+  }
+
+  /** Milliseconds of the clock since when no turn runs or waits; undefined: one does. */
+  get idleSinceMs(): number | undefined {
+    return this.#turns === 0 ? this.#idleSinceMs : undefined;
   }
 
   get attached(): boolean {
@@ -295,6 +304,7 @@ export class SessionDriver implements Flushable {
         return this.#close(output.record);
       case 'fact':
         this.#learnLanes(output.fact);
+        this.#countTurns(output.fact);
         this.#options.admission.fact(output.fact);
         return this.#options.telemetry.fact(output.fact, this.#times.fact(output.fact, this.#options.clock));
     }
@@ -304,6 +314,14 @@ export class SessionDriver implements Flushable {
   #learnLanes(fact: Fact): void {
     if (fact.kind === 'lanesProven') this.#links.get(fact.linkId)?.lanes?.(true);
     else if (fact.kind === 'lanesRefuted') this.#links.get(fact.linkId)?.lanes?.(false);
+  }
+
+  #countTurns({ kind }: Fact): void {
+    if (kind === 'turnAccepted') this.#turns += 1;
+    if (kind !== 'turnEnded') return;
+    // A session that came from another process may have had turns there.
+    this.#turns = Math.max(0, this.#turns - 1);
+    this.#idleSinceMs = this.#nowMs;
   }
 
   /** The session was dialled before its first turn told the model, which may be another upstream's. */

@@ -415,6 +415,31 @@ export const METRICS = {
     alert: 'Over 90 % of the transcript budget: recovery by replay will be refused soon.',
   },
 
+  'responses_gateway.memory.share': {
+    kind: 'observedGauge',
+    unit: '1',
+    description:
+      "Memory in use: of the heap's old space or of what the container allows, whichever is nearer to its limit.",
+    labels: [],
+    merge: 'max',
+    alert:
+      'Over `limits.memory_high` new sessions and turns are refused; halfway to it from `memory_low` what is kept is given up.',
+  },
+  'responses_gateway.memory.shed.bytes': {
+    kind: 'counter',
+    unit: 'By',
+    description:
+      'Given up because memory was short: `transcripts` of idle sessions, `kept_events` for resumes.',
+    labels: ['what'],
+    alert: 'Any: the process has less memory than its sessions want.',
+  },
+  'responses_gateway.memory.shed.links': {
+    kind: 'counter',
+    unit: '{link}',
+    description: 'Links that waited ready, closed because memory was short.',
+    labels: [],
+  },
+
   'responses_gateway.connections': {
     kind: 'observedUpDown',
     unit: '{connection}',
@@ -524,14 +549,6 @@ export const METRICS = {
     description: 'Processes that take new sessions: what /readyz says, without asking it.',
     labels: [],
     alert: '0: everything new is refused.',
-  },
-  'responses_gateway.memory.share': {
-    kind: 'observedGauge',
-    unit: '1',
-    description: 'Memory in use, as a share of the limit by which new work is refused (limits.memory_high).',
-    labels: [],
-    merge: 'max',
-    alert: 'Close to limits.memory_high: OVERLOADED is near.',
   },
   'responses_gateway.draining': {
     kind: 'observedGauge',

@@ -101,6 +101,11 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
         ...(status !== 'OK' && { 'error.type': status }),
       });
     },
+    memoryShed({ readyLinks, transcriptBytes, keptEventBytes }) {
+      instruments.add('responses_gateway.memory.shed.links', readyLinks);
+      instruments.add('responses_gateway.memory.shed.bytes', transcriptBytes, { what: 'transcripts' });
+      instruments.add('responses_gateway.memory.shed.bytes', keptEventBytes, { what: 'kept_events' });
+    },
     callRefused: createRefusals(meters, logger),
     upstream(event) {
       countUpstream(event);

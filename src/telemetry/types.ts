@@ -131,6 +131,12 @@ export interface GatewayTelemetry extends Telemetry {
   replicas(event: ReplicaEvent): void;
   /** For the dialer: pool, breakers and dials over all sessions. */
   upstream(event: UpstreamEvent): void;
+  /** Memory was short, and so much was given up. */
+  memoryShed(shed: {
+    readonly readyLinks: number;
+    readonly transcriptBytes: number;
+    readonly keptEventBytes: number;
+  }): void;
   /** A client's connection was ended or refused by the gateway. */
   connectionEnded(reason: string): void;
   /** Registers a source of a gauge; the returned function removes it. */

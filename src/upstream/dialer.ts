@@ -133,6 +133,10 @@ class UpstreamDialer implements Dialer {
     })[0]?.name;
   }
 
+  shedReadyLinks(): number {
+    return this.#pool.shed();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#pool.close();

@@ -37,10 +37,14 @@ interface Shelf {
 }
 
 /** Idle links, dialled ahead of need once a key has been used. */
+/** Links that were given up because memory was short are not to be back before it is known whether that helped. */
+const SHED_MS = 30_000;
+
 export class LinkPool {
   readonly #options: PoolOptions;
   readonly #shelves = new Map<string, Shelf>();
   #sweeper: NodeJS.Timeout | undefined;
+  #shedUntilMs = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -79,6 +83,19 @@ export class LinkPool {
     this.#sweeper ??= setInterval(() => this.#sweep(), Math.max(10, this.#options.maxIdleMs / 8)).unref();
   }
 
+  /** Closes what waits, and opens nothing for a while. Returns how many there were. */
+  shed(): number {
+    this.#shedUntilMs = performance.now() + SHED_MS;
+    const waiting = [...this.#shelves.values()].flatMap((shelf) =>
+      [...shelf.ready, ...shelf.dialing].map((link) => ({ shelf, link })),
+    );
+    for (const { shelf, link } of waiting) {
+      link.close(1000, '');
+      this.#drop(shelf, link);
+    }
+    return waiting.length;
+  }
+
   close(): void {
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
@@ -89,6 +106,7 @@ export class LinkPool {
   }
 
   #refill(shelf: Shelf): void {
+    if (performance.now() < this.#shedUntilMs) return;
     while (
       shelf.ready.length + shelf.dialing.size < this.#options.size &&
       this.#idle() < this.#options.maxIdleLinks

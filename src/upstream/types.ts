@@ -73,6 +73,8 @@ export interface Dialer {
   compact(request: DialRequest, body: string, signal: AbortSignal): Promise<Uint8Array>;
   /** The name of the upstream that the routing rules pick first; undefined: none serves the model. */
   route(model: string | undefined): string | undefined;
+  /** Memory is short: closes the links that wait ready. Returns how many there were. */
+  shedReadyLinks(): number;
   close(): Promise<void>;
 }
 

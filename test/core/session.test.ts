@@ -256,6 +256,42 @@ describe('recovery', () => {
     });
   });
 
+  it('gives up transcripts when memory is short, tells so, and goes on over the link that it has', () => {
+    const world = ready();
+    world.start({ text: 'x'.repeat(1_500) });
+    world.feed({ kind: 'shed', what: 'transcript' });
+    expect(world.notices()).toEqual([]);
+    world.settle();
+    const before = world.session.transcriptBytes;
+    world.feed({ kind: 'shed', what: 'transcript' });
+    expect(world.session.transcriptBytes).toBeLessThan(before - 1_500);
+    world.settle();
+    expect(world.notices()).toEqual(['transcript_dropped:memory_short']);
+    world.start();
+    world.settle();
+    expect(world.outcomes('t2')[0]?.outcome).toBe('COMPLETED');
+    // What was said since then is kept, but no longer the whole.
+    world.cut(1);
+    world.start();
+    world.settle();
+    world.advance(10_000);
+    world.settle();
+    expect(world.outcomes('t3')[0]?.turnFailed?.error.reason).toBe('CHAIN_LOST');
+    expect(world.notices().filter((notice) => notice.startsWith('transcript_dropped'))).toHaveLength(1);
+  });
+
+  it('gives up events kept for a resume when memory is short', () => {
+    const world = ready();
+    world.start();
+    world.settle();
+    expect(world.session.keptEventBytes).toBeGreaterThan(0);
+    world.feed({ kind: 'shed', what: 'keptEvents' });
+    expect(world.session.keptEventBytes).toBe(0);
+    world.feed({ kind: 'detach' });
+    world.feed({ kind: 'attach', lastSeq: 0 });
+    expect(world.session.resumePoint).toMatchObject({ outcome: 'PARTIAL' });
+  });
+
   it('starts a replay at the latest compaction item', () => {
     const world = ready();
     world.start();

@@ -128,6 +128,7 @@ function setUp(fairShare = new FairShare(() => performance.now()), capture?: Con
       },
       compact: () => Promise.reject(new Error('not here')),
       route: () => undefined,
+      shedReadyLinks: () => 0,
       close: () => Promise.resolve(),
     },
     dial: { upstream: undefined, tenantId: 't', credential: undefined },

@@ -102,6 +102,7 @@ function useEverything(t: GatewayTelemetry): void {
   });
   const error = new GatewayError('LIMIT_EXCEEDED', '', { metadata: { limit: 'lanes' } });
   session.fact({ kind: 'refused', request: 'turn', error });
+  t.memoryShed({ readyLinks: 1, transcriptBytes: 2, keptEventBytes: 3 });
   session.end('OK');
 }
 
