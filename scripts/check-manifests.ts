@@ -42,6 +42,8 @@ function check(manifests: readonly Manifest[]): string[] {
       ports.includes(config.listen.port) && ports.includes(config.admin.listen.port),
       'ports and config differ',
     );
+    const peerPort = config.cluster?.listen.port;
+    must(peerPort === undefined || ports.includes(peerPort), 'the port for other replicas is not open');
   }
 
   const labels = at(one('Deployment'), 'spec', 'template', 'metadata', 'labels') as Manifest;
@@ -66,8 +68,11 @@ function check(manifests: readonly Manifest[]): string[] {
 /** The configuration in the ConfigMap has to be one that the gateway takes; the files it names are in the cluster. */
 function read(yaml: string): { config?: ReturnType<typeof loadConfig>['config']; missing: string[] } {
   const file = join(tmpdir(), `gateway-${process.pid}.yaml`);
-  const withoutFiles = yaml.replace(/^tls:\n(?: {2}.*\n?)+/m, '');
-  writeFileSync(file, withoutFiles);
+  // Of 32 bytes, as the secrets and keys are.
+  const secret = join(tmpdir(), `gateway-${process.pid}.secret`);
+  writeFileSync(secret, 's'.repeat(32));
+  const withoutTls = yaml.replace(/^tls:\n(?: {2}.*\n?)+/m, '');
+  writeFileSync(file, withoutTls.replace(/\/cluster\/[\w-]+/g, secret));
   try {
     return { config: loadConfig({ file, environment: {}, flags: [] }).config, missing: [] };
   } catch (error) {
@@ -75,6 +80,7 @@ function read(yaml: string): { config?: ReturnType<typeof loadConfig>['config'];
     return { missing: [error.message] };
   } finally {
     rmSync(file);
+    rmSync(secret);
   }
 }
 
