@@ -10,6 +10,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from . import pickling as _  # noqa: F401 - errors hold messages
 from .gen import event_pb2
 from .reasons import Reason
 
