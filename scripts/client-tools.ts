@@ -31,12 +31,17 @@ let interpreter: { readonly path: string | undefined } | undefined;
 
 /** A Python with everything of clients/python/requirements-dev.txt; undefined: there is none here. */
 export function python(): string | undefined {
-  interpreter ??= { path: preparePython() };
+  interpreter ??= { path: preparePython('python', 'requirements-dev.txt') };
   return interpreter.path;
 }
 
-function preparePython(): string | undefined {
-  const folder = `${CACHE}/python`;
+/** A Python with everything of clients/python/requirements-generate.txt. */
+export function pythonForStubs(): string | undefined {
+  return preparePython('python-stubs', 'requirements-generate.txt');
+}
+
+function preparePython(name: string, list: string): string | undefined {
+  const folder = `${CACHE}/${name}`;
   const path = `${folder}/bin/python`;
   if (!existsSync(path)) {
     const base = ['python3', 'python'].find((name) =>
@@ -46,7 +51,7 @@ function preparePython(): string | undefined {
     mkdirSync(CACHE, { recursive: true });
     if (spawnSync(base, ['-m', 'venv', folder], { stdio: 'inherit' }).status !== 0) return undefined;
   }
-  const requirements = `${ROOT}clients/python/requirements-dev.txt`;
+  const requirements = `${ROOT}clients/python/${list}`;
   once(`${folder}/.installed`, readFileSync(requirements, 'utf8'), () => {
     execFileSync(
       path,

@@ -149,7 +149,8 @@ class Stream:
         else:
             code, said = await self._call.code(), await self._call.details()
             trailers = await self._call.trailing_metadata()
-        details: Any = dict(trailers or ()).get("grpc-status-details-bin")
+        # Pair by pair: older versions of grpcio cannot make a dict of it.
+        details: Any = next((value for key, value in trailers or () if key == "grpc-status-details-bin"), None)
         return stream_error(code, said or "", details, otherwise)
 
 
