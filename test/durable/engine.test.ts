@@ -1,0 +1,183 @@
+import { describe, expect, it } from 'vitest';
+import { createDurability } from '../../src/app/durability.ts';
+import type { StoreClient } from '../../src/store/client.ts';
+import { startGateway, type TestGateway } from '../harness/gateway.ts';
+import { StoreRelay } from '../harness/store-relay.ts';
+import { AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
+import { ClientSession } from './client-session.ts';
+
+const SECRET = Buffer.alloc(32, 7);
+const COMPLETED = { outcome: 'TURN_OUTCOME_COMPLETED' };
+
+/** Gateways of one process with one store and one upstream; nobody answers for another. */
+async function world(options: { readonly kind: 'redis' | 'valkey'; readonly config?: readonly string[] }) {
+  const stack = new AsyncDisposableStack();
+  const server = stack.use(await StoreServer.start(options));
+  const first = stack.use(await startGateway());
+  let processes = 0;
+  const start = async ({ url = server.url, keys = true } = {}) => {
+    const client = await connectStore(url, { commandTimeoutMs: 500 });
+    stack.defer(() => client.close());
+    processes += 1;
+    const durability = createDurability({
+      client,
+      heartbeats: { addressOf: async () => undefined },
+      owner: { process: `p${processes}`, address: '' },
+      keys: keys ? [{ id: 'k', secret: SECRET }] : [],
+      onFailure: 'local',
+      resumeGraceMs: 60_000,
+      onBug: (error) => {
+        throw error;
+      },
+    });
+    stack.defer(() => durability.close());
+    const gateway = stack.use(
+      await startGateway({ upstreamUrl: first.simulator.url, server: { durability } }),
+    );
+    return { gateway, client };
+  };
+  return { server, simulator: first.simulator, start, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+const turn = async (session: ClientSession, id: string, text: string, store = false) => {
+  session.stream.startTurn({ turn_id: id, create: { store } }, text);
+  return (await session.stream.turn(id)).at(-1);
+};
+
+const notice = (session: ClientSession, kind: string) =>
+  session.stream.until(() => session.stream.events.some((event) => event.notice?.kind === kind));
+
+async function entriesOf(client: StoreClient, { sessionId }: ClientSession): Promise<number> {
+  const key = client.key(`{${sessionId}}`);
+  return Number(await client.command(key, ['XLEN', key]));
+}
+
+const resumed = (session: ClientSession, gateway: TestGateway) => session.resume(gateway);
+
+describe.each(AVAILABLE)('durable sessions while %s', (kind) => {
+  it('stalls: no turn fails, the client is told, and told again when the record has caught up', async () => {
+    await using all = await world({ kind });
+    const { gateway } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    all.server.stall();
+    expect(await turn(session, 't2', 'Go on.')).toMatchObject(COMPLETED);
+    await notice(session, 'durability_lost');
+    expect(await turn(session, 't3', 'Further.')).toMatchObject(COMPLETED);
+    all.server.goOn();
+    await notice(session, 'durability_restored');
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't4', 'And?'))?.json)).toContain('sees 7 items');
+    session.checkSeq();
+  });
+
+  it('is away when its client has heard more: the session is gone, never shorter', async () => {
+    await using all = await world({ kind });
+    await using relay = await StoreRelay.start(all.server.port);
+    const { gateway } = await all.start({ url: relay.url });
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    await relay[Symbol.asyncDispose]();
+    expect(await turn(session, 't2', 'Remember this.')).toMatchObject(COMPLETED);
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({
+      resume_outcome: 'RESUME_OUTCOME_GONE',
+      gone_reason: 'ENGINE_LOST_DATA',
+    });
+  });
+
+  it('restarts with nothing left: the record is written anew', async () => {
+    await using all = await world({ kind });
+    const { gateway, client } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    await all.server.kill();
+    await all.server.run();
+    await expect
+      .poll(() => entriesOf(client, session).catch(() => 0), { timeout: 15_000 })
+      .toBeGreaterThan(0);
+    await expect.poll(() => gateway.server.registry.get(session.sessionId)?.core.durable).toBe(true);
+    expect(await turn(session, 't2', 'Go on.')).toMatchObject(COMPLETED);
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't3', 'And?'))?.json)).toContain('sees 5 items');
+    session.checkSeq();
+  });
+
+  it('is full: sessions go on, are not durable, and are again when there is room', async () => {
+    await using all = await world({ kind, config: ['maxmemory-policy noeviction'] });
+    const { gateway, client } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await client.command('c', ['CONFIG', 'SET', 'maxmemory', '1']);
+    expect(await turn(session, 't1', 'My name is Ada.')).toMatchObject(COMPLETED);
+    await notice(session, 'durability_lost');
+    await client.command('c', ['CONFIG', 'SET', 'maxmemory', '0']);
+    await notice(session, 'durability_restored');
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't2', 'And?'))?.json)).toContain('sees 3 items');
+  });
+
+  it.each(['begin', 'commit'])('loses the answer of a %s: nothing runs twice', async (word) => {
+    await using all = await world({ kind });
+    await using relay = await StoreRelay.start(all.server.port);
+    const { gateway, client } = await all.start({ url: relay.url });
+    const session = await ClientSession.open(gateway);
+    const lost = relay.loseAnswerOf(word);
+    expect(await turn(session, 't1', 'asked once')).toMatchObject(COMPLETED);
+    await lost;
+    const asked = all.simulator.journal.entries.filter(({ request }) =>
+      JSON.stringify(request).includes('asked once'),
+    );
+    expect(asked).toHaveLength(1);
+    await expect.poll(() => gateway.server.registry.get(session.sessionId)?.core.durable).toBe(true);
+    // open, token, begin, commit, and a mark where the answer took its time.
+    await expect.poll(() => entriesOf(client, session)).toBeLessThanOrEqual(5);
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't2', 'And?'))?.json)).toContain('sees 3 items');
+    session.checkSeq();
+  });
+
+  it('has another owner: the old one says nothing more and runs nothing more', async () => {
+    await using all = await world({ kind });
+    const [left, right] = [await all.start(), await all.start()];
+    const session = await ClientSession.open(left.gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    const old = session.stream;
+    await resumed(session, right.gateway);
+    // Nobody has told it yet: what it is asked for now is not written, and so not run.
+    old.startTurn({ turn_id: 'stray', create: { store: false } }, 'stray turn');
+    expect(await old.ended()).toMatchObject({ reason: 'SESSION_SUPERSEDED' });
+    expect(old.events.filter(({ turn_id }) => turn_id === 'stray')).toEqual([]);
+    const asked = all.simulator.journal.entries.filter(({ request }) =>
+      JSON.stringify(request).includes('stray turn'),
+    );
+    expect(asked).toEqual([]);
+    expect(left.gateway.server.registry.size).toBe(0);
+    expect(String((await turn(session, 't2', 'And?'))?.json)).toContain('sees 3 items');
+  });
+
+  it('has no keys: only ids are written, stored conversations move, others are said not to be durable', async () => {
+    await using all = await world({ kind });
+    const { gateway, client } = await all.start({ keys: false });
+    const stored = await ClientSession.open(gateway);
+    await turn(stored, 't1', 'My secret is Rosebud.', true);
+    const unstored = await ClientSession.open(gateway);
+    await turn(unstored, 't1', 'My secret is Rosebud.');
+    await notice(unstored, 'durability_lost');
+    for (const session of [stored, unstored]) {
+      const key = client.key(`{${session.sessionId}}`);
+      expect(JSON.stringify(await client.command(key, ['XRANGE', key, '-', '+']))).not.toContain('Rosebud');
+    }
+    const { gateway: other } = await all.start({ keys: false });
+    expect(await resumed(stored, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(stored, 't2', 'And?', true))?.json)).toContain('sees 3 items');
+    await resumed(unstored, other);
+    expect(await turn(unstored, 't2', 'And?')).toMatchObject({
+      outcome: 'TURN_OUTCOME_FAILED',
+      turn_failed: { reason: 'CHAIN_LOST', replay: 'REPLAY_VERDICT_SAFE' },
+    });
+  });
+});
