@@ -30,6 +30,10 @@ export class ClientSession {
     return Math.max(0, ...this.#heard.map(({ commit }) => Number(commit)));
   }
 
+  hasHeardOf(turnId: string): boolean {
+    return this.#heard.some((event) => event.turn_id === turnId);
+  }
+
   /** The last event of a turn, on whichever stream it came. */
   outcomes(turnId: string): readonly TestEvent[] {
     return this.#heard.filter((event) => event.turn_id === turnId && event.outcome !== NO_OUTCOME);
