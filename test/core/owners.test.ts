@@ -20,7 +20,6 @@ type Step = readonly [kind: number, a: number, b: number];
 describe('one session and three owners', () => {
   it(`keep every invariant over a journal that may fail in any way (${SCHEDULES} schedules)`, {
     timeout: 3_600_000,
-    retry: 0,
   }, () => {
     const step = fc.tuple(fc.nat(99), fc.nat(1_000), fc.nat(1_000));
     fc.assert(

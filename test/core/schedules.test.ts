@@ -22,7 +22,6 @@ const NOT_ALLOWED = new GatewayError('MODEL_NOT_ALLOWED', 'not for this tenant')
 describe('random schedules', () => {
   it(`keep every invariant with both sides failing at any point (${SCHEDULES} schedules)`, {
     timeout: 3_600_000,
-    retry: 0,
   }, () => {
     const step = fc.tuple(fc.nat(99), fc.nat(1_000), fc.nat(1_000));
     fc.assert(
