@@ -1,4 +1,4 @@
-import { asObject, own, textOf } from '../dialect/json.ts';
+import { asObject, type Json, own, textOf } from '../dialect/json.ts';
 import { elementsOf, membersOf } from '../ground/json-members.ts';
 import type { NewNode } from './transcript.ts';
 import type { UpstreamFrame } from './types.ts';
@@ -33,7 +33,7 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
   const json = frame.json();
   const item = asObject(own(json, 'item'));
   if (item === undefined) return;
-  const text = memberText(jsonOf(frame), 'item') ?? JSON.stringify(item);
+  const text = bytesOf(item, frame);
   response.outputBytes += text.length;
   // So many items are no answer, and would make each further one slower.
   if (response.output.length >= MAX_OUTPUT_ITEMS) response.outputBytes = Number.POSITIVE_INFINITY;
@@ -43,7 +43,7 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
   }
   place(response.output, {
     index: indexOf(own(json, 'output_index'), response.output),
-    identity: JSON.stringify(['type', 'id', 'call_id'].map((name) => own(item, name) ?? '')),
+    identity: ['type', 'id', 'call_id'].map((name) => textOf(own(item, name)) ?? '').join(' '),
     id: textOf(own(item, 'id')),
     isCompaction: own(item, 'type') === 'compaction',
     text,
@@ -83,6 +83,13 @@ function place(output: DoneItem[], item: DoneItem): void {
   output.splice(after + 1, 0, item);
 }
 
+/** As they came: numbers of 64 bits do not survive JSON.parse. Most items print to the very bytes, which is quicker. */
+function bytesOf(item: Json, frame: UpstreamFrame): string {
+  const printed = JSON.stringify(item);
+  const text = jsonOf(frame);
+  return text.includes(printed) ? printed : (memberText(text, 'item') ?? printed);
+}
+
 function indexOf(index: unknown, output: readonly DoneItem[]): number {
   const isSane =
     typeof index === 'number' && Number.isInteger(index) && index >= 0 && index < MAX_OUTPUT_ITEMS;
@@ -96,7 +103,7 @@ function listedTexts(terminal: UpstreamFrame, listed: readonly unknown[]): reado
   return texts.length === listed.length ? texts : listed.map((item) => JSON.stringify(item));
 }
 
-/** Cut out of the text, because numbers of 64 bits do not survive JSON.parse. Of equal names the last counts. */
+/** Of equal names the last counts. */
 function memberText(text: string, name: string): string | undefined {
   const member = membersOf(text).findLast((each) => each.name === name);
   return member === undefined ? undefined : text.slice(member.valueStart, member.end);
