@@ -23,6 +23,16 @@ type laneState struct {
 	open *openCalls
 	// running counts turns without an outcome.
 	running int
+	// undecided counts turns among them that answer open calls, or that their tool loop has given up. Whether they
+	// complete decides what the next turn has to answer, so it waits for settled.
+	undecided int
+	settled   chan struct{}
+}
+
+func (state *laneState) awaitEnd() {
+	if state.undecided++; state.undecided == 1 {
+		state.settled = make(chan struct{})
+	}
 }
 
 // openCalls are function calls of a response that nobody answers any more. Whoever continues from the response has to
@@ -100,6 +110,9 @@ func (t *Turn) abandon() {
 	_ = t.Cancel()
 	s.mu.Lock()
 	t.orphan = s.turns[t.id] == t
+	if t.orphan && !t.answers {
+		s.lanes[t.lane.id].awaitEnd()
+	}
 	freed := t.dismiss()
 	if !t.orphan {
 		s.settleOrphan(t)
@@ -131,23 +144,29 @@ func (s *Session) lane(id string) *laneState {
 }
 
 // leaveLane ends a turn's share in its lane; a lane without anything to remember is forgotten. Called with mu held.
-func (s *Session) leaveLane(id string) {
+func (s *Session) leaveLane(turn *Turn) {
+	id := turn.lane.id
 	state := s.lanes[id]
 	if state == nil {
 		return
 	}
 	state.running--
+	if turn.orphan || turn.answers {
+		if state.undecided--; state.undecided == 0 {
+			close(state.settled)
+		}
+	}
 	if state.running <= 0 && state.lastResponse == "" && state.forkFrom == "" {
 		delete(s.lanes, id)
 	}
 }
 
-// answering is the request with results for the calls that a tool loop has left open where it continues.
-func (state *laneState) answering(request Request) Request {
+// answering is the request with results for the calls that a tool loop has left open where it continues, if there are.
+func (state *laneState) answering(request Request) (_ Request, answers bool) {
 	open := state.open
 	if open == nil || request.FullHistory || request.NewConversation ||
 		request.Create.GetConversationId() != "" || request.Create.GetConversation() != nil {
-		return request
+		return request, false
 	}
 	base := state.lastResponse
 	switch {
@@ -157,7 +176,7 @@ func (state *laneState) answering(request Request) Request {
 		base = request.Create.GetPreviousResponseId()
 	}
 	if base != open.response {
-		return request
+		return request, false
 	}
 	input := request.Input
 	if input == nil {
@@ -174,5 +193,5 @@ func (state *laneState) answering(request Request) Request {
 		}
 	}
 	request.Input = append(outputs, input...)
-	return request
+	return request, true
 }

@@ -53,6 +53,7 @@ type Session struct {
 	unackedBytes  int64
 	fullSince     time.Time // since when the buffer was never below half of its bound
 
+	startsWait  atomic.Int64 // calls of Start and Steer that wait
 	buffered    atomic.Int64
 	maxBuffered atomic.Int64 // the highest that buffered has been
 	room        chan struct{}
@@ -196,6 +197,8 @@ func (s *Session) start(ctx context.Context, lane *Lane, request Request) (*Turn
 }
 
 func (s *Session) waitFor(ctx context.Context, wait <-chan struct{}) error {
+	s.startsWait.Add(1)
+	defer s.startsWait.Add(-1)
 	select {
 	case <-wait:
 	case <-s.done:
@@ -223,10 +226,13 @@ func (s *Session) tryStart(ctx context.Context, lane *Lane, request Request) (*T
 	}
 	forked := false
 	if state := s.lanes[lane.id]; state != nil {
+		if state.undecided > 0 {
+			return nil, state.settled, nil
+		}
 		if request.From == "" && !request.NewConversation && state.forkFrom != "" {
 			request.From, forked = state.forkFrom, true
 		}
-		request = state.answering(request)
+		request, turn.answers = state.answering(request)
 	}
 	turn.start = request.startTurn(lane.id, turn.id, trace)
 	message := &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_StartTurn{StartTurn: turn.start}}
@@ -239,6 +245,9 @@ func (s *Session) tryStart(ctx context.Context, lane *Lane, request Request) (*T
 	s.started++
 	state := s.lane(lane.id)
 	state.running++
+	if turn.answers {
+		state.awaitEnd()
+	}
 	if forked {
 		state.forkFrom = ""
 	}
@@ -357,7 +366,7 @@ func (s *Session) finish(err *Error) {
 func (s *Session) endTurn(turn *Turn) {
 	if s.turns[turn.id] == turn {
 		delete(s.turns, turn.id)
-		s.leaveLane(turn.lane.id)
+		s.leaveLane(turn)
 	}
 }
 

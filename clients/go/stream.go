@@ -569,7 +569,7 @@ func (s *Session) makeRoom() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var candidates []full
-	waits := false
+	waits := s.startsWait.Load() > 0
 	consider := func(turn *Turn) {
 		bytes, waiting, wasRead := turn.load()
 		waits = waits || waiting
@@ -669,9 +669,6 @@ func (s *Session) route(pb *gatewayv1.Event, size int64) *Turn {
 		state := s.lane(turn.lane.id)
 		state.lastResponse, state.open = id, nil
 	}
-	if last {
-		s.endTurn(turn)
-	}
 	// Counted before it can be read: the reader gives it back.
 	s.buffered.Add(size)
 	pushed := turn.push(queuedEvent{event, size}, last)
@@ -681,6 +678,9 @@ func (s *Session) route(pb *gatewayv1.Event, size int64) *Turn {
 		s.settleOrphan(turn)
 	case last && pushed > 0:
 		s.unread[turn] = struct{}{}
+	}
+	if last {
+		s.endTurn(turn)
 	}
 	return turn
 }

@@ -27,6 +27,7 @@ type Turn struct {
 	delivered       bool // the gateway has named it among the turns that run
 	seen            bool
 	cancelRequested bool
+	answers         bool // it brings results for calls that a tool loop has left open
 	orphan          bool // its tool loop has given it up, and it goes on
 
 	reading atomic.Bool

@@ -20,6 +20,12 @@ final class LaneState {
   int running;
 
   /**
+   * Turns among them that answer open calls, or that their tool loop has given up. Whether they complete decides what the
+   * next turn has to answer, so it waits.
+   */
+  int undecided;
+
+  /**
    * Function calls of a response that nobody answers any more. Whoever continues from the response has to give a result
    * for each: the outputs go before the input of the next turn.
    */
@@ -29,15 +35,15 @@ final class LaneState {
     return running <= 0 && lastResponseId.isEmpty() && forkFrom.isEmpty();
   }
 
-  /** Adds results for the calls that a tool loop has left open where the turn continues. */
-  void answer(StartTurn.Builder start) {
+  /** Adds results for the calls that a tool loop has left open where the turn continues; false if there are none. */
+  boolean answer(StartTurn.Builder start) {
     var create = start.getCreate();
     if (open == null
         || start.hasNewConversation()
         || start.getInputModeValue() == dev.responsesgateway.v1.InputMode.INPUT_MODE_FULL_HISTORY_VALUE
         || create.hasConversation()
         || create.hasConversationId()) {
-      return;
+      return false;
     }
     var base = lastResponseId;
     if (start.hasPreviousResponseId()) {
@@ -46,7 +52,7 @@ final class LaneState {
       base = create.getPreviousResponseId();
     }
     if (!base.equals(open.responseId())) {
-      return;
+      return false;
     }
     var answered = new HashSet<String>();
     create.getInputList().forEach(item -> answered.add(item.getFunctionCallOutput().getCallId()));
@@ -58,5 +64,6 @@ final class LaneState {
     }
     input.addAll(create.getInputList());
     start.getCreateBuilder().clearInput().addAllInput(input);
+    return true;
   }
 }

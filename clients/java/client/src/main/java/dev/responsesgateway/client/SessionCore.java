@@ -121,6 +121,7 @@ final class SessionCore implements Call.Listener {
   private Instant fullSince;
 
   private boolean makeRoomLater;
+  private int waitingStarts;
   private ResumeAttempts attempts;
   private Losses losses = Losses.NONE;
   private Instant streamBegan = Instant.EPOCH;
@@ -269,6 +270,9 @@ final class SessionCore implements Call.Listener {
     locked(
         () -> {
           turn.orphan = turns.get(turn.id()) == turn;
+          if (turn.orphan && !turn.answers) {
+            state(turn.lane().id()).undecided++;
+          }
           turn.dismiss("its tool loop has given the turn up", true);
           if (!turn.orphan) {
             settleOrphan(turn);
@@ -298,21 +302,32 @@ final class SessionCore implements Call.Listener {
     if (turns.remove(turn.id(), turn)) {
       var state = lanes.get(turn.lane().id());
       state.running--;
+      if (turn.orphan || turn.answers) {
+        state.undecided--;
+        room.signalAll();
+      }
       if (state.forgettable()) {
         lanes.remove(turn.lane().id());
       }
     }
   }
 
-  /** Waits while too much is queued. */
-  private void awaitRoom(String what) {
-    while (outbox.bytes() >= options.maxQueuedBytes && (phase == Phase.OPEN || phase == Phase.DRAINING)) {
-      try {
+  /** Waits while too much is queued, or a turn of the lane has to end first; null stands for no lane. */
+  private void awaitRoom(String laneId, String what) {
+    waitingStarts++;
+    try {
+      while (phase == Phase.OPEN || phase == Phase.DRAINING) {
+        var lane = laneId == null ? null : lanes.get(laneId);
+        if (outbox.bytes() < options.maxQueuedBytes && (lane == null || lane.undecided == 0)) {
+          return;
+        }
         room.await();
-      } catch (InterruptedException interrupt) {
-        Thread.currentThread().interrupt();
-        throw new CancellationException("interrupted while waiting to " + what);
       }
+    } catch (InterruptedException interrupt) {
+      Thread.currentThread().interrupt();
+      throw new CancellationException("interrupted while waiting to " + what);
+    } finally {
+      waitingStarts--;
     }
   }
 
@@ -320,7 +335,7 @@ final class SessionCore implements Call.Listener {
     var current = Trace.current();
     return get(
         () -> {
-          awaitRoom("start a turn");
+          awaitRoom(lane.id(), "start a turn");
           var start = request.start().toBuilder().setLaneId(lane.id());
           if (start.getTurnId().isEmpty()) {
             start.setTurnId("turn-" + (started + 1));
@@ -341,13 +356,16 @@ final class SessionCore implements Call.Listener {
               start.setPreviousResponseId(known.forkFrom);
               forked = true;
             }
-            known.answer(start);
+            turn.answers = known.answer(start);
           }
           turn.start = ConnectRequest.newBuilder().setStartTurn(start).build();
           tooLarge(turn.start).ifPresent(problem -> refuse(problem, turn));
           started++;
           var state = state(lane.id());
           state.running++;
+          if (turn.answers) {
+            state.undecided++;
+          }
           if (forked) {
             state.forkFrom = "";
           }
@@ -363,7 +381,7 @@ final class SessionCore implements Call.Listener {
     var message = ConnectRequest.newBuilder().setSteerTurn(steer).build();
     locked(
         () -> {
-          awaitRoom("steer");
+          awaitRoom(null, "steer");
           if (phase != Phase.DRAINING) {
             // While the gateway drains, running turns may be steered.
             unusable().ifPresent(SessionCore::raise);
@@ -537,7 +555,7 @@ final class SessionCore implements Call.Listener {
       return;
     }
     record Full(Turn turn, Turn.Load load) {}
-    var waits = false;
+    var waits = waitingStarts > 0;
     var full = new ArrayList<Full>();
     for (var group : List.of(turns.values(), unread)) {
       for (var turn : group) {
@@ -594,7 +612,7 @@ final class SessionCore implements Call.Listener {
       if (outgoing == null) {
         return;
       }
-      room.signal();
+      room.signalAll();
       if (outgoing.message() == null) {
         call.halfClose();
         return;
@@ -656,15 +674,15 @@ final class SessionCore implements Call.Listener {
       state.lastResponseId = responseId;
       state.open = null;
     }
-    if (last) {
-      endTurn(turn);
-    }
     var waiting = turn.push(event, event.getSerializedSize());
     buffered += waiting;
     if (last && turn.orphan) {
       settleOrphan(turn);
     } else if (last && waiting > 0) {
       unread.add(turn);
+    }
+    if (last) {
+      endTurn(turn);
     }
   }
 

@@ -41,6 +41,9 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
 
   boolean cancelRequested;
 
+  /** It brings results for calls that a tool loop has left open. */
+  boolean answers;
+
   /** Its tool loop has given it up, and it goes on. */
   boolean orphan;
 
