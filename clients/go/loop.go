@@ -283,6 +283,6 @@ func (r Request) continued(outputs []*Item) Request {
 	r.Create = proto.CloneOf(r.Create)
 	r.Create.Input, r.Create.PreviousResponseId = nil, nil
 	// A forced tool choice would force the call again and again.
-	r.Create.ToolChoice = nil
+	r.Create.ToolChoice, r.ToolChoice = nil, ""
 	return r
 }

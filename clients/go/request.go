@@ -1,6 +1,10 @@
 package gateway
 
 import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -8,9 +12,6 @@ import (
 
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
 )
-
-// Item is one input item.
-type Item = gatewayv1.InputItem
 
 // Request says what a turn runs. The zero value continues the lane with no new input.
 type Request struct {
@@ -20,11 +21,42 @@ type Request struct {
 	Model string
 	// Instructions are the system message. They are not inherited: give them with each turn.
 	Instructions string
-	// Tools that the model may call. Not inherited either.
-	Tools []*gatewayv1.Tool
+	// Tools that the model may call, without a loop that calls them: see [Lane.RunTools]. Not inherited either.
+	Tools []*ToolSpec
+	// ToolChoice is "auto" (the upstream's default), "none", "required", or the name of a function. In a tool loop it
+	// counts for the first turn.
+	ToolChoice string
+	// ParallelToolCalls says whether several tools may be called at once. Nil: the upstream's default, true.
+	ParallelToolCalls *bool
+	// Effort of reasoning models: "minimal", "low", "medium", "high" …
+	Effort string
+	// ReasoningSummary: "auto", "concise" or "detailed". "": none.
+	ReasoningSummary string
+	// Temperature, 0 to 2. Nil: the upstream's default, 1.
+	Temperature *float64
+	// TopP, 0 to 1. Nil: the upstream's default, 1.
+	TopP *float64
+	// MaxOutputTokens, reasoning included; at least 16. 0: no limit of its own.
+	MaxOutputTokens int
+	// Format of the text; see [FormatOf] and [Parse]. Nil: plain text.
+	Format *Format
+	// Verbosity: "low", "medium" or "high".
+	Verbosity string
+	// Include asks for more output, for instance "reasoning.encrypted_content".
+	Include []string
+	// Metadata are labels stored with the response: at most 16.
+	Metadata map[string]string
+	// CacheKey groups requests with a common beginning, to hit the prompt cache more often.
+	CacheKey string
+	// SafetyIdentifier is a stable, hashed identity of the end user.
+	SafetyIdentifier string
+	// ServiceTier: "auto", "default", "flex", "priority" …
+	ServiceTier string
+	// Extra are members of the upstream's request that have no field here.
+	Extra map[string]any
 	// Store says whether the upstream keeps the response. Nil: its default, true.
 	Store *bool
-	// Create holds everything else of the upstream's request; the fields above are put over it. It is not changed.
+	// Create is the upstream's request as the generated message; the fields above are put over it. It is not changed.
 	Create *gatewayv1.CreateBody
 
 	// From continues from this response id, of whichever lane: a fork.
@@ -41,48 +73,11 @@ type Request struct {
 	TurnID string
 }
 
-// Text is an input of one user message.
-func Text(text string) []*Item { return []*Item{Message("user", text)} }
-
-// Message is one message of user, assistant, system or developer.
-func Message(role, text string) *Item {
-	return &Item{Kind: &gatewayv1.InputItem_Message{Message: &gatewayv1.Message{Role: role, Text: &text}}}
-}
-
-// CallOutput is the result of a function call.
-func CallOutput(callID, output string) *Item {
-	return &Item{Kind: &gatewayv1.InputItem_FunctionCallOutput{
-		FunctionCallOutput: &gatewayv1.FunctionCallOutput{CallId: &callID, Output: &output},
-	}}
-}
-
-// JSONItem is an input item as the upstream's JSON, for kinds that this client does not know.
-func JSONItem(json []byte) *Item { return &Item{Kind: &gatewayv1.InputItem_Json{Json: json}} }
-
 func (r Request) startTurn(laneID, turnID string, trace *gatewayv1.TraceContext) *gatewayv1.StartTurn {
-	create := &gatewayv1.CreateBody{}
-	if r.Create != nil {
-		create = proto.CloneOf(r.Create)
-	}
-	if r.Input != nil {
-		create.Input = r.Input
-	}
-	if r.Tools != nil {
-		create.Tools = r.Tools
-	}
-	if r.Model != "" {
-		create.Model = &r.Model
-	}
-	if r.Instructions != "" {
-		create.Instructions = &r.Instructions
-	}
-	if r.Store != nil {
-		create.Store = r.Store
-	}
 	start := &gatewayv1.StartTurn{
 		LaneId:          laneID,
 		TurnId:          turnID,
-		Create:          create,
+		Create:          r.body(),
 		TraceContext:    trace,
 		WaitOnRateLimit: r.WaitOnRateLimit,
 	}
@@ -99,6 +94,104 @@ func (r Request) startTurn(laneID, turnID string, trace *gatewayv1.TraceContext)
 		start.Timeout = durationpb.New(r.Timeout)
 	}
 	return start
+}
+
+func (r Request) body() *gatewayv1.CreateBody {
+	create := &gatewayv1.CreateBody{}
+	if r.Create != nil {
+		create = proto.CloneOf(r.Create)
+	}
+	if r.Input != nil {
+		create.Input = r.Input
+	}
+	if r.Tools != nil {
+		create.Tools = r.Tools
+	}
+	if r.Include != nil {
+		create.Include = r.Include
+	}
+	if r.Metadata != nil {
+		create.Metadata = r.Metadata
+	}
+	put(&create.Model, r.Model)
+	put(&create.Instructions, r.Instructions)
+	put(&create.PromptCacheKey, r.CacheKey)
+	put(&create.SafetyIdentifier, r.SafetyIdentifier)
+	put(&create.ServiceTier, r.ServiceTier)
+	putPtr(&create.Store, r.Store)
+	putPtr(&create.ParallelToolCalls, r.ParallelToolCalls)
+	putPtr(&create.Temperature, r.Temperature)
+	putPtr(&create.TopP, r.TopP)
+	put(&create.MaxOutputTokens, int32(min(r.MaxOutputTokens, math.MaxInt32)))
+	if r.Effort != "" || r.ReasoningSummary != "" {
+		if create.Reasoning == nil {
+			create.Reasoning = &gatewayv1.Reasoning{}
+		}
+		put(&create.Reasoning.Effort, r.Effort)
+		put(&create.Reasoning.Summary, r.ReasoningSummary)
+	}
+	if r.Format != nil || r.Verbosity != "" {
+		if create.Text == nil {
+			create.Text = &gatewayv1.TextOptions{}
+		}
+		put(&create.Text.Verbosity, r.Verbosity)
+		if r.Format != nil {
+			create.Text.Format = r.Format.pb
+		}
+	}
+	if r.ToolChoice != "" {
+		create.ToolChoice = toolChoice(r.ToolChoice)
+	}
+	return create
+}
+
+func toolChoice(choice string) *gatewayv1.ToolChoice {
+	switch choice {
+	case "auto", "none", "required":
+		return &gatewayv1.ToolChoice{Kind: &gatewayv1.ToolChoice_Mode{Mode: choice}}
+	default:
+		return &gatewayv1.ToolChoice{Kind: &gatewayv1.ToolChoice_Function{
+			Function: &gatewayv1.FunctionChoice{Name: choice},
+		}}
+	}
+}
+
+// withExtra adds Extra to the members that Create already has.
+func (r Request) withExtra() (Request, error) {
+	if len(r.Extra) == 0 {
+		return r, nil
+	}
+	create := &gatewayv1.CreateBody{}
+	if r.Create != nil {
+		create = proto.CloneOf(r.Create)
+	}
+	members := map[string]any{}
+	if len(create.ExtraJson) > 0 {
+		if err := json.Unmarshal(create.ExtraJson, &members); err != nil {
+			return r, fmt.Errorf("gateway: Create.ExtraJson: %w", err)
+		}
+	}
+	maps.Copy(members, r.Extra)
+	encoded, err := json.Marshal(members)
+	if err != nil {
+		return r, fmt.Errorf("gateway: Extra: %w", err)
+	}
+	create.ExtraJson = encoded
+	r.Create, r.Extra = create, nil
+	return r, nil
+}
+
+func put[T comparable](field **T, value T) {
+	var zero T
+	if value != zero {
+		*field = &value
+	}
+}
+
+func putPtr[T any](field **T, value *T) {
+	if value != nil {
+		*field = value
+	}
 }
 
 func (r Request) warmUp() Request {

@@ -182,6 +182,10 @@ func (s *Session) shut(why *Error, timeout time.Duration) {
 }
 
 func (s *Session) start(ctx context.Context, lane *Lane, request Request) (*Turn, error) {
+	request, err := request.withExtra()
+	if err != nil {
+		return nil, err
+	}
 	for {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
