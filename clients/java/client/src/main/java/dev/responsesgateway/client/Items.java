@@ -1,6 +1,7 @@
 package dev.responsesgateway.client;
 
 import com.google.protobuf.ByteString;
+import dev.responsesgateway.v1.ContentPart;
 import dev.responsesgateway.v1.FunctionCallOutput;
 import dev.responsesgateway.v1.InputItem;
 import dev.responsesgateway.v1.Message;
@@ -18,6 +19,13 @@ public final class Items {
   /** One message of user, assistant, system or developer. */
   public static InputItem message(String role, String text) {
     return InputItem.newBuilder().setMessage(Message.newBuilder().setRole(role).setText(text)).build();
+  }
+
+  /** One message of several parts: texts, images and files in their order. See {@link Parts}. */
+  public static InputItem message(String role, ContentPart... parts) {
+    return InputItem.newBuilder()
+        .setMessage(Message.newBuilder().setRole(role).addAllContent(List.of(parts)))
+        .build();
   }
 
   /** The result of a function call. */

@@ -37,6 +37,11 @@ public final class Lane {
     return session.start(this, request);
   }
 
+  /** Runs a turn whose answer has the form of a record. See {@link Result#parse}. */
+  public <T extends Record> Parsed<T> parse(TurnRequest request, Class<T> type) {
+    return start(request.toBuilder().format(type).build()).result().parse(type);
+  }
+
   /**
    * Prepares instructions, tools and input upstream without producing output, so that the next turn answers sooner.
    * Where the upstream cannot, the turn fails with reason NOT_SUPPORTED_BY_UPSTREAM.

@@ -1,5 +1,6 @@
 package dev.responsesgateway.client;
 
+import com.fasterxml.jackson.core.JsonProcessingException;
 import dev.responsesgateway.v1.ContentPart;
 import dev.responsesgateway.v1.FunctionCall;
 import dev.responsesgateway.v1.OutputItem;
@@ -103,6 +104,21 @@ public final class Result implements Serializable {
   /** The model's refusal; empty if it did not refuse. */
   public String refusal() {
     return parts().map(part -> part.getRefusal().getRefusal()).collect(Collectors.joining());
+  }
+
+  /**
+   * The answer as a record, by the schema of {@link TurnRequest.Builder#format}. What refuses, is incomplete or does not
+   * fit leaves the value empty, and the result as it is.
+   */
+  public <T extends Record> Parsed<T> parse(Class<T> type) {
+    if (outcome != Outcome.COMPLETED || !refusal().isEmpty()) {
+      return new Parsed<>(this, Optional.empty(), Optional.empty());
+    }
+    try {
+      return new Parsed<>(this, Optional.of(Schema.MAPPER.readValue(text(), type)), Optional.empty());
+    } catch (JsonProcessingException mismatch) {
+      return new Parsed<>(this, Optional.empty(), Optional.of(mismatch));
+    }
   }
 
   /** The calls that wait for a result. */

@@ -73,6 +73,14 @@ public final class Tool {
         null);
   }
 
+  /**
+   * A tool of the upstream's as its JSON, for {@link TurnRequest.Builder#tools}; for instance {@code
+   * {"type":"web_search"}}.
+   */
+  public static dev.responsesgateway.v1.Tool json(String json) {
+    return dev.responsesgateway.v1.Tool.newBuilder().setJson(ByteString.copyFromUtf8(json)).build();
+  }
+
   /** The tool's name. */
   public String name() {
     return name;

@@ -1,5 +1,6 @@
 package dev.responsesgateway.client;
 
+import com.google.protobuf.ByteString;
 import dev.responsesgateway.v1.CreateBody;
 import dev.responsesgateway.v1.InputItem;
 import dev.responsesgateway.v1.InputMode;
@@ -8,6 +9,7 @@ import dev.responsesgateway.v1.StartTurn;
 import dev.responsesgateway.v1.Tool;
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Consumer;
 
 /** Says what a turn runs. An empty one continues the lane with no new input. Immutable. */
@@ -87,13 +89,128 @@ public final class TurnRequest {
       return this;
     }
 
+    /**
+     * {@code auto} (the upstream's default), {@code none}, {@code required}, or the name of a function. In a tool loop it
+     * counts for the first turn.
+     */
+    public Builder toolChoice(String choice) {
+      var tool = start.getCreateBuilder().getToolChoiceBuilder();
+      if (List.of("auto", "none", "required").contains(choice)) {
+        tool.setMode(choice);
+      } else {
+        tool.getFunctionBuilder().setName(choice);
+      }
+      return this;
+    }
+
+    /** Whether several tools may be called at once. Upstream's default: true. */
+    public Builder parallelToolCalls(boolean parallel) {
+      start.getCreateBuilder().setParallelToolCalls(parallel);
+      return this;
+    }
+
+    /** Of reasoning models: {@code minimal}, {@code low}, {@code medium}, {@code high} … */
+    public Builder effort(String effort) {
+      start.getCreateBuilder().getReasoningBuilder().setEffort(effort);
+      return this;
+    }
+
+    /** {@code auto}, {@code concise} or {@code detailed}. Default: no summary. */
+    public Builder reasoningSummary(String summary) {
+      start.getCreateBuilder().getReasoningBuilder().setSummary(summary);
+      return this;
+    }
+
+    /** 0 to 2. Upstream's default: 1. */
+    public Builder temperature(double temperature) {
+      start.getCreateBuilder().setTemperature(temperature);
+      return this;
+    }
+
+    /** 0 to 1. Upstream's default: 1. */
+    public Builder topP(double topP) {
+      start.getCreateBuilder().setTopP(topP);
+      return this;
+    }
+
+    /** Reasoning included; at least 16. */
+    public Builder maxOutputTokens(int tokens) {
+      start.getCreateBuilder().setMaxOutputTokens(tokens);
+      return this;
+    }
+
+    /**
+     * Holds the answer to the JSON Schema of a record, made as for {@link Tool#of}. Read it with {@link Result#parse}.
+     *
+     * @throws IllegalArgumentException if the record has no JSON Schema
+     */
+    public Builder format(Class<? extends Record> type) {
+      var schema = Schema.of(type);
+      return format(type.getSimpleName(), schema.json(), schema.strict());
+    }
+
+    /** Holds the answer to a JSON Schema. Names have up to 64 of a-z A-Z 0-9 _ -. */
+    public Builder format(String name, String schema, boolean strict) {
+      start
+          .getCreateBuilder()
+          .getTextBuilder()
+          .getFormatBuilder()
+          .getJsonSchemaBuilder()
+          .setName(name)
+          .setSchema(ByteString.copyFromUtf8(schema))
+          .setStrict(strict);
+      return this;
+    }
+
+    /** {@code low}, {@code medium} or {@code high}. */
+    public Builder verbosity(String verbosity) {
+      start.getCreateBuilder().getTextBuilder().setVerbosity(verbosity);
+      return this;
+    }
+
+    /** More output, for instance {@code reasoning.encrypted_content}. */
+    public Builder include(String... kinds) {
+      start.getCreateBuilder().clearInclude().addAllInclude(List.of(kinds));
+      return this;
+    }
+
+    /** Labels stored with the response: at most 16. */
+    public Builder metadata(Map<String, String> labels) {
+      start.getCreateBuilder().clearMetadata().putAllMetadata(labels);
+      return this;
+    }
+
+    /** Groups requests with a common beginning, to hit the prompt cache more often. */
+    public Builder cacheKey(String key) {
+      start.getCreateBuilder().setPromptCacheKey(key);
+      return this;
+    }
+
+    /** Stable, hashed identity of the end user. */
+    public Builder safetyIdentifier(String identifier) {
+      start.getCreateBuilder().setSafetyIdentifier(identifier);
+      return this;
+    }
+
+    /** {@code auto}, {@code default}, {@code flex}, {@code priority} … */
+    public Builder serviceTier(String tier) {
+      start.getCreateBuilder().setServiceTier(tier);
+      return this;
+    }
+
+    /** Members of the upstream's request that have no option here, as a JSON object. */
+    public Builder extraJson(String json) {
+      start.getCreateBuilder().setExtraJson(ByteString.copyFromUtf8(json));
+      return this;
+    }
+
     /** Whether the upstream keeps the response. Upstream's default: true. */
     public Builder store(boolean store) {
       start.getCreateBuilder().setStore(store);
       return this;
     }
 
-    /** Changes anything else of the upstream's request. */
+    /** Changes the upstream's request as the generated message. */
     public Builder create(Consumer<CreateBody.Builder> change) {
       change.accept(start.getCreateBuilder());
       return this;
