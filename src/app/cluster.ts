@@ -186,7 +186,7 @@ class Primary {
         if (!this.#started || this.#draining) return;
         this.#telemetry.logger.error(
           { code: 'worker_died', worker: worker.id, worker_pid: worker.process.pid, exit_code: code, signal },
-          'a worker died and is replaced; its sessions are lost',
+          'a worker died and is replaced; its sessions are lost, unless they are durable',
         );
         this.#replaceAfter(performance.now() - startedAt < SHORT_LIFE_MS ? RESTART_DELAY_MS : 0);
       });

@@ -7,7 +7,7 @@ import { formatHostPort } from '../config/units.ts';
 import type { PeerRoute, PeersOptions, PeerTlsOptions } from '../grpc/peers.ts';
 import type { Durability } from '../session/durability.ts';
 import type { JournalOwner } from '../session/record.ts';
-import type { StoreClient } from '../store/client.ts';
+import type { StoreClient, StoreClientOptions } from '../store/client.ts';
 import type { Heartbeat } from '../store/heartbeats.ts';
 import type { OpenSharedLimits } from '../store/shared-limits.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
@@ -60,6 +60,15 @@ export function localPeers(local: LocalPeers): PeersOptions {
   };
 }
 
+/** A client of the configured store, which begins to connect. */
+export async function openClusterClient(
+  cluster: ClusterConfig['cluster'],
+  options: Pick<StoreClientOptions, 'commandTimeoutMs' | 'onError' | 'onCommand'>,
+): Promise<StoreClient> {
+  const { openStoreClient } = await import('../store/client.ts');
+  return openStoreClient({ ...(await connection(cluster)), keyPrefix: `${cluster.prefix}:`, ...options });
+}
+
 /**
  * Connects to the store and looks at it. A store that is away keeps no gateway from its start. Rejects with RangeError
  * when sessions are to be durable and the store would lose them.
@@ -69,15 +78,13 @@ export async function openReplicas(
   local: LocalPeers | undefined,
   telemetry: GatewayTelemetry,
 ): Promise<Replicas> {
-  const { openStoreClient, whenReady } = await import('../store/client.ts');
+  const { whenReady } = await import('../store/client.ts');
   const { startHeartbeat } = await import('../store/heartbeats.ts');
   const { openSharedLimits } = await import('../store/shared-limits.ts');
   const { logger } = telemetry;
   const hostId = local?.hostId ?? newHostId();
   const processId = local === undefined ? hostId : `${hostId}-${local.workerId}`;
-  const client = openStoreClient({
-    ...(await connection(cluster)),
-    keyPrefix: `${cluster.prefix}:`,
+  const client = await openClusterClient(cluster, {
     onError: (error) =>
       logger.warn({ code: 'store_unavailable', reason: error.message }, 'the store cannot be reached'),
     onCommand: (command, result, durationMs) =>

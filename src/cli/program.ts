@@ -97,6 +97,21 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
     done(await healthCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
   });
 
+  const store = subcommand(program, 'store', 'the store that replicas share (cluster.url)');
+  addConfigFlags(subcommand(store, 'check', 'look whether sessions can be durable there')).action(
+    async (_options: unknown, command: Command) => {
+      const { checkStoreCommand } = await import('./store.ts');
+      done(await checkStoreCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
+    },
+  );
+  addConfigFlags(subcommand(store, 'forget-tenant', 'forget response ids and sealed content of a tenant'))
+    .argument('<ID>', 'the tenant')
+    .action(async (tenantId: string, _options: unknown, command: Command) => {
+      const { forgetTenantCommand } = await import('./store.ts');
+      const flags = readConfigFlags(command.optsWithGlobals(), environment);
+      done(await forgetTenantCommand(tenantId, flags, environment));
+    });
+
   const keys = subcommand(program, 'keys', 'API keys of the gateway’s callers');
   subcommand(keys, 'create', 'print a new key once, and its entry for the configuration')
     .option('--tenant <ID>', 'tenant of the key', 'default')

@@ -5,7 +5,7 @@ import { Replicas, TcpBalancer } from '../harness/replicas.ts';
 import { RoamingSession } from '../harness/roaming-session.ts';
 import { ANY_SERVER, StoreServer } from '../harness/store-server.ts';
 import { Page } from '../telemetry/prometheus.ts';
-import { killAll } from './program.ts';
+import { killAll, run } from './program.ts';
 
 // Every test starts several processes.
 vi.setConfig({ testTimeout: 120_000 });
@@ -131,6 +131,39 @@ describe.skipIf(ANY_SERVER === undefined)('replicas behind a balancer', () => {
     expect((await later.turn('t2')).at(-1)).toMatchObject({ outcome: 'TURN_OUTCOME_COMPLETED' });
     later.startTurn({ turn_id: 't3', previous_response_id: 'resp_0' }, 'And?');
     expect((await later.turn('t3')).at(-1)?.turn_failed).toMatchObject({ reason: 'UNKNOWN_RESPONSE' });
+  });
+
+  test('a store is looked at, and forgets a tenant', async () => {
+    await using all = await world();
+    const store = (...args: string[]) => run(['store', ...args], { env: all.replicas.environment });
+    expect(await store('check')).toMatchObject({ code: 0, stdout: expect.stringContaining('append-only') });
+    const a = await all.replicas.start();
+    const stream = await open(a.grpc);
+    stream.startTurn({ turn_id: 't1', create: { store: true } }, 'Hi');
+    await stream.turn('t1');
+    const { response } = (await stream.event('response.created')).response_created as {
+      response: { id: string };
+    };
+    a.child.kill('SIGTERM');
+    await a.ended;
+    expect(await store('forget-tenant', 'default')).toMatchObject({ code: 0 });
+    const b = await all.replicas.start();
+    const later = await open(b.grpc);
+    later.startTurn({ turn_id: 't2', previous_response_id: response.id }, 'And?');
+    expect((await later.turn('t2')).at(-1)?.turn_failed).toMatchObject({ reason: 'UNKNOWN_RESPONSE' });
+  });
+
+  test('a server that would lose sessions keeps no gateway with durable ones', async () => {
+    await using store = await StoreServer.start({
+      kind: ANY_SERVER ?? 'valkey',
+      config: ['maxmemory 64mb', 'maxmemory-policy allkeys-lru'],
+    });
+    using replicas = new Replicas({ storeUrl: store.url, upstreamUrl: 'ws://127.0.0.1:9', durable: true });
+    const checked = await run(['store', 'check'], { env: replicas.environment });
+    expect(checked).toMatchObject({ code: 1, stdout: expect.stringContaining('allkeys-lru') });
+    const started = await run(['serve'], { env: replicas.environment });
+    expect(started.code).not.toBe(0);
+    expect(started.stderr).toContain('maxmemory-policy noeviction');
   });
 
   test('a conversation goes on when its replica is killed', async () => {

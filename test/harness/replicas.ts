@@ -103,6 +103,11 @@ ${config}`,
     );
   }
 
+  /** For other commands of the program. */
+  get environment(): Readonly<Record<string, string>> {
+    return { RESPONSES_GATEWAY_CONFIG: this.#config };
+  }
+
   start(...args: string[]) {
     return startGateway('--config', this.#config, ...args);
   }
