@@ -5,7 +5,7 @@ import type { Core } from './core.ts';
 import { proveExtension, referenceIn } from './delta.ts';
 import { type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
-import { canRead, milderForm, type ReplayForm, replayable } from './replay.ts';
+import { canRead, hasHalfCall, milderForm, type ReplayForm, replayable } from './replay.ts';
 import type { SendPlan, Turn } from './turn.ts';
 
 export interface Planned {
@@ -106,6 +106,17 @@ export function milderReplay(
   const answers = [...plan.carried.outputs, ...plan.ownInput];
   const [was, now] = [before, form].map((each) => replayable(path.steps, answers, up.route, each).join());
   return was === now ? undefined : form;
+}
+
+/**
+ * The upstream refuses to go on from a response because of a call in it that was cut off: told in full, without the call,
+ * the conversation goes on.
+ */
+export function canTellWithoutHalfCall(core: Core, turn: Turn): boolean {
+  const { plan } = turn;
+  if (plan?.parentId === undefined || plan.wireParentId === undefined) return false;
+  const path = core.transcript.pathSince(plan.parentId, () => false, { laneId: turn.laneId });
+  return path !== undefined && hasHalfCall(path.steps, [...plan.carried.outputs, ...plan.ownInput]);
 }
 
 /** The lane whose cache entry stands for this response. */

@@ -110,6 +110,13 @@ export function replayable(
   return items.flatMap((item) => (belongs(item, pairs, form) ? [item.text] : []));
 }
 
+/** Whether a response said a call that was cut off and that nobody has answered. */
+export function hasHalfCall(steps: readonly Step[], answers: readonly string[]): boolean {
+  const said = steps.flatMap(({ input, output }) => [...input, ...output].map(asSent));
+  const { outputs } = pairsIn(said, answers);
+  return said.some(({ half, call }) => half === true && call !== undefined && !outputs.has(call));
+}
+
 interface ReplayItem {
   /** Undefined: it cannot be said again. */
   readonly text: string;

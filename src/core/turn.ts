@@ -86,7 +86,7 @@ export interface Turn {
   replayForm: ReplayForm | undefined;
   /** Each kind is answered once. */
   historyRefusals: readonly HistoryRefusal[];
-  /** After `previous_response_not_found`: the id must not be used again. */
+  /** The upstream does not go on from these. */
   avoidIds: Set<string> | undefined;
   replayReason: string | undefined;
   steers: Steer[];

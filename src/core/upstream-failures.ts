@@ -20,7 +20,7 @@ import { forgetWithheld, isWithheld } from './gates.ts';
 import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
 import { forgetName, type LinkSlot, retire, upOf } from './link-slot.ts';
-import { milderReplay } from './planner.ts';
+import { canTellWithoutHalfCall, milderReplay } from './planner.ts';
 import { lanesRefuted } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
 import { dial, enqueue, leastLoaded, purposeOf, redialDelayMs, removeLink, unqueue } from './scheduler.ts';
@@ -261,7 +261,7 @@ export function sendOtherHistory(
 ): boolean {
   const wireId = turn.plan?.wireParentId;
   if (wireId !== undefined && isPreviousResponseNotFound(error)) {
-    turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
+    avoid(turn, wireId);
     for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
     core.transcript.forgetStored(wireId);
     const parentId = turn.plan?.parentId;
@@ -273,12 +273,18 @@ export function sendOtherHistory(
   const up = upOf(link);
   if (refusal === undefined || up === undefined || turn.historyRefusals.includes(refusal)) return false;
   const form = milderReplay(core, up, turn, refusal);
-  if (form === undefined) return false;
-  turn.replayForm = form;
+  if (form !== undefined) turn.replayForm = form;
+  else if (wireId !== undefined && refusal === 'call_unanswered' && canTellWithoutHalfCall(core, turn))
+    avoid(turn, wireId);
+  else return false;
   turn.historyRefusals = [...turn.historyRefusals, refusal];
   evict(link, turn);
   resend(core, link, stream, turn, 'history_refused', 'first');
   return true;
+}
+
+function avoid(turn: Turn, wireId: string): void {
+  turn.avoidIds = new Set([...(turn.avoidIds ?? []), wireId]);
 }
 
 /** Nothing new goes over a link that reaches nobody; what runs on it may yet finish. */

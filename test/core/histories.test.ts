@@ -138,6 +138,49 @@ describe('a history that is refused', () => {
   });
 });
 
+describe('a call that was cut off', () => {
+  const half = {
+    type: 'function_call',
+    id: 'fc_1',
+    call_id: 'c1',
+    name: 'f',
+    arguments: '{"a',
+    status: 'incomplete',
+  };
+  const refusal = {
+    type: 'error',
+    status: 400,
+    error: { message: 'No tool output found for function call c1.' },
+  };
+
+  function cutOff(item: object): World {
+    const world = ready();
+    world.start({ text: 'one' });
+    world.say({ type: 'response.created', response: { id: 'resp_1', status: 'in_progress' } });
+    world.say({ type: 'response.output_item.done', output_index: 0, item });
+    world.say({ type: 'response.incomplete', response: { id: 'resp_1', status: 'incomplete', output: [] } });
+    world.start({ turn: 't2', text: 'two' });
+    expect(sent(world).at(-1)?.['previous_response_id']).toBe('resp_1');
+    world.say(refusal);
+    return world;
+  }
+
+  it('does not end a lane whose upstream refuses to go on from it', () => {
+    const world = cutOff(half);
+    expect(inputOf(sent(world).at(-1))).toEqual(['one', 'two']);
+    expect(sent(world).at(-1)).not.toHaveProperty('previous_response_id');
+    respond(world, 'resp_2', [message('B')]);
+    expect(outcomeOf(world, 't2')).toBe('COMPLETED');
+    world.start({ turn: 't3', text: 'three' });
+    expect(sent(world).at(-1)?.['previous_response_id']).toBe('resp_2');
+  });
+
+  it('is not one that the client forgot to answer', () => {
+    const world = cutOff({ ...half, arguments: '{}', status: 'completed' });
+    expect(outcomeOf(world, 't2')).toBe('UPSTREAM_INVALID_REQUEST');
+  });
+});
+
 it('goes to another upstream without what that cannot read', () => {
   const world = ready();
   world.start({ text: 'one' });
