@@ -153,6 +153,7 @@ class Primary {
 
   #fork(): Promise<number> {
     const worker = cluster.fork();
+    closeHandedOver(worker);
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
       let failure: StartFailure | undefined;
@@ -259,6 +260,35 @@ function makeSocketFolder({ logger }: GatewayTelemetry): string | undefined {
     );
     return undefined;
   }
+}
+
+/**
+ * Node keeps its own copy of a connection that it hands to a worker until the worker says that it has it. One that dies
+ * in between never does, and its client would wait for ever on a connection that nobody reads.
+ */
+function closeHandedOver(worker: Worker): void {
+  const child = worker.process;
+  const send = child.send.bind(child) as (...args: unknown[]) => boolean;
+  let last: { close(): void } | undefined;
+  Object.assign(child, {
+    send: (message: unknown, handle: unknown, ...rest: unknown[]) => {
+      // One at a time: the next goes when the worker has answered.
+      if (isNewConnection(message) && isClosable(handle)) last = handle;
+      return send(message, handle, ...rest);
+    },
+  });
+  // Closing what was closed before does nothing.
+  worker.once('exit', () => last?.close());
+}
+
+function isNewConnection(message: unknown): boolean {
+  return typeof message === 'object' && message !== null && 'act' in message && message.act === 'newconn';
+}
+
+function isClosable(handle: unknown): handle is { close(): void } {
+  return (
+    typeof handle === 'object' && handle !== null && 'close' in handle && typeof handle.close === 'function'
+  );
 }
 
 function tell(worker: Worker, message: ToWorker): void {

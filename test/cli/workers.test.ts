@@ -1,5 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { get } from 'node:http';
+import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -217,4 +218,34 @@ test('a port in use is told once, and nothing stays behind', async () => {
     gateway.grpc,
   ]);
   expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: \S+ is in use by another process.*\n$/)]);
+});
+
+test('a connection that a dying worker was handed is served or closed, never left hanging', async () => {
+  const { grpc, admin } = await startGateway('--workers', '2', '--set', 'session.resume_grace=1s');
+  const [port = ''] = grpc.split(':').slice(-1);
+  const probe = await open(grpc);
+  const [{ pid }] = (await sessions(admin)) as [Session];
+  // Stopped, it takes what it is handed and does nothing with it.
+  process.kill(pid, 'SIGSTOP');
+  const sockets = Array.from({ length: 8 }, () => connectTcp(Number(port), '127.0.0.1'));
+  const settled = sockets.map(
+    (socket) =>
+      new Promise<string>((resolve) => {
+        socket.on('error', () => resolve('closed'));
+        socket.on('close', () => resolve('closed'));
+        // The server's settings.
+        socket.on('data', () => resolve('served'));
+        socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0');
+      }),
+  );
+  // Those of the other worker are served; one of the stopped one's at least is still on its way.
+  await vi.waitUntil(async () => {
+    const states = await Promise.all(settled.map((each) => Promise.race([each, Promise.resolve('waits')])));
+    return states.includes('served');
+  });
+  process.kill(pid, 'SIGKILL');
+  const ends = await Promise.all(settled);
+  expect(ends.filter((end) => end !== 'served' && end !== 'closed')).toEqual([]);
+  for (const socket of sockets) socket.destroy();
+  probe.cancel();
 });
