@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { refusedProofOf } from '../access/auth/authenticate.ts';
 import type { Principal, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
@@ -319,6 +320,8 @@ class ConnectStream implements ClientStream {
     this.#call.onRoom = () => driver.room();
     this.#call.onGone = () => this.#left();
     try {
+      if (entered.kind === 'found') await this.#holdBack();
+      if (this.#call.over) return;
       driver.attach(this, entered.kind === 'found' ? entered.resume.lastSeq : undefined);
       await this.#sayOpened(entered);
       driver.room();
@@ -328,6 +331,15 @@ class ConnectStream implements ClientStream {
       this.#call.end(explain(error, this.#edge));
       this.#left();
     }
+  }
+
+  /** A client that does nothing but come back is let in more and more slowly. */
+  async #holdBack(): Promise<void> {
+    const waitMs = this.#edge.registry.resumed(this.#session.id);
+    if (waitMs === 0) return;
+    await delay(waitMs, undefined, { signal: this.#call.signal }).catch(() => undefined);
+    if (this.#session.driver.closed)
+      throw new GatewayError('SESSION_EXPIRED', 'the session ended while its client waited to resume it');
   }
 
   get hasRoom(): boolean {
@@ -460,6 +472,7 @@ class ConnectStream implements ClientStream {
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
     // What comes after a turn may be for that turn.
+    this.#edge.registry.heardOf(this.#session.id);
     await this.#take(message, received, gate);
     return true;
   }
