@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { constants } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { type Ended, TestClient, type TestStream } from '../harness/client.ts';
 import { encodeStartTurn } from './encode.ts';
 import { grpcFrame, openCall, openHttp2, outcomeOf, sendRawHeaders } from './raw.ts';
@@ -20,6 +23,12 @@ export type Attack = (target: Target) => Promise<void>;
 
 const MIB = 1024 * 1024;
 const OPEN = Buffer.of(0x0a, 0x00);
+/** 20 kB on the wire. */
+const BOMB = (() => {
+  const frame = grpcFrame(gzipSync(Buffer.alloc(19 * MIB), { level: 9 }));
+  frame[0] = 1;
+  return frame;
+})();
 
 export const attacks = {
   /** Messages over the limit, whole. */
@@ -77,6 +86,105 @@ export const attacks = {
     await untilStopped(target, 5_000);
     session.destroy();
     for (const outcome of outcomes) target.note(await outcome, startedAtMs);
+  },
+
+  /** Kilobytes to an open service, without any credential, that inflate to gigabytes. */
+  inflating: async (target) => {
+    const session = await openHttp2(target.port);
+    const startedAtMs = performance.now();
+    const outcomes = Array.from({ length: 40 }, () => {
+      const path = '/grpc.health.v1.Health/Check';
+      const stream = openCall(session, { ':path': path, 'grpc-encoding': 'gzip' });
+      stream.end(BOMB);
+      return outcomeOf(stream);
+    });
+    for (const outcome of outcomes) target.note(await outcome, startedAtMs);
+    session.destroy();
+  },
+
+  /** The same by a caller, as requests of a session. */
+  inflatingRequests: async (target) => {
+    const session = await openHttp2(target.port);
+    const startedAtMs = performance.now();
+    const outcomes = Array.from({ length: 20 }, () => {
+      const stream = openCall(session, { ...bearer(target.key), 'grpc-encoding': 'gzip' });
+      stream.write(grpcFrame(OPEN));
+      stream.write(BOMB);
+      return outcomeOf(stream);
+    });
+    for (const outcome of outcomes) target.note(await outcome, startedAtMs);
+    session.destroy();
+  },
+
+  /** Requests of very many very small parts. */
+  manyItems: (target) =>
+    withClient(target, async (client) => {
+      const stream = client.connect();
+      await stream.opened();
+      const text = { input_text: { text: 'hello' } };
+      const few = { message: { role: 'user', content: [text] } };
+      await oneTurn(
+        target,
+        stream,
+        'items',
+        Array.from({ length: 100_000 }, () => few),
+      );
+      const parts = Array.from({ length: 100_000 }, () => text);
+      await oneTurn(target, stream, 'parts', [{ message: { role: 'user', content: parts } }]);
+      const values = Buffer.from(`{"role":"user","content":[${'1,'.repeat(5_000_000)}1]}`);
+      await oneTurn(target, stream, 'values', [{ json: values }]);
+      await oneTurn(
+        target,
+        stream,
+        'fits',
+        Array.from({ length: 10_000 }, () => few),
+      );
+    }),
+
+  /** Small requests that are each answered, by a client that reads no answers. */
+  unreadAnswers: async (target) => {
+    const session = await openHttp2(target.port, { window: 0 });
+    const startedAtMs = performance.now();
+    const stream = openCall(session, bearer(target.key));
+    const outcome = outcomeOf(stream);
+    stream.write(grpcFrame(OPEN));
+    const cancel = grpcFrame(Buffer.from([0x22, 0x06, 0x0a, 0x01, 0x6c, 0x12, 0x01, 0x78]));
+    const many = Buffer.concat(Array.from({ length: 2_000 }, () => cancel));
+    for (let round = 0; round < 100 && !stream.closed && !target.stopped(); round++) {
+      if (!stream.write(many)) await Promise.race([once(stream, 'drain'), outcome, delay(100)]);
+    }
+    await untilStopped(target, 3_000);
+    session.destroy();
+    target.note(await outcome, startedAtMs);
+  },
+
+  /** Megabytes of instructions in turns that wait for one that never ends. */
+  queuedInstructions: async (target) =>
+    withClient(target, async (client) => {
+      const stream = client.connect();
+      await stream.opened();
+      stream.startTurn({ turn_id: 'first' }, 'in the way #hang');
+      const startedAtMs = performance.now();
+      const create = { model: 'gpt-6', instructions: 'x'.repeat(2 * MIB) };
+      for (let n = 0; n < 24; n++) stream.send({ start_turn: { turn_id: `q${n}`, create } });
+      await untilStopped(target, 2_000);
+      // Still heard.
+      stream.send({ cancel_turn: { turn_id: 'first' } });
+      target.note(outcomeName(await stream.turn('first')), startedAtMs);
+    }),
+
+  /** Connections that say nothing. */
+  silentConnections: async (target) => {
+    const startedAtMs = performance.now();
+    const sockets = Array.from({ length: 500 }, () => {
+      const socket = connectTcp(target.port, '127.0.0.1');
+      socket.on('error', () => {}).resume();
+      return socket;
+    });
+    await untilStopped(target, 2_000);
+    const left = sockets.filter(({ destroyed }) => !destroyed).length;
+    target.note(left <= 200 ? 'made place' : `${left} left`, startedAtMs);
+    for (const socket of sockets) socket.destroy();
   },
 
   /** Ten thousand streams on one connection. */

@@ -94,6 +94,7 @@ async function start(setup: Setup) {
     telemetry: new NoTelemetry(),
     limits: { ...DEFAULT_SESSION_LIMITS, ...setup.limits },
     openTimeoutMs: setup.openTimeoutMs,
+    maxConnections: 200,
     onBug: (error) => bugs.push(error instanceof Error ? String(error.stack) : String(error)),
   });
   const port = await server.listen('127.0.0.1:0');
