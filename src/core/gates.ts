@@ -127,6 +127,11 @@ export function forgetWithheld({ journal }: Core, turn: Turn): void {
   if (journal !== undefined) journal.withheld = journal.withheld.filter((one) => one.turn !== turn);
 }
 
+/** It was needed for `begin` already, and takes hashing. */
+export function fingerprintOf({ journal, fingerprints }: Core, turn: Turn): string {
+  return journal?.begun.get(turn.id)?.saved.fingerprint ?? fingerprints.of(turn.request);
+}
+
 /** Whether the turn was begun: another process would report it and not run it. */
 export function hasBegun({ journal }: Core, turnId: string): boolean {
   return journal?.begun.has(turnId) === true;

@@ -1,7 +1,7 @@
 import type { GatewayError } from '../errors.ts';
 import { giveBack, keepToolOutputs } from './carry.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
-import { forgetWithheld, nextCommit, recordEnd } from './gates.ts';
+import { fingerprintOf, forgetWithheld, nextCommit, recordEnd } from './gates.ts';
 import { activate, wake } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream } from './link-slot.ts';
@@ -151,7 +151,7 @@ function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent)
   refuseHeldSteers(core, turn);
   tellLostSteers(core, turn);
   core.turns.delete(turn.id);
-  core.endedTurns.add(turn.id, core.fingerprints.of(turn.request));
+  core.endedTurns.add(turn.id, fingerprintOf(core, turn));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
   releaseHold(core, turn);
   const commit = nextCommit(core);
