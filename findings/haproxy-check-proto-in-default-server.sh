@@ -45,7 +45,8 @@ defaults
   timeout client 1s
   timeout server 1s
   log stderr format raw local0
-backend gateways
+listen gateways
+  bind unix@listener.sock
   option httpchk GET /
   option log-health-checks
   default-server inter 500ms $1
@@ -53,6 +54,7 @@ backend gateways
 CFG
   "$haproxy" -c -f haproxy.cfg >/dev/null
   timeout 3 "$haproxy" -db -f haproxy.cfg >log 2>&1 || true
+  # It tells each twice: to its log, and as a warning.
   grep -o 'succeeded\|failed, reason: [A-Za-z ]*' log | sed -n 1p
 }
 
