@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import { durationFromMs } from '@bufbuild/protobuf/wkt';
+import { DurationSchema } from '@bufbuild/protobuf/wkt';
 import { type ContentPart, ContentPartSchema } from './gen/responses/gateway/v1/content_pb.ts';
 import { type CreateBody, CreateBodySchema } from './gen/responses/gateway/v1/create_pb.ts';
 import { type InputItem, InputItemSchema } from './gen/responses/gateway/v1/items_pb.ts';
@@ -151,7 +151,7 @@ export function startTurn(request: TurnRequest, laneId: string, turnId: string):
   else if (request.newConversation)
     start.chain = create(StartTurnSchema, { chain: { case: 'newConversation', value: {} } }).chain;
   if (request.fullHistory) start.inputMode = InputMode.FULL_HISTORY;
-  if (request.timeoutMs !== undefined) start.timeout = durationFromMs(request.timeoutMs);
+  if (request.timeoutMs !== undefined) start.timeout = durationOf(request.timeoutMs);
   return start;
 }
 
@@ -208,6 +208,13 @@ function bodyOf(request: TurnRequest): CreateBody {
     body.extraJson = bytesOf({ ...before, ...request.extra });
   }
   return body;
+}
+
+function durationOf(ms: number) {
+  return create(DurationSchema, {
+    seconds: BigInt(Math.floor(ms / 1000)),
+    nanos: Math.floor((ms % 1000) * 1e6),
+  });
 }
 
 function formatOf(format: Schema | Json): TextFormat {
