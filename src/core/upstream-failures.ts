@@ -303,8 +303,6 @@ function goElsewhere(core: Core, link: LinkSlot, stream: Stream, turn: Turn): tr
 
 /** Backoff for a rate limit that does not say how long to wait. */
 const RATE_LIMIT_MIN_WAIT_MS = 1_000;
-/** A longer wait is for the client to choose: it hears how long, and its lane is free. */
-const MAX_RATE_LIMIT_WAIT_MS = 15 * 60_000;
 
 function waitAndResend(
   core: Core,
@@ -317,7 +315,6 @@ function waitAndResend(
   const askedMs = error.retryAfterMs ?? 0;
   // "At once" from an upstream that has just refused would be asked again and again.
   const waitMs = askedMs > 0 ? askedMs : guessMs;
-  if (waitMs > MAX_RATE_LIMIT_WAIT_MS) return false;
   if (turn.deadlineMs !== undefined && core.nowMs + waitMs >= turn.deadlineMs) return false;
   evict(link, turn);
   const lane = core.lanes.get(turn.laneId) as Lane;

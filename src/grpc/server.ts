@@ -285,7 +285,7 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
       undefined,
       options.maxItemsPerTurn === undefined ? {} : { maxItems: options.maxItemsPerTurn },
     ),
-    registry: new SessionRegistry(peers?.tokenPrefix),
+    registry: new SessionRegistry(peers?.tokenPrefix ?? (options.durability === undefined ? undefined : '')),
     peers,
     compactions: new RunningWork(),
     flushQueue: new FlushQueue(),

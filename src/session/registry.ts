@@ -6,7 +6,7 @@ import type { EdgeSessionHandle } from './sessions.ts';
 /** 256 bits: not to be guessed, whatever the rate. */
 const TOKEN_BYTES = 32;
 
-/** `[PROCESS.]SESSION.SECRET`: the names say where to look, and add nothing to guess. */
+/** `[[PROCESS.]SESSION.]SECRET`: the names say where to look, and add nothing to guess. */
 const TOKEN = /^(?:([\w-]+)\.)?(\w+)\.[\w-]{43}$/;
 
 /** What a token says openly. */
@@ -59,10 +59,13 @@ export class SessionRegistry {
   readonly #byToken = new Map<string, Entry>();
   readonly #emptyWaiters = new Set<() => void>();
 
-  readonly #tokenPrefix: string;
+  readonly #tokenPrefix: string | undefined;
 
-  /** `tokenPrefix` tells the processes behind one port whose token it is; it adds nothing to guess. */
-  constructor(tokenPrefix = '') {
+  /**
+   * `tokenPrefix` tells several processes whose token it is; with one, empty or not, a token also names its session.
+   * Without one the process is the only one, and a token is nothing but its secret.
+   */
+  constructor(tokenPrefix?: string) {
     this.#tokenPrefix = tokenPrefix;
   }
 
@@ -117,7 +120,8 @@ export class SessionRegistry {
   issueToken(id: string, nextSeq: number): string {
     const entry = this.#byId.get(id);
     if (entry === undefined) return '';
-    const token = `${this.#tokenPrefix}${id}.${randomBytes(TOKEN_BYTES).toString('base64url')}`;
+    const secret = randomBytes(TOKEN_BYTES).toString('base64url');
+    const token = this.#tokenPrefix === undefined ? secret : `${this.#tokenPrefix}${id}.${secret}`;
     const digest = tokenDigest(token, entry.session.principal);
     entry.tokens.push({ digest, issuedAtSeq: nextSeq });
     this.#byToken.set(digest, entry);
