@@ -29,7 +29,7 @@ export interface Case {
 const MIB = 1024 * 1024;
 const FULL_HISTORY = 2;
 /** A path to the other side of an ocean. */
-const ROUND_TRIP_MS = 50;
+export const ROUND_TRIP_MS = 50;
 
 export const CASES: Readonly<Record<string, Case>> = {
   burst: { title: 'burst of text deltas', run: (target) => burst(target, 'text', 8, 10_000) },
@@ -109,10 +109,13 @@ async function sessions(target: Target): Promise<Numbers> {
   const create = createOf('#kind=text #deltas=1');
   const client = new LightClient(target.gateway.address, target.access);
   const closing: number[] = [];
+  const turning: number[] = [];
   const one = async () => {
     const stream = await client.open();
+    const began = performance.now();
     await stream.turn({ turnId: 't', create });
     const ended = performance.now();
+    turning.push(ended - began);
     await stream.close();
     closing.push(performance.now() - ended);
   };
@@ -130,7 +133,11 @@ async function sessions(target: Target): Promise<Numbers> {
   await several(count);
   const used = exactCpuUs(target.gateway.pid) - before;
   client.close();
-  return { 'CPU ms/session': used / count / 1_000, 'half-close → status ms': median(closing) };
+  return {
+    'CPU ms/session': used / count / 1_000,
+    'turn ms': median(turning),
+    'half-close → status ms': median(closing),
+  };
 }
 
 /** The whole conversation with each turn, as agents without a memory of their own send it. */
@@ -155,7 +162,7 @@ async function history(target: Target, bytes: number, count: number): Promise<Nu
     items.push(assistantMessage('Done.'));
     return { took, used: exactCpuUs(target.gateway.pid) - before };
   };
-  await turn(0);
+  const first = await turn(0);
   await turn(1);
   const neighbour = await startNeighbour(target);
   const results: Awaited<ReturnType<typeof turn>>[] = [];
@@ -172,6 +179,7 @@ async function history(target: Target, bytes: number, count: number): Promise<Nu
   const idleUs = exactCpuUs(target.gateway.pid) - idle;
   await closeAll([open as Open]);
   return {
+    'first turn CPU ms': first.used / 1_000,
     'CPU ms/turn': (median(results.map(({ used }) => used)) - (idleUs / 200) * 30) / 1_000,
     'p50 ms': median(results.map(({ took }) => took)),
     'neighbours p99 + ms': quantile(beside, 0.99) - quantile(calm, 0.99),

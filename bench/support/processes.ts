@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -37,7 +37,7 @@ export function startGateway(
     'json',
   ];
   return start(
-    ['--max-semi-space-size=16', mainOf(root), 'serve', ...flags, ...args],
+    [...preloads(root), '--max-semi-space-size=16', mainOf(root), 'serve', ...flags, ...args],
     /"grpc":"(127\.0\.0\.1:\d+)"/,
     {
       OPENAI_API_KEY: 'bench',
@@ -91,6 +91,12 @@ const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
+
+/** As the checkout's `npm start` does, if it has one. */
+function preloads(root: string): readonly string[] {
+  const path = join(root, 'scripts/compile-cache.mjs');
+  return existsSync(path) ? ['--import', path] : [];
+}
 
 function mainOf(root: string): string {
   return join(root, 'src/main.ts');

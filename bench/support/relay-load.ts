@@ -1,7 +1,7 @@
 /** The same load of text deltas through the gateway, and through the floor. */
 import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js';
 import { LightClient, userMessage } from './light-client.ts';
-import { cpuUs, type Service, serviceCpuUs } from './processes.ts';
+import { cpuUs, exactCpuUs, type Service, serviceCpuUs } from './processes.ts';
 
 export interface LoadResult {
   /** Of the service's process and its workers, for each event. */
@@ -33,8 +33,48 @@ export async function overGateway(
   return { cpuUs: used / events, perSecond: (events / elapsedMs) * 1000, batch: events / batches };
 }
 
-export async function overFloor(service: Service, streams: number, deltas: number): Promise<LoadResult> {
+export async function overFloor(
+  service: Service,
+  streams: number,
+  deltas: number,
+  prompt = promptFor(deltas),
+): Promise<LoadResult> {
+  let events = 0;
+  let batches = 0;
+  const before = cpuUs(service.pid);
+  const started = performance.now();
+  await eachFloorStream(service, streams, prompt, 1, (bytes) => {
+    batches += 1;
+    for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) events += 1;
+  });
+  const elapsedMs = performance.now() - started;
+  const used = cpuUs(service.pid) - before;
+  return { cpuUs: used / events, perSecond: (events / elapsedMs) * 1000, batch: events / batches };
+}
+
+/** Turns one after the other on each of the streams, through the floor: microseconds of CPU for each. */
+export async function floorTurns(
+  service: Service,
+  streams: number,
+  turns: number,
+  prompt: string,
+): Promise<number> {
+  await eachFloorStream(service, streams, prompt, 5, () => {});
+  const before = exactCpuUs(service.pid);
+  await eachFloorStream(service, streams, prompt, turns, () => {});
+  return (exactCpuUs(service.pid) - before) / (streams * turns);
+}
+
+async function eachFloorStream(
+  service: Service,
+  streams: number,
+  prompt: string,
+  turns: number,
+  onMessage: (bytes: Buffer) => void,
+): Promise<void> {
   const identity = (value: Buffer) => value;
+  const input = [{ role: 'user', content: prompt }];
+  const create = Buffer.from(JSON.stringify({ type: 'response.create', model: 'gpt-5.5', input }));
   const clients = Array.from(
     { length: streams },
     () =>
@@ -43,15 +83,6 @@ export async function overFloor(service: Service, streams: number, deltas: numbe
         'grpc.use_local_subchannel_pool': 1,
       }),
   );
-  let events = 0;
-  let batches = 0;
-  const create = JSON.stringify({
-    type: 'response.create',
-    model: 'gpt-5.5',
-    input: [{ role: 'user', content: promptFor(deltas) }],
-  });
-  const before = cpuUs(service.pid);
-  const started = performance.now();
   await Promise.all(
     clients.map(
       (client) =>
@@ -61,21 +92,21 @@ export async function overFloor(service: Service, streams: number, deltas: numbe
             identity,
             identity,
           );
+          let left = turns;
           call.on('data', (bytes: Buffer) => {
-            batches += 1;
-            for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) events += 1;
-            if (bytes.includes('"type":"response.completed"')) call.end();
+            onMessage(bytes);
+            if (!bytes.includes('"type":"response.completed"')) return;
+            left -= 1;
+            if (left === 0) call.end();
+            else call.write(create);
           });
           call.on('status', () => resolve());
           call.on('error', () => {});
-          call.write(Buffer.from(create));
+          call.write(create);
         }),
     ),
   );
-  const elapsedMs = performance.now() - started;
-  const used = cpuUs(service.pid) - before;
   for (const client of clients) client.close();
-  return { cpuUs: used / events, perSecond: (events / elapsedMs) * 1000, batch: events / batches };
 }
 
 export function promptFor(deltas: number): string {
