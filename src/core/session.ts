@@ -69,6 +69,21 @@ const COMMITS_PER_FENCE = 2 ** 20;
 const TURN_ID = /^[\x21-\x7e]{1,256}$/;
 
 /**
+ * Theory of operation. Three machines, each the only writer of its state, with its table of legal steps: the turn
+ * (turn.ts) is what the client was told, the stream (stream.ts) what a link's upstream does for a lane, the link
+ * (link-slot.ts) a connection. A client's message goes to its turn or lane; a frame to its stream, which asks whose
+ * response it is, and through it to the turn that listens; a timer to whoever set it. Joint states that exist:
+ *
+ *   turn queued             its lane has no stream busy for it, or waits for one
+ *   turn sent               stream `turn`, no response named; link open, rotating or retiring
+ *   turn running, settling  stream `turn`, response named; the same links
+ *   turn ended              stream idle, or `abandoned` until the upstream has finished what it was asked for
+ *   no turn                 stream idle, `warmUp` on the successor of a rotating link, or a stray that nobody asked for
+ *
+ * A lane has at most one written turn and lives on at most one link; streams of links that it has left may still be
+ * abandoned. Whatever may have made a step possible sets `pumpDue`; the step itself is taken after the input, or for
+ * frames at the end of the tick.
+ *
  * A session as a pure state machine. Feed it with `handle`, then drain `takeOutputs` and `takeEvents`, then arm
  * one timer for `nextDeadline` and call `handle({ kind: 'time' })` when it is due. Nothing else wakes it.
  * Time must not go back. An assertion that fails ends this session only, with INTERNAL.
