@@ -245,7 +245,7 @@ function nativeOf(options: StoreClientOptions): Native {
       });
       return native(
         client,
-        () => client.isOpen,
+        () => client.isReady,
         (key, args, typeMapping) => client.sendCommand(key, false, [...args], { typeMapping }),
       );
     }

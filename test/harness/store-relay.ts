@@ -7,14 +7,15 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
  */
 export class StoreRelay implements AsyncDisposable {
   readonly #server: Server;
-  readonly #target: number;
+  /** Port of the server; may be told after a server has been told the relay's. */
+  target: number;
   readonly #pairs = new Set<{ client: Socket; server: Socket }>();
   #holding = false;
   #watch: { readonly word: string; readonly seen: () => void; readonly then: 'hold' | 'cut' } | undefined;
 
   private constructor(server: Server, target: number) {
     this.#server = server;
-    this.#target = target;
+    this.target = target;
   }
 
   static async start(target: number): Promise<StoreRelay> {
@@ -67,7 +68,7 @@ export class StoreRelay implements AsyncDisposable {
   }
 
   #carry(client: Socket): void {
-    const server = connect(this.#target, '127.0.0.1');
+    const server = connect(this.target, '127.0.0.1');
     const pair = { client, server };
     this.#pairs.add(pair);
     let cut = false;
