@@ -88,6 +88,8 @@ type Stats struct {
 	RunningTurns int
 	// LastSeq is the number of the newest event.
 	LastSeq uint64
+	// Connected says whether there is a stream now.
+	Connected bool
 }
 
 // ID names the session in logs and traces. It is no secret.
@@ -125,6 +127,7 @@ func (s *Session) Stats() Stats {
 		QueuedBytes:      s.outbox.bytes,
 		RunningTurns:     len(s.turns),
 		LastSeq:          s.lastSeq,
+		Connected:        s.connected,
 	}
 }
 

@@ -61,7 +61,7 @@ func (r *run) close() {
 
 func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error {
 	if name == "control" {
-		return r.control.call("POST", "/control", map[string]any{"case": r.name, "action": raw}, &struct{}{})
+		return r.controlStep(ctx, raw)
 	}
 	if name == "connect" {
 		return r.connect(ctx, decode[connectStep](raw))
@@ -123,6 +123,25 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 			}
 			return nil
 		})
+	case "parse":
+		return r.parse(ctx, decode[parseStep](raw))
+	case "run":
+		step := decode[struct {
+			finalStep
+			Input json.RawMessage
+		}](raw)
+		input, err := r.input(step.Input)
+		if err != nil {
+			return err
+		}
+		result, err := gateway.RetrySafe(ctx, 0, func() (*gateway.Result, error) {
+			turn, err := r.session.Start(ctx, gateway.Request{Input: input})
+			if err != nil {
+				return nil, err
+			}
+			return turn.Final(ctx)
+		})
+		return step.compare(&played{result: result}, err)
 	case "cancel":
 		return r.turns[decode[struct{ Turn string }](raw).Turn].turn.Cancel()
 	case "tools":
@@ -157,6 +176,56 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 	default:
 		return fmt.Errorf("no such step")
 	}
+}
+
+// controlStep also waits until the client has noticed that its connection is gone.
+func (r *run) controlStep(ctx context.Context, action json.RawMessage) error {
+	if err := r.control.call("POST", "/control", map[string]any{"case": r.name, "action": action}, &struct{}{}); err != nil {
+		return err
+	}
+	if r.session == nil || !decode[struct {
+		Block bool `json:"block_clients"`
+	}](action).Block {
+		return nil
+	}
+	return poll(ctx, func() error {
+		if r.session.Stats().Connected {
+			return errors.New("the client is still connected")
+		}
+		return nil
+	})
+}
+
+type weather struct {
+	City    string  `json:"city"`
+	Celsius float64 `json:"celsius"`
+}
+
+type parseStep struct {
+	finalStep
+	Input  json.RawMessage `json:"input"`
+	Parsed *weather        `json:"parsed"`
+	Unfit  bool            `json:"unfit"`
+}
+
+func (r *run) parse(ctx context.Context, step parseStep) error {
+	input, err := r.input(step.Input)
+	if err != nil {
+		return err
+	}
+	turn, err := r.session.Start(ctx, gateway.Request{Input: input, Format: gateway.FormatOf[weather]("")})
+	if err != nil {
+		return err
+	}
+	result, err := turn.Final(ctx)
+	parsed := gateway.Parse[weather](result)
+	if (parsed.Value == nil) != (step.Parsed == nil) || (step.Parsed != nil && *parsed.Value != *step.Parsed) {
+		return fmt.Errorf("parsed %+v", parsed.Value)
+	}
+	if (parsed.Err != nil) != step.Unfit {
+		return fmt.Errorf("unfit: %v", parsed.Err)
+	}
+	return step.compare(&played{result: result}, err)
 }
 
 type connectStep struct {
@@ -275,7 +344,20 @@ type startStep struct {
 	WaitOnRateLimit bool            `json:"wait_on_rate_limit"`
 	WarmUp          bool            `json:"warm_up"`
 	TurnID          string          `json:"turn_id"`
+	Options         options         `json:"options"`
 	Error           *wantedError    `json:"error"`
+}
+
+type options struct {
+	Effort          string            `json:"effort"`
+	Verbosity       string            `json:"verbosity"`
+	Temperature     *float64          `json:"temperature"`
+	MaxOutputTokens int               `json:"max_output_tokens"`
+	Include         []string          `json:"include"`
+	Metadata        map[string]string `json:"metadata"`
+	CacheKey        string            `json:"cache_key"`
+	Tools           []json.RawMessage `json:"tools"`
+	ToolChoice      string            `json:"tool_choice"`
 }
 
 func (r *run) start(ctx context.Context, step startStep) error {
@@ -288,6 +370,9 @@ func (r *run) start(ctx context.Context, step startStep) error {
 		NewConversation: step.NewConversation, FullHistory: step.FullHistory, From: step.From,
 		Timeout: time.Duration(step.TimeoutMs) * time.Millisecond, WaitOnRateLimit: step.WaitOnRateLimit,
 		TurnID: step.TurnID,
+		Effort: step.Options.Effort, Verbosity: step.Options.Verbosity, Temperature: step.Options.Temperature,
+		MaxOutputTokens: step.Options.MaxOutputTokens, Include: step.Options.Include, Metadata: step.Options.Metadata,
+		CacheKey: step.Options.CacheKey, ToolChoice: step.Options.ToolChoice,
 		Create: &gatewayv1.CreateBody{
 			Temperature: step.Temperature, MaxOutputTokens: step.MaxOutputTokens, ExtraJson: []byte(step.ExtraJSON),
 		},
@@ -296,6 +381,9 @@ func (r *run) start(ctx context.Context, step startStep) error {
 		request.From = from.result.ResponseID()
 	}
 	request.Tools = specs(step.Tools)
+	for _, tool := range step.Options.Tools {
+		request.Tools = append(request.Tools, gateway.JSONTool(string(tool)))
+	}
 	lane := r.session.Lane(step.Lane)
 	begin := lane.Start
 	if step.WarmUp {
@@ -339,6 +427,7 @@ func (r *run) input(raw json.RawMessage) ([]*gateway.Item, error) {
 		CallID     string          `json:"call_id"`
 		Output     string          `json:"output"`
 		JSON       json.RawMessage `json:"json"`
+		Parts      []json.RawMessage
 	}
 	if err := json.Unmarshal(raw, &parts); err != nil {
 		return nil, err
@@ -352,6 +441,19 @@ func (r *run) input(raw json.RawMessage) ([]*gateway.Item, error) {
 			items = append(items, gateway.CallOutput(part.CallID, part.Output))
 		case part.JSON != nil:
 			items = append(items, gateway.JSONItem(part.JSON))
+		case part.Parts != nil:
+			var parts []*gateway.Part
+			for _, raw := range part.Parts {
+				var text string
+				if json.Unmarshal(raw, &text) == nil {
+					parts = append(parts, gateway.TextPart(text))
+				} else {
+					parts = append(parts, gateway.ImageURL(decode[struct {
+						URL string `json:"image_url"`
+					}](raw).URL))
+				}
+			}
+			items = append(items, gateway.MessageOf(part.Role, parts...))
 		default:
 			items = append(items, gateway.Message(part.Role, part.Text))
 		}

@@ -24,6 +24,11 @@ public final class Session implements AutoCloseable {
     return core.limits();
   }
 
+  /** Whether there is a stream now; without one, what is started waits until the session is resumed. */
+  public boolean connected() {
+    return core.connected();
+  }
+
   /** Numbers about the session. */
   public Stats stats() {
     return core.stats();

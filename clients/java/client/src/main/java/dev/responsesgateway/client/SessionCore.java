@@ -234,6 +234,10 @@ final class SessionCore implements Call.Listener {
     return get(() -> new Stats(resumes, buffered, mostBuffered, outbox.bytes(), turns.size(), lastSeq));
   }
 
+  boolean connected() {
+    return get(() -> connected);
+  }
+
   CompletableFuture<Optional<GatewayException>> closed() {
     return closed;
   }

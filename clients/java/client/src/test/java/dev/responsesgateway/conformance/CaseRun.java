@@ -8,7 +8,9 @@ import dev.responsesgateway.client.GatewayException;
 import dev.responsesgateway.client.GoAway;
 import dev.responsesgateway.client.Items;
 import dev.responsesgateway.client.Lane;
+import dev.responsesgateway.client.Parts;
 import dev.responsesgateway.client.Result;
+import dev.responsesgateway.client.Retry;
 import dev.responsesgateway.client.Session;
 import dev.responsesgateway.client.SessionOptions;
 import dev.responsesgateway.client.Tool;
@@ -17,6 +19,7 @@ import dev.responsesgateway.client.Turn;
 import dev.responsesgateway.client.TurnBusyException;
 import dev.responsesgateway.client.TurnLimitException;
 import dev.responsesgateway.client.TurnRequest;
+import dev.responsesgateway.v1.ContentPart;
 import dev.responsesgateway.v1.InputItem;
 import java.io.IOException;
 import java.time.Duration;
@@ -172,7 +175,19 @@ final class CaseRun implements AutoCloseable {
               open().closed().get().map(GatewayException::reason).orElse(""));
       case "stats" -> stats(fields);
       case "close" -> open().close();
-      case "control" -> control.post(fields);
+      case "parse" -> parse(fields);
+      case "run" -> {
+        var lane = lane(fields.path("lane"));
+        var request = TurnRequest.builder().input(input(fields.get("input"))).build();
+        Compare.result(fields, Retry.whenSafe(() -> lane.start(request).result()), List.of());
+      }
+      case "control" -> {
+        control.post(fields);
+        if (session != null && fields.path("block_clients").asBoolean(false)) {
+          // Until the client has noticed that its connection is gone.
+          poll(() -> !session.connected());
+        }
+      }
       default -> throw new AssertionError("unknown step");
     }
   }
@@ -237,9 +252,50 @@ final class CaseRun implements AutoCloseable {
     return open().lane(name.asText(""));
   }
 
+  /** The form of a parsed answer. */
+  record Weather(String city, double celsius) {}
+
+  private void parse(JsonNode fields) throws Exception {
+    var request = TurnRequest.builder().input(input(fields.get("input"))).build();
+    var answer = lane(fields.path("lane")).parse(request, Weather.class);
+    var wanted = fields.path("parsed");
+    Compare.equal(
+        "parsed",
+        wanted.isMissingNode()
+            ? Optional.empty()
+            : Optional.of(new Weather(wanted.get("city").asText(), wanted.get("celsius").asDouble())),
+        answer.value());
+    Compare.equal("unfit", fields.path("unfit").asBoolean(false), answer.problem().isPresent());
+    Compare.result(fields, answer.result(), List.of());
+  }
+
+  private static void options(JsonNode options, TurnRequest.Builder request) {
+    var strings = new HashMap<String, String>();
+    options.path("metadata").properties().forEach(each -> strings.put(each.getKey(), each.getValue().asText()));
+    if (!strings.isEmpty()) {
+      request.metadata(strings);
+    }
+    for (var option : options.properties()) {
+      var value = option.getValue();
+      switch (option.getKey()) {
+        case "effort" -> request.effort(value.asText());
+        case "verbosity" -> request.verbosity(value.asText());
+        case "temperature" -> request.temperature(value.asDouble());
+        case "max_output_tokens" -> request.maxOutputTokens(value.asInt());
+        case "include" -> request.include(value.get(0).asText());
+        case "cache_key" -> request.cacheKey(value.asText());
+        case "tool_choice" -> request.toolChoice(value.asText());
+        case "tools" -> request.tools(List.of(Tool.json(value.get(0).toString())));
+        case "metadata" -> {}
+        default -> throw new AssertionError("unknown option " + option.getKey());
+      }
+    }
+  }
+
   private void start(JsonNode fields) throws Exception {
     var lane = lane(fields.path("lane"));
     var request = TurnRequest.builder().input(input(fields.get("input")));
+    options(fields.path("options"), request);
     if (fields.has("instructions")) {
       request.instructions(fields.get("instructions").asText());
     }
@@ -303,6 +359,12 @@ final class CaseRun implements AutoCloseable {
     for (var item : input) {
       if (item.has("json")) {
         items.add(Items.json(item.get("json").asText()));
+      } else if (item.has("parts")) {
+        var parts = new ArrayList<ContentPart>();
+        for (var part : item.get("parts")) {
+          parts.add(part.isTextual() ? Parts.text(part.asText()) : Parts.imageUrl(part.get("image_url").asText()));
+        }
+        items.add(Items.message(item.get("role").asText(), parts.toArray(ContentPart[]::new)));
       } else if (item.has("call_id")) {
         items.add(Items.callOutput(item.get("call_id").asText(), item.get("output").asText()));
       } else if (item.has("answer_of")) {
