@@ -35,6 +35,7 @@ const (
 	ReasonEngineLostData           = "ENGINE_LOST_DATA"           // DATA_LOSS
 	ReasonDraining                 = "DRAINING"                   // UNAVAILABLE
 	ReasonOverloaded               = "OVERLOADED"                 // RESOURCE_EXHAUSTED
+	ReasonStoreUnavailable         = "STORE_UNAVAILABLE"          // UNAVAILABLE
 	ReasonInternal                 = "INTERNAL"                   // INTERNAL
 	ReasonUpstreamInvalidRequest   = "UPSTREAM_INVALID_REQUEST"   // INVALID_ARGUMENT
 	ReasonUpstreamNotFound         = "UPSTREAM_NOT_FOUND"         // NOT_FOUND

@@ -99,6 +99,9 @@ public final class Reasons {
   /** RESOURCE_EXHAUSTED. */
   public static final String OVERLOADED = "OVERLOADED";
 
+  /** UNAVAILABLE. */
+  public static final String STORE_UNAVAILABLE = "STORE_UNAVAILABLE";
+
   /** INTERNAL. */
   public static final String INTERNAL = "INTERNAL";
 
