@@ -1,5 +1,6 @@
 import { isWarning, refusesLanes } from '../dialect/events.ts';
 import { historyRefusal } from '../dialect/history-refusal.ts';
+import { MAX_RETRY_AFTER_MS } from '../dialect/retry-after.ts';
 import {
   isConnectionLimit,
   isNotReached,
@@ -315,6 +316,8 @@ function waitAndResend(
   const askedMs = error.retryAfterMs ?? 0;
   // "At once" from an upstream that has just refused would be asked again and again.
   const waitMs = askedMs > 0 ? askedMs : guessMs;
+  // A time of day, a quota or nonsense. The client hears of it, and the lane is free.
+  if (waitMs >= MAX_RETRY_AFTER_MS) return false;
   if (turn.deadlineMs !== undefined && core.nowMs + waitMs >= turn.deadlineMs) return false;
   evict(link, turn);
   const lane = core.lanes.get(turn.laneId) as Lane;

@@ -77,6 +77,20 @@ it('waits although a rate limit says that it need not', () => {
   expect(sent(world)).toHaveLength(1);
 });
 
+it('does not wait for what is no wait, and lets the next turn go', () => {
+  const world = ready();
+  world.start({ turn: 't1', wait: true });
+  world.start({ turn: 't2' });
+  const error = { code: 'rate_limit_exceeded', message: 'm', headers: { 'retry-after': '1764500000' } };
+  world.say({ type: 'error', status: 429, error });
+  world.read();
+  expect(world.outcomes('t1')[0]?.turnFailed).toMatchObject({
+    error: { reason: 'UPSTREAM_RATE_LIMITED', retryAfterMs: 86_400_000 },
+    replay: 'SAFE',
+  });
+  expect(sent(world)).toHaveLength(2);
+});
+
 it('does not let the next turn wait for the rate limit of one that has failed', () => {
   const world = ready();
   const limitedTurn = world.start({ wait: true });
