@@ -15,6 +15,21 @@ const BUCKETS = 256;
 const MAX_BUCKET_IDS = 4_096;
 const DIGEST_BYTES = 12;
 
+/** Ids of one command. */
+const MAX_WRITTEN = 256;
+
+/**
+ * Each key with the digest of the same number. A bucket gets its end with its first id, and no more ids when it is full.
+ * ARGV: time to live in ms, greatest number of ids, digests.
+ */
+const WRITE = `
+for i = 1, #KEYS do
+  local count = redis.call('HLEN', KEYS[i])
+  if count < tonumber(ARGV[2]) then redis.call('HSET', KEYS[i], ARGV[i + 2], '') end
+  if count == 0 then redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+end
+return #KEYS`;
+
 interface Waiting {
   readonly tenantId: string;
   readonly digest: Buffer;
@@ -26,8 +41,6 @@ export class OwnedIdBuckets {
   readonly #days: number;
   #waiting: Waiting[] = [];
   #timer: NodeJS.Timeout | undefined;
-  /** Buckets of today that have their expiry, and whether they are full. */
-  #today = { day: 0, full: new Map<string, boolean>() };
 
   constructor(client: StoreClient, days: number) {
     this.#client = client;
@@ -62,43 +75,35 @@ export class OwnedIdBuckets {
       const keys = Array.from({ length: BUCKETS }, (_, bucket) => this.#keyOf(tenantId, day, bucket));
       await Promise.all(keys.map((key) => this.#client.command(key, ['UNLINK', key])));
     }
-    this.#today.full.clear();
   }
 
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (!this.#client.ready) return this.#later(this.#waiting.splice(0));
-    const day = dayOf(Date.now());
-    if (this.#today.day !== day) this.#today = { day, full: new Map() };
-    const byKey = Map.groupBy(this.#waiting.splice(0), ({ tenantId, digest }) =>
-      this.#keyOf(tenantId, day, bucketOf(digest)),
-    );
-    await Promise.all(Array.from(byKey, ([key, ids]) => this.#write(key, ids)));
+    const byTenant = Map.groupBy(this.#waiting.splice(0), ({ tenantId }) => tenantId);
+    await Promise.all(Array.from(byTenant, ([tenantId, ids]) => this.#writeAll(tenantId, ids)));
   }
 
-  async #write(key: string, ids: readonly Waiting[]): Promise<void> {
-    const { full } = this.#today;
-    const known = full.get(key);
-    if (known === true) return;
+  async #writeAll(tenantId: string, ids: readonly Waiting[]): Promise<void> {
+    const writes: Promise<void>[] = [];
+    for (let from = 0; from < ids.length; from += MAX_WRITTEN) {
+      writes.push(this.#write(tenantId, ids.slice(from, from + MAX_WRITTEN)));
+    }
+    await Promise.all(writes);
+  }
+
+  async #write(tenantId: string, ids: readonly Waiting[]): Promise<void> {
+    const day = dayOf(Date.now());
+    const keys = ids.map(({ digest }) => this.#keyOf(tenantId, day, bucketOf(digest)));
+    // A day more, so that the last hours of the first day count in full.
+    const ttlMs = String((this.#days + 1) * DAY_MS);
+    const args = [ttlMs, String(MAX_BUCKET_IDS), ...ids.map(({ digest }) => fieldOf(digest))];
     try {
-      const fields = ids.flatMap(({ digest }) => [fieldOf(digest), '']);
-      const written = this.#client.command(key, ['HSET', key, ...fields]);
-      // Behind it on the same connection; a day more, so that the last hours of the first day count in full.
-      const ttlMs = (this.#days + 1) * DAY_MS;
-      if (known === undefined) {
-        this.#client.command(key, ['PEXPIRE', key, String(ttlMs)]).catch(() => full.delete(key));
-      }
-      full.set(key, false);
-      await written;
-      const isTimeToCount = ids.some(({ digest }) => (digest[1] ?? 0) < 4);
-      if (!isTimeToCount) return;
-      const count = Number(await this.#client.command(key, ['HLEN', key]));
-      if (count >= MAX_BUCKET_IDS) full.set(key, true);
+      await this.#client.command(keys[0] ?? '', ['EVAL', WRITE, String(keys.length), ...keys, ...args]);
     } catch {
-      full.delete(key);
       // Writing one twice is harmless.
-      this.#later([...ids]);
+      this.#later(ids);
     }
   }
 
@@ -109,7 +114,8 @@ export class OwnedIdBuckets {
   }
 
   #keyOf(tenantId: string, day: number, bucket: number): string {
-    return this.#client.key(`ids:${tenantId}:${day}:${bucket.toString(16)}`);
+    // The braces keep a tenant's ids on one node of a cluster.
+    return this.#client.key(`ids:{${tenantId}}:${day}:${bucket.toString(16)}`);
   }
 }
 
