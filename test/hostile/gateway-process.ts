@@ -2,6 +2,7 @@
  * A gateway in a process of its own, so that its memory and its event loop are its own. Started by `world.ts`; all
  * talk is over the IPC channel.
  */
+import { existsSync, readdirSync } from 'node:fs';
 import { createAccessControl } from '../../src/access/access.ts';
 import type { AccessOptions } from '../../src/access/options.ts';
 import { DEFAULT_SESSION_LIMITS } from '../../src/core/limits.ts';
@@ -30,6 +31,9 @@ export interface Facts {
   /** ArrayBuffers and other memory outside the heap. */
   readonly externalBytes: number;
   readonly sessions: number;
+  /** Open files and sockets; 0 where there is no /proc. */
+  readonly descriptors: number;
+  readonly timers: number;
   readonly stats: unknown;
   readonly bugs: readonly string[];
   /** Names that appeared on Object.prototype. */
@@ -117,6 +121,8 @@ function facts(): Facts {
     rssBytes: rss,
     externalBytes: external,
     sessions: gateway?.server.registry.size ?? 0,
+    descriptors: existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0,
+    timers: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length,
     stats: gateway?.access.stats(),
     bugs,
     pollution: Object.getOwnPropertyNames(Object.prototype).filter((name) => !inherited.has(name)),
