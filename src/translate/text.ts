@@ -11,6 +11,7 @@ export const PLAIN = new Uint8Array(256).map((_, c) => (c < 0x20 || c === QUOTE 
 /** The memory looked at last. Asking a buffer for it costs as much as comparing fifty bytes. */
 export const memory: Memory = {
   src: undefined,
+  buffer: undefined,
   shift: 0,
   words: new Int32Array(0),
   view: new DataView(new ArrayBuffer(0)),
@@ -18,6 +19,8 @@ export const memory: Memory = {
 
 interface Memory {
   src: Uint8Array | undefined;
+  /** Asking the views for it takes longer than making them. */
+  buffer: ArrayBufferLike | undefined;
   /** Of `src` in its memory. */
   shift: number;
   words: Int32Array;
@@ -29,7 +32,8 @@ export function lookAt(src: Uint8Array): void {
   const { buffer, byteOffset } = src;
   memory.src = src;
   memory.shift = byteOffset;
-  if (buffer === memory.view.buffer) return;
+  if (buffer === memory.buffer) return;
+  memory.buffer = buffer;
   memory.words = new Int32Array(buffer, 0, buffer.byteLength >> 2);
   memory.view = new DataView(buffer);
 }
