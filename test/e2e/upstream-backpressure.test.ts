@@ -64,7 +64,8 @@ describe('an upstream that takes nothing', () => {
   it('does not keep its client from giving up', async () => {
     const stuck = gateway.client().connect();
     await stuck.opened();
-    stuck.startTurn({ turn_id: 't0' }, 'hello');
+    // A named lane, so that the others come to the same link.
+    stuck.startTurn({ lane_id: 'l0', turn_id: 't0' }, 'hello');
     await stuck.turn('t0');
     const [session] = gateway.server.registry.sessions();
     proxy.connections[0]?.set({ up: { stall: true } });
