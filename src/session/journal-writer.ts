@@ -111,7 +111,8 @@ export class JournalWriter {
 
   /** An entry of the core's. */
   write(coreN: number, entry: JournalEntry): void {
-    if (this.#state === 'over') return;
+    // What was made before the core heard that the journal is lost is in the snap that follows.
+    if (this.#state === 'over' || (this.#state === 'lost' && entry.kind !== 'snap')) return;
     if (entry.kind === 'snap') this.#enqueue(this.#snap(coreN, entry.state));
     else this.#enqueue({ what: 'entry', entry, coreN, create: false, onSettled: undefined });
   }
