@@ -30,6 +30,13 @@ for i = 1, #KEYS do
 end
 return #KEYS`;
 
+/** The newest day first. ARGV: the digest. */
+const LOOK = `
+for i = 1, #KEYS do
+  if redis.call('HEXISTS', KEYS[i], ARGV[1]) == 1 then return 1 end
+end
+return 0`;
+
 interface Waiting {
   readonly tenantId: string;
   readonly digest: Buffer;
@@ -60,11 +67,11 @@ export class OwnedIdBuckets {
     // One that was given out a moment ago is written first, on the same connection.
     if (this.#waiting.length > 0) void this.flush();
     const today = dayOf(Date.now());
-    const looks = Array.from({ length: this.#days + 1 }, async (_, ago) => {
-      const key = this.#keyOf(tenantId, today - ago, bucketOf(digest));
-      return (await this.#client.command(key, ['HEXISTS', key, fieldOf(digest)])) === 1;
-    });
-    return (await Promise.all(looks)).includes(true);
+    const keys = Array.from({ length: this.#days + 1 }, (_, ago) =>
+      this.#keyOf(tenantId, today - ago, bucketOf(digest)),
+    );
+    const command = ['EVAL', LOOK, String(keys.length), ...keys, fieldOf(digest)];
+    return (await this.#client.command(keys[0] ?? '', command)) === 1;
   }
 
   /** Rejects with StoreError. */
