@@ -174,6 +174,30 @@ describe.each(AVAILABLE)('limits over replicas, by %s', (kind) => {
   });
 });
 
+test.each(AVAILABLE)('a Cluster of %s takes all commands', async (kind) => {
+  await using server = await StoreServer.start({ kind, config: ['cluster-enabled yes'] });
+  const plain = await connectStore(server.url);
+  await plain.command('', ['CLUSTER', 'ADDSLOTSRANGE', '0', '16383']);
+  await vi.waitFor(
+    async () => expect(await plain.command('', ['CLUSTER', 'INFO'])).toContain('cluster_state:ok'),
+    { timeout: 15_000, interval: 100 },
+  );
+  const client = await connectStore(server.url.replace('valkey:', 'valkey+cluster:'));
+  const shared = openSharedLimits({ client, processId: 'p', timeoutMs: 5_000, ownedIdDays: 30 });
+  expect(await shared.allot('blue', 'sessions', 3, 5)).toBe(3);
+  expect(await shared.allot('blue', 'sessions', 3, 5)).toBe(2);
+  const turn = { name: 'turnsPerMinute', seconds: 60, points: 1, limit: 1 } as const;
+  expect(await shared.charge('blue', [turn])).toMatchObject({ kind: 'taken' });
+  expect(await shared.charge('blue', [turn])).toMatchObject({ kind: 'full', name: 'turnsPerMinute' });
+  for (let n = 0; n < 300; n++) shared.remember('blue', `resp_${n}`);
+  expect(await shared.knows(['blue'], 'resp_299')).toBe(true);
+  expect(await shared.knows(['red'], 'resp_299')).toBe(false);
+  await shared.forget('blue');
+  expect(await shared.knows(['blue'], 'resp_299')).toBe(false);
+  await shared.close();
+  await Promise.all([client.close(), plain.close()]);
+});
+
 describe.skipIf(ANY_SERVER === undefined)('a store that does not answer', () => {
   test('leaves each process its part of the limits', async () => {
     await using server = await StoreServer.start({ kind: ANY_SERVER ?? 'valkey' });
