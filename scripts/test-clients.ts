@@ -30,6 +30,9 @@ const SUITES: readonly Suite[] = [
     steps: () => [
       step('vet', 'go', ['vet', './...'], 'clients/go'),
       step('tests', 'go', ['test', '-race', '.'], 'clients/go'),
+      // The floor of go.mod, with the oldest dependencies it allows.
+      step('tests on the oldest Go', 'env', ['GOTOOLCHAIN=go1.23.0', 'go', 'test', '.'], 'clients/go'),
+      step('in an empty project', 'sh', ['install-test.sh'], 'clients/go'),
       step('OpenTelemetry', 'go', ['test', './...'], 'clients/go/otel'),
       step('examples', 'go', ['vet', './...'], 'clients/go/examples'),
       step('load of the benchmarks', 'go', ['vet', './...'], 'bench/load'),

@@ -173,7 +173,7 @@ func memberOf(field reflect.StructField) (name string, optional, skip bool) {
 	if tag == "" {
 		tag = field.Name
 	}
-	for option := range strings.SplitSeq(options, ",") {
+	for _, option := range strings.Split(options, ",") {
 		optional = optional || option == "omitempty" || option == "omitzero"
 	}
 	return tag, optional, false
