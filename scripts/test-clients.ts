@@ -29,7 +29,7 @@ const SUITES: readonly Suite[] = [
     missing: () => (hasGo() ? undefined : 'no go'),
     steps: () => [
       step('vet', 'go', ['vet', './...'], 'clients/go'),
-      step('tests', 'go', ['test', '-race', '.'], 'clients/go'),
+      step('tests', 'go', ['test', '-race', '.', './gatewaytest'], 'clients/go'),
       // The floor of go.mod, with the oldest dependencies it allows.
       step('tests on the oldest Go', 'env', ['GOTOOLCHAIN=go1.23.0', 'go', 'test', '.'], 'clients/go'),
       step('in an empty project', 'sh', ['install-test.sh'], 'clients/go'),
