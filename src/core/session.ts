@@ -244,6 +244,11 @@ export class Session {
     return events;
   }
 
+  /** Frames have made a step possible: the next input that is no frame takes it. */
+  get pumpDue(): boolean {
+    return this.#core.pumpDue && this.#core.life.t !== 'closed';
+  }
+
   nextDeadline(): number | undefined {
     const { pumpDue, nowMs, deadlines, life } = this.#core;
     return pumpDue && life.t !== 'closed' ? nowMs : deadlines.next();

@@ -40,6 +40,8 @@ export interface SessionCore {
   /** Bytes of events that wait for the client's stream. */
   readonly waitingEventBytes: number;
   nextDeadline(): number | undefined;
+  /** Frames have made a step possible that is taken at the end of the tick. */
+  readonly pumpDue: boolean;
 }
 
 /** Where a session's events go: one client stream. */
@@ -236,7 +238,7 @@ export class SessionDriver implements Flushable {
       this.#deliver();
       this.#drainOutputs();
       // What the frames of this tick have freed is written now, at its end.
-      if ((this.#core.nextDeadline() ?? Number.POSITIVE_INFINITY) <= this.#nowMs) {
+      if (this.#core.pumpDue) {
         this.#core.handle({ kind: 'time' }, this.#nowMs);
         this.#drainOutputs();
       }

@@ -25,6 +25,7 @@ class ScriptedCore implements SessionCore {
   readonly onInput = new Map<Input['kind'], (input: Input) => void>();
   queuedInputBytes = 0;
   waitingEventBytes = 0;
+  readonly pumpDue = false;
   deadlineMs: number | undefined;
 
   handle(input: Input): void {
