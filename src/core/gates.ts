@@ -98,6 +98,14 @@ export function hasRecord({ journal }: Core): boolean {
   return journal !== undefined && (journal.state === 'durable' || journal.state === 'late');
 }
 
+/** A turn is about to be written: its `begin` is made, before anything is said of it. */
+export function announceBegin(core: Core, turn: Turn): void {
+  const { journal } = core;
+  if (journal === undefined) return;
+  const { n } = journal.begun.get(turn.id) ?? begin(core, journal, turn);
+  if (!isWritten(journal, n) && mayGo(core, journal, n)) goUnwritten(core, journal, turn);
+}
+
 /**
  * Writes a turn's create; the first time not before its `begin` is in the journal. What was said of the turn from
  * `saidFromSeq` on waits, too: a client that has heard of a turn does not ask for it again.
@@ -251,7 +259,13 @@ export function openAllGates(core: Core): void {
 
 /** A client has come: creates that nobody was there for may go. */
 export function openGatesForClient(core: Core): void {
-  if (core.journal !== undefined) openGates(core, core.journal);
+  const { journal } = core;
+  if (journal === undefined) return;
+  if (journal.state !== 'durable') {
+    for (const { turn } of journal.withheld)
+      if (!isWritten(journal, journal.begun.get(turn.id)?.n)) goUnwritten(core, journal, turn);
+  }
+  openGates(core, journal);
 }
 
 /** The whole state, to begin a journal anew from. */
@@ -282,8 +296,19 @@ function begin(core: Core, journal: Journal, turn: Turn): { readonly n: number |
  * at another process, which has heard nothing of the turn and runs it, too.
  */
 function mayGo(core: Core, journal: Journal, n: number | undefined): boolean {
-  if (n !== undefined && n <= journal.written) return true;
+  if (isWritten(journal, n)) return true;
   return journal.state !== 'durable' && core.attached;
+}
+
+function isWritten(journal: Journal, n: number | undefined): boolean {
+  return n !== undefined && n <= journal.written;
+}
+
+/** The client hears of the turn and of a commit that only a record with the turn has. */
+function goUnwritten(core: Core, journal: Journal, { laneId, id }: Turn): void {
+  journal.commit += 1;
+  if (journal.state === 'late') make(core, journal, { kind: 'mark', commit: journal.commit });
+  emitNotice(core, laneId, id, { kind: 'durability_lost', reason: 'not_written', commit: journal.commit });
 }
 
 function openGates(core: Core, journal: Journal): void {

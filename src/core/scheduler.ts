@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 import { takeCarried } from './carry.ts';
 import { type Core, emitNotice, isMoving, tell } from './core.ts';
-import { hasBegun, sendTurn } from './gates.ts';
+import { announceBegin, hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
 import {
@@ -210,6 +210,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   turn.plan = plan;
   takeCarried(core, lane, plan.parentId);
   holdSource(core, lane, turn, plan.cachedIn);
+  announceBegin(core, turn);
   const saidFromSeq = core.outbox.nextSeq;
   if (planned.fullInputReason !== undefined) {
     emitNotice(core, lane.id, turn.id, { kind: 'full_input_sent', reason: planned.fullInputReason });

@@ -98,6 +98,8 @@ class Owner {
   nextN: number;
   alive = true;
   fenced = false;
+  /** As it believes. */
+  attached = true;
   /** On their way to the store, in order. */
   sent: Sent[] = [];
   /** Executed there; the answer is on its way. */
@@ -126,6 +128,7 @@ class Owner {
 
   feed(input: Input): void {
     if (!this.alive) return;
+    if (input.kind === 'attach' || input.kind === 'detach') this.attached = input.kind === 'attach';
     this.session.handle(input, this.run.now);
     this.drain();
   }
@@ -256,8 +259,10 @@ class Run {
   /** The owner that the client's stream is with; undefined: it has none. */
   current: Owner | undefined;
   readonly turns: Asked[] = [];
-  /** Turns about which the store has forgotten what it had acknowledged, or that ran while it was away. */
-  readonly excused = new Set<string>();
+  /** Turns about which the store has forgotten what it had acknowledged. */
+  readonly forgotten = new Set<string>();
+  /** Turns that ran for a client that was there, without an answer of the store. */
+  readonly unwritten = new Set<string>();
   readonly writtenBy = new Map<string, Owner>();
   sessions = 0;
   lastSeq = 0;
@@ -273,11 +278,15 @@ class Run {
   /** A create of this turn goes upstream. */
   wrote(owner: Owner, turnId: string): void {
     expect(owner.fenced).toBe(false);
-    if (!owner.session.durable) this.excused.add(turnId);
+    if (!owner.session.durable && owner.attached) this.unwritten.add(turnId);
     const before = this.writtenBy.get(turnId);
-    if (before !== undefined && before !== owner && !this.excused.has(turnId))
+    if (before !== undefined && before !== owner && !this.mayRepeat(turnId))
       throw new Error(`${turnId} was written by owner ${before.index} and by ${owner.index}`);
     this.writtenBy.set(turnId, owner);
+  }
+
+  mayRepeat(turnId: string): boolean {
+    return this.forgotten.has(turnId) || this.unwritten.has(turnId);
   }
 
   #step([kind, a, b]: Step): void {
@@ -416,11 +425,11 @@ class Run {
   }
 
   #excuse(entry: Stored['entry']): void {
-    if (entry.kind === 'begin') this.excused.add(entry.turnId);
-    if (entry.kind === 'snap') for (const { turnId } of entry.state.running) this.excused.add(turnId);
-    if (entry.kind === 'commit') this.excused.add(entry.outcome.turnId);
+    if (entry.kind === 'begin') this.forgotten.add(entry.turnId);
+    if (entry.kind === 'snap') for (const { turnId } of entry.state.running) this.forgotten.add(turnId);
+    if (entry.kind === 'commit') this.forgotten.add(entry.outcome.turnId);
     // Whoever was told of a takeover has it no more: both may act until one of them looks.
-    if (entry.kind === 'take') for (const { id } of this.turns) this.excused.add(id);
+    if (entry.kind === 'take') for (const { id } of this.turns) this.forgotten.add(id);
   }
 
   #killCurrent(): void {
@@ -467,19 +476,22 @@ class Run {
     );
     this.owners.push(owner);
     this.#attach(owner);
-    // A client that heard of a turn does not ask again; it hears its end, unless the store has forgotten it.
-    for (const turn of this.turns)
-      if (
-        turn.session === this.sessions &&
-        turn.heard &&
-        turn.outcome === undefined &&
-        this.excused.has(turn.id)
-      )
-        this.#forgotten.add(turn.id);
+    // A client that has heard of a turn does not ask for it again: it is told of its end, whatever happened to it.
+    const known = new Set([
+      ...state.running.map(({ turnId }) => turnId),
+      ...state.ended.map(([turnId]) => turnId),
+    ]);
+    for (const turn of this.turns) {
+      if (turn.session !== this.sessions || !turn.heard || turn.outcome !== undefined || known.has(turn.id))
+        continue;
+      if (!this.forgotten.has(turn.id))
+        throw new Error(`${turn.id} was heard of, and the record does not know it`);
+      this.#silent.add(turn.id);
+    }
   }
 
   #fences = 1;
-  readonly #forgotten = new Set<string>();
+  readonly #silent = new Set<string>();
 
   /** What a client library does after a resume: whatever it has no event of, it asks for again. */
   #repeat(): void {
@@ -512,7 +524,7 @@ class Run {
   #open_(): readonly Asked[] {
     return this.turns.filter(
       ({ id, session, outcome }) =>
-        session === this.sessions && outcome === undefined && !this.#forgotten.has(id),
+        session === this.sessions && outcome === undefined && !this.#silent.has(id),
     );
   }
 
@@ -521,7 +533,7 @@ class Run {
     expect(this.#open_().map(({ id }) => id)).toEqual([]);
     for (const { id } of this.turns) {
       const runs = this.upstream.executions.filter(({ input }) => input.at(-1) === id);
-      if (runs.length > 1 && !this.excused.has(id)) throw new Error(`${id} ran ${runs.length} times`);
+      if (runs.length > 1 && !this.mayRepeat(id)) throw new Error(`${id} ran ${runs.length} times`);
       this.#checkContext(id);
     }
   }
