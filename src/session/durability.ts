@@ -71,6 +71,11 @@ const REFRESH_SLICE = 50;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** Others may take the session at the same time; each time one of them succeeds. */
 const MAX_TAKE_ATTEMPTS = 5;
+/**
+ * Sessions that are taken over at the same time. When a process dies, all of its clients come at once: with all of them
+ * begun, every answer of the store would come too late.
+ */
+const MAX_RECOVERIES = 16;
 /** Bytes that are opened and read before others have their turn. */
 const READ_SLICE_BYTES = 512 * 1024;
 
@@ -80,6 +85,8 @@ export class Durability {
   readonly #writers = new Map<string, JournalWriter>();
   readonly #closing = new Set<Promise<void>>();
   readonly #taking = new Map<string, Promise<unknown>>();
+  #recovering = 0;
+  readonly #waiting: (() => void)[] = [];
   readonly #unlisten: () => void;
   readonly #timer: NodeJS.Timeout;
   #stopped = false;
@@ -192,7 +199,12 @@ export class Durability {
     const before = this.#taking.get(names.sessionId);
     const taking = (async () => {
       await before?.catch(() => {});
-      return this.#recover(names.sessionId, { token, principal, lastCommit, gone });
+      await this.#beginRecovery();
+      try {
+        return await this.#recover(names.sessionId, { token, principal, lastCommit, gone });
+      } finally {
+        this.#endRecovery();
+      }
     })();
     this.#taking.set(names.sessionId, taking);
     try {
@@ -221,6 +233,19 @@ export class Durability {
 
   get #ttlMs(): number {
     return this.#options.resumeGraceMs + TTL_MARGIN_MS;
+  }
+
+  /** In the order in which they came. */
+  async #beginRecovery(): Promise<void> {
+    if (this.#recovering >= MAX_RECOVERIES) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#recovering += 1;
+  }
+
+  /** The place goes to the next one. */
+  #endRecovery(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#recovering -= 1;
+    else next();
   }
 
   async #recover(sessionId: string, request: RecoveryRequest): Promise<Recovery> {
