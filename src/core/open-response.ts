@@ -97,10 +97,13 @@ function indexOf(index: unknown, output: readonly DoneItem[]): number {
 }
 
 function listedTexts(terminal: UpstreamFrame, listed: readonly unknown[]): readonly string[] {
-  const response = memberText(jsonOf(terminal), 'response');
+  const text = jsonOf(terminal);
+  const printed = listed.map((item) => JSON.stringify(item));
+  if (printed.every((each) => text.includes(each))) return printed;
+  const response = memberText(text, 'response');
   const output = response === undefined ? undefined : memberText(response, 'output');
   const texts = output === undefined ? [] : elementsOf(output);
-  return texts.length === listed.length ? texts : listed.map((item) => JSON.stringify(item));
+  return texts.length === listed.length ? texts : printed;
 }
 
 /** Of equal names the last counts. */

@@ -100,11 +100,16 @@ export class Frame implements UpstreamFrame {
   }
 
   brief(): Readonly<Record<string, unknown>> {
+    // Looking for what may be left out costs more than reading all of a short frame.
+    if (this.byteLength <= SHORT_FRAME_BYTES) return this.json();
     this.#brief ??=
       this.#json ?? (JSON.parse(withoutEcho(this.src, this.start, this.end)) as Record<string, unknown>);
     return this.#brief;
   }
 }
+
+/** Too little room for instructions and tools that are worth leaving out. */
+const SHORT_FRAME_BYTES = 2_048;
 
 /** Frames in a row mostly repeat these strings; then they cost a comparison and no allocation. */
 class LastString {
