@@ -181,9 +181,10 @@ export const attacks = {
       socket.on('error', () => {}).resume();
       return socket;
     });
-    await untilStopped(target, 2_000);
-    const left = sockets.filter(({ destroyed }) => !destroyed).length;
-    target.note(left <= 200 ? 'made place' : `${left} left`, startedAtMs);
+    const left = () => sockets.filter(({ destroyed }) => !destroyed).length;
+    // However soon the neighbour is done: the gateway takes a moment to see that they are silent.
+    while (left() > 200 && performance.now() < startedAtMs + 8_000) await delay(20);
+    target.note(left() <= 200 ? 'made place' : `${left()} left`, startedAtMs);
     for (const socket of sockets) socket.destroy();
   },
 
