@@ -405,8 +405,10 @@ function abandonedEnded(
   rememberEnded(stream, state.responseId, id);
   stream.answered = true;
   // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
-  if (endingOf(frame.type, json['status']) === 'failed') evictFor(link, stream.laneId, state.plan);
-  else link.cache.delete(stream.laneId);
+  if (endingOf(frame.type, json['status']) === 'failed') {
+    evictFor(link, stream.laneId, state.plan);
+    noteFailure(stream, readFailedResponse(frame, core.nowMs).facts.code, frame);
+  } else link.cache.delete(stream.laneId);
   tellLateUsage(core, state.turnId, json);
   const steers = state.steers.filter((steer) => targetIdOf(steer) === id);
   if (steers.length === 0) return releaseStream(core, link, stream);
