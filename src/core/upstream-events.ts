@@ -286,6 +286,8 @@ function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: 
   if (state.t === 'idle') return true;
   const turn = turnOf(stream);
   if (turn?.state.t === 'settling') return true;
+  // Its response is over; only a successor may follow.
+  if (state.t === 'abandoned' && state.phase === 'settling') return true;
   const own =
     turn?.state.t === 'running'
       ? turn.state.response.id

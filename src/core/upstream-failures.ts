@@ -353,6 +353,7 @@ function resend(
   forgetWithheld(core, turn);
   releaseHold(core, turn);
   giveBack(core, lane, turn, link.id);
+  turn.plan = undefined;
   requeueTurn(turn, proof);
   lane.active = undefined;
   releaseStream(core, link, stream);
