@@ -168,7 +168,8 @@ export class Schedule {
       chain === 'automatic' ? head : chain === 'new' ? undefined : this.#upstream.executions.get(chain.from);
     this.#count += 1;
     const id = `t${this.#count}`;
-    const outputs = open.length > 0 && chain === 'automatic' ? [] : this.#outputsFor(lane, parent);
+    const outputs =
+      open.length > 0 && chain === 'automatic' ? [] : this.#outputsFor(lane, parent, chain === 'automatic');
     const input = [...outputs, userItem(`${id}${usesTools ? ' with tools' : ''}`)];
     const isFull =
       open.length === 0 && chain === 'automatic' && !this.#upstream.oddities.compacts && random.chance(0.2);
@@ -211,7 +212,7 @@ export class Schedule {
   }
 
   /** The client sends what its tools said, unless a turn of it that was given up has brought it already. */
-  #outputsFor(lane: string, parent: Execution | undefined): readonly Item[] {
+  #outputsFor(lane: string, parent: Execution | undefined, continues: boolean): readonly Item[] {
     if (parent === undefined) return [];
     const calls = parent.output
       .filter(({ type }) => type === 'function_call')
@@ -221,6 +222,8 @@ export class Schedule {
       return of === lane && (outcome === 'CANCELLED' || outcome === 'DEADLINE_EXCEEDED');
     });
     const kept = new Set(brought.flatMap(({ input }) => input.map(keyOf)));
+    // What the lane keeps goes with the next create; whoever forks once more brings it.
+    if (!continues) return calls.map(outputItem);
     return calls.map(outputItem).filter((item) => !kept.has(keyOf(item)) || this.#random.chance(0.2));
   }
 
