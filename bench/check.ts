@@ -31,8 +31,8 @@ const scriptFloor = await startScript(new URL('floor.ts', import.meta.url), [scr
 const scripted: Target = { gateway: await startGateway(scriptUrl), access: undefined };
 
 const CHECKS: readonly Check[] = [
-  { what: 'text deltas, typed, × the floor', bound: 2.1, measure: () => burst('TYPED') },
-  { what: 'text deltas, JSON, × the floor', bound: 2.1, measure: () => burst('JSON') },
+  { what: 'text deltas, typed, × the floor', bound: 2.9, measure: () => burst('TYPED') },
+  { what: 'text deltas, JSON, × the floor', bound: 2.3, measure: () => burst('JSON') },
   { what: 'deltas of code, × the floor', bound: 3.9, measure: code },
   { what: 'short turn, × the floor', bound: 6.2, measure: shortTurn },
   { what: 'half-close to status, × a short turn', bound: 2, measure: halfClose },
