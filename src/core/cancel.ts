@@ -4,7 +4,7 @@ import { muteLane, wake } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, retire, upOf } from './link-slot.ts';
 import { canLeave, closeLink, dial, unqueue } from './scheduler.ts';
-import { isAwaiting, turnOf } from './stream.ts';
+import { isAwaiting, type Stream, turnOf } from './stream.ts';
 import { phaseOf, type Turn } from './turn.ts';
 import { abandonTurn, endTurn, releaseStream } from './turn-end.ts';
 import { withdraw } from './upstream-failures.ts';
@@ -63,11 +63,9 @@ export function endSilent(core: Core, silentSinceMs: number, error: () => Gatewa
     const up = upOf(link);
     if (up === undefined || link.inFlight === 0) continue;
     for (const stream of [...link.streams.values()]) {
-      const { state } = stream;
+      const sinceMs = heardAtMs(stream);
+      if (sinceMs === undefined || sinceMs > silentSinceMs) continue;
       const turn = turnOf(stream);
-      const sinceMs =
-        turn !== undefined ? lastSignMs(turn) : state.t === 'abandoned' ? state.sinceMs : core.nowMs;
-      if (sinceMs > silentSinceMs) continue;
       if (turn !== undefined && abandonTurn(core, turn, 'FAILED', error()) !== undefined)
         giveUpUpstream(core, link, stream.laneId);
       const lane = core.lanes.get(stream.laneId);
@@ -87,17 +85,18 @@ export function nextSilenceMs(core: Core, timeoutMs: number): number | undefined
   for (const link of core.links.values()) {
     if (link.inFlight === 0) continue;
     for (const stream of link.streams.values()) {
-      const turn = turnOf(stream);
-      const { state } = stream;
-      const sinceMs =
-        turn !== undefined ? lastSignMs(turn) : state.t === 'abandoned' ? state.sinceMs : undefined;
+      const sinceMs = heardAtMs(stream);
       if (sinceMs !== undefined && (earliest === undefined || sinceMs < earliest)) earliest = sinceMs;
     }
   }
   return earliest === undefined ? undefined : earliest + timeoutMs;
 }
 
-function lastSignMs({ lastSignAtMs, lastOutputAtMs = 0 }: Turn): number {
+/** When the upstream last said something of what it was asked for; undefined: nothing whose silence counts. */
+function heardAtMs({ state }: Stream): number | undefined {
+  if (state.t === 'abandoned') return state.sinceMs;
+  if (state.t !== 'turn') return undefined;
+  const { lastSignAtMs, lastOutputAtMs = 0 } = state.turn;
   return Math.max(lastSignAtMs, lastOutputAtMs);
 }
 

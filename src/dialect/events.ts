@@ -22,10 +22,6 @@ const ENDING_BY_STATUS: ReadonlyMap<unknown, Ending> = new Map<unknown, Ending>(
   ['canceled', 'cancelled'],
 ]);
 
-export function isTerminal(type: string): boolean {
-  return TERMINALS.has(type);
-}
-
 /** Undefined: the event ends nothing. A terminal without a status that is known went well, as far as anyone can tell. */
 export function endingOf(type: string, status: unknown): Ending | undefined {
   const ending = TERMINALS.get(type);
