@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest';
+import { inputOf, ready, sent, type World } from './world.ts';
+
+const created = (id: string) => ({ type: 'response.created', response: { id } });
+const said = (text: string) => ({
+  type: 'response.output_item.done',
+  output_index: 0,
+  item: { type: 'message', role: 'assistant', content: [{ type: 'output_text', text }] },
+});
+const completed = (id: string, type = 'response.completed', status = 'completed') => ({
+  type,
+  response: { id, status, output: [] },
+});
+const failed = {
+  type: 'response.failed',
+  sequence_number: 4,
+  response: { id: 'r1', error: { code: 'server_error' } },
+};
+const error = { type: 'error', sequence_number: 3, code: 'server_error', message: 'boom', param: null };
+
+const outcomeOf = (world: World, turn: string) => world.outcomes(turn)[0]?.outcome;
+const answersTo = (world: World, turn: string) =>
+  world.received
+    .filter(({ turnId, type }) => turnId === turn && type === 'response.output_item.done')
+    .map(
+      ({ frame }) =>
+        (frame?.json()['item'] as { content?: { text: string }[] } | undefined)?.content?.[0]?.text,
+    );
+
+describe('a turn gets its own answer', () => {
+  it.each([
+    ['a terminal told twice', [created('r1'), completed('r1'), completed('r1')], 'COMPLETED'],
+    ['a response told as created twice', [created('r1'), created('r1'), completed('r1')], 'COMPLETED'],
+    ['an error, then the same failure', [created('r1'), error, failed], 'FAILED'],
+    ['a failure, then the same error', [created('r1'), failed, { ...error, sequence_number: 5 }], 'FAILED'],
+    [
+      'a private end behind the real one',
+      [created('r1'), completed('r1'), { type: 'response.done', response: {} }],
+      'COMPLETED',
+    ],
+    [
+      'a second life cycle',
+      [created('r1'), completed('r1'), created('x'), said('stray'), completed('x')],
+      'COMPLETED',
+    ],
+    ['content behind the end', [created('r1'), completed('r1'), said('late')], 'COMPLETED'],
+    ['response.cancelled', [created('r1'), completed('r1', 'response.cancelled', 'cancelled')], 'CANCELLED'],
+    ['response.done', [created('r1'), completed('r1', 'response.done', 'incomplete')], 'INCOMPLETE'],
+  ])('after %s', (_, frames, outcome) => {
+    const world = ready();
+    for (const turn of ['t1', 't2', 't3']) world.start({ turn });
+    world.burst(frames);
+    for (const id of ['r2', 'r3']) world.burst([created(id), said(`answer ${id}`), completed(id)]);
+    world.read();
+    expect(outcomeOf(world, 't1')).toBe(outcome);
+    expect(answersTo(world, 't2')).toEqual(['answer r2']);
+    expect(answersTo(world, 't3')).toEqual(['answer r3']);
+  });
+});
+
+it('continues from the id that the terminal names', () => {
+  const world = ready();
+  world.start();
+  world.burst([created('raw'), completed('public')]);
+  world.start();
+  expect(sent(world).at(-1)?.['previous_response_id']).toBe('public');
+});
+
+it('finds the turn that an error without a lane is about when the others are answered', () => {
+  const world = ready();
+  for (const lane of ['bad', 'good']) world.start({ lane, turn: lane });
+  world.say({
+    type: 'error',
+    status: 400,
+    error: { type: 'invalid_request_error', code: 'invalid_value', message: 'no' },
+  });
+  world.burst([
+    { ...created('r1'), stream_id: 'good' },
+    { ...completed('r1'), stream_id: 'good' },
+  ]);
+  world.read();
+  expect([outcomeOf(world, 'good'), outcomeOf(world, 'bad')]).toEqual(['COMPLETED', 'FAILED']);
+});
+
+it('ends a turn of which nothing is heard, and goes on over another link', () => {
+  const world = ready({ silentTurnTimeoutMs: 10_000 });
+  const turn = world.start();
+  world.advance(11_000);
+  world.read();
+  expect(world.outcomes(turn)[0]?.turnFailed?.error.reason).toBe('UPSTREAM_SILENT');
+  const next = world.start();
+  world.settle();
+  expect(outcomeOf(world, next)).toBe('COMPLETED');
+});
+
+it('keeps the tool outputs that a cancelled turn brought', () => {
+  const call = { type: 'function_call', id: 'fc', call_id: 'c1', name: 'f', arguments: '{}' };
+  const world = ready();
+  world.start();
+  world.burst([
+    created('r1'),
+    { type: 'response.output_item.done', output_index: 0, item: call },
+    completed('r1'),
+  ]);
+  const output = JSON.stringify({ type: 'function_call_output', call_id: 'c1', output: 'result' });
+  const turn = world.start({ input: [output] });
+  world.cancel('', turn);
+  world.start({ text: 'never mind' });
+  world.settle();
+  expect(inputOf(sent(world).at(-1)).slice(-2)).toEqual(['result', 'never mind']);
+});
