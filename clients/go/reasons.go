@@ -2,56 +2,127 @@
 
 package gateway
 
-// Reasons that the gateway gives (docs/errors.md). The set is open: newer gateways give more.
+// Reasons that the gateway gives; docs/errors.md says what to do. The set is open: newer gateways give more.
 const (
-	ReasonOpenRequired             = "OPEN_REQUIRED"              // FAILED_PRECONDITION
-	ReasonAlreadyOpen              = "ALREADY_OPEN"               // FAILED_PRECONDITION
-	ReasonEmptyMessage             = "EMPTY_MESSAGE"              // INVALID_ARGUMENT
-	ReasonMalformedMessage         = "MALFORMED_MESSAGE"          // INVALID_ARGUMENT
-	ReasonMessageTooLarge          = "MESSAGE_TOO_LARGE"          // RESOURCE_EXHAUSTED
-	ReasonOpenTimeout              = "OPEN_TIMEOUT"               // DEADLINE_EXCEEDED
-	ReasonInvalidField             = "INVALID_FIELD"              // INVALID_ARGUMENT
-	ReasonInvalidJSON              = "INVALID_JSON"               // INVALID_ARGUMENT
-	ReasonInvalidLaneID            = "INVALID_LANE_ID"            // INVALID_ARGUMENT
-	ReasonInvalidTurnID            = "INVALID_TURN_ID"            // INVALID_ARGUMENT
-	ReasonTurnIDReused             = "TURN_ID_REUSED"             // FAILED_PRECONDITION
-	ReasonUnknownLane              = "UNKNOWN_LANE"               // FAILED_PRECONDITION
-	ReasonUnknownTurn              = "UNKNOWN_TURN"               // FAILED_PRECONDITION
-	ReasonTurnNotRunning           = "TURN_NOT_RUNNING"           // FAILED_PRECONDITION
-	ReasonUnknownResponse          = "UNKNOWN_RESPONSE"           // NOT_FOUND
-	ReasonFrameTooLarge            = "FRAME_TOO_LARGE"            // RESOURCE_EXHAUSTED
-	ReasonTooManyQueuedTurns       = "TOO_MANY_QUEUED_TURNS"      // RESOURCE_EXHAUSTED
-	ReasonNotSupportedByUpstream   = "NOT_SUPPORTED_BY_UPSTREAM"  // UNIMPLEMENTED
-	ReasonTurnCancelled            = "TURN_CANCELLED"             // CANCELLED
-	ReasonTurnTimeout              = "TURN_TIMEOUT"               // DEADLINE_EXCEEDED
-	ReasonUnauthenticated          = "UNAUTHENTICATED"            // UNAUTHENTICATED
-	ReasonPermissionDenied         = "PERMISSION_DENIED"          // PERMISSION_DENIED
-	ReasonModelNotAllowed          = "MODEL_NOT_ALLOWED"          // PERMISSION_DENIED
-	ReasonUpstreamNotAllowed       = "UPSTREAM_NOT_ALLOWED"       // PERMISSION_DENIED
-	ReasonLimitExceeded            = "LIMIT_EXCEEDED"             // RESOURCE_EXHAUSTED
-	ReasonSlowConsumer             = "SLOW_CONSUMER"              // RESOURCE_EXHAUSTED
-	ReasonSessionSuperseded        = "SESSION_SUPERSEDED"         // ABORTED
-	ReasonSessionExpired           = "SESSION_EXPIRED"            // NOT_FOUND
-	ReasonEngineLostData           = "ENGINE_LOST_DATA"           // DATA_LOSS
-	ReasonDraining                 = "DRAINING"                   // UNAVAILABLE
-	ReasonOverloaded               = "OVERLOADED"                 // RESOURCE_EXHAUSTED
-	ReasonStoreUnavailable         = "STORE_UNAVAILABLE"          // UNAVAILABLE
-	ReasonInternal                 = "INTERNAL"                   // INTERNAL
-	ReasonUpstreamInvalidRequest   = "UPSTREAM_INVALID_REQUEST"   // INVALID_ARGUMENT
-	ReasonUpstreamNotFound         = "UPSTREAM_NOT_FOUND"         // NOT_FOUND
-	ReasonUpstreamPermissionDenied = "UPSTREAM_PERMISSION_DENIED" // PERMISSION_DENIED
-	ReasonUpstreamRateLimited      = "UPSTREAM_RATE_LIMITED"      // RESOURCE_EXHAUSTED
-	ReasonUpstreamQuotaExceeded    = "UPSTREAM_QUOTA_EXCEEDED"    // RESOURCE_EXHAUSTED
-	ReasonUpstreamAuth             = "UPSTREAM_AUTH"              // INTERNAL
-	ReasonUpstreamUnavailable      = "UPSTREAM_UNAVAILABLE"       // UNAVAILABLE
-	ReasonUpstreamOverloaded       = "UPSTREAM_OVERLOADED"        // UNAVAILABLE
-	ReasonUpstreamError            = "UPSTREAM_ERROR"             // UNKNOWN
-	ReasonUpstreamLinkLost         = "UPSTREAM_LINK_LOST"         // UNAVAILABLE
-	ReasonUpstreamSilent           = "UPSTREAM_SILENT"            // DEADLINE_EXCEEDED
-	ReasonUpstreamProtocol         = "UPSTREAM_PROTOCOL"          // UNKNOWN
-	ReasonUpstreamCircuitOpen      = "UPSTREAM_CIRCUIT_OPEN"      // UNAVAILABLE
-	ReasonResponseFailed           = "RESPONSE_FAILED"            // UNKNOWN
-	ReasonChainLost                = "CHAIN_LOST"                 // FAILED_PRECONDITION
+	// ReasonOpenRequired (FAILED_PRECONDITION): The first message of a stream is not `Open`.
+	ReasonOpenRequired = "OPEN_REQUIRED"
+	// ReasonAlreadyOpen (FAILED_PRECONDITION): A second `Open` came on a stream.
+	ReasonAlreadyOpen = "ALREADY_OPEN"
+	// ReasonEmptyMessage (INVALID_ARGUMENT): The message sets no field of its `oneof`. It often comes from a newer
+	// client.
+	ReasonEmptyMessage = "EMPTY_MESSAGE"
+	// ReasonMalformedMessage (INVALID_ARGUMENT): The bytes are not a message of this service.
+	ReasonMalformedMessage = "MALFORMED_MESSAGE"
+	// ReasonMessageTooLarge (RESOURCE_EXHAUSTED): A message is larger than `grpc.max_message` or the tenant's
+	// `limits.message`.
+	ReasonMessageTooLarge = "MESSAGE_TOO_LARGE"
+	// ReasonOpenTimeout (DEADLINE_EXCEEDED): No `Open` came within `grpc.open_timeout`.
+	ReasonOpenTimeout = "OPEN_TIMEOUT"
+	// ReasonInvalidField (INVALID_ARGUMENT): A field has a value that is not allowed; `metadata.field` names it.
+	ReasonInvalidField = "INVALID_FIELD"
+	// ReasonInvalidJSON (INVALID_ARGUMENT): A field that carries JSON holds something else.
+	ReasonInvalidJSON = "INVALID_JSON"
+	// ReasonInvalidLaneID (INVALID_ARGUMENT): The lane's name is too long or has characters that are not allowed.
+	ReasonInvalidLaneID = "INVALID_LANE_ID"
+	// ReasonInvalidTurnID (INVALID_ARGUMENT): The turn's id is missing, too long or has characters that are not
+	// allowed.
+	ReasonInvalidTurnID = "INVALID_TURN_ID"
+	// ReasonTurnIDReused (FAILED_PRECONDITION): The same turn id came with another request.
+	ReasonTurnIDReused = "TURN_ID_REUSED"
+	// ReasonUnknownLane (FAILED_PRECONDITION): A steer or a cancel names a lane that never had a turn.
+	ReasonUnknownLane = "UNKNOWN_LANE"
+	// ReasonUnknownTurn (FAILED_PRECONDITION): A steer or a cancel names a turn that does not exist.
+	ReasonUnknownTurn = "UNKNOWN_TURN"
+	// ReasonTurnNotRunning (FAILED_PRECONDITION): A steer or a cancel names a turn that has ended or has not begun.
+	ReasonTurnNotRunning = "TURN_NOT_RUNNING"
+	// ReasonUnknownResponse (NOT_FOUND): The response id does not exist, or this tenant may not name it. The two are
+	// told alike on purpose.
+	ReasonUnknownResponse = "UNKNOWN_RESPONSE"
+	// ReasonFrameTooLarge (RESOURCE_EXHAUSTED): The turn is larger than the upstream takes (`session.max_frame`).
+	// Nothing was sent.
+	ReasonFrameTooLarge = "FRAME_TOO_LARGE"
+	// ReasonTooManyQueuedTurns (RESOURCE_EXHAUSTED): More turns wait on the lane than
+	// `session.max_queued_turns_per_lane`.
+	ReasonTooManyQueuedTurns = "TOO_MANY_QUEUED_TURNS"
+	// ReasonNotSupportedByUpstream (UNIMPLEMENTED): The request needs steering, warm-up or another ability that this
+	// upstream lacks.
+	ReasonNotSupportedByUpstream = "NOT_SUPPORTED_BY_UPSTREAM"
+	// ReasonTurnCancelled (CANCELLED): The client cancelled the turn.
+	ReasonTurnCancelled = "TURN_CANCELLED"
+	// ReasonTurnTimeout (DEADLINE_EXCEEDED): The turn's own time limit, or `session.default_turn_timeout`, has
+	// passed.
+	ReasonTurnTimeout = "TURN_TIMEOUT"
+	// ReasonUnauthenticated (UNAUTHENTICATED): No credential, or one that no method of `auth` accepts.
+	ReasonUnauthenticated = "UNAUTHENTICATED"
+	// ReasonPermissionDenied (PERMISSION_DENIED): The caller is known and may not do this, for example bring its own
+	// provider key.
+	ReasonPermissionDenied = "PERMISSION_DENIED"
+	// ReasonModelNotAllowed (PERMISSION_DENIED): The model is not among `tenants[].models`.
+	ReasonModelNotAllowed = "MODEL_NOT_ALLOWED"
+	// ReasonUpstreamNotAllowed (PERMISSION_DENIED): The upstream is not among `tenants[].upstreams`, or no upstream
+	// has that name.
+	ReasonUpstreamNotAllowed = "UPSTREAM_NOT_ALLOWED"
+	// ReasonLimitExceeded (RESOURCE_EXHAUSTED): A limit of the tenant or the process is reached; `metadata` names
+	// it, `retry_after` says when to try again.
+	ReasonLimitExceeded = "LIMIT_EXCEEDED"
+	// ReasonSlowConsumer (RESOURCE_EXHAUSTED): The client left its buffer full for `session.slow_client_timeout`.
+	// The stream ends; the session can be resumed.
+	ReasonSlowConsumer = "SLOW_CONSUMER"
+	// ReasonSessionSuperseded (ABORTED): Another stream resumed the session; this is the older one.
+	ReasonSessionSuperseded = "SESSION_SUPERSEDED"
+	// ReasonSessionExpired (NOT_FOUND): The session to resume is over, or lives in another process.
+	ReasonSessionExpired = "SESSION_EXPIRED"
+	// ReasonEngineLostData (DATA_LOSS): The session's record is older than what its client has seen: the store lost
+	// what it had acknowledged. The client gets a new session.
+	ReasonEngineLostData = "ENGINE_LOST_DATA"
+	// ReasonDraining (UNAVAILABLE): The process is shutting down and takes no new work.
+	ReasonDraining = "DRAINING"
+	// ReasonOverloaded (RESOURCE_EXHAUSTED): Memory is over `limits.memory_high`; no new sessions, turns and steers
+	// until it falls. Or too many callers' keys wait for a slow hash.
+	ReasonOverloaded = "OVERLOADED"
+	// ReasonStoreUnavailable (UNAVAILABLE): The store cannot tell what became of the session to resume, or new
+	// sessions need it (`cluster.store.on_failure`).
+	ReasonStoreUnavailable = "STORE_UNAVAILABLE"
+	// ReasonInternal (INTERNAL): A defect of the gateway.
+	ReasonInternal = "INTERNAL"
+	// ReasonUpstreamInvalidRequest (INVALID_ARGUMENT): The upstream refused the request; its own words are in the
+	// error for the caller, not in the log.
+	ReasonUpstreamInvalidRequest = "UPSTREAM_INVALID_REQUEST"
+	// ReasonUpstreamNotFound (NOT_FOUND): The upstream does not know a model, file or other thing that the request
+	// names.
+	ReasonUpstreamNotFound = "UPSTREAM_NOT_FOUND"
+	// ReasonUpstreamPermissionDenied (PERMISSION_DENIED): The provider's key may not do this.
+	ReasonUpstreamPermissionDenied = "UPSTREAM_PERMISSION_DENIED"
+	// ReasonUpstreamRateLimited (RESOURCE_EXHAUSTED): The provider's rate limit is reached; `retry_after` is set if
+	// it said when to try again.
+	ReasonUpstreamRateLimited = "UPSTREAM_RATE_LIMITED"
+	// ReasonUpstreamQuotaExceeded (RESOURCE_EXHAUSTED): The provider account is out of credit or over its budget.
+	ReasonUpstreamQuotaExceeded = "UPSTREAM_QUOTA_EXCEEDED"
+	// ReasonUpstreamAuth (INTERNAL): The provider refused the gateway's key.
+	ReasonUpstreamAuth = "UPSTREAM_AUTH"
+	// ReasonUpstreamUnavailable (UNAVAILABLE): No connection within `session.max_dial_attempts`, or the provider
+	// answers with 5xx.
+	ReasonUpstreamUnavailable = "UPSTREAM_UNAVAILABLE"
+	// ReasonUpstreamOverloaded (UNAVAILABLE): The provider is up and out of capacity.
+	ReasonUpstreamOverloaded = "UPSTREAM_OVERLOADED"
+	// ReasonUpstreamError (UNKNOWN): An error of the provider that fits no other reason.
+	ReasonUpstreamError = "UPSTREAM_ERROR"
+	// ReasonUpstreamLinkLost (UNAVAILABLE): The link broke while the turn ran, and it may have run: it was not sent
+	// again.
+	ReasonUpstreamLinkLost = "UPSTREAM_LINK_LOST"
+	// ReasonUpstreamSilent (DEADLINE_EXCEEDED): A turn was sent and the upstream said nothing about it for
+	// `session.silent_turn_timeout`. It may have run: the replay verdict says so.
+	ReasonUpstreamSilent = "UPSTREAM_SILENT"
+	// ReasonUpstreamProtocol (UNKNOWN): The upstream broke the protocol: not JSON, or events without a response.
+	ReasonUpstreamProtocol = "UPSTREAM_PROTOCOL"
+	// ReasonUpstreamCircuitOpen (UNAVAILABLE): Too many dials failed in a row; the upstream is not tried for a
+	// while.
+	ReasonUpstreamCircuitOpen = "UPSTREAM_CIRCUIT_OPEN"
+	// ReasonResponseFailed (UNKNOWN): The response began and the model or a tool of the provider failed in it.
+	ReasonResponseFailed = "RESPONSE_FAILED"
+	// ReasonChainLost (FAILED_PRECONDITION): The upstream has forgotten the conversation and the gateway holds no
+	// transcript to rebuild it.
+	ReasonChainLost = "CHAIN_LOST"
 )
 
 // Reasons that the client finds itself; Error.Inferred is then true.

@@ -2,152 +2,180 @@
 package dev.responsesgateway.client;
 
 /**
- * Reasons of errors, for {@link GatewayException#reason}. Those that the client finds itself have a sentence; the
- * others are the gateway's, see docs/errors.md. The set is open: newer gateways give more.
+ * Reasons of errors, for {@link GatewayException#reason}; docs/errors.md says what to do about each. The set is open:
+ * newer gateways give more.
  */
 public final class Reasons {
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. The first message of a stream is not `Open`. */
   public static final String OPEN_REQUIRED = "OPEN_REQUIRED";
 
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. A second `Open` came on a stream. */
   public static final String ALREADY_OPEN = "ALREADY_OPEN";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. The message sets no field of its `oneof`. It often comes from a newer client. */
   public static final String EMPTY_MESSAGE = "EMPTY_MESSAGE";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. The bytes are not a message of this service. */
   public static final String MALFORMED_MESSAGE = "MALFORMED_MESSAGE";
 
-  /** RESOURCE_EXHAUSTED. */
+  /** RESOURCE_EXHAUSTED. A message is larger than `grpc.max_message` or the tenant's `limits.message`. */
   public static final String MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE";
 
-  /** DEADLINE_EXCEEDED. */
+  /** DEADLINE_EXCEEDED. No `Open` came within `grpc.open_timeout`. */
   public static final String OPEN_TIMEOUT = "OPEN_TIMEOUT";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. A field has a value that is not allowed; `metadata.field` names it. */
   public static final String INVALID_FIELD = "INVALID_FIELD";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. A field that carries JSON holds something else. */
   public static final String INVALID_JSON = "INVALID_JSON";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. The lane's name is too long or has characters that are not allowed. */
   public static final String INVALID_LANE_ID = "INVALID_LANE_ID";
 
-  /** INVALID_ARGUMENT. */
+  /** INVALID_ARGUMENT. The turn's id is missing, too long or has characters that are not allowed. */
   public static final String INVALID_TURN_ID = "INVALID_TURN_ID";
 
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. The same turn id came with another request. */
   public static final String TURN_ID_REUSED = "TURN_ID_REUSED";
 
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. A steer or a cancel names a lane that never had a turn. */
   public static final String UNKNOWN_LANE = "UNKNOWN_LANE";
 
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. A steer or a cancel names a turn that does not exist. */
   public static final String UNKNOWN_TURN = "UNKNOWN_TURN";
 
-  /** FAILED_PRECONDITION. */
+  /** FAILED_PRECONDITION. A steer or a cancel names a turn that has ended or has not begun. */
   public static final String TURN_NOT_RUNNING = "TURN_NOT_RUNNING";
 
-  /** NOT_FOUND. */
+  /**
+   * NOT_FOUND. The response id does not exist, or this tenant may not name it. The two are told alike on purpose.
+   */
   public static final String UNKNOWN_RESPONSE = "UNKNOWN_RESPONSE";
 
-  /** RESOURCE_EXHAUSTED. */
+  /** RESOURCE_EXHAUSTED. The turn is larger than the upstream takes (`session.max_frame`). Nothing was sent. */
   public static final String FRAME_TOO_LARGE = "FRAME_TOO_LARGE";
 
-  /** RESOURCE_EXHAUSTED. */
+  /** RESOURCE_EXHAUSTED. More turns wait on the lane than `session.max_queued_turns_per_lane`. */
   public static final String TOO_MANY_QUEUED_TURNS = "TOO_MANY_QUEUED_TURNS";
 
-  /** UNIMPLEMENTED. */
+  /** UNIMPLEMENTED. The request needs steering, warm-up or another ability that this upstream lacks. */
   public static final String NOT_SUPPORTED_BY_UPSTREAM = "NOT_SUPPORTED_BY_UPSTREAM";
 
-  /** CANCELLED. */
+  /** CANCELLED. The client cancelled the turn. */
   public static final String TURN_CANCELLED = "TURN_CANCELLED";
 
-  /** DEADLINE_EXCEEDED. */
+  /** DEADLINE_EXCEEDED. The turn's own time limit, or `session.default_turn_timeout`, has passed. */
   public static final String TURN_TIMEOUT = "TURN_TIMEOUT";
 
-  /** UNAUTHENTICATED. */
+  /** UNAUTHENTICATED. No credential, or one that no method of `auth` accepts. */
   public static final String UNAUTHENTICATED = "UNAUTHENTICATED";
 
-  /** PERMISSION_DENIED. */
+  /** PERMISSION_DENIED. The caller is known and may not do this, for example bring its own provider key. */
   public static final String PERMISSION_DENIED = "PERMISSION_DENIED";
 
-  /** PERMISSION_DENIED. */
+  /** PERMISSION_DENIED. The model is not among `tenants[].models`. */
   public static final String MODEL_NOT_ALLOWED = "MODEL_NOT_ALLOWED";
 
-  /** PERMISSION_DENIED. */
+  /** PERMISSION_DENIED. The upstream is not among `tenants[].upstreams`, or no upstream has that name. */
   public static final String UPSTREAM_NOT_ALLOWED = "UPSTREAM_NOT_ALLOWED";
 
-  /** RESOURCE_EXHAUSTED. */
+  /**
+   * RESOURCE_EXHAUSTED. A limit of the tenant or the process is reached; `metadata` names it, `retry_after` says
+   * when to try again.
+   */
   public static final String LIMIT_EXCEEDED = "LIMIT_EXCEEDED";
 
-  /** RESOURCE_EXHAUSTED. */
+  /**
+   * RESOURCE_EXHAUSTED. The client left its buffer full for `session.slow_client_timeout`. The stream ends; the
+   * session can be resumed.
+   */
   public static final String SLOW_CONSUMER = "SLOW_CONSUMER";
 
-  /** ABORTED. */
+  /** ABORTED. Another stream resumed the session; this is the older one. */
   public static final String SESSION_SUPERSEDED = "SESSION_SUPERSEDED";
 
-  /** NOT_FOUND. */
+  /** NOT_FOUND. The session to resume is over, or lives in another process. */
   public static final String SESSION_EXPIRED = "SESSION_EXPIRED";
 
-  /** DATA_LOSS. */
+  /**
+   * DATA_LOSS. The session's record is older than what its client has seen: the store lost what it had
+   * acknowledged. The client gets a new session.
+   */
   public static final String ENGINE_LOST_DATA = "ENGINE_LOST_DATA";
 
-  /** UNAVAILABLE. */
+  /** UNAVAILABLE. The process is shutting down and takes no new work. */
   public static final String DRAINING = "DRAINING";
 
-  /** RESOURCE_EXHAUSTED. */
+  /**
+   * RESOURCE_EXHAUSTED. Memory is over `limits.memory_high`; no new sessions, turns and steers until it falls. Or
+   * too many callers' keys wait for a slow hash.
+   */
   public static final String OVERLOADED = "OVERLOADED";
 
-  /** UNAVAILABLE. */
+  /**
+   * UNAVAILABLE. The store cannot tell what became of the session to resume, or new sessions need it
+   * (`cluster.store.on_failure`).
+   */
   public static final String STORE_UNAVAILABLE = "STORE_UNAVAILABLE";
 
-  /** INTERNAL. */
+  /** INTERNAL. A defect of the gateway. */
   public static final String INTERNAL = "INTERNAL";
 
-  /** INVALID_ARGUMENT. */
+  /**
+   * INVALID_ARGUMENT. The upstream refused the request; its own words are in the error for the caller, not in the
+   * log.
+   */
   public static final String UPSTREAM_INVALID_REQUEST = "UPSTREAM_INVALID_REQUEST";
 
-  /** NOT_FOUND. */
+  /** NOT_FOUND. The upstream does not know a model, file or other thing that the request names. */
   public static final String UPSTREAM_NOT_FOUND = "UPSTREAM_NOT_FOUND";
 
-  /** PERMISSION_DENIED. */
+  /** PERMISSION_DENIED. The provider's key may not do this. */
   public static final String UPSTREAM_PERMISSION_DENIED = "UPSTREAM_PERMISSION_DENIED";
 
-  /** RESOURCE_EXHAUSTED. */
+  /**
+   * RESOURCE_EXHAUSTED. The provider's rate limit is reached; `retry_after` is set if it said when to try again.
+   */
   public static final String UPSTREAM_RATE_LIMITED = "UPSTREAM_RATE_LIMITED";
 
-  /** RESOURCE_EXHAUSTED. */
+  /** RESOURCE_EXHAUSTED. The provider account is out of credit or over its budget. */
   public static final String UPSTREAM_QUOTA_EXCEEDED = "UPSTREAM_QUOTA_EXCEEDED";
 
-  /** INTERNAL. */
+  /** INTERNAL. The provider refused the gateway's key. */
   public static final String UPSTREAM_AUTH = "UPSTREAM_AUTH";
 
-  /** UNAVAILABLE. */
+  /** UNAVAILABLE. No connection within `session.max_dial_attempts`, or the provider answers with 5xx. */
   public static final String UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE";
 
-  /** UNAVAILABLE. */
+  /** UNAVAILABLE. The provider is up and out of capacity. */
   public static final String UPSTREAM_OVERLOADED = "UPSTREAM_OVERLOADED";
 
-  /** UNKNOWN. */
+  /** UNKNOWN. An error of the provider that fits no other reason. */
   public static final String UPSTREAM_ERROR = "UPSTREAM_ERROR";
 
-  /** UNAVAILABLE. */
+  /** UNAVAILABLE. The link broke while the turn ran, and it may have run: it was not sent again. */
   public static final String UPSTREAM_LINK_LOST = "UPSTREAM_LINK_LOST";
 
-  /** DEADLINE_EXCEEDED. */
+  /**
+   * DEADLINE_EXCEEDED. A turn was sent and the upstream said nothing about it for `session.silent_turn_timeout`.
+   * It may have run: the replay verdict says so.
+   */
   public static final String UPSTREAM_SILENT = "UPSTREAM_SILENT";
 
-  /** UNKNOWN. */
+  /** UNKNOWN. The upstream broke the protocol: not JSON, or events without a response. */
   public static final String UPSTREAM_PROTOCOL = "UPSTREAM_PROTOCOL";
 
-  /** UNAVAILABLE. */
+  /** UNAVAILABLE. Too many dials failed in a row; the upstream is not tried for a while. */
   public static final String UPSTREAM_CIRCUIT_OPEN = "UPSTREAM_CIRCUIT_OPEN";
 
-  /** UNKNOWN. */
+  /** UNKNOWN. The response began and the model or a tool of the provider failed in it. */
   public static final String RESPONSE_FAILED = "RESPONSE_FAILED";
 
-  /** FAILED_PRECONDITION. */
+  /**
+   * FAILED_PRECONDITION. The upstream has forgotten the conversation and the gateway holds no transcript to
+   * rebuild it.
+   */
   public static final String CHAIN_LOST = "CHAIN_LOST";
 
   /** UNAVAILABLE. The stream broke and could not be resumed in time. */
