@@ -25,7 +25,7 @@ export function renderReference(): string {
 
 const HEAD = `# Configuration
 
-This page is generated from the schema by \`npm run generate:config\`.
+This page is generated from the schema by \`npm run generate\`.
 
 A setting can stand in a YAML file (\`--config FILE\` or \`RESPONSES_GATEWAY_CONFIG\`), in the environment and on the
 command line. Flag > environment > file > default. Nothing has to be set: without an upstream and without

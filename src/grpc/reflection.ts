@@ -98,7 +98,7 @@ function descriptors(): Descriptors {
   return loaded;
 }
 
-/** `npm run generate:descriptors` writes them. */
+/** `npm run generate` writes them. */
 function readDescriptors(): Uint8Array[] {
   const reader = protobuf.Reader.create(
     readFileSync(new URL('../../proto/descriptors.binpb', import.meta.url)),

@@ -44,7 +44,7 @@ export function renderMetricsDoc(): string {
 
 const INTRODUCTION = `# Metrics
 
-Generated from \`src/telemetry/metrics-table.ts\` by \`npm run generate:metrics\`; do not edit by hand.
+Generated from \`src/telemetry/metrics-table.ts\` by \`npm run generate\`; do not edit by hand.
 
 All metrics are at \`/metrics\` of the admin port as Prometheus text, and go to a collector by OTLP when one is
 configured. Prometheus names have underscores for dots, and counters end in \`_total\`. Durations are seconds, sizes
@@ -72,5 +72,3 @@ function row(name: string, facts: MetricFacts): string {
   if (facts.alert !== undefined) lines.push(`- Watch: ${facts.alert}`);
   return `${lines.join('\n')}\n`;
 }
-
-if (import.meta.main) process.stdout.write(renderMetricsDoc());

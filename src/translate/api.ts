@@ -3,7 +3,7 @@ import protobuf from 'protobufjs/light.js';
 import { type Plan, Plans } from './schema.ts';
 
 export const PACKAGE = 'responses.gateway.v1';
-/** `npm run generate:descriptors` writes it. */
+/** `npm run generate` writes it. */
 const API_FILE = new URL('../../proto/api.json', import.meta.url);
 
 export interface Api {

@@ -7,7 +7,7 @@ const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta
 test.each([
   ['config.schema.json', renderJsonSchema],
   ['docs/configuration.md', renderReference],
-])('%s is what npm run generate:config writes', (path, render) => {
+])('%s is what npm run generate writes', (path, render) => {
   expect(read(path)).toBe(render());
 });
 

@@ -6,7 +6,7 @@ import { METRICS } from '../../src/telemetry/metrics-table.ts';
 const read = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
 
 describe('docs/metrics.md', () => {
-  it('is what the table says (npm run generate:metrics)', () => {
+  it('is what the table says (npm run generate)', () => {
     expect(read('metrics.md')).toBe(renderMetricsDoc());
   });
 

@@ -12,7 +12,7 @@ describe('the .proto files', () => {
     ['are clean', 'node_modules/.bin/buf', ['lint']],
     ['break nobody', 'node_modules/.bin/buf', ['breaking', '--against', 'proto/baseline.binpb']],
     ['are formatted', 'node_modules/.bin/buf', ['format', '--diff', '--exit-code']],
-    ['are what the mapping says', process.execPath, ['scripts/generate-mapping.ts', '--check']],
+    ['are what the mapping says', process.execPath, ['scripts/generate/mapping.ts', '--check']],
   ])('%s', async (_name, command, args) => {
     await expect(run(command, args, { cwd })).resolves.toMatchObject({ stdout: '' });
   });

@@ -1,12 +1,8 @@
-/**
- * Writes docs/mapping.md, and the same names as types for the drift test. With --check: fails when one of them is
- * not up to date.
- */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+/** Writes docs/mapping.md, and the same names as types for the drift test. */
 import protobuf from 'protobufjs';
-import { loadApi, PACKAGE } from '../src/translate/api.ts';
-import type { Field } from '../src/translate/schema.ts';
+import { loadApi, PACKAGE } from '../../src/translate/api.ts';
+import type { Field } from '../../src/translate/schema.ts';
+import { write } from './write.ts';
 
 const api = loadApi();
 
@@ -56,7 +52,7 @@ function mapping(): string {
   return [
     '# What the upstream says, and where it is in the API',
     '',
-    'Written by `npm run generate:mapping` from the descriptors; do not edit.',
+    'Written by `npm run generate` from the descriptors; do not edit.',
     '',
     `The schema's revision is **${api.schemaRevision}**. A client tells the revision that it was built with in`,
     '`Open.schema_revision`; what is newer comes as raw JSON in `Event.json`, and a client that sends 0 gets everything',
@@ -121,7 +117,7 @@ function names(): string {
   const list = (values: Iterable<string>) => [...new Set(values)].map((value) => `  | '${value}'`).join('\n');
   const kinds = (union: string) => list(rowsOf(union).map((row) => row.kind));
   return [
-    '/** What the proto knows, as types. Written by `npm run generate:mapping`; do not edit. */',
+    '/** What the proto knows, as types. Written by `npm run generate`; do not edit. */',
     `export type EventType =\n${kinds('Event')};`,
     `export type InputItemType =\n${kinds('InputItem')};`,
     `export type OutputItemType =\n${kinds('OutputItem')};`,
@@ -133,16 +129,4 @@ function names(): string {
   ].join('\n');
 }
 
-const files = [
-  ['../docs/mapping.md', mapping()],
-  ['../test/translate/fixtures/proto-names.ts', names()],
-] as const;
-
-for (const [path, text] of files) {
-  const file = fileURLToPath(new URL(path, import.meta.url));
-  if (!process.argv.includes('--check')) writeFileSync(file, text);
-  else if (readFileSync(file, 'utf8') !== text) {
-    console.error(`${file} is not up to date: npm run generate:mapping`);
-    process.exitCode = 1;
-  }
-}
+write({ 'docs/mapping.md': mapping(), 'test/translate/fixtures/proto-names.ts': names() });

@@ -1,21 +1,20 @@
 /**
  * Writes proto/api.json: what protobufjs knows once it has read our .proto files and those of grpc.health and
- * grpc.reflection. Reading them anew takes a quarter of a second of every start. With --check: fails when the file is
- * not up to date.
+ * grpc.reflection. Reading them anew takes a quarter of a second of every start.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 // Brings descriptor.proto, which protobufjs has but does not find by itself.
 import '@grpc/proto-loader';
 import protobuf from 'protobufjs';
-import { PARSED_OPTIONS } from '../src/translate/schema.ts';
+import { PARSED_OPTIONS } from '../../src/translate/schema.ts';
+import { write } from './write.ts';
 
-const FILE = new URL('../proto/api.json', import.meta.url);
 const require = createRequire(import.meta.url);
 const FOLDERS = [
-  fileURLToPath(new URL('../proto/', import.meta.url)),
+  fileURLToPath(new URL('../../proto/', import.meta.url)),
   join(packageOf('grpc-health-check'), 'proto'),
   join(packageOf('@grpc/reflection'), 'build/proto'),
 ];
@@ -26,18 +25,15 @@ const FILES = [
   'grpc/reflection/v1alpha/reflection.proto',
 ];
 
-const text = `${JSON.stringify(apiJson())}\n`;
-if (process.argv.includes('--check')) {
-  if (readFileSync(FILE, 'utf8') !== text) {
-    process.stderr.write('run npm run generate:descriptors\n');
-    process.exit(1);
-  }
-} else writeFileSync(FILE, text);
+write({
+  'proto/api.json': `${JSON.stringify(apiJson())}
+`,
+});
 
 function apiJson(): object {
   const root = new protobuf.Root();
   root.resolvePath = (_origin, target) =>
-    FOLDERS.map((folder) => join(folder, target)).find(exists) ?? target;
+    FOLDERS.map((folder) => join(folder, target)).find(existsSync) ?? target;
   root.loadSync(FILES, { keepCase: true });
   root.resolveAll();
   keepOptions(root);
@@ -58,13 +54,4 @@ function keepOptions(object: protobuf.ReflectionObject): void {
 
 function packageOf(name: string): string {
   return dirname(require.resolve(`${name}/package.json`));
-}
-
-function exists(path: string): boolean {
-  try {
-    readFileSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -1,6 +1,6 @@
 /**
  * Reasons that the clients find themselves, in all languages the same. Those of the gateway stand in src/errors.ts;
- * a client also concludes some of those before the gateway says them. scripts/generate-reasons.ts makes constants of
+ * a client also concludes some of those before the gateway says them. reasons.ts makes constants of
  * both.
  */
 export interface ClientReason {

@@ -1,5 +1,5 @@
 /**
- * Generates the stubs of all clients from proto/: `node scripts/generate-clients.ts`. With `--check` nothing changes
+ * Generates the stubs of all clients from proto/: `npm run generate -- stubs`. With `--check` nothing changes
  * and stale stubs are an error. Java generates at build.
  */
 import { execFileSync } from 'node:child_process';
@@ -15,9 +15,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { goTools, hasGo, pythonForStubs } from './client-tools.ts';
+import { goTools, hasGo, pythonForStubs } from '../client-tools.ts';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROTO = 'responses/gateway/v1';
 
 interface Target {
