@@ -102,6 +102,8 @@ export function telemetryOptions(
       maxTenants: metrics.max_tenants,
     },
     logs: {
+      exporter: logs.exporter,
+      endpoint: logs.endpoint,
       level: logs.level,
       pretty: logs.format === 'auto' ? undefined : logs.format === 'pretty',
       destination: surroundings.logDestination,

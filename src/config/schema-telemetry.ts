@@ -61,6 +61,10 @@ const metricsSchema = z.strictObject({
 });
 
 const logsSchema = z.strictObject({
+  exporter: exporter.describe(
+    'Send lines and events to a collector too; OTEL_LOGS_EXPORTER wins. Unset: off, or OTLP if it has an endpoint.',
+  ),
+  endpoint,
   level: z.enum(LOG_LEVELS).default('info').describe('Lowest level that is written; see PUT /loglevel.'),
   format: z
     .enum(['auto', 'json', 'pretty'])
@@ -73,9 +77,11 @@ export const telemetrySchema = z.strictObject({
   metrics: metricsSchema.prefault({}),
   logs: logsSchema.prefault({}),
   genai_semconv: z
-    .enum(['1.41', 'next', 'both'])
-    .default('1.41')
-    .describe('Which version of the GenAI names spans and metrics carry.'),
+    .enum(['0.1.0', '1.41', 'both'])
+    .default('0.1.0')
+    .describe(
+      'Version of the GenAI conventions that names metrics, attributes and events. OTEL_SEMCONV_STABILITY_OPT_IN wins.',
+    ),
   capture_content: z
     .enum(['off', 'full'])
     .default('off')

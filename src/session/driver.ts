@@ -149,7 +149,7 @@ export class SessionDriver implements Flushable {
   /** A turn of the client. One that may not run becomes a failure of that turn alone. */
   startTurn(turn: StartTurn, reservation?: Reservation): void {
     if (this.#closed) return reservation?.release();
-    this.#options.telemetry.capture?.turn(turn);
+    this.#options.telemetry.turn?.(turn);
     this.#times.received(turn);
     try {
       this.#options.admission.around(

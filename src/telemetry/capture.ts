@@ -4,6 +4,7 @@ import { contentAttributes } from './content.ts';
 import type { ContentCapture } from './types.ts';
 
 export interface Capture extends ContentCapture {
+  turn(turn: StartTurn): void;
   /** What was seen of this turn, as attributes of its span; forgets it. */
   take(record: TurnRecord): Attributes | undefined;
 }

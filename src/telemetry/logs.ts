@@ -5,6 +5,8 @@ import { scrubLine, stripControls } from './scrub.ts';
 
 export interface Logs {
   readonly logger: Logger;
+  /** Gives each further line to somebody else as well, as JSON without secrets. */
+  copyTo(take: (line: string) => void): void;
   setLevel(level: string): boolean;
   /** Repeated warnings that were not written. */
   suppressed(): number;
@@ -25,6 +27,7 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
   const output = settings.destination === undefined ? standardError() : undefined;
   const repeats = repeatedWarnings(settings.repeatWarnMs);
   const children = new Set<WeakRef<Logger>>();
+  let copy: ((line: string) => void) | undefined;
   let pruneAt = FIRST_PRUNE;
   const remember = (child: Logger): void => {
     children.add(new WeakRef(child));
@@ -52,7 +55,7 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
       // Levels of children are their own: setLevel has to reach them.
       onChild: remember,
     },
-    await lineWriter(settings, output),
+    await lineWriter(settings, output, (line) => copy?.(line)),
   );
   if (output !== undefined) {
     output.onCaughtUp = (missed) =>
@@ -60,6 +63,9 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
   }
   return {
     logger,
+    copyTo(take) {
+      copy = take;
+    },
     setLevel(level) {
       if (!isLevel(level)) return false;
       logger.level = level;
@@ -99,11 +105,19 @@ function errorFields(error: unknown): unknown {
 async function lineWriter(
   settings: TelemetrySettings['logs'],
   output: LogOutput | undefined,
+  copy: (line: string) => void,
 ): Promise<LogTarget> {
+  const clean = (line: string): string => {
+    const scrubbed = scrubLine(line);
+    copy(scrubbed);
+    return scrubbed;
+  };
   const pretty = settings.pretty ?? (output !== undefined && process.stderr.isTTY === true);
   const target = settings.destination ?? (output as LogOutput);
   if (!pretty) {
-    return output === undefined ? { write: (line) => target.write(scrubLine(line)) } : new LineBuffer(output);
+    return output === undefined
+      ? { write: (line) => target.write(clean(line)) }
+      : new LineBuffer(output, clean);
   }
   const { prettyFactory } = await import('pino-pretty');
   const render = prettyFactory({
@@ -112,7 +126,7 @@ async function lineWriter(
     ignore: 'pid',
     singleLine: true,
   });
-  return { write: (line) => target.write(render(stripControls(scrubLine(line))) ?? '') };
+  return { write: (line) => target.write(render(stripControls(clean(line))) ?? '') };
 }
 
 /**
@@ -124,16 +138,18 @@ class LineBuffer implements LogTarget {
   readonly [METADATA] = true;
   lastLevel = 0;
   readonly #target: LogTarget;
+  readonly #clean: (line: string) => string;
   #lines = '';
   #timer: NodeJS.Timeout | undefined;
   #flushesAtExit = false;
 
-  constructor(target: LogTarget) {
+  constructor(target: LogTarget, clean: (line: string) => string) {
     this.#target = target;
+    this.#clean = clean;
   }
 
   write(line: string): void {
-    this.#lines += scrubLine(line);
+    this.#lines += this.#clean(line);
     if (!this.#flushesAtExit) process.once('exit', () => this.#flush());
     this.#flushesAtExit = true;
     if (this.lastLevel >= WARN || this.#lines.length > MAX_BUFFERED_CHARACTERS) return this.#flush();

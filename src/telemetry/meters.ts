@@ -1,6 +1,5 @@
 import type { Attributes, Counter, Histogram, Meter, Observable, UpDownCounter } from '@opentelemetry/api';
-import type { GenAiSemconv } from './genai-names.ts';
-import { METRIC_NEXT } from './genai-names.ts';
+import { type GenAiSemconv, isChosen } from './genai-names.ts';
 import { METRICS, type MetricFacts, type MetricName } from './metrics-table.ts';
 import type { ObservedValue } from './types.ts';
 
@@ -21,6 +20,8 @@ export interface Instruments {
   move(name: UpDownName, by: 1 | -1): void;
   record(name: HistogramName, value: number, labels?: Attributes): void;
   observe(name: ObservedName, read: Read): void;
+  /** Whether the chosen conventions have it; what it takes to work out its labels can be spared otherwise. */
+  emits(name: MetricName): boolean;
 }
 
 export const NO_INSTRUMENTS: Instruments = {
@@ -28,6 +29,7 @@ export const NO_INSTRUMENTS: Instruments = {
   move() {},
   record() {},
   observe() {},
+  emits: () => false,
 };
 
 export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instruments {
@@ -36,7 +38,7 @@ export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instrume
   const histograms = new Map<string, Histogram>();
   const observables = new Map<string, Observable>();
   for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
-    if (!isEmitted(name, semconv)) continue;
+    if (!isChosen(facts.semconv, semconv)) continue;
     const options = { unit: facts.unit, description: facts.description };
     switch (facts.kind) {
       case 'counter':
@@ -69,6 +71,7 @@ export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instrume
     add: (name, value, labels) => counters.get(name)?.add(value, labels),
     move: (name, by) => upDowns.get(name)?.add(by),
     record: (name, value, labels) => histograms.get(name)?.record(value, labels),
+    emits: (name) => counters.has(name) || histograms.has(name) || upDowns.has(name) || observables.has(name),
     observe: (name, read) =>
       observables.get(name)?.addCallback((result) => {
         const values = read();
@@ -100,17 +103,4 @@ export function createObservedSums(): ObservedSums {
       return total;
     },
   };
-}
-
-const RENAMED: ReadonlyMap<string, string> = new Map([
-  ['gen_ai.client.operation.duration', METRIC_NEXT.duration],
-  ['gen_ai.client.operation.time_to_first_chunk', METRIC_NEXT.timeToFirstChunk],
-  ['gen_ai.client.operation.time_per_output_chunk', METRIC_NEXT.timePerOutputChunk],
-]);
-const NEW_NAMES = new Set(RENAMED.values());
-
-/** Of the metrics with two names, those of the chosen conventions; all others always. */
-export function isEmitted(name: string, semconv: GenAiSemconv): boolean {
-  if (NEW_NAMES.has(name)) return semconv !== '1.41';
-  return !(RENAMED.has(name) && semconv === 'next');
 }

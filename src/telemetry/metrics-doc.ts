@@ -14,9 +14,12 @@ const GROUPS = [
     title: 'GenAI client metrics',
     prefix: 'gen_ai.',
     text:
-      'Names and buckets of the OpenTelemetry GenAI conventions v1.41, with two buckets above theirs for long ' +
-      'reasoning turns. The three `gen_ai.client.inference.*` are the names that open changes to the conventions ' +
-      'give them; `telemetry.genai_semconv` chooses: `1.41` (default), `next`, or `both`.',
+      'Names and buckets of the OpenTelemetry GenAI conventions, with two buckets above theirs for long reasoning ' +
+      'turns. `telemetry.genai_semconv` chooses their version: `0.1.0` (default; the first of ' +
+      '[semantic-conventions-genai](https://github.com/open-telemetry/semantic-conventions-genai)), `1.41` (the last ' +
+      'of the main conventions), or `both`. `OTEL_SEMCONV_STABILITY_OPT_IN` with `gen_ai_latest_experimental` chooses ' +
+      '`0.1.0`, with `gen_ai_latest_experimental/dup` both. The conventions have one value of `time_per_output_chunk` ' +
+      'for each chunk; the gateway records one for each turn, since it does nothing for a delta that it can do once.',
   },
   {
     title: 'RPC server metrics',
@@ -68,6 +71,7 @@ function row(name: string, facts: MetricFacts): string {
   if (facts.labels.length > 0)
     lines.push(`- Labels: ${facts.labels.map((label) => `\`${label}\``).join(', ')}`);
   if (facts.boundaries !== undefined) lines.push(`- Buckets: ${facts.boundaries.join(', ')}`);
+  if (facts.semconv !== undefined) lines.push(`- Conventions: ${facts.semconv}`);
   if (facts.merge === 'max') lines.push('- Over workers: the highest');
   if (facts.alert !== undefined) lines.push(`- Watch: ${facts.alert}`);
   return `${lines.join('\n')}\n`;

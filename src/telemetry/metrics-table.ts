@@ -1,4 +1,4 @@
-import { METRIC, METRIC_NEXT } from './genai-names.ts';
+import { type GenAiVersion, METRIC } from './genai-names.ts';
 
 /** `observed*` instruments are read when metrics are collected and cost nothing before. */
 export type MetricKind =
@@ -17,6 +17,8 @@ export interface MetricFacts {
   readonly boundaries?: readonly number[];
   /** How the values of several worker processes become one. Default: their sum. */
   readonly merge?: 'max';
+  /** The only version of the GenAI conventions that has it. Default: it is always there. */
+  readonly semconv?: GenAiVersion;
   /** What to watch for; printed in docs/metrics.md. */
   readonly alert?: string;
 }
@@ -50,14 +52,6 @@ const GENAI_OUTCOME_LABELS = [...GENAI_LABELS, 'error.type'];
 const TURN_LABELS = ['gen_ai.provider.name', 'gen_ai.request.model'];
 
 const genAi = {
-  tokenUsage: {
-    kind: 'histogram',
-    unit: '{token}',
-    description:
-      'Tokens of a turn as the upstream billed them; input includes cached, output includes reasoning.',
-    labels: [...GENAI_LABELS, 'gen_ai.token.type'],
-    boundaries: GENAI_TOKENS,
-  },
   duration: {
     kind: 'histogram',
     unit: 's',
@@ -84,15 +78,53 @@ const genAi = {
   },
 } as const satisfies Record<string, MetricFacts>;
 
+function tokensOfTurn(which: string) {
+  return {
+    kind: 'histogram',
+    unit: '{token}',
+    description: `${which} tokens of each turn, for percentiles; the counters are for totals.`,
+    labels: GENAI_LABELS,
+    boundaries: GENAI_TOKENS,
+    semconv: '0.1.0',
+  } as const satisfies MetricFacts;
+}
+
+function tokensInAll(description: string) {
+  return {
+    kind: 'counter',
+    unit: '{token}',
+    description,
+    labels: [...GENAI_LABELS, 'gen_ai.token.modality'],
+    semconv: '0.1.0',
+  } as const satisfies MetricFacts;
+}
+
 /** Every metric the gateway has, by its OpenTelemetry name. docs/metrics.md is made of this. */
 export const METRICS = {
-  [METRIC.tokenUsage]: genAi.tokenUsage,
-  [METRIC.duration]: genAi.duration,
-  [METRIC.timeToFirstChunk]: genAi.timeToFirstChunk,
-  [METRIC.timePerOutputChunk]: genAi.timePerOutputChunk,
-  [METRIC_NEXT.duration]: genAi.duration,
-  [METRIC_NEXT.timeToFirstChunk]: genAi.timeToFirstChunk,
-  [METRIC_NEXT.timePerOutputChunk]: genAi.timePerOutputChunk,
+  [METRIC.duration]: { ...genAi.duration, semconv: '0.1.0' },
+  [METRIC.timeToFirstChunk]: { ...genAi.timeToFirstChunk, semconv: '0.1.0' },
+  [METRIC.timePerOutputChunk]: { ...genAi.timePerOutputChunk, semconv: '0.1.0' },
+  [METRIC.inputTokens]: tokensOfTurn('Input'),
+  [METRIC.outputTokens]: tokensOfTurn('Output'),
+  [METRIC.inputUsage]: tokensInAll(
+    'Input tokens as the upstream billed them, those from its cache included.',
+  ),
+  [METRIC.outputUsage]: tokensInAll('Output tokens as the upstream billed them, reasoning included.'),
+  [METRIC.cacheReadUsage]: tokensInAll("Input tokens from the upstream's cache; a part of input."),
+  [METRIC.cacheWriteUsage]: tokensInAll("Input tokens written to the upstream's cache; a part of input."),
+  [METRIC.reasoningUsage]: tokensInAll('Output tokens of reasoning; a part of output.'),
+  [METRIC.tokenUsage]: {
+    kind: 'histogram',
+    unit: '{token}',
+    description:
+      'Tokens of a turn as the upstream billed them; input includes cached, output includes reasoning.',
+    labels: [...GENAI_LABELS, 'gen_ai.token.type'],
+    boundaries: GENAI_TOKENS,
+    semconv: '1.41',
+  },
+  [METRIC.operationDuration]: { ...genAi.duration, semconv: '1.41' },
+  [METRIC.operationTimeToFirstChunk]: { ...genAi.timeToFirstChunk, semconv: '1.41' },
+  [METRIC.operationTimePerOutputChunk]: { ...genAi.timePerOutputChunk, semconv: '1.41' },
 
   'rpc.server.call.duration': {
     kind: 'histogram',

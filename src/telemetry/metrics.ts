@@ -3,6 +3,7 @@ import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
 import type { LinkCensus } from './link-census.ts';
 import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums } from './meters.ts';
 import type { TelemetrySettings } from './options.ts';
+import { retrying } from './otlp/retrying-exporter.ts';
 import { httpUrl } from './otlp/span-exporter.ts';
 import { observeProcess } from './process-meters.ts';
 import { prometheusText } from './prometheus.ts';
@@ -125,7 +126,7 @@ async function createExporter(settings: TelemetrySettings): Promise<PushMetricEx
   switch (exporter) {
     case 'otlp-grpc': {
       const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-grpc');
-      return new OTLPMetricExporter(endpoint === undefined ? {} : { url: endpoint });
+      return retrying(new OTLPMetricExporter(endpoint === undefined ? {} : { url: endpoint }));
     }
     case 'otlp-http': {
       const { OTLPMetricExporter } = await import('@opentelemetry/exporter-metrics-otlp-proto');

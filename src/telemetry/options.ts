@@ -1,4 +1,4 @@
-import type { GenAiSemconv } from './genai-names.ts';
+import { DEFAULT_GENAI_SEMCONV, type GenAiSemconv } from './genai-names.ts';
 import { endpointComplaint } from './otlp-endpoint.ts';
 
 export type Exporter = 'otlp-grpc' | 'otlp-http' | 'console' | 'off';
@@ -45,6 +45,9 @@ export interface TelemetryOptions {
     | undefined;
   readonly logs?:
     | {
+        /** Sends lines and events to a collector as well. Default as for traces. */
+        readonly exporter?: Exporter | undefined;
+        readonly endpoint?: string | undefined;
         /** Default `info`. */
         readonly level?: string | undefined;
         /** Default: when the stream is a terminal. */
@@ -55,7 +58,7 @@ export interface TelemetryOptions {
         readonly repeatWarnMs?: number | undefined;
       }
     | undefined;
-  /** Which GenAI names metrics and spans carry. Default `1.41`. */
+  /** Version of the GenAI conventions that names metrics, attributes and events. Default `0.1.0`. */
   readonly genaiSemconv?: GenAiSemconv | undefined;
   /** Prompts and outputs on turn spans, for tenants that have it switched on. Default `off`. */
   readonly captureContent?: 'off' | 'full' | undefined;
@@ -88,6 +91,9 @@ export interface TelemetrySettings {
     readonly maxTenants: number;
   };
   readonly logs: {
+    readonly exporter: Exporter;
+    readonly endpoint: string | undefined;
+    readonly batch: BatchSettings;
     readonly level: string;
     readonly pretty: boolean | undefined;
     readonly destination: { write(line: string): void } | undefined;
@@ -123,8 +129,9 @@ export interface SpanLimits {
 const DEFAULT_MAX_MODELS = 50;
 const DEFAULT_MAX_CONTENT_BYTES = 32 * 1024;
 const DEFAULT_REPEAT_WARN_MS = 10_000;
-// The four below are the OpenTelemetry specification's.
+// Those below are the OpenTelemetry specification's.
 const DEFAULT_BSP_DELAY_MS = 5_000;
+const DEFAULT_BLRP_DELAY_MS = 1_000;
 const DEFAULT_BSP_QUEUE = 2_048;
 const DEFAULT_BSP_BATCH = 512;
 const DEFAULT_EXPORT_TIMEOUT_MS = 30_000;
@@ -136,9 +143,11 @@ export function parseTelemetryOptions(options: TelemetryOptions): TelemetrySetti
   const disabled = env.text('OTEL_SDK_DISABLED')?.toLowerCase() === 'true';
   const traceExporter = env.exporter('TRACES', options.traces?.exporter);
   const metricExporter = env.exporter('METRICS', options.metrics?.exporter);
+  const logExporter = env.exporter('LOGS', options.logs?.exporter);
   if (!disabled) {
     env.complainAboutEndpoint('TRACES', traceExporter.exporter, options.traces?.endpoint);
     env.complainAboutEndpoint('METRICS', metricExporter.exporter, options.metrics?.endpoint);
+    env.complainAboutEndpoint('LOGS', logExporter.exporter, options.logs?.endpoint);
   }
   const propagators = env.list('OTEL_PROPAGATORS') ?? ['tracecontext', 'baggage'];
   env.complainAbout('OTEL_PROPAGATORS', propagators, ['tracecontext', 'baggage', 'none']);
@@ -186,19 +195,27 @@ export function parseTelemetryOptions(options: TelemetryOptions): TelemetrySetti
       maxTenants: options.metrics?.maxTenants ?? 0,
     },
     logs: {
+      exporter: disabled ? 'off' : logExporter.exporter,
+      endpoint: env.hasEndpoint('LOGS') ? undefined : options.logs?.endpoint,
+      batch: {
+        scheduledDelayMillis: env.count('OTEL_BLRP_SCHEDULE_DELAY', DEFAULT_BLRP_DELAY_MS),
+        maxQueueSize: env.count('OTEL_BLRP_MAX_QUEUE_SIZE', DEFAULT_BSP_QUEUE),
+        maxExportBatchSize: env.count('OTEL_BLRP_MAX_EXPORT_BATCH_SIZE', DEFAULT_BSP_BATCH),
+        exportTimeoutMillis: env.count('OTEL_BLRP_EXPORT_TIMEOUT', DEFAULT_EXPORT_TIMEOUT_MS),
+      },
       level: options.logs?.level ?? 'info',
       pretty: options.logs?.pretty,
       destination: options.logs?.destination,
       repeatWarnMs: options.logs?.repeatWarnMs ?? DEFAULT_REPEAT_WARN_MS,
     },
-    genaiSemconv: options.genaiSemconv ?? '1.41',
+    genaiSemconv: env.semconv(options.genaiSemconv ?? DEFAULT_GENAI_SEMCONV),
     captureContent: capture,
     maxContentBytes: options.maxContentBytes ?? DEFAULT_MAX_CONTENT_BYTES,
     complaints: env.complaints,
   } satisfies TelemetrySettings);
 }
 
-type Signal = 'TRACES' | 'METRICS';
+type Signal = 'TRACES' | 'METRICS' | 'LOGS';
 
 interface ChosenExporter {
   readonly exporter: Exporter;
@@ -206,6 +223,7 @@ interface ChosenExporter {
   readonly none: boolean;
 }
 
+const LATEST_GENAI = 'gen_ai_latest_experimental';
 const SAMPLERS = [
   'always_on',
   'always_off',
@@ -273,6 +291,15 @@ class Environment {
         ? 'console'
         : 'off';
     return { exporter, prometheus: asked.includes('prometheus'), none: asked.includes('none') };
+  }
+
+  /** Other categories of the list are for other instrumentations: the gateway has the stable names of those alone. */
+  semconv(configured: GenAiSemconv): GenAiSemconv {
+    const name = 'OTEL_SEMCONV_STABILITY_OPT_IN';
+    const asked = (this.list(name) ?? []).filter((value) => value.startsWith('gen_ai'));
+    this.complainAbout(name, asked, [LATEST_GENAI, `${LATEST_GENAI}/dup`]);
+    if (asked.includes(`${LATEST_GENAI}/dup`)) return 'both';
+    return asked.includes(LATEST_GENAI) ? '0.1.0' : configured;
   }
 
   sampler(ratio: number, trustCaller: boolean): SamplerSettings {

@@ -1,7 +1,7 @@
 import type { Attributes } from '@opentelemetry/api';
 import type { Fact, LinkRoute, TurnRecord, Usage } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
-import { ATTR, METRIC, METRIC_NEXT, OPERATION_CHAT, providerName } from './genai-names.ts';
+import { ATTR, METRIC, MODALITY_UNKNOWN, OPERATION_CHAT, providerName } from './genai-names.ts';
 import { errorType, type LabelValues, OTHER } from './labels.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
@@ -150,14 +150,14 @@ export class SessionMeters {
 
     const withError = { ...genAi, ...error };
     instruments.record(METRIC.duration, split.totalSeconds, withError);
-    instruments.record(METRIC_NEXT.duration, split.totalSeconds, withError);
+    instruments.record(METRIC.operationDuration, split.totalSeconds, withError);
     if (split.firstOutputSeconds !== undefined) {
       instruments.record(METRIC.timeToFirstChunk, split.firstOutputSeconds, genAi);
-      instruments.record(METRIC_NEXT.timeToFirstChunk, split.firstOutputSeconds, genAi);
+      instruments.record(METRIC.operationTimeToFirstChunk, split.firstOutputSeconds, genAi);
     }
     if (split.perOutputSeconds !== undefined) {
       instruments.record(METRIC.timePerOutputChunk, split.perOutputSeconds, genAi);
-      instruments.record(METRIC_NEXT.timePerOutputChunk, split.perOutputSeconds, genAi);
+      instruments.record(METRIC.operationTimePerOutputChunk, split.perOutputSeconds, genAi);
     }
     if (usage !== undefined) this.#tokens({ genAi, turn }, usage);
     const runsOn = record.outcome === 'CANCELLED' || record.outcome === 'DEADLINE_EXCEEDED';
@@ -264,8 +264,20 @@ export class SessionMeters {
 
   #tokens({ genAi, turn }: TurnLabels, usage: Usage): void {
     const { instruments } = this.#share;
-    instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
-    instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
+    instruments.record(METRIC.inputTokens, usage.inputTokens, genAi);
+    instruments.record(METRIC.outputTokens, usage.outputTokens, genAi);
+    if (instruments.emits(METRIC.tokenUsage)) {
+      instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
+      instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
+    }
+    if (instruments.emits(METRIC.inputUsage)) {
+      const used = { ...genAi, [ATTR.tokenModality]: MODALITY_UNKNOWN };
+      instruments.add(METRIC.inputUsage, usage.inputTokens, used);
+      instruments.add(METRIC.outputUsage, usage.outputTokens, used);
+      instruments.add(METRIC.cacheReadUsage, usage.cachedInputTokens, used);
+      instruments.add(METRIC.cacheWriteUsage, usage.cacheWriteTokens, used);
+      instruments.add(METRIC.reasoningUsage, usage.reasoningTokens, used);
+    }
     const counts: [string, number][] = [
       ['input', usage.inputTokens],
       ['cached_input', usage.cachedInputTokens],

@@ -11,7 +11,7 @@ import {
   SpanStatusCode,
   trace,
 } from '@opentelemetry/api';
-import type { Fact, LinkRoute, TraceContext, TurnRecord } from '../core/types.ts';
+import type { Fact, LinkRoute, StartTurn, TraceContext, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { ATTR, OPERATION_CHAT } from './genai-names.ts';
 import { withEntry, without } from './optional-map.ts';
@@ -19,12 +19,15 @@ import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
 import { outgoingContext, parseTraceparent, remoteContext, type TraceIds, type Tracing } from './tracing.ts';
 import { acceptedAttributes, endedAttributes, labelAttributes, routeAttributes } from './turn-attributes.ts';
+import { requestAttributes, type TurnRequest, turnRequest } from './turn-request.ts';
 import type { TurnSpan } from './turn-span.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
 
 /** The spans of one session. */
 export interface SessionSpans {
+  /** What a turn asks for; it is accepted next, or not at all. */
+  requested(turn: StartTurn): void;
   /** Every fact but the end of a turn, which comes with its times worked out. */
   fact(fact: Fact): void;
   turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void;
@@ -67,6 +70,8 @@ class CarriedTrace implements SessionSpans {
     this.#caller = callerIds(traceContext, settings);
   }
 
+  requested(): void {}
+
   fact(fact: Fact): void {
     if (fact.kind !== 'turnAccepted') return;
     const ids = callerIds(fact.traceContext, this.#settings);
@@ -104,6 +109,9 @@ interface RunningTurn {
   readonly parent: Context;
   readonly carried: TraceContext | undefined;
   readonly accepted: Accepted;
+  readonly request: TurnRequest | undefined;
+  /** Of the lane, when the turn was sent. */
+  lastResponseId: string | undefined;
   sent: boolean;
   toolEvents: number;
 }
@@ -131,6 +139,9 @@ class TracedSession implements SessionSpans {
   readonly #session: Span;
   readonly #links: Link[];
   #turns: Map<string, RunningTurn> | undefined;
+  #request: TurnRequest | undefined;
+  /** By lane. */
+  #lastResponses: Map<string, string> | undefined;
   #dials: Map<number, Span> | undefined;
   #events = 0;
   #lastRoute: LinkRoute | undefined;
@@ -155,10 +166,17 @@ class TracedSession implements SessionSpans {
       this.#child('takeover', { attributes, startTime: hrTime(takenOverSinceMs) }).end();
   }
 
+  requested(turn: StartTurn): void {
+    this.#request = turnRequest(turn);
+  }
+
   fact(fact: Fact): void {
     switch (fact.kind) {
       case 'turnAccepted':
         return this.#turnAccepted(fact);
+      case 'laneClosed':
+        this.#lastResponses = without(this.#lastResponses, fact.laneId);
+        return;
       case 'turnSent':
         return this.#turnSent(fact);
       case 'firstOutput':
@@ -196,7 +214,6 @@ class TracedSession implements SessionSpans {
       case 'itemDone':
       case 'refused':
       case 'laneOpened':
-      case 'laneClosed':
       case 'strayFrame':
       case 'lanesProven':
       case 'lanesRefuted':
@@ -207,14 +224,23 @@ class TracedSession implements SessionSpans {
   turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void {
     const turn = this.#turns?.get(record.turnId);
     this.#turns = without(this.#turns, record.turnId);
+    if (record.responseId !== undefined && record.finishReason !== undefined)
+      this.#lastResponses = withEntry(this.#lastResponses, record.laneId, record.responseId);
     if (turn === undefined) return;
     const route = record.route ?? this.#lastRoute;
+    const { genaiSemconv } = this.#settings;
     const failed = record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED';
     turn.span.end(
       hrTime(record.endedAtMs),
       () => ({
         ...acceptedAttributes(turn.accepted, this.#start.sessionId, this.#labels),
-        ...endedAttributes(record, split, route, this.#settings.genaiSemconv),
+        ...endedAttributes(record, split, route, genaiSemconv),
+        ...(turn.request !== undefined &&
+          requestAttributes(
+            turn.request,
+            record.replays > 0 ? undefined : turn.lastResponseId,
+            genaiSemconv,
+          )),
         ...content,
       }),
       failed ? (record.failed?.error.reason ?? record.outcome) : undefined,
@@ -258,12 +284,16 @@ class TracedSession implements SessionSpans {
   #turnAccepted(fact: Accepted): void {
     const own = callerIds(fact.traceContext, this.#settings.traces);
     const parent = own === undefined ? this.#parent : remoteContext(own);
+    const request = this.#request?.turnId === fact.turnId ? this.#request : undefined;
+    this.#request = undefined;
     const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
     this.#turns = withEntry(this.#turns, fact.turnId, {
       span: this.#tracing.turnSpan(name, hrTime(fact.atMs), parent, this.#links),
       parent,
       carried: own === undefined ? this.#start.traceContext : fact.traceContext,
       accepted: fact,
+      request,
+      lastResponseId: undefined,
       sent: false,
       toolEvents: 0,
     });
@@ -274,6 +304,8 @@ class TracedSession implements SessionSpans {
     const turn = this.#turns?.get(fact.turnId);
     if (turn === undefined) return;
     if (turn.sent) turn.span.event('sent again', hrTime(fact.atMs), { [OWN.linkId]: fact.linkId });
+    else if (turn.request?.previous.kind === 'lane')
+      turn.lastResponseId = this.#lastResponses?.get(turn.accepted.laneId);
     turn.sent = true;
   }
 

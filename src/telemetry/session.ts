@@ -1,7 +1,9 @@
 import type { Logger } from 'pino';
-import type { Fact, TraceContext } from '../core/types.ts';
+import type { Fact, StartTurn, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { type Capture, createCapture } from './capture.ts';
+import { turnExceptions } from './exceptions.ts';
+import type { LogExport } from './log-export.ts';
 import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
 import { SessionLog } from './session-log.ts';
@@ -15,6 +17,8 @@ export interface SessionShare {
   readonly tracing: Tracing | undefined;
   readonly meters: MeterShare;
   readonly logger: Logger;
+  /** Undefined: log records are not exported. */
+  readonly logExport: LogExport | undefined;
   readonly settings: TelemetrySettings;
   readonly ended: (sessionId: string) => void;
 }
@@ -55,7 +59,12 @@ export class ObservedSession implements SessionTelemetry {
       const { record } = fact;
       if (this.#isOneTurn) this.#callStatus = record.failed?.error.code ?? 'OK';
       const split = splitTurn(record, this.#rebuilds.take(record.turnId), added);
-      this.#log.turnEnded(record, split, this.#spans.ids(record.turnId));
+      const ids = this.#spans.ids(record.turnId);
+      this.#log.turnEnded(record, split, ids);
+      const { logExport, settings } = this.#share;
+      if (logExport !== undefined && record.failed !== undefined) {
+        for (const event of turnExceptions(record, ids, settings.genaiSemconv)) logExport.event(event);
+      }
       this.#meters.turnEnded(record, split);
       this.#spans.turnEnded(record, split, this.capture?.take(record));
       return;
@@ -67,6 +76,11 @@ export class ObservedSession implements SessionTelemetry {
     this.#rebuilds.fact(fact);
     this.#meters.fact(fact);
     this.#spans.fact(fact);
+  }
+
+  turn(turn: StartTurn): void {
+    this.capture?.turn(turn);
+    this.#spans.requested(turn);
   }
 
   outgoing(turnId: string | undefined): TraceContext | undefined {

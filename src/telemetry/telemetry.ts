@@ -5,6 +5,7 @@ import type { Resource } from '@opentelemetry/resources';
 import type { Logger } from 'pino';
 import { boundedLabel, reasonLabel } from './labels.ts';
 import { createLinkCensus } from './link-census.ts';
+import { createLogExport, type LogExport } from './log-export.ts';
 import { createLogs } from './logs.ts';
 import { createObservedSums } from './meters.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
@@ -53,12 +54,11 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     droppedLogs: logs.dropped,
   });
   const { instruments } = metrics;
-  const tracing = await createTracing(settings, resource, (result) =>
-    instruments.add('responses_gateway.telemetry.exports', 1, {
-      signal: 'traces',
-      result: result,
-    }),
-  );
+  const exported = (signal: string) => (result: 'ok' | 'failed') =>
+    instruments.add('responses_gateway.telemetry.exports', 1, { signal, result });
+  const tracing = await createTracing(settings, resource, exported('traces'));
+  const logExport = await createLogExport(settings, resource, exported('logs'));
+  if (logExport !== undefined) logs.copyTo(logExport.line);
   const meters: MeterShare = {
     instruments,
     links,
@@ -68,7 +68,14 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     reason: reasonLabel(MAX_REASONS),
   };
   const sessions = new Map<string, ObservedSession>();
-  const share: SessionShare = { tracing, meters, logger, settings, ended: (id) => sessions.delete(id) };
+  const share: SessionShare = {
+    tracing,
+    meters,
+    logger,
+    logExport,
+    settings,
+    ended: (id) => sessions.delete(id),
+  };
 
   const countUpstream = createUpstreamMeters(instruments);
   const logUpstream = createUpstreamLog(logger);
@@ -116,8 +123,8 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     metricsHandler: (request, response) => respond(metrics, request, response),
     metricsText: () => metrics.text(),
     observe: (value, read) => sums.register(value, read),
-    flush: () => settle(tracing?.flush(), metrics.flush()),
-    shutdown: () => shutdown(tracing, metrics),
+    flush: () => settle(tracing?.flush(), metrics.flush(), logExport?.flush()),
+    shutdown: () => shutdown(tracing, metrics, logExport),
   };
 }
 
@@ -138,8 +145,9 @@ function respond(metrics: Metrics, request: IncomingMessage, response: ServerRes
 
 /** Undefined when nothing is exported, so that the packages stay unloaded. */
 async function createResource(settings: TelemetrySettings): Promise<Resource | undefined> {
-  const { traces, metrics } = settings;
-  if (traces.exporter === 'off' && metrics.exporter === 'off' && !metrics.prometheus) return undefined;
+  const { traces, metrics, logs } = settings;
+  const exporters = [traces.exporter, metrics.exporter, logs.exporter];
+  if (exporters.every((exporter) => exporter === 'off') && !metrics.prometheus) return undefined;
   const { detectResources, envDetector, resourceFromAttributes } = await import('@opentelemetry/resources');
   const own = resourceFromAttributes({
     'service.name': settings.serviceName ?? 'responses-gateway',
@@ -159,8 +167,12 @@ function diagnostics(logger: Logger): DiagLogger {
   return { error: warn, warn, info: nothing, debug: nothing, verbose: nothing };
 }
 
-async function shutdown(tracing: Tracing | undefined, metrics: Metrics): Promise<void> {
-  await settle(tracing?.shutdown(), metrics.shutdown());
+async function shutdown(
+  tracing: Tracing | undefined,
+  metrics: Metrics,
+  logExport: LogExport | undefined,
+): Promise<void> {
+  await settle(tracing?.shutdown(), metrics.shutdown(), logExport?.shutdown());
   diag.disable();
 }
 

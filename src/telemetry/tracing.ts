@@ -10,7 +10,7 @@ import {
 import type { Resource } from '@opentelemetry/resources';
 import type { ReadableSpan, Sampler, SpanExporter, SpanProcessor } from '@opentelemetry/sdk-trace';
 import type { TraceContext } from '../core/types.ts';
-import { GENAI_SCHEMA_VERSION } from './genai-names.ts';
+import { schemaUrl } from './genai-names.ts';
 import type { SamplerSettings, TelemetrySettings } from './options.ts';
 import { createSpanExporter } from './otlp/span-exporter.ts';
 import { TurnSpan } from './turn-span.ts';
@@ -49,7 +49,7 @@ export async function createTracing(
   const scope = {
     name: 'responses-gateway',
     version: settings.serviceVersion,
-    schemaUrl: `https://opentelemetry.io/schemas/${GENAI_SCHEMA_VERSION}.0`,
+    schemaUrl: schemaUrl(settings.genaiSemconv),
   };
   const ids = new sdk.RandomIdGenerator();
   const origin = { sampler, ids, processor, resource, scope, limits: traces.limits };

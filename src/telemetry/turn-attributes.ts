@@ -66,7 +66,7 @@ export function endedAttributes(
     attributes[ATTR.cachedInputTokens] = usage.cachedInputTokens;
     attributes[ATTR.reasoningTokens] = usage.reasoningTokens;
     if (usage.cacheWriteTokens > 0) {
-      if (semconv !== 'next') attributes[ATTR.cacheCreationTokens] = usage.cacheWriteTokens;
+      if (semconv !== '0.1.0') attributes[ATTR.cacheCreationTokens] = usage.cacheWriteTokens;
       if (semconv !== '1.41') attributes[ATTR.cacheWriteTokens] = usage.cacheWriteTokens;
     }
   }

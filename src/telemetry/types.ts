@@ -14,6 +14,8 @@ export interface AddedTime {
 
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
 export interface SessionTelemetry {
+  /** What a turn asks for, before the core is given it. */
+  turn?(turn: StartTurn): void;
   /** `added` comes with the end of a turn. */
   fact(fact: Fact, added?: AddedTime): void;
   /** Trace context to send with the upstream handshake or request of this turn; undefined when not configured. */
@@ -30,7 +32,6 @@ export interface SessionTelemetry {
 
 /** Sees what must not be seen otherwise: the input of turns and the frames of the upstream. */
 export interface ContentCapture {
-  turn(turn: StartTurn): void;
   frame(linkId: number, frame: UpstreamFrame): void;
   /** No frame of the link follows. */
   linkGone(linkId: number): void;

@@ -249,7 +249,6 @@ describe('SessionDriver', () => {
   it('tells the capture of content which link a frame came by, and when a link is gone', () => {
     const seen: string[] = [];
     const { core, links, driver } = setUp(undefined, {
-      turn: () => {},
       frame: (linkId, { type }) => seen.push(`${type} by ${linkId}`),
       linkGone: (linkId) => seen.push(`${linkId} gone`),
     });

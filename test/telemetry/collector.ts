@@ -25,10 +25,23 @@ export interface ReceivedSpan {
   readonly resource: Readonly<Record<string, unknown>>;
 }
 
+export interface ReceivedLog {
+  /** Of an event; empty for a line of the log. */
+  readonly eventName: string;
+  readonly severity: string;
+  readonly body: unknown;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly attributes: Readonly<Record<string, unknown>>;
+}
+
 export interface Collector extends AsyncDisposable {
   /** `http://127.0.0.1:<port>`, for the OTLP/gRPC exporters. */
   readonly endpoint: string;
   readonly spans: readonly ReceivedSpan[];
+  readonly logs: readonly ReceivedLog[];
+  /** Schema URLs of what came. */
+  readonly schemaUrls: ReadonlySet<string>;
   /** Names of the metrics that came by OTLP. */
   readonly metricNames: ReadonlySet<string>;
   /** Everything that was received, decoded and written out, to look for what must not be there. */
@@ -43,11 +56,14 @@ const ROOT = fileURLToPath(new URL('./fixtures', import.meta.url));
 const SERVICES = [
   'opentelemetry/proto/collector/trace/v1/trace_service.proto',
   'opentelemetry/proto/collector/metrics/v1/metrics_service.proto',
+  'opentelemetry/proto/collector/logs/v1/logs_service.proto',
 ];
 
-/** A collector: the protocol's own services, on a port of its own. */
-export async function startCollector(): Promise<Collector> {
+/** A collector: the protocol's own services, by default on a port of its own. */
+export async function startCollector(port = 0): Promise<Collector> {
   const spans: ReceivedSpan[] = [];
+  const logs: ReceivedLog[] = [];
+  const schemaUrls = new Set<string>();
   const requests: unknown[] = [];
   const metricNames = new Set<string>();
   const waiting = new Set<() => void>();
@@ -56,6 +72,8 @@ export async function startCollector(): Promise<Collector> {
     Export(call: grpc.ServerUnaryCall<TraceRequest, object>, done: grpc.sendUnaryData<object>) {
       requests.push(call.request);
       spans.push(...call.request.resource_spans.flatMap(toSpans));
+      for (const { scope_spans } of call.request.resource_spans)
+        for (const { schema_url } of scope_spans) schemaUrls.add(schema_url);
       done(null, {});
       for (const look of waiting) look();
     },
@@ -69,15 +87,25 @@ export async function startCollector(): Promise<Collector> {
       done(null, {});
     },
   });
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', grpc.ServerCredentials.createInsecure(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
+  server.addService(service('logs', 'LogsService'), {
+    Export(call: grpc.ServerUnaryCall<LogsRequest, object>, done: grpc.sendUnaryData<object>) {
+      requests.push(call.request);
+      logs.push(...call.request.resource_logs.flatMap(toLogs));
+      done(null, {});
+      for (const look of waiting) look();
+    },
+  });
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error, at) =>
+      error === null ? resolve(at) : reject(error),
     );
   });
   const close = async (): Promise<void> => server.forceShutdown();
   return {
-    endpoint: `http://127.0.0.1:${port}`,
+    endpoint: `http://127.0.0.1:${bound}`,
     spans,
+    logs,
+    schemaUrls,
     metricNames,
     dump: () => JSON.stringify(requests),
     span(name) {
@@ -150,7 +178,7 @@ interface WireSpan {
 }
 interface ResourceSpans {
   readonly resource: { readonly attributes: readonly KeyValue[] };
-  readonly scope_spans: readonly { readonly spans: readonly WireSpan[] }[];
+  readonly scope_spans: readonly { readonly schema_url: string; readonly spans: readonly WireSpan[] }[];
 }
 interface TraceRequest {
   readonly resource_spans: readonly ResourceSpans[];
@@ -159,6 +187,35 @@ interface MetricsRequest {
   readonly resource_metrics: readonly {
     readonly scope_metrics: readonly { readonly metrics: readonly { readonly name: string }[] }[];
   }[];
+}
+
+interface LogsRequest {
+  readonly resource_logs: readonly ResourceLogs[];
+}
+interface ResourceLogs {
+  readonly scope_logs: readonly {
+    readonly log_records: readonly {
+      readonly event_name: string;
+      readonly severity_text: string;
+      readonly body: AnyValue | null;
+      readonly trace_id: Buffer;
+      readonly span_id: Buffer;
+      readonly attributes: readonly KeyValue[];
+    }[];
+  }[];
+}
+
+function toLogs({ scope_logs }: ResourceLogs): ReceivedLog[] {
+  return scope_logs.flatMap(({ log_records }) =>
+    log_records.map((log) => ({
+      eventName: log.event_name,
+      severity: log.severity_text,
+      body: log.body === null ? undefined : plain(log.body),
+      traceId: log.trace_id.toString('hex'),
+      spanId: log.span_id.toString('hex'),
+      attributes: record(log.attributes),
+    })),
+  );
 }
 
 function toSpans({ resource, scope_spans }: ResourceSpans): ReceivedSpan[] {

@@ -179,8 +179,8 @@ describe('captured content', () => {
       traces: { exporter: 'otlp-grpc', endpoint: collector.endpoint },
     });
     const session = t.session(start({ captureContent: tenant }));
+    session.turn?.(turnWith('one', ['{"role":"user","content":"canary"}']));
     session.fact(accepted({ turnId: 'one', atMs: Date.now() }));
-    session.capture?.turn(turnWith('one', ['{"role":"user","content":"canary"}']));
     session.fact({ kind: 'turnEnded', record: record({ turnId: 'one', acceptedAtMs: Date.now() }) });
     session.end('OK');
     await t.shutdown();

@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/errors.ts';
-import { isEmitted } from '../../src/telemetry/meters.ts';
+import { isChosen } from '../../src/telemetry/genai-names.ts';
 import { METRICS, type MetricFacts, prometheusName } from '../../src/telemetry/metrics-table.ts';
 import type { TelemetryOptions } from '../../src/telemetry/options.ts';
 import { createTelemetry } from '../../src/telemetry/telemetry.ts';
@@ -138,14 +138,14 @@ describe('the Prometheus page', () => {
     }
   });
 
-  it.each(['1.41', 'next', 'both'] as const)('has the GenAI names of %s', async (genaiSemconv) => {
+  it.each(['0.1.0', '1.41', 'both'] as const)('has the GenAI names of %s', async (genaiSemconv) => {
     const t = await telemetry({ genaiSemconv });
     useEverything(t);
     const { types } = await page(t);
     await t.shutdown();
-    for (const [name, { kind }] of Object.entries<MetricFacts>(METRICS)) {
+    for (const [name, { kind, semconv }] of Object.entries<MetricFacts>(METRICS)) {
       if (!name.startsWith('gen_ai.')) continue;
-      expect(types.has(prometheusName(name, kind)), name).toBe(isEmitted(name, genaiSemconv));
+      expect(types.has(prometheusName(name, kind)), name).toBe(isChosen(semconv, genaiSemconv));
     }
   });
 
@@ -176,15 +176,15 @@ describe('the Prometheus page', () => {
     expect(p.sum('responses_gateway_upstream_breaker', { upstream: 'primary' })).toBe(2);
     expect(p.sum('responses_gateway_pool_idle_links')).toBe(3);
 
-    expect(p.histogram('gen_ai_client_operation_duration', { error_type: 'CHAIN_LOST' })).toMatchObject({
+    expect(p.histogram('gen_ai_client_inference_duration', { error_type: 'CHAIN_LOST' })).toMatchObject({
       count: 1,
       sum: 0.9,
     });
-    const first = p.histogram('gen_ai_client_operation_time_to_first_chunk');
+    const first = p.histogram('gen_ai_client_inference_time_to_first_chunk');
     expect(first).toMatchObject({ count: 2, sum: 0.8 });
     expect(first.buckets).toMatchObject({ '0.32': 0, '0.64': 2, '327.68': 2, '+Inf': 2 });
-    expect(p.histogram('gen_ai_client_operation_time_per_output_chunk').sum).toBeCloseTo(2 * (0.4 / 40));
-    expect(p.histogram('gen_ai_client_token_usage', { gen_ai_token_type: 'output' })).toMatchObject({
+    expect(p.histogram('gen_ai_client_inference_time_per_output_chunk').sum).toBeCloseTo(2 * (0.4 / 40));
+    expect(p.histogram('gen_ai_client_inference_operation_output_tokens')).toMatchObject({
       count: 2,
       sum: 160,
     });
@@ -251,7 +251,7 @@ describe('the Prometheus page', () => {
     const p = await page(t);
     session.end('OK');
     await t.shutdown();
-    expect(p.histogram('gen_ai_client_token_usage', { gen_ai_token_type: 'input' }).sum).toBe(10);
+    expect(p.histogram('gen_ai_client_inference_operation_input_tokens').sum).toBe(10);
     expect(p.sum('responses_gateway_tokens_total', { gen_ai_token_type: 'output' })).toBe(4);
   });
 

@@ -176,7 +176,12 @@ describe('a collector that cannot be reached as it is written', () => {
     { [ENDPOINT]: 'http://c:4317', [PROTOCOL]: 'grpc' },
     { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4318/v1/traces' },
     { [ENDPOINT]: 'c:4317', OTEL_SDK_DISABLED: 'true' },
-    { [ENDPOINT]: 'c:4317', OTEL_TRACES_EXPORTER: 'none', OTEL_METRICS_EXPORTER: 'prometheus' },
+    {
+      [ENDPOINT]: 'c:4317',
+      OTEL_TRACES_EXPORTER: 'none',
+      OTEL_METRICS_EXPORTER: 'prometheus',
+      OTEL_LOGS_EXPORTER: 'none',
+    },
   ])('%j is fine', (env) => {
     expect(complaints(env)).toEqual([]);
   });

@@ -171,7 +171,7 @@ describe('a conversation at the collector', () => {
       'gen_ai.usage.input_tokens': 1_200,
       'gen_ai.usage.output_tokens': 80,
       'gen_ai.usage.cache_read.input_tokens': 1_000,
-      'gen_ai.usage.cache_creation.input_tokens': 100,
+      'gen_ai.usage.cache_write.input_tokens': 100,
       'gen_ai.usage.reasoning.output_tokens': 30,
       'openai.api.type': 'responses',
       'server.address': 'api.openai.com',

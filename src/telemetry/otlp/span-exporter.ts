@@ -1,5 +1,6 @@
 import type { SpanExporter } from '@opentelemetry/sdk-trace';
 import type { TelemetrySettings } from '../options.ts';
+import { retrying } from './retrying-exporter.ts';
 
 const EXPORT_SPANS = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
 
@@ -12,15 +13,17 @@ export async function createSpanExporter(traces: TelemetrySettings['traces']): P
       const { TraceExporterMetricsHelper } = await import('@opentelemetry/otlp-transformer');
       const { OTLPExporterBase } = await import('@opentelemetry/otlp-exporter-base');
       const otlp = await import('@opentelemetry/otlp-grpc-exporter-base');
-      return new OTLPExporterBase(
-        otlp.createOtlpGrpcExportDelegate(
-          otlp.convertLegacyOtlpGrpcOptions(endpoint === undefined ? {} : { url: endpoint }, 'TRACES'),
-          spanSerializer,
-          'otlp_grpc_span_exporter',
-          TraceExporterMetricsHelper,
-          undefined,
-          'TraceExportService',
-          EXPORT_SPANS,
+      return retrying(
+        new OTLPExporterBase(
+          otlp.createOtlpGrpcExportDelegate(
+            otlp.convertLegacyOtlpGrpcOptions(endpoint === undefined ? {} : { url: endpoint }, 'TRACES'),
+            spanSerializer,
+            'otlp_grpc_span_exporter',
+            TraceExporterMetricsHelper,
+            undefined,
+            'TraceExportService',
+            EXPORT_SPANS,
+          ),
         ),
       );
     }
