@@ -10,6 +10,8 @@ const GENERATORS = {
   descriptors: ['scripts/generate/descriptors.sh'],
   /** docs/mapping.md, and names for the drift test, from proto/api.json. */
   mapping: [process.execPath, 'scripts/generate/mapping.ts'],
+  /** docs/api.md, from the comments of the .proto files. */
+  api: [process.execPath, 'scripts/generate/api-reference.ts'],
   /** config.schema.json and docs/configuration.md, from src/config/schema*.ts. */
   config: [process.execPath, 'scripts/generate/config.ts'],
   /** docs/metrics.md, from src/telemetry/metrics-table.ts. */
