@@ -220,14 +220,6 @@ export class Session {
     core.pumpDue = false;
   }
 
-  #guarded(work: () => void): void {
-    try {
-      work();
-    } catch (cause) {
-      this.#terminate(new GatewayError('INTERNAL', 'internal error', { cause }));
-    }
-  }
-
   takeOutputs(): readonly Output[] {
     const { outputs } = this.#core;
     this.#core.outputs = [];
@@ -240,7 +232,7 @@ export class Session {
     const events = core.outbox.take(maxEvents, maxBytes);
     if (core.paused && core.outbox.waitingBytes <= core.limits.maxBufferedBytes / 2) resumeLinks(core);
     if (core.outbox.waiting === 0) this.#finishIfDone();
-    if (core.pumpDue) this.#guarded(() => this.#pump());
+    if (core.pumpDue) this.handle({ kind: 'time' }, core.nowMs);
     return events;
   }
 
@@ -299,7 +291,6 @@ export class Session {
       case 'cancelTurn':
         return this.#cancelTurn(input);
       case 'ack':
-        heard(core, input.seq);
         heard(core, input.seq);
         return core.outbox.acknowledge(input.seq);
       case 'attach':
