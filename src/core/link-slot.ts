@@ -170,13 +170,20 @@ export function isBusy(link: LinkSlot, laneId: string): boolean {
 export function takesTurns(link: LinkSlot): boolean {
   const { state } = link;
   if ((state.t !== 'open' && state.t !== 'rotating') || link.blocked) return false;
-  // Which lane an answer is for is certain only once the upstream has named one; until then one turn runs at a time.
-  const limit = isProbing(link, state.capabilities) ? 1 : state.capabilities.maxInFlight;
-  return link.inFlight < limit;
+  return link.inFlight < capacityOf(link, state.capabilities);
 }
 
-export function isProbing(link: LinkSlot, { multiplexed, lanesUnproven }: LinkCapabilities): boolean {
-  return multiplexed && lanesUnproven === true && (link.names.size > 0 || link.unnamedLanes > 0);
+/**
+ * How many creates may be under way at once, `laneId` among them. Which lane an answer is for is certain only once the
+ * upstream has named one: until then, and as soon as a lane has a name, it is one.
+ */
+export function capacityOf(
+  link: LinkSlot,
+  { multiplexed, lanesUnproven, maxInFlight }: LinkCapabilities,
+  laneId = '',
+): number {
+  const hasNames = laneId !== '' || link.names.size > 0 || link.unnamedLanes > 0;
+  return multiplexed && lanesUnproven === true && hasNames ? 1 : maxInFlight;
 }
 
 /** Whether the lane may be given this link, by the upstream's rules for names. */

@@ -1,7 +1,16 @@
 import { type Core, emitNotice, tell } from './core.ts';
 import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
-import { canProbe, hasRoomFor, isBusy, type LinkSlot, moveLink, retire, type Up, upOf } from './link-slot.ts';
+import {
+  capacityOf,
+  hasRoomFor,
+  isBusy,
+  type LinkSlot,
+  moveLink,
+  retire,
+  type Up,
+  upOf,
+} from './link-slot.ts';
 import { closeLink, dial, sendWarmUp } from './scheduler.ts';
 import { isAwaiting, type Stream } from './stream.ts';
 import { releaseStream } from './turn-end.ts';
@@ -105,10 +114,8 @@ function moveLane(core: Core, lane: Lane, old: LinkSlot, successor: LinkSlot, up
   // A running turn will move the head; warming is worth it only between turns.
   if (busy || old.state.t !== 'rotating') return;
   if (!fits) return unsettle(core, lane, 'rotated');
-  if (successor.inFlight >= up.capabilities.maxInFlight) return;
-  // A warm-up of a named lane is a probe too: nothing runs beside it.
-  const isUnproven = up.capabilities.lanesUnproven === true;
-  if (isUnproven && (successor.inFlight > 0 || !canProbe(successor, lane.id))) return;
+  // A warm-up of a named lane is a probe too.
+  if (successor.inFlight >= capacityOf(successor, up.capabilities, lane.id)) return;
   if (!canRebuild(core, lane, up)) return;
   const fields = core.recentSettings.get(lane.id);
   if (!up.capabilities.warmUp || fields === undefined || !warm(core, lane, successor, up, fields))

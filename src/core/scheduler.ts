@@ -8,6 +8,7 @@ import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
 import {
   canProbe,
+  capacityOf,
   hasRoomFor,
   isBusy,
   type LinkSlot,
@@ -314,11 +315,10 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     if (!hasRoomFor(link, lane.id, capabilities)) continue;
     // A fork belongs where its parent is cached; anywhere else it costs a replay.
     if (parentId !== undefined && cachedLane(link, parentId) !== undefined) return link;
-    if (
-      link.load < capacityFor(core, link, lane, capabilities) &&
-      (best === undefined || link.load < best.load)
-    )
-      best = link;
+    // Behind a probe a lane waits for a moment, behind the unnamed lane for a whole answer.
+    const behindUnnamed = core.lanes.get('')?.countedOn === link.id;
+    const places = behindUnnamed ? capacityOf(link, capabilities, lane.id) : capabilities.maxInFlight;
+    if (link.load < places && (best === undefined || link.load < best.load)) best = link;
   }
   if (best !== undefined) return best;
   if (core.links.size < core.limits.maxLinks) {
@@ -326,18 +326,6 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     return dial(core, purpose, 0, 0, purpose === 'recovery' ? core.unrecovered : undefined);
   }
   return leastLoaded(core, lane) ?? recycled(core);
-}
-
-/** A named lane cannot be told from the unnamed one before the upstream has shown that it names lanes. */
-function capacityFor(
-  core: Core,
-  link: LinkSlot,
-  lane: Lane,
-  { multiplexed, lanesUnproven, maxInFlight }: LinkCapabilities,
-): number {
-  const mixes = multiplexed && lanesUnproven === true && lane.id !== '' && link.lanes.has('');
-  const unnamed = mixes ? core.lanes.get('') : undefined;
-  return unnamed?.countedOn === link.id ? 1 : maxInFlight;
 }
 
 /** A link takes lanes until its successor is up, and the successor from then on: no lane waits for a rotation. */
