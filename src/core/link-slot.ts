@@ -1,6 +1,13 @@
 import type { UpstreamError } from '../dialect/upstream-error.ts';
 import type { Lane } from './lane.ts';
-import { newStream, STREAM_TRANSITIONS, type Stream, type StreamState } from './stream.ts';
+import {
+  newStream,
+  rememberEnded,
+  responseIdOf,
+  STREAM_TRANSITIONS,
+  type Stream,
+  type StreamState,
+} from './stream.ts';
 import type { DialPurpose, LinkCapabilities, LinkRoute, UpstreamFrame } from './types.ts';
 
 /**
@@ -149,7 +156,10 @@ export function moveStream(link: LinkSlot, stream: Stream, next: StreamState): v
   if (next.t === 'abandoned') counts.abandoned += 1;
   stream.state = next;
   stream.listener = undefined;
-  if (next.t === 'idle') stream.suspect = false;
+  if (next.t !== 'idle') return;
+  stream.suspect = false;
+  // Whatever still comes of it is no answer to what is asked next.
+  rememberEnded(stream, responseIdOf(before));
 }
 
 export function streamFor(link: LinkSlot, laneId: string): Stream {
@@ -242,8 +252,15 @@ export function forgetName(link: LinkSlot, laneId: string): void {
   if (laneId !== '' && link.lanes.has(laneId)) (link as Writable<LinkSlot>).unnamedLanes += 1;
 }
 
-/** The stream that a frame of this link belongs to. */
+/** The stream that a frame of this link belongs to. A name that nobody was given here says nothing. */
 export function streamOf(link: LinkSlot, streamId: string | undefined): Stream | undefined {
-  const laneId = streamId ?? link.unnamed;
-  return laneId === undefined ? undefined : link.streams.get(laneId);
+  const named = streamId === undefined ? undefined : link.streams.get(streamId);
+  return named ?? (link.unnamed === undefined ? undefined : link.streams.get(link.unnamed));
+}
+
+/** What a frame without a name can be about, where nothing else is under way. */
+export function onlyBusy(link: LinkSlot): Stream | undefined {
+  if (link.inFlight !== 1) return undefined;
+  for (const stream of link.streams.values()) if (stream.state.t !== 'idle') return stream;
+  return undefined;
 }

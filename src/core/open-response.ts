@@ -13,6 +13,8 @@ export interface OpenResponse {
   /** In the order of `output_index`; those of one index in the order in which they were done. */
   readonly output: DoneItem[];
   outputBytes: number;
+  /** The id that it had before `response.created` came once more with another, and what had been said until then. */
+  readonly before?: { readonly id: string; readonly outputEvents: number };
 }
 
 export interface DoneItem {

@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts';
 import { type Core, tell } from './core.ts';
 import { unsettle } from './home.ts';
-import { type LinkSlot, restrict, type Up, upOf } from './link-slot.ts';
+import { type LinkSlot, onlyBusy, restrict, type Up, upOf } from './link-slot.ts';
 import { isAwaiting, type Stream } from './stream.ts';
 import type { LinkCapabilities, UpstreamFrame } from './types.ts';
 import { handleLinkDown } from './upstream-failures.ts';
@@ -28,7 +28,7 @@ export function lanesProven(core: Core, link: LinkSlot): void {
   tell(core, { kind: 'lanesProven', linkId: link.id });
 }
 
-/** Which stream a frame without a name belongs to. */
+/** Which stream a frame without a name, or with one that was never given, belongs to. */
 export function unnamedAnswer(
   core: Core,
   link: LinkSlot,
@@ -36,7 +36,7 @@ export function unnamedAnswer(
   frame: UpstreamFrame,
 ): Stream | undefined {
   const up = upOf(link);
-  if (up?.capabilities.multiplexed !== true || link.namesLanes) return unnamed;
+  if (up?.capabilities.multiplexed !== true || link.namesLanes) return unnamed ?? onlyBusy(link);
   // Where the unnamed lane has been answered, more of that is likelier than an answer that lost its name.
   if (unnamed !== undefined && (unnamed.state.t !== 'idle' || unnamed.answered)) return unnamed;
   if (frame.type !== 'response.created' && link.announces) return unnamed;

@@ -83,6 +83,12 @@ export function rememberEnded(stream: Stream, ...ids: readonly (string | undefin
   }
 }
 
+/** The response that is under way, as far as it has been named. */
+export function responseIdOf(state: StreamState): string | undefined {
+  if (state.t === 'turn') return state.turn.state.t === 'running' ? state.turn.state.response.id : undefined;
+  return state.t === 'idle' ? undefined : state.responseId;
+}
+
 /** The turn that was written here, unless its client has given it up. */
 export function turnOf(stream: Stream | undefined): Turn | undefined {
   return stream?.state.t === 'turn' ? stream.state.turn : undefined;

@@ -7,7 +7,7 @@ import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream } from './link-slot.ts';
 import { parentOf } from './planner.ts';
 import { forgetSteers, refuseHeldSteers, tellLostSteers } from './steering.ts';
-import { rememberEnded, type Stream, turnOf } from './stream.ts';
+import { type Stream, turnOf } from './stream.ts';
 import { moveTurn, phaseOf, type Turn, type TurnState, verdictByPhase } from './turn.ts';
 import type {
   ReplayVerdict,
@@ -193,7 +193,6 @@ function freeStream(core: Core, turn: Turn): void {
   const link = 'linkId' in state ? core.links.get(state.linkId) : undefined;
   const stream = link?.streams.get(turn.laneId);
   if (link === undefined || stream === undefined || turnOf(stream) !== turn) return;
-  if (state.t === 'running') rememberEnded(stream, state.response.id);
   releaseStream(core, link, stream);
 }
 

@@ -5,7 +5,7 @@ import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import { muteLane } from './home.ts';
 import type { Lane } from './lane.ts';
-import { type LinkSlot, moveStream, streamOf, type Up, upOf } from './link-slot.ts';
+import { type LinkSlot, moveStream, onlyBusy, streamOf, type Up, upOf } from './link-slot.ts';
 import { keepItem, type OpenResponse, outputOf } from './open-response.ts';
 import { lanesProven, unnamedAnswer } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
@@ -20,7 +20,7 @@ import {
   sendHeldSteers,
   targetIdOf,
 } from './steering.ts';
-import { isAwaiting, rememberEnded, type Stream, turnOf } from './stream.ts';
+import { isAwaiting, rememberEnded, responseIdOf, type Stream, turnOf } from './stream.ts';
 import type { NewNode } from './transcript.ts';
 import { moveTurn, phaseOf, type Turn } from './turn.ts';
 import { awaitSuccessor, endTurn, endUnanswered, releaseHold, releaseStream } from './turn-end.ts';
@@ -39,17 +39,14 @@ export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): b
   const stream = streamOf(link, frame.streamId);
   const handler = HANDLERS.get(frame.type);
   if (handler === undefined) {
-    if (stream?.listener !== undefined && isOfResponse(frame)) content(core, stream.listener, frame);
-    else unheard(core, link, stream, frame);
+    const speaker = stream ?? onlyBusy(link);
+    if (speaker?.listener !== undefined && isOfResponse(frame)) content(core, speaker.listener, frame);
+    else unheard(core, link, speaker, frame);
     return false;
   }
-  if (frame.streamId !== undefined) lanesProven(core, link);
-  handler(
-    core,
-    link,
-    frame.streamId === undefined ? unnamedAnswer(core, link, stream, frame) : stream,
-    frame,
-  );
+  const isNamed = stream !== undefined && stream.laneId !== '' && stream.laneId === frame.streamId;
+  if (isNamed) lanesProven(core, link);
+  handler(core, link, isNamed ? stream : unnamedAnswer(core, link, stream, frame), frame);
   if (link.refusals.length > 0) attributeRefusals(core, link);
   return true;
 }
@@ -166,6 +163,8 @@ function createdFor(
     // Told twice; or the relay has begun anew, and what is said from now on belongs to the new id.
     if (id === undefined || id === state.response.id || stream.endedIds.includes(id))
       return swallow(core, link, frame);
+    const follows = hasUndecidedSteers(turn, state.response.id);
+    if (!follows && !namesParent(link, turn, response)) return stray(core, link, stream, frame, id);
     rememberEnded(stream, state.response.id);
   }
   if (id === undefined) {
@@ -193,6 +192,14 @@ function stray(
   swallow(core, link, frame);
 }
 
+/** It has interrupted a response of ours that now goes on. */
+function strayEnded(stream: Stream): void {
+  if (stream.strayId === undefined) return;
+  stream.strayId = undefined;
+  const turn = turnOf(stream);
+  if (turn?.state.t === 'running') stream.listener = turn;
+}
+
 /** Where the upstream is known to say what a response continues, one that continues something else is not the answer. */
 function namesParent(link: LinkSlot, turn: Turn, response: Readonly<Record<string, unknown>>): boolean {
   const said = response['previous_response_id'];
@@ -211,7 +218,7 @@ function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: strin
   const isSuccessor = previousId !== undefined && hasUndecidedSteers(turn, previousId);
   const restarted = state.t === 'running' && !isSuccessor ? state.response : undefined;
   const response: OpenResponse = restarted
-    ? { ...restarted, id }
+    ? { ...restarted, id, before: { id: restarted.id, outputEvents: turn.outputEvents } }
     : {
         id,
         parentId: previousId ?? turn.plan?.parentId,
@@ -262,7 +269,7 @@ function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, fram
   const id = idOf(json);
   const { state } = stream;
   if (endsOther(link, stream, frame, id)) {
-    if (id === undefined || stream.strayId === id || stream.strayId === '') stream.strayId = undefined;
+    if (id === undefined || stream.strayId === id || stream.strayId === '') strayEnded(stream);
     // What nobody asked for is paid for all the same; what is said twice is counted once.
     if (id === undefined || !stream.endedIds.includes(id)) tellLateUsage(core, '', json);
     rememberEnded(stream, id);
@@ -288,18 +295,20 @@ function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: 
   if (turn?.state.t === 'settling') return true;
   // Its response is over; only a successor may follow.
   if (state.t === 'abandoned' && state.phase === 'settling') return true;
-  const own =
-    turn?.state.t === 'running'
-      ? turn.state.response.id
-      : state.t === 'warmUp' || state.t === 'abandoned'
-        ? state.responseId
-        : undefined;
-  if (id !== undefined && id === own) return false;
+  if (id !== undefined && id === responseIdOf(state)) return false;
+  if (isBegunTwice(turn, type, id)) return false;
   if (id !== undefined && (id === stream.strayId || stream.endedIds.includes(id))) return true;
   if (stream.strayId !== undefined) return id === undefined || stream.strayId === '';
   if (!isAwaiting(stream)) return false;
   // Nothing of this create has been heard. What names no response, or ends one in words of its own, is an earlier one's.
   return link.announces && stream.answered && (id === undefined || type === 'response.done');
+}
+
+/** It was said to begin again under another id, of which nothing was heard: the first one has gone on. */
+function isBegunTwice(turn: Turn | undefined, type: string, id: string | undefined): boolean {
+  const before = turn?.state.t === 'running' ? turn.state.response.before : undefined;
+  if (before === undefined || before.id !== id || turn?.outputEvents !== before.outputEvents) return false;
+  return endingOf(type, undefined) !== 'failed';
 }
 
 function turnEnded(

@@ -6,7 +6,8 @@ export type Ending = 'completed' | 'incomplete' | 'failed' | 'cancelled';
  * and relays (protocol-update: other terminals), which put the status into the response.
  */
 const TERMINALS: ReadonlyMap<string, Ending | 'byStatus'> = new Map<string, Ending | 'byStatus'>([
-  ['response.completed', 'completed'],
+  // Some servers end every response so, and tell in its status that it was cut off or has failed.
+  ['response.completed', 'byStatus'],
   ['response.incomplete', 'incomplete'],
   ['response.failed', 'failed'],
   ['response.cancelled', 'cancelled'],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createLinkCensus } from '../../src/telemetry/link-census.ts';
 import { FakeUpstream } from './fake-upstream.ts';
-import { ready, SPARE, sent, World } from './world.ts';
+import { OPENAI, ready, SPARE, sent, World } from './world.ts';
 
 /** When every link rotates, whatever its jitter. */
 const ROTATION_MS = 3_300_000;
@@ -43,6 +43,34 @@ describe('a lane that is first used during a rotation', () => {
     world.settle();
     expect(world.outcomes(turn).map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
   });
+});
+
+it.each([
+  ['a single lane', { multiplexed: false, maxInFlight: 1, maxNamedLanes: 0 }],
+  ['two names', { maxNamedLanes: 2 }],
+])('finds links for every lane when the successor takes no more than %s', (_, fewer) => {
+  const world = ready();
+  const lanes = ['a', 'b', 'c', 'd'];
+  const run = () => {
+    const turns = lanes.map((lane) => world.start({ lane }));
+    world.settle();
+    return turns.map((turn) => world.outcomes(turn)[0]?.outcome);
+  };
+  run();
+  world.advance(ROTATION_MS);
+  world.capabilities = { ...OPENAI, ...fewer };
+  world.settle();
+  expect(run()).toEqual(['COMPLETED', 'COMPLETED', 'COMPLETED', 'COMPLETED']);
+  expect(world.upstream.violations).toEqual([]);
+  const read = world.upstream.executions.filter(({ warmUp }) => !warmUp).map(({ context }) => context);
+  for (const n of [1, 2, 3, 4])
+    expect(read).toContainEqual([`t${n}`, expect.stringMatching('^out:'), `t${n + 4}`]);
+  const names = new Map<number, Set<string>>();
+  for (const output of world.outputs)
+    if (output.kind === 'send' && output.linkId > 1 && output.frame.streamId !== undefined)
+      names.set(output.linkId, (names.get(output.linkId) ?? new Set()).add(output.frame.streamId));
+  for (const given of names.values())
+    expect(given.size).toBeLessThanOrEqual(world.capabilities.maxNamedLanes);
 });
 
 describe('the last link is lost', () => {

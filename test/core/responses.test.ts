@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { inputOf, ready, sent, type World } from './world.ts';
+import { inputOf, OPENAI, OVER_HTTP, ready, SPARE, sent, World } from './world.ts';
 
 const created = (id: string) => ({ type: 'response.created', response: { id } });
 const said = (text: string) => ({
@@ -46,6 +46,26 @@ describe('a turn gets its own answer', () => {
     ['content behind the end', [created('r1'), completed('r1'), said('late')], 'COMPLETED'],
     ['response.cancelled', [created('r1'), completed('r1', 'response.cancelled', 'cancelled')], 'CANCELLED'],
     ['response.done', [created('r1'), completed('r1', 'response.done', 'incomplete')], 'INCOMPLETE'],
+    [
+      'an end that is cut off by its status alone',
+      [created('r1'), completed('r1', 'response.completed', 'incomplete')],
+      'INCOMPLETE',
+    ],
+    [
+      'an end that has failed by its status alone',
+      [created('r1'), completed('r1', 'response.completed', 'failed')],
+      'FAILED',
+    ],
+    [
+      'another response announced in the middle, of which nothing more is heard',
+      [created('r1'), said('a'), created('x'), completed('r1')],
+      'COMPLETED',
+    ],
+    [
+      'a response that begins anew under another id',
+      [created('r1'), created('x'), said('a'), completed('r1'), completed('x')],
+      'COMPLETED',
+    ],
   ])('after %s', (_, frames, outcome) => {
     const world = ready();
     for (const turn of ['t1', 't2', 't3']) world.start({ turn });
@@ -64,6 +84,74 @@ it('continues from the id that the terminal names', () => {
   world.burst([created('raw'), completed('public')]);
   world.start();
   expect(sent(world).at(-1)?.['previous_response_id']).toBe('public');
+});
+
+it('lets a response of another conversation interrupt, and go on with nothing', () => {
+  const continuing = (id: string, parent: string | null) => ({
+    type: 'response.created',
+    response: { id, previous_response_id: parent },
+  });
+  const world = ready();
+  for (const turn of ['t1', 't2', 't3']) world.start({ turn });
+  world.burst([continuing('r1', null), completed('r1')]);
+  world.burst([continuing('r2', 'r1'), continuing('x', null), said('stray'), completed('x')]);
+  world.burst([said('own'), completed('r2')]);
+  world.burst([continuing('r3', 'r2'), said('next'), completed('r3')]);
+  world.read();
+  expect([answersTo(world, 't2'), answersTo(world, 't3')]).toEqual([['own'], ['next']]);
+});
+
+it('takes nothing of a request over HTTP that was given up for the next answer', () => {
+  const world = new World();
+  world.answerDial(1, OVER_HTTP);
+  const cancelled = world.start({ lane: 'a' });
+  const onLane = (frame: object) => ({ ...frame, stream_id: 'a' });
+  world.burst([created('r1'), said('begun')].map(onLane));
+  world.cancel('a', cancelled);
+  const turn = world.start({ lane: 'a' });
+  world.burst([said('late'), completed('r1'), created('r2'), said('own'), completed('r2')].map(onLane));
+  world.read();
+  expect(answersTo(world, turn)).toEqual(['own']);
+});
+
+describe('names of lanes that were never given', () => {
+  const answer = (name: string | undefined) =>
+    [created('r1'), said('own'), completed('r1')].map((frame) => ({ ...frame, stream_id: name }));
+
+  it.each([
+    ['the unnamed lane', '', OPENAI, 'default'],
+    ['a probe', 'a', { ...OPENAI, lanesUnproven: true }, 's1'],
+    ['a probe, empty', 'a', { ...OPENAI, lanesUnproven: true }, ''],
+    ['a link of one lane', 'a', SPARE.capabilities, 'a1'],
+  ])('say nothing about %s', (_, lane, capabilities, name) => {
+    const world = new World();
+    world.capabilities = capabilities;
+    world.answerDial();
+    const turn = world.start({ lane });
+    world.burst(answer(name));
+    world.read();
+    expect(outcomeOf(world, turn)).toBe('COMPLETED');
+    expect(answersTo(world, turn)).toEqual(['own']);
+    world.start({ lane: 'b' });
+    const isProven = capabilities === OPENAI;
+    expect(world.dials).toEqual(isProven ? [] : [2]);
+  });
+
+  it('are not needed in the middle of the only answer that is under way', () => {
+    const world = ready();
+    const turn = world.start({ lane: 'a' });
+    world.burst([{ ...created('r1'), stream_id: 'a' }, said('own'), completed('r1')]);
+    world.read();
+    expect([outcomeOf(world, turn), answersTo(world, turn)]).toEqual(['COMPLETED', ['own']]);
+  });
+
+  it('are not needed by an error in the middle of the only answer that is under way', () => {
+    const world = ready();
+    const turn = world.start({ lane: 'a' });
+    world.burst([{ ...created('r1'), stream_id: 'a' }, error]);
+    world.read();
+    expect(world.outcomes(turn)[0]?.turnFailed?.error.reason).toBe('UPSTREAM_ERROR');
+  });
 });
 
 it('finds the turn that an error without a lane is about when the others are answered', () => {
