@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-buf build --exclude-source-info -o "$work/own.binpb"
-buf build --exclude-source-info node_modules/grpc-health-check/proto -o "$work/health.binpb"
+buf build --as-file-descriptor-set --exclude-source-info -o "$work/own.binpb"
+buf build --as-file-descriptor-set --exclude-source-info node_modules/grpc-health-check/proto -o "$work/health.binpb"
 cat "$work/own.binpb" "$work/health.binpb" >"$work/descriptors.binpb"
 
 if [ "${1:-}" = --check ]; then
