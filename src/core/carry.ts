@@ -1,3 +1,4 @@
+import { memoryOfTexts } from '../ground/text-memory.ts';
 import { type Core, emitNotice } from './core.ts';
 import { proveExtension } from './delta.ts';
 import type { SavedCarried } from './journal.ts';
@@ -122,9 +123,8 @@ function release(core: Core, bytes: number): void {
 
 function bytesOf(carried: Carried | undefined): number {
   if (carried === undefined) return 0;
-  let bytes = 0;
-  for (const { input } of carried.steers) for (const item of input) bytes += item.length;
-  for (const item of carried.outputs) bytes += item.length;
+  let bytes = memoryOfTexts(carried.outputs);
+  for (const { input } of carried.steers) bytes += memoryOfTexts(input);
   return bytes;
 }
 

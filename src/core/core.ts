@@ -63,8 +63,8 @@ export interface Core {
   life: Life;
   attached: boolean;
   paused: boolean;
-  /** Turns that were not written, whole, and steers that are undecided. */
-  queuedInputBytes: number;
+  /** Memory of the requests of turns that have not ended, whole, and of steers that are undecided. */
+  heldInputBytes: number;
   nextLinkId: number;
   /** What the last link could do; the best guess for one that is still dialled. */
   lastCapabilities: LinkCapabilities | undefined;

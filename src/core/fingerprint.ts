@@ -3,8 +3,9 @@ import type { StartTurn } from './types.ts';
 
 /** Settings are long and the same from turn to turn: comparing them costs a tenth of hashing them. */
 const MIN_REMEMBERED_CHARS = 1_024;
-/** Instructions and tools of a few lanes. */
+/** Instructions and tools of a few lanes, and together so much. */
 const MAX_REMEMBERED = 8;
+const MAX_REMEMBERED_CHARS = 2 * 1024 * 1024;
 
 /**
  * Tells a repeated StartTurn from another request under the same id. Whatever the model is asked, and where, counts:
@@ -52,8 +53,18 @@ export class Fingerprints {
     const known = this.#remembered.find((each) => each.json === json);
     if (known !== undefined) return known.digest;
     const digest = hash('sha256', json, 'base64url');
-    this.#remembered = [{ json, digest }, ...this.#remembered.slice(0, MAX_REMEMBERED - 1)];
+    let left = MAX_REMEMBERED_CHARS;
+    this.#remembered = [{ json, digest }, ...this.#remembered.slice(0, MAX_REMEMBERED - 1)].filter((each) => {
+      left -= each.json.length;
+      return left >= 0;
+    });
     return digest;
+  }
+
+  /** Memory is short: what is known is found out again. */
+  forget(): void {
+    this.#remembered = [];
+    this.#history = [];
   }
 }
 

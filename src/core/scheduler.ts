@@ -108,7 +108,6 @@ function findHomes(core: Core): void {
 export function enqueue(core: Core, lane: Lane, turn: Turn, where: 'last' | 'first'): void {
   if (where === 'last') lane.queue.push(turn);
   else lane.queue.unshift(turn);
-  core.queuedInputBytes += requestBytes(turn);
   core.waiting.add(lane);
   recount(core, lane);
   wake(core, lane);
@@ -119,7 +118,6 @@ export function unqueue(core: Core, lane: Lane, turn: Turn): boolean {
   const index = lane.queue.indexOf(turn);
   if (index < 0) return false;
   lane.queue.splice(index, 1);
-  core.queuedInputBytes -= requestBytes(turn);
   if (lane.queue.length === 0) {
     core.waiting.delete(lane);
     core.homeless.delete(lane);
@@ -422,13 +420,3 @@ const ASSUMED: LinkCapabilities = Object.freeze({
   rotateAfterMs: undefined,
   maxFrameBytes: 16 * 1024 * 1024,
 });
-
-/** Everything that a queued turn keeps alive: its input, and instructions, tools and settings beside it. */
-function requestBytes({ request: { create } }: Turn): number {
-  let bytes = REQUEST_OVERHEAD_BYTES;
-  for (const item of create.input) bytes += item.length;
-  for (const json of create.fields.values()) bytes += json.length;
-  return bytes;
-}
-
-const REQUEST_OVERHEAD_BYTES = 1_024;

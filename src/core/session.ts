@@ -121,7 +121,7 @@ export class Session {
       life: { t: 'open' },
       attached: true,
       paused: false,
-      queuedInputBytes: 0,
+      heldInputBytes: 0,
       nextLinkId: 1,
       lastCapabilities: undefined,
       lastUpstream: undefined,
@@ -146,9 +146,9 @@ export class Session {
     return this.#core.outbox.ready;
   }
 
-  /** Input of turns that wait for their lane or link; a driver stops reading its client above its own bound. */
-  get queuedInputBytes(): number {
-    return this.#core.queuedInputBytes;
+  /** Memory of what the client asked for and has no answer to yet; above its own bound a driver takes no more. */
+  get heldInputBytes(): number {
+    return this.#core.heldInputBytes;
   }
 
   /** Bytes of the events that wait for the client's stream. */
@@ -272,7 +272,7 @@ export class Session {
       bufferedBytes: core.outbox.waitingBytes,
       resumeBytes: core.outbox.keptBytes,
       transcriptBytes: core.transcript.bytes,
-      queuedInputBytes: core.queuedInputBytes,
+      heldInputBytes: core.heldInputBytes,
       nextSeq: core.outbox.nextSeq,
     };
   }
@@ -337,10 +337,11 @@ export class Session {
     }
   }
 
-  /** A journal writes down what changes in the transcript, which this is not: its sessions keep theirs. */
   #shedTranscript(): void {
     const core = this.#core;
-    if (core.turns.size > 0 || core.journal !== undefined) return;
+    if (core.turns.size > 0) return;
+    core.fingerprints.forget();
+    if (core.journal !== undefined) return this.#shedSession();
     const losing = [...core.lanes.values()].filter(
       ({ headId, droppedTold }) =>
         headId !== undefined &&
@@ -353,6 +354,15 @@ export class Session {
       lane.droppedTold = true;
       emitNotice(core, lane.id, '', { kind: 'transcript_dropped', reason: 'memory_short' });
     }
+  }
+
+  /**
+   * A record is written from what is in memory, so that a session with one gives up nothing or everything: whoever resumes
+   * it reads it back. With its client there that would be at once.
+   */
+  #shedSession(): void {
+    const core = this.#core;
+    if (core.life.t === 'open' && !core.attached && isDurable(core)) this.#end(undefined, 'release');
   }
 
   #startTurn(request: StartTurn): void {
@@ -375,6 +385,7 @@ export class Session {
     const timeoutMs = request.timeoutMs ?? defaultTurnTimeoutMs;
     const turn = newTurn({ ...request, timeoutMs }, core.nowMs);
     core.turns.set(turn.id, turn);
+    core.heldInputBytes += turn.requestBytes;
     this.#announceTurn(request);
     if (turn.deadlineMs !== undefined) core.deadlines.set({ kind: 'turn', turnId: turn.id }, turn.deadlineMs);
     enqueue(core, this.#lane(request.laneId), turn, 'last');
@@ -657,7 +668,7 @@ export interface SessionSnapshot {
   readonly bufferedBytes: number;
   readonly resumeBytes: number;
   readonly transcriptBytes: number;
-  readonly queuedInputBytes: number;
+  readonly heldInputBytes: number;
   readonly nextSeq: number;
 }
 

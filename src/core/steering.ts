@@ -4,7 +4,7 @@ import { carrySteer, dropCarriedSteer } from './carry.ts';
 import { type Core, emitNotice, emitRejected } from './core.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
-import { moveSteer, type Steer, type Turn } from './turn.ts';
+import { memoryOfRequest, moveSteer, type Steer, type Turn } from './turn.ts';
 import type { SteerTurn } from './types.ts';
 
 /** More than the published third-party cap of 32 would only move the refusal upstream (protocol.md 6.4). */
@@ -42,10 +42,9 @@ export function submitSteer(core: Core, request: SteerTurn): void {
     );
     return;
   }
-  let bytes = 0;
-  for (const item of request.input) bytes += item.length;
+  const bytes = memoryOfRequest(request);
   turn.steers.push({ state: { t: 'held' }, input: request.input, bytes });
-  core.queuedInputBytes += bytes;
+  core.heldInputBytes += bytes;
   sendHeldSteers(core, turn);
 }
 
@@ -97,6 +96,14 @@ export function tellLostSteers(core: Core, turn: Turn): void {
   if (turn.steers.length === 0) return;
   forgetSteers(core, turn);
   emitNotice(core, turn.laneId, turn.id, { kind: 'steer_lost', reason: 'turn_ended' });
+}
+
+/** Longer input than this is not compared with what an upstream gives back. */
+const MAX_COMPARED_BYTES = 2 * 1024;
+
+/** What is left of a steer whose turn was given up: enough to know its answer, and to count. */
+export function withoutInput(steer: Steer): Steer {
+  return steer.bytes > MAX_COMPARED_BYTES ? { ...steer, input: [] } : steer;
 }
 
 export function forgetSteers(core: Core, turn: Turn): void {
@@ -182,7 +189,7 @@ function remove(core: Core, turn: Turn, steer: Steer): void {
   const at = turn.steers.indexOf(steer);
   if (at < 0) return;
   turn.steers.splice(at, 1);
-  core.queuedInputBytes -= steer.bytes;
+  core.heldInputBytes -= steer.bytes;
 }
 
 function parsed({ input }: Steer): readonly unknown[] {

@@ -19,7 +19,8 @@ export type StreamState =
   | {
       readonly t: 'abandoned';
       readonly turnId: string;
-      readonly plan: SendPlan | undefined;
+      /** Not the rest of the plan: what the turn brought along would stay for as long as the upstream is silent. */
+      readonly plan: Pick<SendPlan, 'cachedIn'> | undefined;
       readonly phase: 'awaiting' | 'open' | 'settling';
       readonly responseId: string | undefined;
       /** The upstream may yet begin a successor for them (protocol.md 6.2). */

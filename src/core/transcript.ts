@@ -1,3 +1,4 @@
+import { memoryOfTexts } from '../ground/text-memory.ts';
 import type { ByteBudget } from './types.ts';
 
 /** One finished response. `items` is gone once they did not fit; sizes stay, they cost nothing. */
@@ -133,13 +134,14 @@ export class Transcript {
    * @returns whether the node's items were kept.
    */
   add(wanted: NewNode, heads: () => Iterable<string>): boolean {
-    const size = bytesOf(wanted.input) + bytesOf(wanted.output);
+    const size = lengthOf(wanted.input) + lengthOf(wanted.output);
     const { itemIds = [] } = wanted;
-    const cost = NODE_OVERHEAD_BYTES + itemIds.length * ITEM_OVERHEAD_BYTES;
+    const itemBytes =
+      memoryOfTexts(wanted.input) + memoryOfTexts(wanted.output) + itemIds.length * ITEM_OVERHEAD_BYTES;
     const { laneId = '' } = wanted;
     const parent = wanted.parentId === undefined ? undefined : this.#find(wanted.parentId, laneId);
     this.#makeWay(wanted.id, laneId, parent);
-    const fits = !wanted.overflowed && this.#reserve(size + cost, parent, heads);
+    const fits = !wanted.overflowed && this.#reserve(NODE_OVERHEAD_BYTES + itemBytes, parent, heads);
     if (!fits && !this.#reserve(NODE_OVERHEAD_BYTES, parent, heads)) return false;
     const { input, output, compactionIndex } = wanted;
     const node: Node = {
@@ -150,9 +152,7 @@ export class Transcript {
       upstream: wanted.upstream,
       account: wanted.account,
       contextBytes: (parent?.contextBytes ?? 0) + size,
-      items: fits
-        ? { input, output, itemIds, compactionIndex, bytes: size + cost - NODE_OVERHEAD_BYTES }
-        : undefined,
+      items: fits ? { input, output, itemIds, compactionIndex, bytes: itemBytes } : undefined,
       parent,
       children: 0,
     };
@@ -356,9 +356,9 @@ function ended(steps: Step[], stoppedAt: string | undefined): Path {
   return { steps: steps.reverse(), stoppedAt };
 }
 
-/** UTF-16 units stand for bytes: what a string costs in memory, and close enough for a bound. */
-function bytesOf(items: readonly string[]): number {
-  let bytes = 0;
-  for (const item of items) bytes += item.length;
-  return bytes;
+/** UTF-16 units stand for bytes: close enough for what is told. */
+function lengthOf(items: readonly string[]): number {
+  let length = 0;
+  for (const item of items) length += item.length;
+  return length;
 }

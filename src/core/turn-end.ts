@@ -6,7 +6,7 @@ import { activate, wake } from './home.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream } from './link-slot.ts';
 import { parentOf } from './planner.ts';
-import { forgetSteers, refuseHeldSteers, tellLostSteers } from './steering.ts';
+import { forgetSteers, refuseHeldSteers, tellLostSteers, withoutInput } from './steering.ts';
 import { type Stream, turnOf } from './stream.ts';
 import { moveTurn, phaseOf, type Turn, type TurnState, verdictByPhase } from './turn.ts';
 import type {
@@ -80,7 +80,7 @@ export function abandonTurn(
   const lane = laneOf(core, turn);
   const { state, plan } = turn;
   const phase = phaseOf(turn);
-  const undecided = turn.steers.filter(({ state: { t } }) => t !== 'held');
+  const undecided = turn.steers.filter(({ state: { t } }) => t !== 'held').map(withoutInput);
   const failed = { error, replay: verdictByPhase(phase), phase };
   const event = announce(core, turn, outcome, { failed });
   moveTurn(turn, { t: 'ended' });
@@ -90,7 +90,7 @@ export function abandonTurn(
     moveStream(link, stream, {
       t: 'abandoned',
       turnId: turn.id,
-      plan,
+      plan: plan && { cachedIn: plan.cachedIn },
       phase: state.t === 'settling' ? 'settling' : state.t === 'running' ? 'open' : 'awaiting',
       responseId: state.t === 'running' ? state.response.id : undefined,
       steers: undecided,
@@ -151,6 +151,7 @@ function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent)
   refuseHeldSteers(core, turn);
   tellLostSteers(core, turn);
   core.turns.delete(turn.id);
+  core.heldInputBytes -= turn.requestBytes;
   core.endedTurns.add(turn.id, fingerprintOf(core, turn));
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
   releaseHold(core, turn);

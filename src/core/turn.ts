@@ -1,4 +1,5 @@
 import type { HistoryRefusal } from '../dialect/history-refusal.ts';
+import { memoryOfTexts } from '../ground/text-memory.ts';
 import type { Carried } from './lane.ts';
 import type { OpenResponse } from './open-response.ts';
 import type { ReplayForm } from './replay.ts';
@@ -6,6 +7,7 @@ import type {
   LinkRoute,
   ReplayVerdict,
   StartTurn,
+  SteerTurn,
   TurnFailed,
   TurnOutcome,
   TurnPhase,
@@ -80,6 +82,8 @@ export interface Turn {
   readonly id: string;
   readonly laneId: string;
   readonly request: StartTurn;
+  /** Memory that the request takes until the turn ends. */
+  readonly requestBytes: number;
   state: TurnState;
   plan: SendPlan | undefined;
   /** After a refusal of the usual one. */
@@ -127,6 +131,7 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     id: request.turnId,
     laneId: request.laneId,
     request,
+    requestBytes: memoryOfRequest(request),
     state: { t: 'queued' },
     plan: undefined,
     replayForm: undefined,
@@ -163,6 +168,15 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     route: undefined,
   };
 }
+
+/** Everything that a request keeps alive, in bytes: its input, and instructions, tools and settings beside it. */
+export function memoryOfRequest(request: StartTurn | SteerTurn): number {
+  if (request.kind === 'steerTurn') return REQUEST_OVERHEAD_BYTES + memoryOfTexts(request.input);
+  const { input, fields } = request.create;
+  return REQUEST_OVERHEAD_BYTES + memoryOfTexts(input) + memoryOfTexts(fields.values());
+}
+
+const REQUEST_OVERHEAD_BYTES = 1_024;
 
 /** Every legal step. Those to `queued` may write a turn twice, and ask for a proof: `requeueTurn`. */
 export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnState['t'][]>> = {

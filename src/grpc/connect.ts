@@ -363,6 +363,14 @@ class ConnectStream implements ClientStream {
     this.#sayGoAway(reason, timeLeftMs, token, movable);
   }
 
+  get keepsHistories(): boolean {
+    return this.#histories.size > 0;
+  }
+
+  forgetHistories(): void {
+    this.#histories.clear();
+  }
+
   end(error: GatewayError | undefined): void {
     clearTimeout(this.#ageTimer);
     // The client did what GoAway told it to: no reason to count an error.
@@ -441,6 +449,7 @@ class ConnectStream implements ClientStream {
       session: driver,
       signal,
       turn: () => this.#edge.fairShare.wait(connection),
+      overload: () => this.#edge.access.overload(),
       onError: (error) => this.#call.end(explain(error, this.#edge)),
     });
     while (await this.#readOne(gate)) {
@@ -473,25 +482,17 @@ class ConnectStream implements ClientStream {
     if (this.#call.over) return false;
     // What comes after a turn may be for that turn.
     this.#edge.registry.heardOf(this.#session.id);
-    await this.#take(message, received, gate);
+    await this.#take(message, received.beganAtMs, gate);
     return true;
   }
 
-  #take(
-    message: ClientMessage,
-    { bytes: { length: bytes }, beganAtMs }: Extract<Received, { kind: 'message' }>,
-    gate: RequestGate,
-  ): Promise<void> | undefined {
+  #take(message: ClientMessage, beganAtMs: number, gate: RequestGate): Promise<void> | undefined {
     const { id, driver, defaultModel } = this.#session;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return this.#startTurn(
-          { ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs },
-          bytes,
-          gate,
-        );
+        return this.#startTurn({ ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs }, gate);
       case 'refused':
         driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',
@@ -502,17 +503,17 @@ class ConnectStream implements ClientStream {
         return undefined;
       case 'input':
         if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
-        if (message.input.kind === 'steerTurn') gate.request(message.input, bytes);
+        if (message.input.kind === 'steerTurn') gate.request(message.input);
         else if (message.input.kind === 'cancelTurn') gate.cancel(message.input);
         else driver.feed(message.input);
         return undefined;
     }
   }
 
-  #startTurn(turn: StartTurn, bytes: number, gate: RequestGate): Promise<void> | undefined {
+  #startTurn(turn: StartTurn, gate: RequestGate): Promise<void> | undefined {
     const reserved = this.#session.driver.reserveTurn(turn);
-    if (reserved instanceof Promise) return reserved.then((place) => gate.request(turn, bytes, place));
-    gate.request(turn, bytes, reserved);
+    if (reserved instanceof Promise) return reserved.then((place) => gate.request(turn, place));
+    gate.request(turn, reserved);
     return undefined;
   }
 }

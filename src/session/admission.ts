@@ -1,6 +1,7 @@
 import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { CreateBody, Fact, StartTurn, SteerTurn } from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
+import { AdmittedHistories } from './admitted-histories.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
@@ -24,8 +25,7 @@ export class Admission {
   readonly #turns = new Map<string, Held>();
   readonly #late = new Map<string, LateTurn>();
   readonly #lanes = new Set<string>();
-  /** By lane: the full history that was admitted last. */
-  readonly #histories = new Map<string, readonly string[]>();
+  readonly #histories = new AdmittedHistories();
 
   constructor(lease: SessionLease, upstream: string | undefined) {
     this.#lease = lease;
@@ -93,10 +93,19 @@ export class Admission {
         return;
       case 'laneClosed':
         if (this.#lanes.delete(fact.laneId)) this.#lease.laneClosed();
-        this.#histories.delete(fact.laneId);
+        this.#histories.drop(fact.laneId);
         return;
       default:
     }
+  }
+
+  get keepsHistories(): boolean {
+    return this.#histories.size > 0;
+  }
+
+  /** Memory is short: what was admitted before is looked at again. */
+  forgetHistories(): void {
+    this.#histories.clear();
   }
 
   /** The session is over. */
@@ -126,17 +135,13 @@ export class Admission {
 
   /** How many of the turn's first items are those of a history that was admitted before. */
   #admittedItems({ laneId, inputMode, create }: StartTurn): number {
-    const before = inputMode === 'fullHistory' ? this.#histories.get(laneId) : undefined;
-    if (before === undefined) return 0;
-    let count = 0;
-    while (count < before.length && before[count] === create.input[count]) count += 1;
-    return count;
+    return inputMode === 'fullHistory' ? this.#histories.admitted(laneId, create.input) : 0;
   }
 
   #accepted(held: Held): void {
     held.accepted = true;
     const { laneId, inputMode, create } = held.turn;
-    if (inputMode === 'fullHistory') this.#histories.set(laneId, create.input);
+    if (inputMode === 'fullHistory') this.#histories.add(laneId, create.input);
   }
 
   #giveBack(turnId: string): void {

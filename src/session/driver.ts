@@ -18,10 +18,11 @@ const MAX_BATCH_BYTES = 256 * 1024;
 const LAST_EVENTS_TIMEOUT_MS = 10_000;
 
 /**
- * Bytes of turns waiting to go upstream above which the client is not read any further: two frames of the
- * upstream's largest size, so that one can be written while the next arrives.
+ * Memory of turns that wait or run, and of their steers, above which requests have to wait: a frame of the upstream's
+ * largest size, and half of one, so that the next can come while it runs. A turn that runs counts, because it may have to
+ * be written once more.
  */
-const MAX_QUEUED_INPUT_BYTES = 32 * 1024 * 1024;
+const MAX_HELD_INPUT_BYTES = 24 * 1024 * 1024;
 
 /**
  * All sessions' deadlines are one of those that take turns: the sessions of a client that is gone end in the same
@@ -35,8 +36,8 @@ export interface SessionCore {
   takeOutputs(): readonly Output[];
   takeEvents(maxEvents: number, maxBytes: number): readonly SessionEvent[];
   readonly pendingEvents: number;
-  /** Bytes of turns taken from the client that have not gone upstream. */
-  readonly queuedInputBytes: number;
+  /** Memory of turns that were taken and have not ended, and of steers that are undecided. */
+  readonly heldInputBytes: number;
   /** Bytes of events that wait for the client's stream. */
   readonly waitingEventBytes: number;
   nextDeadline(): number | undefined;
@@ -49,6 +50,9 @@ export interface ClientStream {
   readonly hasRoom: boolean;
   deliver(events: readonly SessionEvent[]): void;
   goAway(reason: 'draining' | 'maxAge', timeLeftMs: number, movable: boolean): void;
+  /** Memory is short: what it keeps to read the next request faster is given up. */
+  forgetHistories?(): void;
+  readonly keepsHistories?: boolean;
   /** Not called again after this. */
   end(error: GatewayError | undefined): void;
 }
@@ -141,6 +145,20 @@ export class SessionDriver implements Flushable {
     this.#scheduleFlush();
   }
 
+  /** Whether full histories are remembered, to read or admit the next one faster. */
+  get keepsHistories(): boolean {
+    return this.#options.admission.keepsHistories || this.#stream?.keepsHistories === true;
+  }
+
+  /** Memory is short: an idle session gives up what it keeps for a faster or a safer time. */
+  shed(what: 'transcript' | 'keptEvents'): void {
+    if (what === 'transcript') {
+      this.#options.admission.forgetHistories();
+      this.#stream?.forgetHistories?.();
+    }
+    this.feed({ kind: 'shed', what });
+  }
+
   /** Asks other processes for a place for the turn; undefined: nobody has to be asked. To be given to `startTurn`. */
   reserveTurn(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
     return this.#closed ? undefined : this.#options.admission.reserve(turn);
@@ -208,7 +226,7 @@ export class SessionDriver implements Flushable {
 
   /** Whether requests of the client should wait. What frees room, its cancels and acknowledgements, should not. */
   get inputBlocked(): boolean {
-    return this.#blockedLinks.size > 0 || this.#core.queuedInputBytes > MAX_QUEUED_INPUT_BYTES;
+    return this.#blockedLinks.size > 0 || this.#core.heldInputBytes > MAX_HELD_INPUT_BYTES;
   }
 
   /** Resolves when requests may go on. */

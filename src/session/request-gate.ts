@@ -1,10 +1,11 @@
 import type { Reservation } from '../access/types.ts';
+import { memoryOfRequest } from '../core/turn.ts';
 import type { CancelTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 
 /**
- * Requests of one stream that may wait for their session's room, in bytes as they came: as much again as a session
- * holds. Behind them are the cancels and acknowledgements that make the room, so the stream is read on until then.
+ * Memory of requests of one stream that may wait for their session's room: two of the upstream's largest. Behind them are
+ * the cancels and acknowledgements that make the room, so the stream is read on until then.
  */
 const MAX_PARKED_BYTES = 32 * 1024 * 1024;
 const MAX_PARKED_REQUESTS = 64;
@@ -17,11 +18,14 @@ const STALLED_MS = 30_000;
 
 type Request = StartTurn | SteerTurn;
 
-interface Parked {
+interface Received {
   readonly request: Request;
-  readonly bytes: number;
   /** Of a turn. */
   readonly reservation: Reservation | undefined;
+}
+
+interface Parked extends Received {
+  readonly bytes: number;
 }
 
 /** The part of a session's driver that the gate uses. */
@@ -40,6 +44,8 @@ export interface RequestGateOptions {
   readonly signal: AbortSignal;
   /** Asked for before each request that goes on. */
   readonly turn: () => Promise<void> | undefined;
+  /** Why nothing more may wait; undefined: it may. */
+  readonly overload: () => GatewayError | undefined;
   /** What a request throws is the stream's end. */
   readonly onError: (error: unknown) => void;
 }
@@ -62,17 +68,18 @@ export class RequestGate {
     options.signal.addEventListener('abort', () => this.#empty(), { once: true });
   }
 
-  /** `bytes`: of the message that the request came in. */
-  request(request: Request, bytes: number, reservation?: Reservation): void {
-    const { session, signal } = this.#options;
-    const received = { request, bytes, reservation };
+  request(request: Request, reservation?: Reservation): void {
+    const { session, signal, overload } = this.#options;
     if (signal.aborted) return reservation?.release();
     if (this.#parked.length === 0 && !session.inputBlocked) {
       this.#refusing = false;
-      return this.#run(received);
+      return this.#run({ request, reservation });
     }
-    if (this.#refusing) return this.#refuse(received);
-    this.#parked.push(received);
+    // What runs is looked at by its admission; what waits would fill the memory without it.
+    const refusal = this.#refusing ? tooMuchWaits() : overload();
+    if (refusal !== undefined) return this.#refuse({ request, reservation }, refusal);
+    const bytes = memoryOfRequest(request);
+    this.#parked.push({ request, bytes, reservation });
     this.#parkedBytes += bytes;
     if (this.#isFull) this.#stalled ??= setTimeout(() => this.#refuseAll(), STALLED_MS);
     if (!this.#releasing) void this.#release();
@@ -121,7 +128,7 @@ export class RequestGate {
     }
   }
 
-  #run({ request, reservation }: Parked): void {
+  #run({ request, reservation }: Received): void {
     const { session } = this.#options;
     if (request.kind === 'startTurn') session.startTurn(request, reservation);
     else session.steerTurn(request);
@@ -131,15 +138,15 @@ export class RequestGate {
     this.#refusing = true;
     for (const parked of [...this.#parked]) {
       this.#remove(parked);
-      this.#refuse(parked);
+      this.#refuse(parked, tooMuchWaits());
     }
   }
 
-  #refuse({ request, reservation }: Parked): void {
+  #refuse({ request, reservation }: Received, error: GatewayError): void {
     reservation?.release();
     const { laneId, turnId = '' } = request;
     const kind = request.kind === 'startTurn' ? 'refuse' : 'reject';
-    this.#options.session.feed({ kind, laneId, turnId, error: tooMuchWaits() });
+    this.#options.session.feed({ kind, laneId, turnId, error });
   }
 
   #remove(parked: Parked): void {
@@ -177,8 +184,8 @@ function isFor({ laneId, turnId }: CancelTurn, request: Request): boolean {
 }
 
 function tooMuchWaits(): GatewayError {
-  return new GatewayError('LIMIT_EXCEEDED', 'the session holds as much queued input as it may', {
-    metadata: { limit: 'queued_input_bytes', scope: 'session' },
+  return new GatewayError('LIMIT_EXCEEDED', 'the session holds as much input as it may', {
+    metadata: { limit: 'held_input_bytes', scope: 'session' },
     retryAfterMs: 1_000,
   });
 }

@@ -1,5 +1,3 @@
-import type { Input } from '../core/types.ts';
-
 /** What a link that waits costs: its socket's buffers, TLS and the objects around it. */
 const READY_LINK_BYTES = 64 * 1024;
 
@@ -10,7 +8,9 @@ export interface SheddableSession {
     /** Milliseconds of the clock since when no turn runs or waits; undefined: one does. */
     readonly idleSinceMs: number | undefined;
     readonly attached: boolean;
-    feed(input: Input): void;
+    /** Whether it remembers full histories, to read the next one faster. They are the transcript's texts, if it has one. */
+    readonly keepsHistories: boolean;
+    shed(what: 'transcript' | 'keptEvents'): void;
   };
 }
 
@@ -44,8 +44,8 @@ export function shedMemory(
     for (const session of among) {
       if (left <= 0) break;
       const before = sizeOf(session);
-      if (before === 0) continue;
-      session.driver.feed({ kind: 'shed', what });
+      if (before === 0 && !(what === 'transcript' && session.driver.keepsHistories)) continue;
+      session.driver.shed(what);
       freed += before - sizeOf(session);
       left -= before - sizeOf(session);
     }

@@ -10,8 +10,10 @@ interface KnownItem {
 
 /** Of a session; the lane that was used longest ago is forgotten. */
 const MAX_LANES = 32;
-/** Of the JSON of a lane. The transcript holds most of it as well, and not more than this by default. */
+/** Of the JSON of all lanes. The transcript holds most of it as well, and not more than this by default. */
 const MAX_CHARS = 16 * 1024 * 1024;
+/** What an item costs besides its JSON. */
+const ITEM_CHARS = 128;
 
 /**
  * The full histories that the lanes of a session sent last. The next one begins the same but for its end, and hashing an
@@ -25,9 +27,23 @@ export class KnownHistories {
     const known = this.#lanes.get(laneId) ?? new KnownItems();
     this.#lanes.delete(laneId);
     this.#lanes.set(laneId, known);
-    const [oldest] = this.#lanes.keys();
-    if (this.#lanes.size > MAX_LANES && oldest !== undefined) this.#lanes.delete(oldest);
+    let chars = 0;
+    for (const each of this.#lanes.values()) chars += each.chars;
+    for (const [oldest, each] of this.#lanes) {
+      if (each === known || (this.#lanes.size <= MAX_LANES && chars <= MAX_CHARS)) break;
+      chars -= each.chars;
+      this.#lanes.delete(oldest);
+    }
     return known;
+  }
+
+  get size(): number {
+    return this.#lanes.size;
+  }
+
+  /** Memory is short: what is known is read again. */
+  clear(): void {
+    this.#lanes.clear();
   }
 }
 
@@ -38,6 +54,11 @@ export class KnownItems {
   #chars = 0;
   /** Of the item that was asked for last. */
   #digest: string | undefined;
+
+  /** Of what is known, in UTF-16 units. */
+  get chars(): number {
+    return this.#chars;
+  }
 
   /** A history begins. */
   begin(): void {
@@ -53,13 +74,13 @@ export class KnownItems {
     this.#digest = digestOf(bytes);
     if (known.digest !== this.#digest) return undefined;
     this.#at += 1;
-    this.#chars += known.json.length;
+    this.#chars += known.json.length + ITEM_CHARS;
     return known.json;
   }
 
   /** What the item is that was not known. */
   learn(bytes: Uint8Array, json: string): void {
-    this.#chars += json.length;
+    this.#chars += json.length + ITEM_CHARS;
     // An item that is not remembered ends what can be known: places count.
     if (this.#chars > MAX_CHARS) return this.end();
     this.#items[this.#at] = { length: bytes.length, digest: this.#digest ?? digestOf(bytes), json };

@@ -280,6 +280,37 @@ describe('recovery', () => {
     expect(world.notices().filter((notice) => notice.startsWith('transcript_dropped'))).toHaveLength(1);
   });
 
+  it('counts what a client asked for until it has its end, in the memory that it takes', () => {
+    const world = ready();
+    expect(world.session.heldInputBytes).toBe(0);
+    world.start({ text: 'x'.repeat(100_000) });
+    world.start({ text: `${'x'.repeat(100_000)}漢` });
+    const both = world.session.heldInputBytes;
+    expect(both).toBeGreaterThan(300_000);
+    expect(both).toBeLessThan(310_000);
+    world.feed({ kind: 'steerTurn', laneId: '', turnId: 't1', input: [userItem('y'.repeat(50_000))] });
+    expect(world.session.heldInputBytes).toBeGreaterThan(both + 50_000);
+    world.settle();
+    expect(world.session.heldInputBytes).toBe(0);
+    // Given up: its upstream goes on, its request is nobody's any more.
+    world.start({ text: 'x'.repeat(100_000) });
+    world.feed({ kind: 'cancelTurn', laneId: '', turnId: 't3' });
+    expect(world.session.heldInputBytes).toBe(0);
+  });
+
+  it('leaves a session to its record when memory is short and its client is away', () => {
+    const world = ready({}, { keepsContent: true, open: true });
+    world.start();
+    world.settle();
+    world.feed({ kind: 'shed', what: 'transcript' });
+    expect(world.session.closed).toBe(false);
+    expect(world.session.transcriptBytes).toBeGreaterThan(0);
+    world.feed({ kind: 'detach' });
+    world.feed({ kind: 'shed', what: 'transcript' });
+    expect(world.outputs.at(-1)).toMatchObject({ kind: 'closed', record: 'release' });
+    expect(world.session.transcriptBytes).toBe(0);
+  });
+
   it('gives up events kept for a resume when memory is short', () => {
     const world = ready();
     world.start();

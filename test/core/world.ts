@@ -3,6 +3,7 @@ import { Session } from '../../src/core/session.ts';
 import type {
   Chain,
   Input,
+  JournalOptions,
   LinkCapabilities,
   LinkDown,
   LinkRoute,
@@ -94,12 +95,17 @@ export class World {
   capabilities: LinkCapabilities = OPENAI;
   #turns = 0;
 
-  constructor(limits: Partial<SessionLimits> = {}, random: () => number = () => 0.5) {
+  constructor(
+    limits: Partial<SessionLimits> = {},
+    random: () => number = () => 0.5,
+    journal: JournalOptions | undefined = undefined,
+  ) {
     this.session = new Session(
       {
         random,
         transcriptBudget: { tryTake: () => true, give: () => undefined },
         limits: { ...DEFAULT_SESSION_LIMITS, ...limits },
+        journal,
       },
       this.now,
     );
@@ -249,6 +255,9 @@ export class World {
     this.outputs.push(...outputs);
     for (const output of outputs) {
       switch (output.kind) {
+        case 'journal':
+          this.feed({ kind: 'journaled', n: output.n });
+          break;
         case 'dial':
           this.dials.push(output.linkId);
           break;
@@ -283,8 +292,9 @@ export class World {
 }
 
 /** With its first link up. */
-export function ready(limits: Partial<SessionLimits> = {}): World {
-  const world = new World(limits);
+/** With `journal` every entry is written at once. */
+export function ready(limits: Partial<SessionLimits> = {}, journal?: JournalOptions): World {
+  const world = new World(limits, undefined, journal);
   world.answerDial();
   return world;
 }

@@ -23,7 +23,7 @@ class ScriptedCore implements SessionCore {
   readonly outputs: Output[] = [];
   readonly events: SessionEvent[] = [];
   readonly onInput = new Map<Input['kind'], (input: Input) => void>();
-  queuedInputBytes = 0;
+  heldInputBytes = 0;
   waitingEventBytes = 0;
   readonly pumpDue = false;
   deadlineMs: number | undefined;
@@ -373,14 +373,14 @@ describe('SessionDriver', () => {
     links[0]?.listener.onWritable();
     await waiting;
 
-    core.queuedInputBytes = 33 * 1024 * 1024;
+    core.heldInputBytes = 33 * 1024 * 1024;
     expect(driver.inputBlocked).toBe(true);
     const left = driver.inputReady(gone.signal);
     gone.abort();
     await left;
 
     // A link that goes down while it is blocked blocks nobody.
-    core.queuedInputBytes = 0;
+    core.heldInputBytes = 0;
     links[0]?.listener.onBlocked();
     const after = driver.inputReady(new AbortController().signal);
     links[0]?.listener.onDown({ during: 'open' } as LinkDown);

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import type { Input } from '../../src/core/types.ts';
 import { shedMemory } from '../../src/session/shedding.ts';
 
 const LINK = 64 * 1024;
@@ -15,10 +14,10 @@ function session(
   const driver = {
     idleSinceMs,
     attached: !name.startsWith('away'),
-    feed: (input: Input) => {
-      if (input.kind !== 'shed') throw new Error(input.kind);
-      seen.push(input.what);
-      if (input.what === 'transcript') core.transcriptBytes = 0;
+    keepsHistories: name.startsWith('history'),
+    shed: (what: 'transcript' | 'keptEvents') => {
+      seen.push(what);
+      if (what === 'transcript') core.transcriptBytes = 0;
       else core.keptEventBytes = 0;
     },
   };
@@ -45,4 +44,11 @@ test('gives up kept events last, and last of all those that a client may come ba
   expect([away.seen, here.seen]).toEqual([[], ['transcript', 'keptEvents']]);
   expect(shedMemory([away, here], 1_000, () => 0)).toMatchObject({ keptEventBytes: 300 });
   expect(away.seen).toEqual(['keptEvents']);
+});
+
+test('gives up remembered histories of sessions that have no transcript', () => {
+  const history = session('history', 10, 0, 0);
+  const plain = session('plain', 20, 0, 0);
+  shedMemory([history, plain], 1_000, () => 0);
+  expect([history.seen, plain.seen]).toEqual([['transcript'], []]);
 });
