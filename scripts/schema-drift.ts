@@ -16,7 +16,7 @@ import type { Shape } from './drift/shape.ts';
 import { readDeclarations } from './drift/typescript.ts';
 
 export interface DriftGap extends Gap {
-  readonly source: 'openai' | 'schema';
+  readonly source: 'openai' | 'beta' | 'schema';
 }
 
 /** Known and wanted: `Message.key`, and why. */
@@ -38,6 +38,13 @@ const ROOTS = {
     ['ResponseItem', 'OutputItem'],
     ['ResponseCompactParams', 'CompactBody'],
     ['CompactedResponse', 'CompactedResponse'],
+  ],
+  beta: [
+    ['BetaResponsesServerEvent', 'Event'],
+    ['BetaResponsesClientEvent.ResponseCreate', 'CreateBody'],
+    ['BetaResponseInputItem', 'InputItem'],
+    ['BetaResponseOutputItem', 'OutputItem'],
+    ['BetaResponseItem', 'OutputItem'],
   ],
   schema: [
     ['ResponsesServerEvent', 'Event'],
@@ -61,9 +68,10 @@ export function findDrift(
 ): DriftGap[] {
   const sources = {
     openai: readDeclarations(openaiDir),
+    beta: readDeclarations(openaiDir, 'beta'),
     schema: readJsonSchema(readFileSync(schemaFile, 'utf8')),
   };
-  const gaps = (['openai', 'schema'] as const).flatMap((source) =>
+  const gaps = (['openai', 'beta', 'schema'] as const).flatMap((source) =>
     ROOTS[source].flatMap(([name, message]) =>
       gapsOf(sources[source](name), message, api)
         .filter((gap) => !isAllowed(gap))

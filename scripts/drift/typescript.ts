@@ -6,10 +6,29 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Lazy, type Member, merge, NOTHING, type ObjectShape, type Shape, union } from './shape.ts';
 
-const FILES = { '': 'responses/responses.d.ts', Shared: 'shared.d.ts' } as const;
+/** The files of an API, by the name under which its declarations are known. */
+const FILES = {
+  stable: {
+    '': 'responses/responses.d.ts',
+    InputItems: 'responses/input-items.d.ts',
+    InputTokens: 'responses/input-tokens.d.ts',
+    Models: 'models.d.ts',
+    Shared: 'shared.d.ts',
+  },
+  beta: {
+    '': 'beta/responses/responses.d.ts',
+    InputItems: 'beta/responses/input-items.d.ts',
+    InputTokens: 'beta/responses/input-tokens.d.ts',
+  },
+} as const;
 
-/** Module aliases of the declarations, by the file they stand for. */
-const ALIASES: Readonly<Record<string, keyof typeof FILES>> = { ResponsesAPI: '', Shared: 'Shared' };
+/** Module aliases of the declarations, by the name of the file they stand for. */
+const ALIASES: Readonly<Record<string, string>> = {
+  ResponsesAPI: '',
+  Shared: 'Shared',
+  InputItemsAPI: 'InputItems',
+  InputTokensAPI: 'InputTokens',
+};
 
 type Declaration =
   | { readonly kind: 'alias'; readonly scope: string; readonly type: string }
@@ -22,10 +41,13 @@ type Declaration =
 
 type Declarations = ReadonlyMap<string, readonly Declaration[]>;
 
-/** Shapes of the exported types of `resources/responses`, by name. */
-export function readDeclarations(packageDir: string): (name: string) => Shape {
+/** Shapes of the exported types of the Responses API or of its beta, by name. */
+export function readDeclarations(
+  packageDir: string,
+  api: keyof typeof FILES = 'stable',
+): (name: string) => Shape {
   const found = new Map<string, Declaration[]>();
-  for (const [prefix, file] of Object.entries(FILES)) {
+  for (const [prefix, file] of Object.entries(FILES[api])) {
     const text = readFileSync(join(packageDir, 'resources', file), 'utf8');
     declare(text.replaceAll(/\/\*[\s\S]*?\*\//g, ''), prefix, found);
   }

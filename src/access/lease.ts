@@ -101,7 +101,7 @@ export class RunningSession implements SessionLease {
     return lease;
   }
 
-  admitSteer(input: readonly string[], turn?: TurnLease): void {
+  admitInput(input: readonly string[], turn?: TurnLease): void {
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     const { tenant, isForeignItem } = this.#context;

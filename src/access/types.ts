@@ -67,7 +67,7 @@ export interface SessionLease {
    * Throws GatewayError as `admitTurn` does: a steer is input like any other. Its tokens are held with those of the
    * turn that it is for, as far as that is known.
    */
-  admitSteer(input: readonly string[], turn?: TurnLease): void;
+  admitInput(input: readonly string[], turn?: TurnLease): void;
   admitLane(reservation?: Reservation): void;
   laneClosed(): void;
   /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */

@@ -64,7 +64,7 @@ export function upstreamOptions(
     credential: credentialSource(upstream, environment, warn),
     models: upstream.models,
     ...(upstream.fallback === undefined ? {} : { fallback: upstream.fallback }),
-    headers: upstream.headers,
+    headers: withBetas(upstream),
     ...(upstream.api_version === undefined ? {} : { apiVersion: upstream.api_version }),
     ...(upstream.allow_plaintext === undefined ? {} : { allowPlaintext: upstream.allow_plaintext }),
     tls: {
@@ -112,6 +112,18 @@ function credentialSource(
   return createCredential(secret);
 }
 
+const BETA_HEADER = 'OpenAI-Beta';
+const MULTI_AGENT_BETA = 'responses_multi_agent=v1';
+
+/** Several betas share one header. */
+function withBetas({ headers, capabilities }: UpstreamConfig): UpstreamConfig['headers'] {
+  if (capabilities?.multi_agent !== true) return headers;
+  const given = Object.entries(headers).filter(([name]) => name.toLowerCase() === BETA_HEADER.toLowerCase());
+  const others = Object.entries(headers).filter((each) => !given.includes(each));
+  const betas = new Set([...given.flatMap(([, value]) => value.split(/\s*,\s*/)), MULTI_AGENT_BETA]);
+  return { ...Object.fromEntries(others), [BETA_HEADER]: [...betas].join(', ') };
+}
+
 /** The keys that lie ready, and that somebody may think are used. */
 function warnOfUnusedKeys(
   upstreams: readonly UpstreamConfig[],
@@ -147,6 +159,7 @@ function capabilities(config: CapabilitiesConfig): NonNullable<UpstreamOptions['
     keepsUnstored: config.keeps_unstored,
     storesResponses: config.stores_responses,
     steering: config.steering,
+    injecting: config.multi_agent,
     warmUp: config.warm_up,
     maxAgeMs: config.max_age,
     rotateAfterMs: config.rotate_after,

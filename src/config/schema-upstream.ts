@@ -41,6 +41,12 @@ const capabilitiesSchema = z.strictObject({
   keeps_unstored: z.boolean().optional().describe('A link remembers responses that were not stored.'),
   stores_responses: z.boolean().optional().describe('Stored responses can be continued from another link.'),
   steering: z.boolean().optional().describe('A running turn takes further input.'),
+  multi_agent: z
+    .boolean()
+    .optional()
+    .describe(
+      'The multi-agent beta is used: its OpenAI-Beta header is sent, and running turns take tool outputs. Unset: false.',
+    ),
   warm_up: z.boolean().optional().describe('Turns with generate: false are understood.'),
   max_age: duration({ min: '1s' }).optional().describe('Age at which the upstream ends a link.'),
   rotate_after: duration({ min: '1s' }).optional().describe('Age at which a link is replaced.'),

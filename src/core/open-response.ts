@@ -12,6 +12,8 @@ export interface OpenResponse {
   readonly stored: boolean;
   /** In the order of `output_index`; those of one index in the order in which they were done. */
   readonly output: DoneItem[];
+  /** Raw JSON of tool outputs that it took while it ran. */
+  readonly injected: string[];
   outputBytes: number;
   /** The id that it had before `response.created` came once more with another, and what had been said until then. */
   readonly before?: { readonly id: string; readonly outputEvents: number };
@@ -53,10 +55,38 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
 }
 
 /** What the response said: its items as they were done, or the terminal's own list where that says more (protocol.md 3.2). */
-export function outputOf(
-  { output }: OpenResponse,
-  terminal: UpstreamFrame,
-): Pick<NewNode, 'output' | 'itemIds' | 'compactionIndex'> {
+export function outputOf(response: OpenResponse, terminal: UpstreamFrame): Said {
+  const said = saidBy(response, terminal);
+  return response.injected.length === 0 ? said : withInjected(said, response.injected);
+}
+
+type Said = Pick<NewNode, 'output' | 'itemIds' | 'compactionIndex'>;
+
+/** Outputs that the response took while it ran stand behind their calls, unless the response tells them itself. */
+function withInjected(said: Said, injected: readonly string[]): Said {
+  const items = said.output.map((text, at) => ({ text, id: said.itemIds?.[at], json: parsed(text) }));
+  const compaction = said.compactionIndex === undefined ? undefined : items[said.compactionIndex];
+  for (const text of injected) {
+    const json = parsed(text);
+    const callId = own(json, 'call_id');
+    const sameCall = (item: { json: Json | undefined }) => own(item.json, 'call_id') === callId;
+    const isOutput = ({ json: told }: { json: Json | undefined }) => own(told, 'type') === own(json, 'type');
+    if (callId !== undefined && items.some((item) => sameCall(item) && isOutput(item))) continue;
+    const call = callId === undefined ? -1 : items.findLastIndex(sameCall);
+    items.splice(call < 0 ? items.length : call + 1, 0, { text, id: undefined, json });
+  }
+  return {
+    output: items.map(({ text }) => text),
+    itemIds: items.map(({ id }) => id),
+    compactionIndex: compaction === undefined ? undefined : items.indexOf(compaction),
+  };
+}
+
+function parsed(text: string): Json | undefined {
+  return asObject(JSON.parse(text) as unknown);
+}
+
+function saidBy({ output }: OpenResponse, terminal: UpstreamFrame): Said {
   const listed = own(asObject(own(terminal.brief?.() ?? terminal.json(), 'response')), 'output');
   if (Array.isArray(listed) && listed.length > output.length) {
     const at = listed.findLastIndex((item: unknown) => own(asObject(item), 'type') === 'compaction');

@@ -28,6 +28,9 @@ export function lanesProven(core: Core, link: LinkSlot): void {
   tell(core, { kind: 'lanesProven', linkId: link.id });
 }
 
+/** They name their response, and a lane not always. */
+const NAMELESS = /^response\.(steer|inject)\./;
+
 /** Which stream a frame without a name, or with one that was never given, belongs to. */
 export function unnamedAnswer(
   core: Core,
@@ -40,7 +43,7 @@ export function unnamedAnswer(
   // Where the unnamed lane has been answered, more of that is likelier than an answer that lost its name.
   if (unnamed !== undefined && (unnamed.state.t !== 'idle' || unnamed.answered)) return unnamed;
   if (frame.type !== 'response.created' && link.announces) return unnamed;
-  if (!frame.type.startsWith('response.') || frame.type.startsWith('response.steer.')) return unnamed;
+  if (!frame.type.startsWith('response.') || NAMELESS.test(frame.type)) return unnamed;
   const named = [...link.streams.values()].filter((stream) => stream.laneId !== '' && isAwaiting(stream));
   const [only] = named;
   if (only === undefined) return unnamed;

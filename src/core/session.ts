@@ -29,6 +29,7 @@ import {
   openGatesForClient,
 } from './gates.ts';
 import { wake } from './home.ts';
+import { submitInject } from './inject.ts';
 import type { SavedState } from './journal.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
 import { upOf } from './link-slot.ts';
@@ -288,6 +289,8 @@ export class Session {
         return emitRejected(core, input.laneId, input.turnId, input.error);
       case 'steerTurn':
         return submitSteer(core, input);
+      case 'injectTurn':
+        return submitInject(core, input);
       case 'cancelTurn':
         return this.#cancelTurn(input);
       case 'ack':

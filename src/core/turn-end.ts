@@ -3,6 +3,7 @@ import { giveBack, keepToolOutputs } from './carry.ts';
 import { type Core, emitFrame, emitNotice, emitOwn, headsOf, tell } from './core.ts';
 import { fingerprintOf, forgetWithheld, nextCommit, recordEnd } from './gates.ts';
 import { activate, wake } from './home.ts';
+import { endInjects } from './inject.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream } from './link-slot.ts';
 import { parentOf } from './planner.ts';
@@ -148,6 +149,7 @@ export function releaseHold(core: Core, turn: Turn): void {
 }
 
 function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent): SessionEvent {
+  endInjects(core, turn, 'frame' in last && turn.state.t === 'running');
   refuseHeldSteers(core, turn);
   tellLostSteers(core, turn);
   core.turns.delete(turn.id);

@@ -4,6 +4,7 @@ import type { Carried } from './lane.ts';
 import type { OpenResponse } from './open-response.ts';
 import type { ReplayForm } from './replay.ts';
 import type {
+  InjectTurn,
   LinkRoute,
   ReplayVerdict,
   StartTurn,
@@ -51,6 +52,13 @@ export interface Steer {
   readonly bytes: number;
 }
 
+/** Tool outputs that were sent into a running response and have no answer yet. */
+export interface Inject {
+  readonly targetId: string;
+  readonly input: readonly string[];
+  readonly bytes: number;
+}
+
 /** The only writer of `steer.state`. */
 export function moveSteer(steer: Steer, next: SteerState): void {
   if (!STEER_TRANSITIONS[steer.state.t].includes(next.t))
@@ -94,6 +102,7 @@ export interface Turn {
   avoidIds: Set<string> | undefined;
   replayReason: string | undefined;
   steers: Steer[];
+  injects: Inject[];
   outputStarted: boolean;
   holds: string | undefined;
   deadlineMs: number | undefined;
@@ -139,6 +148,7 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     avoidIds: undefined,
     replayReason: undefined,
     steers: [],
+    injects: [],
     outputStarted: false,
     holds: undefined,
     deadlineMs: request.timeoutMs === undefined ? undefined : nowMs + request.timeoutMs,
@@ -170,8 +180,8 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
 }
 
 /** Everything that a request keeps alive, in bytes: its input, and instructions, tools and settings beside it. */
-export function memoryOfRequest(request: StartTurn | SteerTurn): number {
-  if (request.kind === 'steerTurn') return REQUEST_OVERHEAD_BYTES + memoryOfTexts(request.input);
+export function memoryOfRequest(request: StartTurn | SteerTurn | InjectTurn): number {
+  if (request.kind !== 'startTurn') return REQUEST_OVERHEAD_BYTES + memoryOfTexts(request.input);
   const { input, fields } = request.create;
   return REQUEST_OVERHEAD_BYTES + memoryOfTexts(input) + memoryOfTexts(fields.values());
 }

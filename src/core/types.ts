@@ -37,6 +37,16 @@ export interface SteerTurn {
   readonly input: readonly string[];
 }
 
+/** Tool outputs for a response that runs. */
+export interface InjectTurn {
+  readonly kind: 'injectTurn';
+  readonly laneId: string;
+  /** Undefined: whatever turn runs on the lane. */
+  readonly turnId: string | undefined;
+  /** Raw JSON of each item. */
+  readonly input: readonly string[];
+}
+
 export interface CancelTurn {
   readonly kind: 'cancelTurn';
   readonly laneId: string;
@@ -62,6 +72,8 @@ export interface LinkCapabilities {
   /** Whether `store: true` responses can be continued by id from another link. */
   readonly storesResponses: boolean;
   readonly steering: boolean;
+  /** Whether a running response takes tool outputs (multi-agent beta). Absent: no. */
+  readonly injecting?: boolean;
   readonly warmUp: boolean;
   /** Age at which the upstream ends the link. */
   readonly maxAgeMs: number;
@@ -85,6 +97,7 @@ export interface LinkRoute {
 export type Input =
   | StartTurn
   | SteerTurn
+  | InjectTurn
   | CancelTurn
   /** A request that failed before it reached the core (translation, limits): becomes a turn-level failure. */
   | {
@@ -195,6 +208,7 @@ export type NoticeKind =
   | 'transcript_dropped'
   | 'rate_limited'
   | 'steer_lost'
+  | 'inject_lost'
   | 'upstream_changed'
   | 'durability_lost'
   | 'durability_restored';

@@ -4,6 +4,7 @@ import { addUsage, readUsage } from '../dialect/usage.ts';
 import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import { muteLane } from './home.ts';
+import { decideInject } from './inject.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, moveStream, onlyBusy, streamOf, type Up, upOf } from './link-slot.ts';
 import { keepItem, type OpenResponse, outputOf } from './open-response.ts';
@@ -67,6 +68,8 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['response.steer.accepted', onSteer],
   ['response.steer.pending', onSteer],
   ['response.steer.failed', onSteer],
+  ['response.inject.created', onInject],
+  ['response.inject.failed', onInject],
   ['error', handleErrorFrame],
   ['response.error', handleErrorFrame],
 ]);
@@ -225,6 +228,7 @@ function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: strin
         input: previousId === undefined ? (turn.plan?.input ?? []) : commitSteers(core, turn, previousId),
         stored: turn.request.create.store,
         output: [],
+        injected: [],
         outputBytes: 0,
       };
   moveTurn(turn, { t: 'running', linkId: link.id, response });
@@ -456,6 +460,13 @@ function onSteer(core: Core, link: LinkSlot, routed: Stream | undefined, frame: 
     return pass(core, turn, frame);
   const { outcome, failed } = turn.state;
   endTurn(core, turn, outcome, { frame, failed });
+}
+
+/** It names its response, and a lane only where lanes are named. */
+function onInject(core: Core, link: LinkSlot, routed: Stream | undefined, frame: UpstreamFrame): void {
+  const turn = decideInject(core, link, frame);
+  if (turn === undefined) return unheard(core, link, routed, frame);
+  pass(core, turn, frame);
 }
 
 /** The answer to a steer that no running turn waits for: it may have waited for the create that commits it. */

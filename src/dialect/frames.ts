@@ -9,8 +9,8 @@ export interface FramePlan {
 
 /** One frame to the upstream, in two parts, so that a link over HTTP posts the body as it is. */
 export interface OutgoingFrame {
-  /** warmUp: a create that generates nothing. It and a steer exist on a WebSocket only (protocol.md 2.1). */
-  readonly kind: 'create' | 'warmUp' | 'steer';
+  /** warmUp: a create that generates nothing. It, a steer and an inject exist on a WebSocket only (protocol.md 2.1). */
+  readonly kind: 'create' | 'warmUp' | 'steer' | 'inject';
   readonly streamId: string | undefined;
   /** The members that only a WebSocket has, with the opening brace and a comma at the end. */
   readonly head: string;
@@ -67,6 +67,15 @@ export function steerFrame(responseId: string, input: readonly string[]): Outgoi
     streamId: undefined,
     head: headOf('response.steer', undefined, undefined),
     body: `"previous_response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`,
+  };
+}
+
+export function injectFrame(responseId: string, input: readonly string[]): OutgoingFrame {
+  return {
+    kind: 'inject',
+    streamId: undefined,
+    head: headOf('response.inject', undefined, undefined),
+    body: `"response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`,
   };
 }
 

@@ -503,7 +503,8 @@ class ConnectStream implements ClientStream {
         return undefined;
       case 'input':
         if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
-        if (message.input.kind === 'steerTurn') gate.request(message.input);
+        if (message.input.kind === 'steerTurn' || message.input.kind === 'injectTurn')
+          gate.request(message.input);
         else if (message.input.kind === 'cancelTurn') gate.cancel(message.input);
         else driver.feed(message.input);
         return undefined;

@@ -1,5 +1,5 @@
 import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
-import type { CreateBody, Fact, StartTurn, SteerTurn } from '../core/types.ts';
+import type { CreateBody, Fact, InjectTurn, StartTurn, SteerTurn } from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
 import { AdmittedHistories } from './admitted-histories.ts';
 
@@ -60,9 +60,9 @@ export class Admission {
   }
 
   /** Throws GatewayError when the input may not be sent. */
-  steer({ laneId, turnId, input }: SteerTurn): void {
+  addInput({ laneId, turnId, input }: SteerTurn | InjectTurn): void {
     const turn = turnId === undefined ? this.#firstOf(laneId) : this.#turns.get(turnId);
-    this.#lease.admitSteer(input, turn?.lease);
+    this.#lease.admitInput(input, turn?.lease);
   }
 
   fact(fact: Fact): void {

@@ -1,5 +1,14 @@
 import type { Reservation } from '../access/types.ts';
-import type { Fact, Input, LinkRoute, Output, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
+import type {
+  Fact,
+  InjectTurn,
+  Input,
+  LinkRoute,
+  Output,
+  SessionEvent,
+  StartTurn,
+  SteerTurn,
+} from '../core/types.ts';
 import { GatewayError, type StatusCode } from '../errors.ts';
 import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
@@ -188,15 +197,15 @@ export class SessionDriver implements Flushable {
   }
 
   /** Input for a running turn; refused, the turn goes on without it. */
-  steerTurn(steer: SteerTurn): void {
+  addInput(request: SteerTurn | InjectTurn): void {
     if (this.#closed) return;
     try {
-      this.#options.admission.steer(steer);
+      this.#options.admission.addInput(request);
     } catch (cause) {
-      const { laneId, turnId = '' } = steer;
+      const { laneId, turnId = '' } = request;
       return this.feed({ kind: 'reject', laneId, turnId, error: GatewayError.from(cause) });
     }
-    this.feed(steer);
+    this.feed(request);
   }
 
   /** The stream gets everything after `lastSeq`. An earlier stream ends: there is one listener at a time. */

@@ -1,6 +1,6 @@
 import type { Reservation } from '../access/types.ts';
 import { memoryOfRequest } from '../core/turn.ts';
-import type { CancelTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
+import type { CancelTurn, InjectTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 
 /**
@@ -16,7 +16,7 @@ const MAX_PARKED_REQUESTS = 64;
  */
 const STALLED_MS = 30_000;
 
-type Request = StartTurn | SteerTurn;
+type Request = StartTurn | SteerTurn | InjectTurn;
 
 interface Received {
   readonly request: Request;
@@ -34,7 +34,7 @@ export interface GatedSession {
   readonly inputBlocked: boolean;
   inputReady(signal: AbortSignal): Promise<void>;
   startTurn(turn: StartTurn, reservation?: Reservation): void;
-  steerTurn(steer: SteerTurn): void;
+  addInput(request: SteerTurn | InjectTurn): void;
   feed(input: Input): void;
 }
 
@@ -131,7 +131,7 @@ export class RequestGate {
   #run({ request, reservation }: Received): void {
     const { session } = this.#options;
     if (request.kind === 'startTurn') session.startTurn(request, reservation);
-    else session.steerTurn(request);
+    else session.addInput(request);
   }
 
   #refuseAll(): void {
@@ -180,7 +180,7 @@ export class RequestGate {
 /** Whether a request that was sent before the cancel is about the turn that it cancels. */
 function isFor({ laneId, turnId }: CancelTurn, request: Request): boolean {
   if (request.laneId !== laneId) return false;
-  return request.turnId === turnId || (request.kind === 'steerTurn' && request.turnId === undefined);
+  return request.turnId === turnId || (request.kind !== 'startTurn' && request.turnId === undefined);
 }
 
 function tooMuchWaits(): GatewayError {

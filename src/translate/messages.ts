@@ -35,7 +35,7 @@ export type ClientMessage =
   | { readonly kind: 'input'; readonly input: Input }
   | {
       readonly kind: 'refused';
-      readonly request: 'startTurn' | 'steerTurn';
+      readonly request: 'startTurn' | 'steerTurn' | 'injectTurn';
       readonly laneId: string;
       readonly turnId: string;
       readonly error: GatewayError;

@@ -24,7 +24,10 @@ const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
 const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const FULL_HISTORY = 2;
-const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack'] as const;
+const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack', 'inject_turn'] as const;
+/** What brings input; its refusal is an event. */
+const REQUESTS = { start_turn: 'startTurn', steer_turn: 'steerTurn', inject_turn: 'injectTurn' } as const;
+const INPUT_MESSAGES = { steer_turn: 'SteerTurn', inject_turn: 'InjectTurn' } as const;
 
 /** Work that can be paused where it yields. */
 export type Steps<T> = Generator<undefined, T>;
@@ -106,7 +109,7 @@ function* readConnect(
   const body = partOf(message, arm) ?? {};
   const laneId = textOf(body, 'lane_id');
   const turnId = textOf(body, 'turn_id');
-  if (arm !== 'start_turn' && arm !== 'steer_turn' && excess !== undefined) throw excess;
+  if (!isRequest(arm) && excess !== undefined) throw excess;
   switch (arm) {
     case 'open':
       return { kind: 'open', open: readOpen(body) };
@@ -119,16 +122,19 @@ function* readConnect(
         const problem = excess ?? unknown;
         if (problem !== undefined) throw problem;
         if (arm === 'start_turn') return { kind: 'startTurn', turn: yield* readStartTurn(body, api, known) };
-        const input = yield* itemSteps('SteerTurn', body, 'steer_turn', api);
-        if (input.length === 0) throw invalidField('steer_turn.input', 'nothing', 'at least one message');
-        return { kind: 'input', input: { kind: 'steerTurn', laneId, turnId: turnId || undefined, input } };
+        const input = yield* itemSteps(INPUT_MESSAGES[arm], body, arm, api);
+        if (input.length === 0) throw invalidField(`${arm}.input`, 'nothing', 'at least one item');
+        return { kind: 'input', input: { kind: REQUESTS[arm], laneId, turnId: turnId || undefined, input } };
       } catch (error) {
         // Bytes that are no message say nothing about one turn alone.
         if (!(error instanceof GatewayError) || error.reason === 'MALFORMED_MESSAGE') throw error;
-        const request = arm === 'start_turn' ? 'startTurn' : 'steerTurn';
-        return { kind: 'refused', request, laneId, turnId, error };
+        return { kind: 'refused', request: REQUESTS[arm], laneId, turnId, error };
       }
   }
+}
+
+function isRequest(arm: (typeof ARMS)[number]): arm is keyof typeof REQUESTS {
+  return arm in REQUESTS;
 }
 
 /** What a request is, and for which turn, without what it has too much of. */
@@ -145,7 +151,7 @@ const HEAD = new protobuf.Type('ConnectRequest');
   const other = new protobuf.Type('Other');
   HEAD.add(ids('Turn')).add(other);
   ARMS.forEach((name, at) => {
-    const type = name === 'start_turn' || name === 'steer_turn' ? 'Turn' : 'Other';
+    const type = isRequest(name) ? 'Turn' : 'Other';
     HEAD.add(new protobuf.Field(name, at + 1, type));
   });
 }

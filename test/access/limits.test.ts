@@ -173,20 +173,20 @@ describe('tokens', () => {
     const access = withLimits({ tokensPerMinute: 500, messageBytes: 1_500 });
     const session = access.admitSession(BLUE, ANY);
     const running = session.admitTurn(turn());
-    session.admitSteer([JSON.stringify('x'.repeat(798))], running);
+    session.admitInput([JSON.stringify('x'.repeat(798))], running);
     expect(used(access)).toBe(400);
-    expect(limitOf(() => session.admitSteer([JSON.stringify('x'.repeat(798))], running))).toMatchObject({
+    expect(limitOf(() => session.admitInput([JSON.stringify('x'.repeat(798))], running))).toMatchObject({
       limit: 'tokens_per_minute',
       retryAfterMs: 60_000,
     });
-    expect(limitOf(() => session.admitSteer(['x'.repeat(1_501)], running))).toMatchObject({
+    expect(limitOf(() => session.admitInput(['x'.repeat(1_501)], running))).toMatchObject({
       limit: 'message_bytes',
       value: '1500',
     });
     running.settle(record({ usage: usage(70, 7) }));
     expect(used(access)).toBe(77);
     // It has ended: the core refuses the steer, and nothing is held for it.
-    session.admitSteer(['"late"'], running);
+    session.admitInput(['"late"'], running);
     expect(used(access)).toBe(77);
   });
 

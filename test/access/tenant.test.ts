@@ -67,8 +67,8 @@ describe('response ids', () => {
 
   test('a steer cannot bring in what a turn cannot', () => {
     const session = open().access.admitSession(BLUE, ANY);
-    session.admitSteer(['{"role":"user","content":"more"}']);
-    expect(refusal(() => session.admitSteer(['{"id":"msg_1"}'])).reason).toBe('PERMISSION_DENIED');
+    session.admitInput(['{"role":"user","content":"more"}']);
+    expect(refusal(() => session.admitInput(['{"id":"msg_1"}'])).reason).toBe('PERMISSION_DENIED');
   });
 
   const BY_ID: readonly (readonly [string, object])[] = [
@@ -99,11 +99,11 @@ describe('response ids', () => {
     const foreign = refusal(() => mine.admitTurn(turn({ input })));
     expect({ ...foreign }).toEqual({ ...unknown });
     expect(foreign.message).toBe(unknown.message);
-    expect(refusal(() => mine.admitSteer(input)).message).toBe(unknown.message);
+    expect(refusal(() => mine.admitInput(input)).message).toBe(unknown.message);
     theirs.admitTurn(turn({ input }));
     mine.ownItem('x_1');
     mine.admitTurn(turn({ input }));
-    mine.admitSteer(input);
+    mine.admitInput(input);
   });
 
   test('where stored ids are allowed, another tenant’s items are still refused', () => {
@@ -119,7 +119,7 @@ describe('response ids', () => {
     const { access } = open({}, [{ id: 'blue', alone: true }, { id: 'red' }]);
     const session = access.admitSession(BLUE, ANY);
     session.admitTurn(turn({ input: ['{"type":"reasoning","id":"rs_1","summary":[]}'] }));
-    expect(refusal(() => session.admitSteer(['{"type":"item_reference","id":"rs_1"}'])).reason).toBe(
+    expect(refusal(() => session.admitInput(['{"type":"item_reference","id":"rs_1"}'])).reason).toBe(
       'PERMISSION_DENIED',
     );
   });
@@ -215,7 +215,7 @@ describe('models and upstreams', () => {
       reason: 'MODEL_NOT_ALLOWED',
       metadata: { field },
     });
-    if (input.length > 0) expect(refusal(() => session.admitSteer(input)).reason).toBe('MODEL_NOT_ALLOWED');
+    if (input.length > 0) expect(refusal(() => session.admitInput(input)).reason).toBe('MODEL_NOT_ALLOWED');
     access.admitSession(RED, ANY).admitTurn(facts);
   });
 

@@ -91,3 +91,27 @@ test('a variable that is named has to be there', () => {
     }),
   ).toThrow(/MY_KEY is not set/);
 });
+
+test('the multi-agent beta is asked for beside those that are configured', () => {
+  const { config } = loadConfig({
+    file: undefined,
+    environment: KEYS,
+    flags: [
+      {
+        path: ['upstreams'],
+        value: [
+          { name: 'plain' },
+          { name: 'agents', capabilities: { multi_agent: true } },
+          { name: 'both', headers: { 'openai-beta': 'a=1', X: 'y' }, capabilities: { multi_agent: true } },
+        ],
+        origin: { kind: 'default' },
+      },
+    ],
+  });
+  const options = upstreamOptions(chooseUpstreams(config, KEYS), undefined, KEYS, () => undefined);
+  expect(options.map(({ headers, capabilities }) => [headers, capabilities?.injecting])).toEqual([
+    [{}, undefined],
+    [{ 'OpenAI-Beta': 'responses_multi_agent=v1' }, true],
+    [{ X: 'y', 'OpenAI-Beta': 'a=1, responses_multi_agent=v1' }, true],
+  ]);
+});

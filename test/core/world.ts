@@ -149,6 +149,10 @@ export class World {
     this.feed({ kind: 'steerTurn', laneId: lane, turnId: undefined, input: [userItem(text)] });
   }
 
+  inject(lane: string, ...input: readonly string[]): void {
+    this.feed({ kind: 'injectTurn', laneId: lane, turnId: undefined, input });
+  }
+
   cancel(lane: string, turnId: string): void {
     this.feed({ kind: 'cancelTurn', laneId: lane, turnId });
   }

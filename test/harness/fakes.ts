@@ -59,7 +59,7 @@ export class OpenAccess implements AccessControl {
           lateUsage: (usage) => this.late.push(usage),
         };
       },
-      admitSteer: () => this.onSteer(),
+      admitInput: () => this.onSteer(),
       admitLane: () => {
         this.openLanes += 1;
       },

@@ -33,7 +33,7 @@ describe('admission', () => {
     run(admission, 't2', 'x');
     run(admission, 't3', 'y');
     const steer = (laneId: string, turnId?: string) =>
-      admission.steer({ kind: 'steerTurn', laneId, turnId, input: ['{}'] });
+      admission.addInput({ kind: 'steerTurn', laneId, turnId, input: ['{}'] });
     steer('x');
     steer('x', 't2');
     steer('y');
@@ -78,7 +78,7 @@ function open() {
     laneClosed: () => {},
     ownItem: (id: string) => told.push(`item ${id}`),
     usedTokens: ({ outputTokens }: Usage) => told.push(`session ${outputTokens}`),
-    admitSteer: (_input: readonly string[], turn?: TurnLease) =>
+    admitInput: (_input: readonly string[], turn?: TurnLease) =>
       told.push(`steer ${turn === undefined ? 'of nothing' : names.get(turn)}`),
     admitTurn: () => {
       turns += 1;

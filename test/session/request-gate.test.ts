@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CancelTurn, Input, StartTurn, SteerTurn } from '../../src/core/types.ts';
+import type { CancelTurn, InjectTurn, Input, StartTurn, SteerTurn } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
 import { RequestGate } from '../../src/session/request-gate.ts';
 
@@ -28,8 +28,8 @@ class Journal {
     this.seen.push(`start ${laneId}/${turnId}`);
   }
 
-  steerTurn({ laneId, turnId }: SteerTurn): void {
-    this.seen.push(`steer ${laneId}/${turnId}`);
+  addInput({ kind, laneId, turnId }: SteerTurn | InjectTurn): void {
+    this.seen.push(`${kind === 'steerTurn' ? 'steer' : 'inject'} ${laneId}/${turnId}`);
   }
 
   feed(input: Input): void {

@@ -34,6 +34,7 @@ class ContentPart(_message.Message):
     SUMMARY_TEXT_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     COMPUTER_SCREENSHOT_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_CONTENT_FIELD_NUMBER: _builtins.int
     json: _builtins.bytes
     """Any kind that has no arm here, as one JSON value, passed through byte for byte."""
     @_builtins.property
@@ -72,6 +73,10 @@ class ContentPart(_message.Message):
     def computer_screenshot(self) -> Global___ComputerScreenshot:
         """A screenshot, in kept conversations."""
 
+    @_builtins.property
+    def encrypted_content(self) -> Global___EncryptedContent:
+        """Content for another agent alone."""
+
     def __init__(
         self,
         *,
@@ -85,12 +90,13 @@ class ContentPart(_message.Message):
         summary_text: Global___SummaryText | None = ...,
         text: Global___PlainText | None = ...,
         computer_screenshot: Global___ComputerScreenshot | None = ...,
+        encrypted_content: Global___EncryptedContent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["computer_screenshot", b"computer_screenshot", "input_file", b"input_file", "input_image", b"input_image", "input_text", b"input_text", "json", b"json", "kind", b"kind", "output_text", b"output_text", "reasoning_text", b"reasoning_text", "refusal", b"refusal", "summary_text", b"summary_text", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["computer_screenshot", b"computer_screenshot", "encrypted_content", b"encrypted_content", "input_file", b"input_file", "input_image", b"input_image", "input_text", b"input_text", "json", b"json", "kind", b"kind", "output_text", b"output_text", "reasoning_text", b"reasoning_text", "refusal", b"refusal", "summary_text", b"summary_text", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computer_screenshot", b"computer_screenshot", "input_file", b"input_file", "input_image", b"input_image", "input_text", b"input_text", "json", b"json", "kind", b"kind", "output_text", b"output_text", "reasoning_text", b"reasoning_text", "refusal", b"refusal", "summary_text", b"summary_text", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computer_screenshot", b"computer_screenshot", "encrypted_content", b"encrypted_content", "input_file", b"input_file", "input_image", b"input_image", "input_text", b"input_text", "json", b"json", "kind", b"kind", "output_text", b"output_text", "reasoning_text", b"reasoning_text", "refusal", b"refusal", "summary_text", b"summary_text", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "input_text", "input_image", "input_file", "output_text", "refusal", "reasoning_text", "summary_text", "text", "computer_screenshot"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "input_text", "input_image", "input_file", "output_text", "refusal", "reasoning_text", "summary_text", "text", "computer_screenshot", "encrypted_content"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -779,3 +785,47 @@ class AttributeValue(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___AttributeValue: _TypeAlias = AttributeValue  # noqa: Y015
+
+@_typing.final
+class Agent(_message.Message):
+    """One of the agents of a multi-agent response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_NAME_FIELD_NUMBER: _builtins.int
+    agent_name: _builtins.str
+    """Its name; "/root" is the one that answers the caller."""
+    def __init__(
+        self,
+        *,
+        agent_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_name", b"agent_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class EncryptedContent(_message.Message):
+    """Content that only the agents of its response can read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCRYPTED_CONTENT_FIELD_NUMBER: _builtins.int
+    encrypted_content: _builtins.str
+    """The content."""
+    def __init__(
+        self,
+        *,
+        encrypted_content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encrypted_content", b"encrypted_content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptedContent: _TypeAlias = EncryptedContent  # noqa: Y015

@@ -83,6 +83,8 @@ class CreateBody(_message.Message):
     ACCESS_PROGRAMS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     CONVERSATION_FIELD_NUMBER: _builtins.int
+    BACKGROUND_OPTIONS_FIELD_NUMBER: _builtins.int
+    MULTI_AGENT_FIELD_NUMBER: _builtins.int
     EXTRA_JSON_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model, for instance "gpt-5.5". Unset means Open.model, else the upstream decides or refuses."""
@@ -199,6 +201,16 @@ class CreateBody(_message.Message):
     def conversation(self) -> _settings_pb2.Conversation:
         """Conversation that the upstream keeps, in its object form. Most callers use conversation_id."""
 
+    @_builtins.property
+    def background_options(self) -> Global___BackgroundOptions:
+        """When a background response has to be ready. Needs background = true."""
+
+    @_builtins.property
+    def multi_agent(self) -> Global___MultiAgentOptions:
+        """Several agents work on the response. Beta: upstreams with capabilities.multi_agent only. Excludes
+        context_management.
+        """
+
     def __init__(
         self,
         *,
@@ -236,11 +248,13 @@ class CreateBody(_message.Message):
         access_programs: _settings_pb2.AccessPrograms | None = ...,
         image: _settings_pb2.ImageOptions | None = ...,
         conversation: _settings_pb2.Conversation | None = ...,
+        background_options: Global___BackgroundOptions | None = ...,
+        multi_agent: Global___MultiAgentOptions | None = ...,
         extra_json: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_conversation_id", b"_conversation_id", "_generate", b"_generate", "_instructions", b"_instructions", "_max_output_tokens", b"_max_output_tokens", "_max_tool_calls", b"_max_tool_calls", "_model", b"_model", "_parallel_tool_calls", b"_parallel_tool_calls", "_previous_response_id", b"_previous_response_id", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_retention", b"_prompt_cache_retention", "_safety_identifier", b"_safety_identifier", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_truncation", b"_truncation", "_user", b"_user", "access_programs", b"access_programs", "background", b"background", "conversation", b"conversation", "conversation_id", b"conversation_id", "generate", b"generate", "image", b"image", "instructions", b"instructions", "max_output_tokens", b"max_output_tokens", "max_tool_calls", b"max_tool_calls", "model", b"model", "moderation", b"moderation", "parallel_tool_calls", b"parallel_tool_calls", "previous_response_id", b"previous_response_id", "prompt", b"prompt", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning", b"reasoning", "safety_identifier", b"safety_identifier", "service_tier", b"service_tier", "store", b"store", "stream_options", b"stream_options", "temperature", b"temperature", "text", b"text", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "truncation", b"truncation", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_conversation_id", b"_conversation_id", "_generate", b"_generate", "_instructions", b"_instructions", "_max_output_tokens", b"_max_output_tokens", "_max_tool_calls", b"_max_tool_calls", "_model", b"_model", "_parallel_tool_calls", b"_parallel_tool_calls", "_previous_response_id", b"_previous_response_id", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_retention", b"_prompt_cache_retention", "_safety_identifier", b"_safety_identifier", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_truncation", b"_truncation", "_user", b"_user", "access_programs", b"access_programs", "background", b"background", "background_options", b"background_options", "conversation", b"conversation", "conversation_id", b"conversation_id", "generate", b"generate", "image", b"image", "instructions", b"instructions", "max_output_tokens", b"max_output_tokens", "max_tool_calls", b"max_tool_calls", "model", b"model", "moderation", b"moderation", "multi_agent", b"multi_agent", "parallel_tool_calls", b"parallel_tool_calls", "previous_response_id", b"previous_response_id", "prompt", b"prompt", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning", b"reasoning", "safety_identifier", b"safety_identifier", "service_tier", b"service_tier", "store", b"store", "stream_options", b"stream_options", "temperature", b"temperature", "text", b"text", "tool_choice", b"tool_choice", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "truncation", b"truncation", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_conversation_id", b"_conversation_id", "_generate", b"_generate", "_instructions", b"_instructions", "_max_output_tokens", b"_max_output_tokens", "_max_tool_calls", b"_max_tool_calls", "_model", b"_model", "_parallel_tool_calls", b"_parallel_tool_calls", "_previous_response_id", b"_previous_response_id", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_retention", b"_prompt_cache_retention", "_safety_identifier", b"_safety_identifier", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_truncation", b"_truncation", "_user", b"_user", "access_programs", b"access_programs", "background", b"background", "context_management", b"context_management", "conversation", b"conversation", "conversation_id", b"conversation_id", "extra_json", b"extra_json", "generate", b"generate", "image", b"image", "include", b"include", "input", b"input", "instructions", b"instructions", "max_output_tokens", b"max_output_tokens", "max_tool_calls", b"max_tool_calls", "metadata", b"metadata", "model", b"model", "moderation", b"moderation", "parallel_tool_calls", b"parallel_tool_calls", "previous_response_id", b"previous_response_id", "prompt", b"prompt", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning", b"reasoning", "safety_identifier", b"safety_identifier", "service_tier", b"service_tier", "store", b"store", "stream_options", b"stream_options", "temperature", b"temperature", "text", b"text", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "truncation", b"truncation", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_conversation_id", b"_conversation_id", "_generate", b"_generate", "_instructions", b"_instructions", "_max_output_tokens", b"_max_output_tokens", "_max_tool_calls", b"_max_tool_calls", "_model", b"_model", "_parallel_tool_calls", b"_parallel_tool_calls", "_previous_response_id", b"_previous_response_id", "_prompt_cache_key", b"_prompt_cache_key", "_prompt_cache_retention", b"_prompt_cache_retention", "_safety_identifier", b"_safety_identifier", "_service_tier", b"_service_tier", "_store", b"_store", "_temperature", b"_temperature", "_top_logprobs", b"_top_logprobs", "_top_p", b"_top_p", "_truncation", b"_truncation", "_user", b"_user", "access_programs", b"access_programs", "background", b"background", "background_options", b"background_options", "context_management", b"context_management", "conversation", b"conversation", "conversation_id", b"conversation_id", "extra_json", b"extra_json", "generate", b"generate", "image", b"image", "include", b"include", "input", b"input", "instructions", b"instructions", "max_output_tokens", b"max_output_tokens", "max_tool_calls", b"max_tool_calls", "metadata", b"metadata", "model", b"model", "moderation", b"moderation", "multi_agent", b"multi_agent", "parallel_tool_calls", b"parallel_tool_calls", "previous_response_id", b"previous_response_id", "prompt", b"prompt", "prompt_cache_key", b"prompt_cache_key", "prompt_cache_options", b"prompt_cache_options", "prompt_cache_retention", b"prompt_cache_retention", "reasoning", b"reasoning", "safety_identifier", b"safety_identifier", "service_tier", b"service_tier", "store", b"store", "stream_options", b"stream_options", "temperature", b"temperature", "text", b"text", "tool_choice", b"tool_choice", "tools", b"tools", "top_logprobs", b"top_logprobs", "top_p", b"top_p", "truncation", b"truncation", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__background: _TypeAlias = _typing.Literal["background"]  # noqa: Y015
     _WhichOneofArgType__background: _TypeAlias = _typing.Literal["_background", b"_background"]  # noqa: Y015
@@ -320,6 +334,67 @@ class CreateBody(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__user) -> _WhichOneofReturnType__user | None: ...
 
 Global___CreateBody: _TypeAlias = CreateBody  # noqa: Y015
+
+@_typing.final
+class BackgroundOptions(_message.Message):
+    """When a background response has to be ready."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETION_WINDOW_FIELD_NUMBER: _builtins.int
+    CONTINUATION_ID_FIELD_NUMBER: _builtins.int
+    completion_window: _builtins.str
+    """"soonest" (upstream's default), or cheaper and later: "2h", "8h"."""
+    continuation_id: _builtins.str
+    """A name of the caller's own for related requests, which the upstream then prefers. It brings no history."""
+    def __init__(
+        self,
+        *,
+        completion_window: _builtins.str | None = ...,
+        continuation_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_window", b"_completion_window", "_continuation_id", b"_continuation_id", "completion_window", b"completion_window", "continuation_id", b"continuation_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_window", b"_completion_window", "_continuation_id", b"_continuation_id", "completion_window", b"completion_window", "continuation_id", b"continuation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__completion_window: _TypeAlias = _typing.Literal["completion_window"]  # noqa: Y015
+    _WhichOneofArgType__completion_window: _TypeAlias = _typing.Literal["_completion_window", b"_completion_window"]  # noqa: Y015
+    _WhichOneofReturnType__continuation_id: _TypeAlias = _typing.Literal["continuation_id"]  # noqa: Y015
+    _WhichOneofArgType__continuation_id: _TypeAlias = _typing.Literal["_continuation_id", b"_continuation_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_window) -> _WhichOneofReturnType__completion_window | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__continuation_id) -> _WhichOneofReturnType__continuation_id | None: ...
+
+Global___BackgroundOptions: _TypeAlias = BackgroundOptions  # noqa: Y015
+
+@_typing.final
+class MultiAgentOptions(_message.Message):
+    """Several agents work on one response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_SUBAGENTS_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    """Whether they do."""
+    max_concurrent_subagents: _builtins.int
+    """Most agents at work beside the first. Upstream's default: 3."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        max_concurrent_subagents: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_subagents", b"_max_concurrent_subagents", "max_concurrent_subagents", b"max_concurrent_subagents"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_subagents", b"_max_concurrent_subagents", "enabled", b"enabled", "max_concurrent_subagents", b"max_concurrent_subagents"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_concurrent_subagents: _TypeAlias = _typing.Literal["max_concurrent_subagents"]  # noqa: Y015
+    _WhichOneofArgType__max_concurrent_subagents: _TypeAlias = _typing.Literal["_max_concurrent_subagents", b"_max_concurrent_subagents"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_subagents) -> _WhichOneofReturnType__max_concurrent_subagents | None: ...
+
+Global___MultiAgentOptions: _TypeAlias = MultiAgentOptions  # noqa: Y015
 
 @_typing.final
 class StreamOptions(_message.Message):

@@ -38,6 +38,7 @@ class OutputTextDelta(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -54,6 +55,10 @@ class OutputTextDelta(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.TokenLogprob]:
         """Log probabilities of the tokens; empty unless asked for in create.include."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -64,10 +69,11 @@ class OutputTextDelta(_message.Message):
         delta: _builtins.str = ...,
         logprobs: _abc.Iterable[_content_pb2.TokenLogprob] | None = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "logprobs", b"logprobs", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "logprobs", b"logprobs", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -87,6 +93,7 @@ class ReasoningSummaryTextDelta(_message.Message):
     SUMMARY_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -99,6 +106,10 @@ class ReasoningSummaryTextDelta(_message.Message):
     """The next piece of the summary."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -108,10 +119,11 @@ class ReasoningSummaryTextDelta(_message.Message):
         summary_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number", "summary_index", b"summary_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number", "summary_index", b"summary_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -130,6 +142,7 @@ class FunctionCallArgumentsDelta(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -140,6 +153,10 @@ class FunctionCallArgumentsDelta(_message.Message):
     """The next piece of the arguments, a fragment of JSON text."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -148,10 +165,11 @@ class FunctionCallArgumentsDelta(_message.Message):
         output_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -168,6 +186,7 @@ class OutputItemAdded(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     output_index: _builtins.int
@@ -176,16 +195,21 @@ class OutputItemAdded(_message.Message):
     def item(self) -> _items_pb2.OutputItem:
         """The item as far as it is known; its content follows in later events."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         output_index: _builtins.int = ...,
         item: _items_pb2.OutputItem | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item", b"item", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -200,6 +224,7 @@ class OutputItemDone(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     output_index: _builtins.int
@@ -208,16 +233,21 @@ class OutputItemDone(_message.Message):
     def item(self) -> _items_pb2.OutputItem:
         """The whole item."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         output_index: _builtins.int = ...,
         item: _items_pb2.OutputItem | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item", b"item", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,6 +264,7 @@ class ContentPartAdded(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -246,6 +277,10 @@ class ContentPartAdded(_message.Message):
     def part(self) -> _content_pb2.ContentPart:
         """The part as far as it is known."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -254,10 +289,11 @@ class ContentPartAdded(_message.Message):
         output_index: _builtins.int = ...,
         content_index: _builtins.int = ...,
         part: _content_pb2.ContentPart | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,6 +310,7 @@ class ContentPartDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -286,6 +323,10 @@ class ContentPartDone(_message.Message):
     def part(self) -> _content_pb2.ContentPart:
         """The whole part."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -294,10 +335,11 @@ class ContentPartDone(_message.Message):
         output_index: _builtins.int = ...,
         content_index: _builtins.int = ...,
         part: _content_pb2.ContentPart | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +357,7 @@ class ReasoningTextDelta(_message.Message):
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -327,6 +370,10 @@ class ReasoningTextDelta(_message.Message):
     """The next piece of text."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -336,10 +383,11 @@ class ReasoningTextDelta(_message.Message):
         content_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -358,6 +406,7 @@ class CustomToolCallInputDelta(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -368,6 +417,10 @@ class CustomToolCallInputDelta(_message.Message):
     """The next piece of the input."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -376,10 +429,11 @@ class CustomToolCallInputDelta(_message.Message):
         output_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -395,21 +449,27 @@ class ResponseCreated(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,21 +483,27 @@ class ResponseQueued(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -451,21 +517,27 @@ class ResponseInProgress(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,21 +551,27 @@ class ResponseCompleted(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -507,21 +585,27 @@ class ResponseFailed(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,21 +619,27 @@ class ResponseIncomplete(_message.Message):
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     @_builtins.property
     def response(self) -> _response_pb2.Response:
         """The response as it stands."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         response: _response_pb2.Response | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "response", b"response", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,6 +678,7 @@ class ErrorEvent(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     PARAM_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response; unset on errors outside a response."""
     status: _builtins.int
@@ -606,6 +697,10 @@ class ErrorEvent(_message.Message):
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """HTTP headers that the error would have had, from upstreams that put them here."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -616,10 +711,11 @@ class ErrorEvent(_message.Message):
         message: _builtins.str | None = ...,
         param: _builtins.str | None = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_message", b"_message", "_param", b"_param", "_sequence_number", b"_sequence_number", "_status", b"_status", "code", b"code", "error", b"error", "message", b"message", "param", b"param", "sequence_number", b"sequence_number", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_message", b"_message", "_param", b"_param", "_sequence_number", b"_sequence_number", "_status", b"_status", "agent", b"agent", "code", b"code", "error", b"error", "message", b"message", "param", b"param", "sequence_number", b"sequence_number", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_message", b"_message", "_param", b"_param", "_sequence_number", b"_sequence_number", "_status", b"_status", "code", b"code", "error", b"error", "headers", b"headers", "message", b"message", "param", b"param", "sequence_number", b"sequence_number", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_message", b"_message", "_param", b"_param", "_sequence_number", b"_sequence_number", "_status", b"_status", "agent", b"agent", "code", b"code", "error", b"error", "headers", b"headers", "message", b"message", "param", b"param", "sequence_number", b"sequence_number", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__code: _TypeAlias = _typing.Literal["code"]  # noqa: Y015
     _WhichOneofArgType__code: _TypeAlias = _typing.Literal["_code", b"_code"]  # noqa: Y015
@@ -656,6 +752,7 @@ class OutputTextDone(_message.Message):
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -670,6 +767,10 @@ class OutputTextDone(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.TokenLogprob]:
         """Log probabilities of the tokens; empty unless asked for in create.include."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -679,10 +780,11 @@ class OutputTextDone(_message.Message):
         content_index: _builtins.int = ...,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_content_pb2.TokenLogprob] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_index", b"content_index", "item_id", b"item_id", "logprobs", b"logprobs", "output_index", b"output_index", "sequence_number", b"sequence_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "content_index", b"content_index", "item_id", b"item_id", "logprobs", b"logprobs", "output_index", b"output_index", "sequence_number", b"sequence_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -700,6 +802,7 @@ class OutputTextAnnotationAdded(_message.Message):
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     ANNOTATION_INDEX_FIELD_NUMBER: _builtins.int
     ANNOTATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -714,6 +817,10 @@ class OutputTextAnnotationAdded(_message.Message):
     def annotation(self) -> _content_pb2.Annotation:
         """The annotation; unset if the upstream sent null."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -723,10 +830,11 @@ class OutputTextAnnotationAdded(_message.Message):
         content_index: _builtins.int = ...,
         annotation_index: _builtins.int = ...,
         annotation: _content_pb2.Annotation | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "annotation", b"annotation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "annotation_index", b"annotation_index", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "annotation", b"annotation", "annotation_index", b"annotation_index", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,6 +852,7 @@ class RefusalDelta(_message.Message):
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -756,6 +865,10 @@ class RefusalDelta(_message.Message):
     """The next piece of text."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -765,10 +878,11 @@ class RefusalDelta(_message.Message):
         content_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "content_index", b"content_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -787,6 +901,7 @@ class RefusalDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -797,6 +912,10 @@ class RefusalDone(_message.Message):
     """The part's place in the item's content, from 0."""
     refusal: _builtins.str
     """The whole text."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -805,10 +924,11 @@ class RefusalDone(_message.Message):
         output_index: _builtins.int = ...,
         content_index: _builtins.int = ...,
         refusal: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "refusal", b"refusal", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "refusal", b"refusal", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,6 +945,7 @@ class ReasoningTextDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     CONTENT_INDEX_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -835,6 +956,10 @@ class ReasoningTextDone(_message.Message):
     """The part's place in the item's content, from 0."""
     text: _builtins.str
     """The whole text."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -843,10 +968,11 @@ class ReasoningTextDone(_message.Message):
         output_index: _builtins.int = ...,
         content_index: _builtins.int = ...,
         text: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "content_index", b"content_index", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -863,6 +989,7 @@ class ReasoningSummaryPartAdded(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     SUMMARY_INDEX_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -875,6 +1002,10 @@ class ReasoningSummaryPartAdded(_message.Message):
     def part(self) -> _content_pb2.SummaryPart:
         """The part as far as it is known."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -883,10 +1014,11 @@ class ReasoningSummaryPartAdded(_message.Message):
         output_index: _builtins.int = ...,
         summary_index: _builtins.int = ...,
         part: _content_pb2.SummaryPart | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number", "summary_index", b"summary_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number", "summary_index", b"summary_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -904,6 +1036,7 @@ class ReasoningSummaryPartDone(_message.Message):
     SUMMARY_INDEX_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -918,6 +1051,10 @@ class ReasoningSummaryPartDone(_message.Message):
     def part(self) -> _content_pb2.SummaryPart:
         """The whole part."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -927,10 +1064,11 @@ class ReasoningSummaryPartDone(_message.Message):
         summary_index: _builtins.int = ...,
         part: _content_pb2.SummaryPart | None = ...,
         status: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "part", b"part", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "agent", b"agent", "part", b"part", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number", "status", b"status", "summary_index", b"summary_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "part", b"part", "sequence_number", b"sequence_number", "status", b"status", "summary_index", b"summary_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
@@ -949,6 +1087,7 @@ class ReasoningSummaryTextDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     SUMMARY_INDEX_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -959,6 +1098,10 @@ class ReasoningSummaryTextDone(_message.Message):
     """The part's place in the summary, from 0."""
     text: _builtins.str
     """The whole text."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -967,10 +1110,11 @@ class ReasoningSummaryTextDone(_message.Message):
         output_index: _builtins.int = ...,
         summary_index: _builtins.int = ...,
         text: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number", "summary_index", b"summary_index", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number", "summary_index", b"summary_index", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -987,6 +1131,7 @@ class FunctionCallArgumentsDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -997,6 +1142,10 @@ class FunctionCallArgumentsDone(_message.Message):
     """The whole arguments, JSON text."""
     name: _builtins.str
     """The function's name; some upstreams leave it out."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1005,10 +1154,11 @@ class FunctionCallArgumentsDone(_message.Message):
         output_index: _builtins.int = ...,
         arguments: _builtins.str = ...,
         name: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "agent", b"agent", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "arguments", b"arguments", "item_id", b"item_id", "name", b"name", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "agent", b"agent", "arguments", b"arguments", "item_id", b"item_id", "name", b"name", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
@@ -1026,6 +1176,7 @@ class CustomToolCallInputDone(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1034,6 +1185,10 @@ class CustomToolCallInputDone(_message.Message):
     """The item's place in the response's output, from 0."""
     input: _builtins.str
     """The whole input."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1041,10 +1196,11 @@ class CustomToolCallInputDone(_message.Message):
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
         input: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "input", b"input", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1061,6 +1217,7 @@ class McpCallArgumentsDelta(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1071,6 +1228,10 @@ class McpCallArgumentsDelta(_message.Message):
     """The next piece of the arguments, a fragment of JSON text."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1079,10 +1240,11 @@ class McpCallArgumentsDelta(_message.Message):
         output_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -1100,6 +1262,7 @@ class McpCallArgumentsDone(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1108,6 +1271,10 @@ class McpCallArgumentsDone(_message.Message):
     """The item's place in the response's output, from 0."""
     arguments: _builtins.str
     """The whole arguments, JSON text."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1115,10 +1282,11 @@ class McpCallArgumentsDone(_message.Message):
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
         arguments: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "arguments", b"arguments", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1133,22 +1301,28 @@ class McpCallInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1163,22 +1337,28 @@ class McpCallCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1193,22 +1373,28 @@ class McpCallFailed(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1223,22 +1409,28 @@ class McpListToolsInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1253,22 +1445,28 @@ class McpListToolsCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1283,22 +1481,28 @@ class McpListToolsFailed(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1313,22 +1517,28 @@ class WebSearchCallInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1343,22 +1553,28 @@ class WebSearchCallSearching(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1373,22 +1589,28 @@ class WebSearchCallCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1403,22 +1625,28 @@ class FileSearchCallInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1433,22 +1661,28 @@ class FileSearchCallSearching(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1463,22 +1697,28 @@ class FileSearchCallCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1493,22 +1733,28 @@ class CodeInterpreterCallInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1523,22 +1769,28 @@ class CodeInterpreterCallInterpreting(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1553,22 +1805,28 @@ class CodeInterpreterCallCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1585,6 +1843,7 @@ class CodeInterpreterCallCodeDelta(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1595,6 +1854,10 @@ class CodeInterpreterCallCodeDelta(_message.Message):
     """The next piece of the code."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1603,10 +1866,11 @@ class CodeInterpreterCallCodeDelta(_message.Message):
         output_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -1624,6 +1888,7 @@ class CodeInterpreterCallCodeDone(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1632,6 +1897,10 @@ class CodeInterpreterCallCodeDone(_message.Message):
     """The item's place in the response's output, from 0."""
     code: _builtins.str
     """The whole code."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1639,10 +1908,11 @@ class CodeInterpreterCallCodeDone(_message.Message):
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
         code: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "code", b"code", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1657,22 +1927,28 @@ class ImageGenerationCallInProgress(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1687,22 +1963,28 @@ class ImageGenerationCallGenerating(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1717,22 +1999,28 @@ class ImageGenerationCallCompleted(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1753,6 +2041,7 @@ class ImageGenerationCallPartialImage(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     BACKGROUND_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1771,6 +2060,10 @@ class ImageGenerationCallPartialImage(_message.Message):
     """Background, for instance "transparent"."""
     output_format: _builtins.str
     """File format, for instance "png"."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1783,10 +2076,11 @@ class ImageGenerationCallPartialImage(_message.Message):
         quality: _builtins.str | None = ...,
         background: _builtins.str | None = ...,
         output_format: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_size", b"_size", "background", b"background", "output_format", b"output_format", "quality", b"quality", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_size", b"_size", "agent", b"agent", "background", b"background", "output_format", b"output_format", "quality", b"quality", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_size", b"_size", "background", b"background", "item_id", b"item_id", "output_format", b"output_format", "output_index", b"output_index", "partial_image_b64", b"partial_image_b64", "partial_image_index", b"partial_image_index", "quality", b"quality", "sequence_number", b"sequence_number", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_size", b"_size", "agent", b"agent", "background", b"background", "item_id", b"item_id", "output_format", b"output_format", "output_index", b"output_index", "partial_image_b64", b"partial_image_b64", "partial_image_index", b"partial_image_index", "quality", b"quality", "sequence_number", b"sequence_number", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__background: _TypeAlias = _typing.Literal["background"]  # noqa: Y015
     _WhichOneofArgType__background: _TypeAlias = _typing.Literal["_background", b"_background"]  # noqa: Y015
@@ -1817,6 +2111,7 @@ class ShellCallCommandAdded(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     COMMAND_INDEX_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     output_index: _builtins.int
@@ -1825,6 +2120,10 @@ class ShellCallCommandAdded(_message.Message):
     """The command's place in the call, from 0."""
     command: _builtins.str
     """The command as far as it is known."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1832,10 +2131,11 @@ class ShellCallCommandAdded(_message.Message):
         output_index: _builtins.int = ...,
         command_index: _builtins.int = ...,
         command: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_index", b"command_index", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "command", b"command", "command_index", b"command_index", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1852,6 +2152,7 @@ class ShellCallCommandDelta(_message.Message):
     COMMAND_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     output_index: _builtins.int
@@ -1862,6 +2163,10 @@ class ShellCallCommandDelta(_message.Message):
     """The next piece of the command."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1870,10 +2175,11 @@ class ShellCallCommandDelta(_message.Message):
         command_index: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "command_index", b"command_index", "delta", b"delta", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "command_index", b"command_index", "delta", b"delta", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -1891,6 +2197,7 @@ class ShellCallCommandDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     COMMAND_INDEX_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     output_index: _builtins.int
@@ -1899,6 +2206,10 @@ class ShellCallCommandDone(_message.Message):
     """The command's place in the call, from 0."""
     command: _builtins.str
     """The whole command."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1906,10 +2217,11 @@ class ShellCallCommandDone(_message.Message):
         output_index: _builtins.int = ...,
         command_index: _builtins.int = ...,
         command: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "command_index", b"command_index", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "command", b"command", "command_index", b"command_index", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1927,6 +2239,7 @@ class ShellCallOutputContentDelta(_message.Message):
     COMMAND_INDEX_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1941,6 +2254,10 @@ class ShellCallOutputContentDelta(_message.Message):
     def delta(self) -> Global___ShellOutputDelta:
         """The next piece."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1950,10 +2267,11 @@ class ShellCallOutputContentDelta(_message.Message):
         command_index: _builtins.int = ...,
         delta: Global___ShellOutputDelta | None = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "command_index", b"command_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "command_index", b"command_index", "delta", b"delta", "item_id", b"item_id", "obfuscation", b"obfuscation", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -1972,6 +2290,7 @@ class ShellCallOutputContentDone(_message.Message):
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
     COMMAND_INDEX_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
@@ -1984,6 +2303,10 @@ class ShellCallOutputContentDone(_message.Message):
     def output(self) -> _containers.RepeatedCompositeFieldContainer[_items_pb2.ShellCallOutputContent]:
         """The whole output."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1992,10 +2315,11 @@ class ShellCallOutputContentDone(_message.Message):
         output_index: _builtins.int = ...,
         command_index: _builtins.int = ...,
         output: _abc.Iterable[_items_pb2.ShellCallOutputContent] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command_index", b"command_index", "item_id", b"item_id", "output", b"output", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "command_index", b"command_index", "item_id", b"item_id", "output", b"output", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2010,22 +2334,28 @@ class AudioDelta(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     delta: _builtins.str
     """The next piece of audio, base64."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "obfuscation", b"obfuscation", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "obfuscation", b"obfuscation", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -2040,16 +2370,22 @@ class AudioDone(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2064,22 +2400,28 @@ class AudioTranscriptDelta(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     OBFUSCATION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     delta: _builtins.str
     """The next piece of text."""
     obfuscation: _builtins.str
     """Padding that hides the length of the piece; of no use otherwise."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         delta: _builtins.str = ...,
         obfuscation: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "obfuscation", b"obfuscation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "obfuscation", b"obfuscation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "delta", b"delta", "obfuscation", b"obfuscation", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation", "agent", b"agent", "delta", b"delta", "obfuscation", b"obfuscation", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__obfuscation: _TypeAlias = _typing.Literal["obfuscation"]  # noqa: Y015
     _WhichOneofArgType__obfuscation: _TypeAlias = _typing.Literal["_obfuscation", b"_obfuscation"]  # noqa: Y015
@@ -2094,16 +2436,22 @@ class AudioTranscriptDone(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2118,22 +2466,28 @@ class CompactionCompacting(_message.Message):
     SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_INDEX_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     sequence_number: _builtins.int
     """Number of the event in its response, from 0; not the session's seq."""
     item_id: _builtins.str
     """Id of the output item."""
     output_index: _builtins.int
     """The item's place in the response's output, from 0."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the event is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         sequence_number: _builtins.int = ...,
         item_id: _builtins.str = ...,
         output_index: _builtins.int = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "item_id", b"item_id", "output_index", b"output_index", "sequence_number", b"sequence_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2493,3 +2847,91 @@ class SteerRequiredInput(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
 
 Global___SteerRequiredInput: _TypeAlias = SteerRequiredInput  # noqa: Y015
+
+@_typing.final
+class InjectCreated(_message.Message):
+    """Injected tool outputs are part of the running response."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    sequence_number: _builtins.int
+    """Number of the event in its response, from 0; not the session's seq."""
+    response_id: _builtins.str
+    """The response that took them."""
+    def __init__(
+        self,
+        *,
+        sequence_number: _builtins.int = ...,
+        response_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_id", b"response_id", "sequence_number", b"sequence_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InjectCreated: _TypeAlias = InjectCreated  # noqa: Y015
+
+@_typing.final
+class InjectFailed(_message.Message):
+    """Injected tool outputs were not taken, none of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    sequence_number: _builtins.int
+    """Number of the event in its response, from 0; not the session's seq."""
+    response_id: _builtins.str
+    """The response that they were meant for."""
+    input: _builtins.bytes
+    """The list of items, exactly as sent. Send them with the next turn instead."""
+    @_builtins.property
+    def error(self) -> Global___InjectError:
+        """Why."""
+
+    def __init__(
+        self,
+        *,
+        sequence_number: _builtins.int = ...,
+        response_id: _builtins.str = ...,
+        input: _builtins.bytes = ...,
+        error: Global___InjectError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "input", b"input", "response_id", b"response_id", "sequence_number", b"sequence_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InjectFailed: _TypeAlias = InjectFailed  # noqa: Y015
+
+@_typing.final
+class InjectError(_message.Message):
+    """Why injected tool outputs were not taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """An open set. Today: response_already_completed, response_not_found."""
+    message: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InjectError: _TypeAlias = InjectError  # noqa: Y015

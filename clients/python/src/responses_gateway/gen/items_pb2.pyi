@@ -59,6 +59,9 @@ class InputItem(_message.Message):
     CONFIGURATION_UPDATE_FIELD_NUMBER: _builtins.int
     COMPACTION_TRIGGER_FIELD_NUMBER: _builtins.int
     ITEM_REFERENCE_FIELD_NUMBER: _builtins.int
+    AGENT_MESSAGE_FIELD_NUMBER: _builtins.int
+    MULTI_AGENT_CALL_FIELD_NUMBER: _builtins.int
+    MULTI_AGENT_CALL_OUTPUT_FIELD_NUMBER: _builtins.int
     json: _builtins.bytes
     """Any kind that has no arm here, as one JSON value, passed through byte for byte."""
     @_builtins.property
@@ -185,6 +188,18 @@ class InputItem(_message.Message):
     def item_reference(self) -> Global___ItemReference:
         """Stands for an item that the upstream keeps."""
 
+    @_builtins.property
+    def agent_message(self) -> Global___AgentMessage:
+        """A message between agents, in multi-agent mode."""
+
+    @_builtins.property
+    def multi_agent_call(self) -> Global___MultiAgentCall:
+        """An agent starts, asks or stops another; the upstream runs it."""
+
+    @_builtins.property
+    def multi_agent_call_output(self) -> Global___MultiAgentCallOutput:
+        """The result of that."""
+
     def __init__(
         self,
         *,
@@ -220,12 +235,15 @@ class InputItem(_message.Message):
         configuration_update: Global___ConfigurationUpdate | None = ...,
         compaction_trigger: Global___CompactionTrigger | None = ...,
         item_reference: Global___ItemReference | None = ...,
+        agent_message: Global___AgentMessage | None = ...,
+        multi_agent_call: Global___MultiAgentCall | None = ...,
+        multi_agent_call_output: Global___MultiAgentCallOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "compaction_trigger", b"compaction_trigger", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "item_reference", b"item_reference", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "agent_message", b"agent_message", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "compaction_trigger", b"compaction_trigger", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "item_reference", b"item_reference", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "multi_agent_call", b"multi_agent_call", "multi_agent_call_output", b"multi_agent_call_output", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "compaction_trigger", b"compaction_trigger", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "item_reference", b"item_reference", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "agent_message", b"agent_message", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "compaction_trigger", b"compaction_trigger", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "item_reference", b"item_reference", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "multi_agent_call", b"multi_agent_call", "multi_agent_call_output", b"multi_agent_call_output", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "message", "function_call", "function_call_output", "reasoning", "file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call", "code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call", "custom_tool_call", "custom_tool_call_output", "tool_search_call", "tool_search_output", "additional_tools", "program", "program_output", "compaction", "configuration_update", "compaction_trigger", "item_reference"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "message", "function_call", "function_call_output", "reasoning", "file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call", "code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call", "custom_tool_call", "custom_tool_call_output", "tool_search_call", "tool_search_output", "additional_tools", "program", "program_output", "compaction", "configuration_update", "compaction_trigger", "item_reference", "agent_message", "multi_agent_call", "multi_agent_call_output"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -267,6 +285,9 @@ class OutputItem(_message.Message):
     PROGRAM_OUTPUT_FIELD_NUMBER: _builtins.int
     COMPACTION_FIELD_NUMBER: _builtins.int
     CONFIGURATION_UPDATE_FIELD_NUMBER: _builtins.int
+    AGENT_MESSAGE_FIELD_NUMBER: _builtins.int
+    MULTI_AGENT_CALL_FIELD_NUMBER: _builtins.int
+    MULTI_AGENT_CALL_OUTPUT_FIELD_NUMBER: _builtins.int
     json: _builtins.bytes
     """Any kind that has no arm here, as one JSON value, passed through byte for byte."""
     @_builtins.property
@@ -385,6 +406,18 @@ class OutputItem(_message.Message):
     def configuration_update(self) -> Global___ConfigurationUpdate:
         """Settings that change in the course of the conversation."""
 
+    @_builtins.property
+    def agent_message(self) -> Global___AgentMessage:
+        """A message between agents, in multi-agent mode."""
+
+    @_builtins.property
+    def multi_agent_call(self) -> Global___MultiAgentCall:
+        """An agent starts, asks or stops another; the upstream runs it."""
+
+    @_builtins.property
+    def multi_agent_call_output(self) -> Global___MultiAgentCallOutput:
+        """The result of that."""
+
     def __init__(
         self,
         *,
@@ -418,12 +451,15 @@ class OutputItem(_message.Message):
         program_output: Global___ProgramOutput | None = ...,
         compaction: Global___Compaction | None = ...,
         configuration_update: Global___ConfigurationUpdate | None = ...,
+        agent_message: Global___AgentMessage | None = ...,
+        multi_agent_call: Global___MultiAgentCall | None = ...,
+        multi_agent_call_output: Global___MultiAgentCallOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "agent_message", b"agent_message", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "multi_agent_call", b"multi_agent_call", "multi_agent_call_output", b"multi_agent_call_output", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_tools", b"additional_tools", "agent_message", b"agent_message", "apply_patch_call", b"apply_patch_call", "apply_patch_call_output", b"apply_patch_call_output", "code_interpreter_call", b"code_interpreter_call", "compaction", b"compaction", "computer_call", b"computer_call", "computer_call_output", b"computer_call_output", "configuration_update", b"configuration_update", "custom_tool_call", b"custom_tool_call", "custom_tool_call_output", b"custom_tool_call_output", "file_search_call", b"file_search_call", "function_call", b"function_call", "function_call_output", b"function_call_output", "image_generation_call", b"image_generation_call", "json", b"json", "kind", b"kind", "local_shell_call", b"local_shell_call", "local_shell_call_output", b"local_shell_call_output", "mcp_approval_request", b"mcp_approval_request", "mcp_approval_response", b"mcp_approval_response", "mcp_call", b"mcp_call", "mcp_list_tools", b"mcp_list_tools", "message", b"message", "multi_agent_call", b"multi_agent_call", "multi_agent_call_output", b"multi_agent_call_output", "program", b"program", "program_output", b"program_output", "reasoning", b"reasoning", "shell_call", b"shell_call", "shell_call_output", b"shell_call_output", "tool_search_call", b"tool_search_call", "tool_search_output", b"tool_search_output", "web_search_call", b"web_search_call"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "message", "function_call", "function_call_output", "reasoning", "file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call", "code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call", "custom_tool_call", "custom_tool_call_output", "tool_search_call", "tool_search_output", "additional_tools", "program", "program_output", "compaction", "configuration_update"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["json", "message", "function_call", "function_call_output", "reasoning", "file_search_call", "web_search_call", "computer_call", "computer_call_output", "image_generation_call", "code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "mcp_call", "custom_tool_call", "custom_tool_call_output", "tool_search_call", "tool_search_output", "additional_tools", "program", "program_output", "compaction", "configuration_update", "agent_message", "multi_agent_call", "multi_agent_call_output"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -441,6 +477,7 @@ class Message(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of a message of the model. Leave it out of messages that the upstream does not keep."""
     role: _builtins.str
@@ -457,6 +494,10 @@ class Message(_message.Message):
     def content(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
         """The content in parts."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -466,10 +507,11 @@ class Message(_message.Message):
         content: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
         phase: _builtins.str | None = ...,
         status: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_phase", b"_phase", "_status", b"_status", "_text", b"_text", "id", b"id", "phase", b"phase", "status", b"status", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_phase", b"_phase", "_status", b"_status", "_text", b"_text", "agent", b"agent", "id", b"id", "phase", b"phase", "status", b"status", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_phase", b"_phase", "_status", b"_status", "_text", b"_text", "content", b"content", "id", b"id", "phase", b"phase", "role", b"role", "status", b"status", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_phase", b"_phase", "_status", b"_status", "_text", b"_text", "agent", b"agent", "content", b"content", "id", b"id", "phase", b"phase", "role", b"role", "status", b"status", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -505,6 +547,7 @@ class FunctionCall(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -525,6 +568,10 @@ class FunctionCall(_message.Message):
     def caller(self) -> Global___Caller:
         """Who makes the call; unset means the model itself."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -537,10 +584,11 @@ class FunctionCall(_message.Message):
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
         asynchronous: _builtins.bool | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "asynchronous", b"asynchronous", "caller", b"caller", "created_by", b"created_by", "id", b"id", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "agent", b"agent", "asynchronous", b"asynchronous", "caller", b"caller", "created_by", b"created_by", "id", b"id", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "arguments", b"arguments", "asynchronous", b"asynchronous", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "agent", b"agent", "arguments", b"arguments", "asynchronous", b"asynchronous", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asynchronous: _TypeAlias = _typing.Literal["asynchronous"]  # noqa: Y015
     _WhichOneofArgType__asynchronous: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous"]  # noqa: Y015
@@ -580,6 +628,7 @@ class FunctionCallOutput(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item, where the upstream keeps it."""
     call_id: _builtins.str
@@ -602,6 +651,10 @@ class FunctionCallOutput(_message.Message):
     def caller(self) -> Global___Caller:
         """Who made the call."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -614,10 +667,11 @@ class FunctionCallOutput(_message.Message):
         caller: Global___Caller | None = ...,
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_id", b"_id", "_name", b"_name", "_namespace", b"_namespace", "_output", b"_output", "_status", b"_status", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "output", b"output", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_id", b"_id", "_name", b"_name", "_namespace", b"_namespace", "_output", b"_output", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "output", b"output", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_id", b"_id", "_name", b"_name", "_namespace", b"_namespace", "_output", b"_output", "_status", b"_status", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "output", b"output", "output_parts", b"output_parts", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_id", b"_id", "_name", b"_name", "_namespace", b"_namespace", "_output", b"_output", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "name", b"name", "namespace", b"namespace", "output", b"output", "output_parts", b"output_parts", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__call_id: _TypeAlias = _typing.Literal["call_id"]  # noqa: Y015
     _WhichOneofArgType__call_id: _TypeAlias = _typing.Literal["_call_id", b"_call_id"]  # noqa: Y015
@@ -736,6 +790,7 @@ class ReasoningItem(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     ENCRYPTED_CONTENT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     encrypted_content: _builtins.str
@@ -752,6 +807,10 @@ class ReasoningItem(_message.Message):
     def content(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ReasoningPart]:
         """Raw reasoning, from models that show it."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -760,10 +819,11 @@ class ReasoningItem(_message.Message):
         content: _abc.Iterable[_content_pb2.ReasoningPart] | None = ...,
         encrypted_content: _builtins.str | None = ...,
         status: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_encrypted_content", b"_encrypted_content", "_id", b"_id", "_status", b"_status", "encrypted_content", b"encrypted_content", "id", b"id", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encrypted_content", b"_encrypted_content", "_id", b"_id", "_status", b"_status", "agent", b"agent", "encrypted_content", b"encrypted_content", "id", b"id", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encrypted_content", b"_encrypted_content", "_id", b"_id", "_status", b"_status", "content", b"content", "encrypted_content", b"encrypted_content", "id", b"id", "status", b"status", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encrypted_content", b"_encrypted_content", "_id", b"_id", "_status", b"_status", "agent", b"agent", "content", b"content", "encrypted_content", b"encrypted_content", "id", b"id", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__encrypted_content: _TypeAlias = _typing.Literal["encrypted_content"]  # noqa: Y015
     _WhichOneofArgType__encrypted_content: _TypeAlias = _typing.Literal["_encrypted_content", b"_encrypted_content"]  # noqa: Y015
@@ -790,6 +850,7 @@ class FileSearchCall(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     QUERIES_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     status: _builtins.str
@@ -802,6 +863,10 @@ class FileSearchCall(_message.Message):
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___FileSearchResult]:
         """What was found, if asked for in create.include."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -809,10 +874,11 @@ class FileSearchCall(_message.Message):
         status: _builtins.str = ...,
         queries: _abc.Iterable[_builtins.str] | None = ...,
         results: _abc.Iterable[Global___FileSearchResult] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id", "queries", b"queries", "results", b"results", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id", "queries", b"queries", "results", b"results", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -905,6 +971,7 @@ class WebSearchCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     status: _builtins.str
@@ -913,16 +980,21 @@ class WebSearchCall(_message.Message):
     def action(self) -> Global___WebSearchAction:
         """What was done."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str | None = ...,
         status: _builtins.str = ...,
         action: Global___WebSearchAction | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "id", b"id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "agent", b"agent", "id", b"id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -1122,6 +1194,7 @@ class ComputerCall(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     PENDING_SAFETY_CHECKS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -1140,6 +1213,10 @@ class ComputerCall(_message.Message):
     def pending_safety_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyCheck]:
         """What the caller has to confirm first."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1149,10 +1226,11 @@ class ComputerCall(_message.Message):
         actions: _abc.Iterable[Global___ComputerAction] | None = ...,
         pending_safety_checks: _abc.Iterable[Global___SafetyCheck] | None = ...,
         status: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "actions", b"actions", "call_id", b"call_id", "id", b"id", "pending_safety_checks", b"pending_safety_checks", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "actions", b"actions", "agent", b"agent", "call_id", b"call_id", "id", b"id", "pending_safety_checks", b"pending_safety_checks", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -1563,6 +1641,7 @@ class ComputerCallOutput(_message.Message):
     ACKNOWLEDGED_SAFETY_CHECKS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -1579,6 +1658,10 @@ class ComputerCallOutput(_message.Message):
     def acknowledged_safety_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyCheck]:
         """Checks that a person has confirmed."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1588,10 +1671,11 @@ class ComputerCallOutput(_message.Message):
         acknowledged_safety_checks: _abc.Iterable[Global___SafetyCheck] | None = ...,
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "agent", b"agent", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "acknowledged_safety_checks", b"acknowledged_safety_checks", "call_id", b"call_id", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "acknowledged_safety_checks", b"acknowledged_safety_checks", "agent", b"agent", "call_id", b"call_id", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -1655,6 +1739,7 @@ class ImageGenerationCall(_message.Message):
     REVISED_PROMPT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     SVG_USAGE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     status: _builtins.str
@@ -1681,6 +1766,10 @@ class ImageGenerationCall(_message.Message):
     def svg_usage(self) -> Global___SvgUsage:
         """What an SVG cost."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1695,10 +1784,11 @@ class ImageGenerationCall(_message.Message):
         revised_prompt: _builtins.str | None = ...,
         error: Global___ImageError | None = ...,
         svg_usage: Global___SvgUsage | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_result", b"_result", "_revised_prompt", b"_revised_prompt", "_size", b"_size", "action", b"action", "background", b"background", "error", b"error", "output_format", b"output_format", "quality", b"quality", "result", b"result", "revised_prompt", b"revised_prompt", "size", b"size", "svg_usage", b"svg_usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_result", b"_result", "_revised_prompt", b"_revised_prompt", "_size", b"_size", "action", b"action", "agent", b"agent", "background", b"background", "error", b"error", "output_format", b"output_format", "quality", b"quality", "result", b"result", "revised_prompt", b"revised_prompt", "size", b"size", "svg_usage", b"svg_usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_result", b"_result", "_revised_prompt", b"_revised_prompt", "_size", b"_size", "action", b"action", "background", b"background", "error", b"error", "id", b"id", "output_format", b"output_format", "quality", b"quality", "result", b"result", "revised_prompt", b"revised_prompt", "size", b"size", "status", b"status", "svg_usage", b"svg_usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_action", b"_action", "_background", b"_background", "_output_format", b"_output_format", "_quality", b"_quality", "_result", b"_result", "_revised_prompt", b"_revised_prompt", "_size", b"_size", "action", b"action", "agent", b"agent", "background", b"background", "error", b"error", "id", b"id", "output_format", b"output_format", "quality", b"quality", "result", b"result", "revised_prompt", b"revised_prompt", "size", b"size", "status", b"status", "svg_usage", b"svg_usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__action: _TypeAlias = _typing.Literal["action"]  # noqa: Y015
     _WhichOneofArgType__action: _TypeAlias = _typing.Literal["_action", b"_action"]  # noqa: Y015
@@ -1742,6 +1832,7 @@ class CodeInterpreterCall(_message.Message):
     CONTAINER_ID_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     status: _builtins.str
@@ -1754,6 +1845,10 @@ class CodeInterpreterCall(_message.Message):
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CodeInterpreterOutput]:
         """What came out, if asked for in create.include."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1762,10 +1857,11 @@ class CodeInterpreterCall(_message.Message):
         container_id: _builtins.str = ...,
         code: _builtins.str | None = ...,
         outputs: _abc.Iterable[Global___CodeInterpreterOutput] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "code", b"code"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "agent", b"agent", "code", b"code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "code", b"code", "container_id", b"container_id", "id", b"id", "outputs", b"outputs", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "agent", b"agent", "code", b"code", "container_id", b"container_id", "id", b"id", "outputs", b"outputs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__code: _TypeAlias = _typing.Literal["code"]  # noqa: Y015
     _WhichOneofArgType__code: _TypeAlias = _typing.Literal["_code", b"_code"]  # noqa: Y015
@@ -1863,6 +1959,7 @@ class LocalShellCall(_message.Message):
     CALL_ID_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -1873,6 +1970,10 @@ class LocalShellCall(_message.Message):
     def action(self) -> Global___LocalShellAction:
         """What to run."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -1880,10 +1981,11 @@ class LocalShellCall(_message.Message):
         call_id: _builtins.str = ...,
         action: Global___LocalShellAction | None = ...,
         status: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "call_id", b"call_id", "id", b"id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent", b"agent", "call_id", b"call_id", "id", b"id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2001,22 +2103,28 @@ class LocalShellCallOutput(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item; the call's id."""
     output: _builtins.str
     """What the command put out, JSON text."""
     status: _builtins.str
     """in_progress, completed or incomplete."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         output: _builtins.str = ...,
         status: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "agent", b"agent", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_status", b"_status", "agent", b"agent", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__status: _TypeAlias = _typing.Literal["status"]  # noqa: Y015
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
@@ -2037,6 +2145,7 @@ class ShellCall(_message.Message):
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -2057,6 +2166,10 @@ class ShellCall(_message.Message):
     def caller(self) -> Global___Caller:
         """Who makes the call; unset means the model itself."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2067,10 +2180,11 @@ class ShellCall(_message.Message):
         environment: _tools_pb2.ShellEnvironment | None = ...,
         caller: Global___Caller | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "action", b"action", "caller", b"caller", "created_by", b"created_by", "environment", b"environment", "id", b"id", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "action", b"action", "agent", b"agent", "caller", b"caller", "created_by", b"created_by", "environment", b"environment", "id", b"id", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "action", b"action", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "environment", b"environment", "id", b"id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_status", b"_status", "action", b"action", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "environment", b"environment", "id", b"id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -2139,6 +2253,7 @@ class ShellCallOutput(_message.Message):
     MAX_OUTPUT_LENGTH_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -2157,6 +2272,10 @@ class ShellCallOutput(_message.Message):
     def caller(self) -> Global___Caller:
         """Who made the call."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2167,10 +2286,11 @@ class ShellCallOutput(_message.Message):
         max_output_length: _builtins.int | None = ...,
         caller: Global___Caller | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_max_output_length", b"_max_output_length", "_status", b"_status", "caller", b"caller", "created_by", b"created_by", "id", b"id", "max_output_length", b"max_output_length", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_max_output_length", b"_max_output_length", "_status", b"_status", "agent", b"agent", "caller", b"caller", "created_by", b"created_by", "id", b"id", "max_output_length", b"max_output_length", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_max_output_length", b"_max_output_length", "_status", b"_status", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "max_output_length", b"max_output_length", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_max_output_length", b"_max_output_length", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "max_output_length", b"max_output_length", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -2316,6 +2436,7 @@ class ApplyPatchCall(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -2332,6 +2453,10 @@ class ApplyPatchCall(_message.Message):
     def caller(self) -> Global___Caller:
         """Who makes the call; unset means the model itself."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2341,10 +2466,11 @@ class ApplyPatchCall(_message.Message):
         operation: Global___PatchOperation | None = ...,
         caller: Global___Caller | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "operation", b"operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "agent", b"agent", "caller", b"caller", "created_by", b"created_by", "id", b"id", "operation", b"operation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "operation", b"operation", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "operation", b"operation", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -2485,6 +2611,7 @@ class ApplyPatchCallOutput(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -2499,6 +2626,10 @@ class ApplyPatchCallOutput(_message.Message):
     def caller(self) -> Global___Caller:
         """Who made the call."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2508,10 +2639,11 @@ class ApplyPatchCallOutput(_message.Message):
         output: _builtins.str | None = ...,
         caller: Global___Caller | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "agent", b"agent", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -2538,6 +2670,7 @@ class McpListTools(_message.Message):
     SERVER_LABEL_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     server_label: _builtins.str
@@ -2548,6 +2681,10 @@ class McpListTools(_message.Message):
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___McpToolDescription]:
         """The tools."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2555,10 +2692,11 @@ class McpListTools(_message.Message):
         server_label: _builtins.str = ...,
         tools: _abc.Iterable[Global___McpToolDescription] | None = ...,
         error: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "agent", b"agent", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "error", b"error", "id", b"id", "server_label", b"server_label", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error", b"_error", "agent", b"agent", "error", b"error", "id", b"id", "server_label", b"server_label", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
@@ -2612,6 +2750,7 @@ class McpApprovalRequest(_message.Message):
     SERVER_LABEL_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the question."""
     server_label: _builtins.str
@@ -2620,6 +2759,10 @@ class McpApprovalRequest(_message.Message):
     """The tool."""
     arguments: _builtins.str
     """JSON text of the arguments."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2627,10 +2770,11 @@ class McpApprovalRequest(_message.Message):
         server_label: _builtins.str = ...,
         name: _builtins.str = ...,
         arguments: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name", "server_label", b"server_label"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "arguments", b"arguments", "id", b"id", "name", b"name", "server_label", b"server_label"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2646,6 +2790,7 @@ class McpApprovalResponse(_message.Message):
     APPROVAL_REQUEST_ID_FIELD_NUMBER: _builtins.int
     APPROVE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     approval_request_id: _builtins.str
@@ -2654,6 +2799,10 @@ class McpApprovalResponse(_message.Message):
     """Whether the call may run."""
     reason: _builtins.str
     """Why, or why not."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2661,10 +2810,11 @@ class McpApprovalResponse(_message.Message):
         approval_request_id: _builtins.str = ...,
         approve: _builtins.bool = ...,
         reason: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_reason", b"_reason", "id", b"id", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_reason", b"_reason", "agent", b"agent", "id", b"id", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_reason", b"_reason", "approval_request_id", b"approval_request_id", "approve", b"approve", "id", b"id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "_reason", b"_reason", "agent", b"agent", "approval_request_id", b"approval_request_id", "approve", b"approve", "id", b"id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -2692,6 +2842,7 @@ class McpCall(_message.Message):
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     APPROVAL_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     server_label: _builtins.str
@@ -2712,6 +2863,10 @@ class McpCall(_message.Message):
     def error(self) -> Global___McpError:
         """Why it failed."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2724,10 +2879,11 @@ class McpCall(_message.Message):
         error_message: _builtins.str | None = ...,
         status: _builtins.str | None = ...,
         approval_request_id: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_request_id", b"_approval_request_id", "_error_message", b"_error_message", "_output", b"_output", "_status", b"_status", "approval_request_id", b"approval_request_id", "error", b"error", "error_message", b"error_message", "output", b"output", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_request_id", b"_approval_request_id", "_error_message", b"_error_message", "_output", b"_output", "_status", b"_status", "agent", b"agent", "approval_request_id", b"approval_request_id", "error", b"error", "error_message", b"error_message", "output", b"output", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_request_id", b"_approval_request_id", "_error_message", b"_error_message", "_output", b"_output", "_status", b"_status", "approval_request_id", b"approval_request_id", "arguments", b"arguments", "error", b"error", "error_message", b"error_message", "id", b"id", "name", b"name", "output", b"output", "server_label", b"server_label", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_request_id", b"_approval_request_id", "_error_message", b"_error_message", "_output", b"_output", "_status", b"_status", "agent", b"agent", "approval_request_id", b"approval_request_id", "arguments", b"arguments", "error", b"error", "error_message", b"error_message", "id", b"id", "name", b"name", "output", b"output", "server_label", b"server_label", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__approval_request_id: _TypeAlias = _typing.Literal["approval_request_id"]  # noqa: Y015
     _WhichOneofArgType__approval_request_id: _TypeAlias = _typing.Literal["_approval_request_id", b"_approval_request_id"]  # noqa: Y015
@@ -2879,6 +3035,7 @@ class CustomToolCall(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
     ASYNCHRONOUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -2899,6 +3056,10 @@ class CustomToolCall(_message.Message):
     def caller(self) -> Global___Caller:
         """Who makes the call; unset means the model itself."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2911,10 +3072,11 @@ class CustomToolCall(_message.Message):
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
         asynchronous: _builtins.bool | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "asynchronous", b"asynchronous", "caller", b"caller", "created_by", b"created_by", "id", b"id", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "agent", b"agent", "asynchronous", b"asynchronous", "caller", b"caller", "created_by", b"created_by", "id", b"id", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "asynchronous", b"asynchronous", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "input", b"input", "name", b"name", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous", "_created_by", b"_created_by", "_id", b"_id", "_namespace", b"_namespace", "_status", b"_status", "agent", b"agent", "asynchronous", b"asynchronous", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "input", b"input", "name", b"name", "namespace", b"namespace", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__asynchronous: _TypeAlias = _typing.Literal["asynchronous"]  # noqa: Y015
     _WhichOneofArgType__asynchronous: _TypeAlias = _typing.Literal["_asynchronous", b"_asynchronous"]  # noqa: Y015
@@ -2952,6 +3114,7 @@ class CustomToolCallOutput(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item, where the upstream keeps it."""
     call_id: _builtins.str
@@ -2970,6 +3133,10 @@ class CustomToolCallOutput(_message.Message):
     def caller(self) -> Global___Caller:
         """Who made the call."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -2980,10 +3147,11 @@ class CustomToolCallOutput(_message.Message):
         caller: Global___Caller | None = ...,
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "_status", b"_status", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "_status", b"_status", "agent", b"agent", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "_status", b"_status", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "output_parts", b"output_parts", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "_output", b"_output", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "caller", b"caller", "created_by", b"created_by", "id", b"id", "output", b"output", "output_parts", b"output_parts", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -3016,6 +3184,7 @@ class ToolSearchCall(_message.Message):
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -3028,6 +3197,10 @@ class ToolSearchCall(_message.Message):
     """in_progress, completed or incomplete."""
     created_by: _builtins.str
     """Who made the item, in kept conversations."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -3037,10 +3210,11 @@ class ToolSearchCall(_message.Message):
         arguments: _builtins.bytes = ...,
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "arguments", b"arguments", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "agent", b"agent", "arguments", b"arguments", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__call_id: _TypeAlias = _typing.Literal["call_id"]  # noqa: Y015
     _WhichOneofArgType__call_id: _TypeAlias = _typing.Literal["_call_id", b"_call_id"]  # noqa: Y015
@@ -3077,6 +3251,7 @@ class ToolSearchOutput(_message.Message):
     TOOLS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -3091,6 +3266,10 @@ class ToolSearchOutput(_message.Message):
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.Tool]:
         """The tools."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -3100,10 +3279,11 @@ class ToolSearchOutput(_message.Message):
         tools: _abc.Iterable[_tools_pb2.Tool] | None = ...,
         status: _builtins.str | None = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_call_id", b"_call_id", "_created_by", b"_created_by", "_execution", b"_execution", "_id", b"_id", "_status", b"_status", "agent", b"agent", "call_id", b"call_id", "created_by", b"created_by", "execution", b"execution", "id", b"id", "status", b"status", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__call_id: _TypeAlias = _typing.Literal["call_id"]  # noqa: Y015
     _WhichOneofArgType__call_id: _TypeAlias = _typing.Literal["_call_id", b"_call_id"]  # noqa: Y015
@@ -3137,6 +3317,7 @@ class AdditionalTools(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     role: _builtins.str
@@ -3145,16 +3326,21 @@ class AdditionalTools(_message.Message):
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_tools_pb2.Tool]:
         """The tools."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str | None = ...,
         role: _builtins.str = ...,
         tools: _abc.Iterable[_tools_pb2.Tool] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id", "role", b"role", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id", "role", b"role", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -3172,6 +3358,7 @@ class Program(_message.Message):
     CALL_ID_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -3180,6 +3367,10 @@ class Program(_message.Message):
     """Its source. At most 10,485,760 characters."""
     fingerprint: _builtins.str
     """Opaque; send it back unchanged."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -3187,10 +3378,11 @@ class Program(_message.Message):
         call_id: _builtins.str = ...,
         code: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "code", b"code", "fingerprint", b"fingerprint", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "call_id", b"call_id", "code", b"code", "fingerprint", b"fingerprint", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3206,6 +3398,7 @@ class ProgramOutput(_message.Message):
     CALL_ID_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     call_id: _builtins.str
@@ -3214,6 +3407,10 @@ class ProgramOutput(_message.Message):
     """What it put out. At most 10,485,760 characters."""
     status: _builtins.str
     """completed or incomplete."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
@@ -3221,10 +3418,11 @@ class ProgramOutput(_message.Message):
         call_id: _builtins.str = ...,
         result: _builtins.str = ...,
         status: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "id", b"id", "result", b"result", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "call_id", b"call_id", "id", b"id", "result", b"result", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3239,22 +3437,28 @@ class Compaction(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     ENCRYPTED_CONTENT_FIELD_NUMBER: _builtins.int
     CREATED_BY_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     encrypted_content: _builtins.str
     """The content in a form that only the upstream can read. At most 20,971,520 characters."""
     created_by: _builtins.str
     """Who made the item, in kept conversations."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str | None = ...,
         encrypted_content: _builtins.str = ...,
         created_by: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "created_by", b"created_by", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "agent", b"agent", "created_by", b"created_by", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "created_by", b"created_by", "encrypted_content", b"encrypted_content", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_by", b"_created_by", "_id", b"_id", "agent", b"agent", "created_by", b"created_by", "encrypted_content", b"encrypted_content", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_by: _TypeAlias = _typing.Literal["created_by"]  # noqa: Y015
     _WhichOneofArgType__created_by: _TypeAlias = _typing.Literal["_created_by", b"_created_by"]  # noqa: Y015
@@ -3276,6 +3480,7 @@ class ConfigurationUpdate(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
     @_builtins.property
@@ -3286,16 +3491,21 @@ class ConfigurationUpdate(_message.Message):
     def text(self) -> _settings_pb2.TextOptions:
         """Form of the text output from here on."""
 
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str | None = ...,
         reasoning: _settings_pb2.Reasoning | None = ...,
         text: _settings_pb2.TextOptions | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -3310,16 +3520,22 @@ class CompactionTrigger(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the item."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from, in multi-agent mode."""
+
     def __init__(
         self,
         *,
         id: _builtins.str | None = ...,
+        agent: _content_pb2.Agent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
     _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
@@ -3461,3 +3677,133 @@ class SvgUsage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SvgUsage: _TypeAlias = SvgUsage  # noqa: Y015
+
+@_typing.final
+class AgentMessage(_message.Message):
+    """A message between agents, in multi-agent mode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the item, where the upstream keeps it."""
+    author: _builtins.str
+    """Name of the agent that wrote it."""
+    recipient: _builtins.str
+    """Name of the agent that it is for."""
+    @_builtins.property
+    def content(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
+        """What it says; parts may be encrypted."""
+
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str | None = ...,
+        author: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        content: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "author", b"author", "content", b"content", "id", b"id", "recipient", b"recipient"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+
+Global___AgentMessage: _TypeAlias = AgentMessage  # noqa: Y015
+
+@_typing.final
+class MultiAgentCall(_message.Message):
+    """An agent starts, asks or stops another. The upstream runs it: no output is expected of the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the item, where the upstream keeps it."""
+    call_id: _builtins.str
+    """Names the call; its result carries the same."""
+    action: _builtins.str
+    """An open set. Today: spawn_agent, interrupt_agent, list_agents, send_message, followup_task, wait_agent."""
+    arguments: _builtins.str
+    """JSON text as the model wrote it."""
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str | None = ...,
+        call_id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        agent: _content_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "agent", b"agent", "arguments", b"arguments", "call_id", b"call_id", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+
+Global___MultiAgentCall: _TypeAlias = MultiAgentCall  # noqa: Y015
+
+@_typing.final
+class MultiAgentCallOutput(_message.Message):
+    """The result of a multi-agent call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the item, where the upstream keeps it."""
+    call_id: _builtins.str
+    """The call that this is the result of."""
+    action: _builtins.str
+    """What was asked for; see MultiAgentCall.action."""
+    @_builtins.property
+    def output(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContentPart]:
+        """The result."""
+
+    @_builtins.property
+    def agent(self) -> _content_pb2.Agent:
+        """The agent that the item is from."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str | None = ...,
+        call_id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        output: _abc.Iterable[_content_pb2.ContentPart] | None = ...,
+        agent: _content_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "agent", b"agent", "id", b"id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_id", b"_id", "action", b"action", "agent", b"agent", "call_id", b"call_id", "id", b"id", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__id: _TypeAlias = _typing.Literal["id"]  # noqa: Y015
+    _WhichOneofArgType__id: _TypeAlias = _typing.Literal["_id", b"_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__id) -> _WhichOneofReturnType__id | None: ...
+
+Global___MultiAgentCallOutput: _TypeAlias = MultiAgentCallOutput  # noqa: Y015

@@ -156,6 +156,7 @@ class ConnectRequest(_message.Message):
     STEER_TURN_FIELD_NUMBER: _builtins.int
     CANCEL_TURN_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
+    INJECT_TURN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___Open:
         """Opens or resumes the session. First on the stream, and only there."""
@@ -176,6 +177,10 @@ class ConnectRequest(_message.Message):
     def ack(self) -> Global___Ack:
         """Confirms events, which frees the gateway's resume buffer."""
 
+    @_builtins.property
+    def inject_turn(self) -> Global___InjectTurn:
+        """Gives tool outputs to a multi-agent response that is running."""
+
     def __init__(
         self,
         *,
@@ -184,12 +189,13 @@ class ConnectRequest(_message.Message):
         steer_turn: Global___SteerTurn | None = ...,
         cancel_turn: Global___CancelTurn | None = ...,
         ack: Global___Ack | None = ...,
+        inject_turn: Global___InjectTurn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "start_turn", "steer_turn", "cancel_turn", "ack"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "start_turn", "steer_turn", "cancel_turn", "ack", "inject_turn"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -625,6 +631,41 @@ class SteerTurn(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SteerTurn: _TypeAlias = SteerTurn  # noqa: Y015
+
+@_typing.final
+class InjectTurn(_message.Message):
+    """Gives outputs of tools to a multi-agent response that is running, all of them or none. Needs an upstream with
+    capabilities.multi_agent. The answer is an event of the turn: inject_created, inject_failed, or
+    gateway.request.rejected when it could not be sent or the response ended first.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    lane_id: _builtins.str
+    """The turn's lane."""
+    turn_id: _builtins.str
+    """The turn to give them to. Empty means the one that runs on the lane."""
+    @_builtins.property
+    def input(self) -> _containers.RepeatedCompositeFieldContainer[_items_pb2.InputItem]:
+        """Outputs of calls that the response made, at least one."""
+
+    def __init__(
+        self,
+        *,
+        lane_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+        input: _abc.Iterable[_items_pb2.InputItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "lane_id", b"lane_id", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InjectTurn: _TypeAlias = InjectTurn  # noqa: Y015
 
 @_typing.final
 class CancelTurn(_message.Message):

@@ -38,6 +38,7 @@ type ContentPart struct {
 	//	*ContentPart_SummaryText
 	//	*ContentPart_Text
 	//	*ContentPart_ComputerScreenshot
+	//	*ContentPart_EncryptedContent
 	Kind          isContentPart_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -170,6 +171,15 @@ func (x *ContentPart) GetComputerScreenshot() *ComputerScreenshot {
 	return nil
 }
 
+func (x *ContentPart) GetEncryptedContent() *EncryptedContent {
+	if x != nil {
+		if x, ok := x.Kind.(*ContentPart_EncryptedContent); ok {
+			return x.EncryptedContent
+		}
+	}
+	return nil
+}
+
 type isContentPart_Kind interface {
 	isContentPart_Kind()
 }
@@ -224,6 +234,11 @@ type ContentPart_ComputerScreenshot struct {
 	ComputerScreenshot *ComputerScreenshot `protobuf:"bytes,10,opt,name=computer_screenshot,json=computerScreenshot,proto3,oneof"`
 }
 
+type ContentPart_EncryptedContent struct {
+	// Content for another agent alone.
+	EncryptedContent *EncryptedContent `protobuf:"bytes,11,opt,name=encrypted_content,json=encryptedContent,proto3,oneof"`
+}
+
 func (*ContentPart_Json) isContentPart_Kind() {}
 
 func (*ContentPart_InputText) isContentPart_Kind() {}
@@ -243,6 +258,8 @@ func (*ContentPart_SummaryText) isContentPart_Kind() {}
 func (*ContentPart_Text) isContentPart_Kind() {}
 
 func (*ContentPart_ComputerScreenshot) isContentPart_Kind() {}
+
+func (*ContentPart_EncryptedContent) isContentPart_Kind() {}
 
 // Text for the model.
 type InputText struct {
@@ -1683,11 +1700,103 @@ func (*AttributeValue_Number) isAttributeValue_Kind() {}
 
 func (*AttributeValue_Boolean) isAttributeValue_Kind() {}
 
+// One of the agents of a multi-agent response.
+type Agent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; "/root" is the one that answers the caller.
+	AgentName     string `protobuf:"bytes,1,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Agent) Reset() {
+	*x = Agent{}
+	mi := &file_responses_gateway_v1_content_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Agent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Agent) ProtoMessage() {}
+
+func (x *Agent) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_content_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Agent.ProtoReflect.Descriptor instead.
+func (*Agent) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_content_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Agent) GetAgentName() string {
+	if x != nil {
+		return x.AgentName
+	}
+	return ""
+}
+
+// Content that only the agents of its response can read.
+type EncryptedContent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The content.
+	EncryptedContent string `protobuf:"bytes,1,opt,name=encrypted_content,json=encryptedContent,proto3" json:"encrypted_content,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *EncryptedContent) Reset() {
+	*x = EncryptedContent{}
+	mi := &file_responses_gateway_v1_content_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EncryptedContent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EncryptedContent) ProtoMessage() {}
+
+func (x *EncryptedContent) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_content_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EncryptedContent.ProtoReflect.Descriptor instead.
+func (*EncryptedContent) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_content_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *EncryptedContent) GetEncryptedContent() string {
+	if x != nil {
+		return x.EncryptedContent
+	}
+	return ""
+}
+
 var File_responses_gateway_v1_content_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_content_proto_rawDesc = "" +
 	"\n" +
-	"\"responses/gateway/v1/content.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/options.proto\"\xcc\x06\n" +
+	"\"responses/gateway/v1/content.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/options.proto\"\xbe\a\n" +
 	"\vContentPart\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12P\n" +
 	"\n" +
@@ -1705,7 +1814,8 @@ const file_responses_gateway_v1_content_proto_rawDesc = "" +
 	"\fsummary_text\x18\b \x01(\v2!.responses.gateway.v1.SummaryTextB\x10\x8a\x80\x19\fsummary_textH\x00R\vsummaryText\x12?\n" +
 	"\x04text\x18\t \x01(\v2\x1f.responses.gateway.v1.PlainTextB\b\x8a\x80\x19\x04textH\x00R\x04text\x12t\n" +
 	"\x13computer_screenshot\x18\n" +
-	" \x01(\v2(.responses.gateway.v1.ComputerScreenshotB\x17\x8a\x80\x19\x13computer_screenshotH\x00R\x12computerScreenshot:\x04\x80\x80\x19\x01B\x10\n" +
+	" \x01(\v2(.responses.gateway.v1.ComputerScreenshotB\x17\x8a\x80\x19\x13computer_screenshotH\x00R\x12computerScreenshot\x12p\n" +
+	"\x11encrypted_content\x18\v \x01(\v2&.responses.gateway.v1.EncryptedContentB\x19\x8a\x80\x19\x11encrypted_content\xa0\x80\x19\x03H\x00R\x10encryptedContent:\x04\x80\x80\x19\x01B\x10\n" +
 	"\x04kind\x12\b\x82\x80\x19\x04type\"\x93\x01\n" +
 	"\tInputText\x12!\n" +
 	"\x04text\x18\x01 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\x04text\x12c\n" +
@@ -1816,7 +1926,12 @@ const file_responses_gateway_v1_content_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x12\x18\n" +
 	"\x06number\x18\x03 \x01(\x01H\x00R\x06number\x12\x1a\n" +
 	"\aboolean\x18\x04 \x01(\bH\x00R\aboolean:\x04\x80\x80\x19\x01B\x10\n" +
-	"\x04kind\x12\b\x82\x80\x19\x04typeBy\n" +
+	"\x04kind\x12\b\x82\x80\x19\x04type\"&\n" +
+	"\x05Agent\x12\x1d\n" +
+	"\n" +
+	"agent_name\x18\x01 \x01(\tR\tagentName\"?\n" +
+	"\x10EncryptedContent\x12+\n" +
+	"\x11encrypted_content\x18\x01 \x01(\tR\x10encryptedContentBy\n" +
 	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var (
@@ -1831,7 +1946,7 @@ func file_responses_gateway_v1_content_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_content_proto_rawDescData
 }
 
-var file_responses_gateway_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_responses_gateway_v1_content_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_responses_gateway_v1_content_proto_goTypes = []any{
 	(*ContentPart)(nil),           // 0: responses.gateway.v1.ContentPart
 	(*InputText)(nil),             // 1: responses.gateway.v1.InputText
@@ -1854,6 +1969,8 @@ var file_responses_gateway_v1_content_proto_goTypes = []any{
 	(*TokenLogprob)(nil),          // 18: responses.gateway.v1.TokenLogprob
 	(*TopLogprob)(nil),            // 19: responses.gateway.v1.TopLogprob
 	(*AttributeValue)(nil),        // 20: responses.gateway.v1.AttributeValue
+	(*Agent)(nil),                 // 21: responses.gateway.v1.Agent
+	(*EncryptedContent)(nil),      // 22: responses.gateway.v1.EncryptedContent
 }
 var file_responses_gateway_v1_content_proto_depIdxs = []int32{
 	1,  // 0: responses.gateway.v1.ContentPart.input_text:type_name -> responses.gateway.v1.InputText
@@ -1865,24 +1982,25 @@ var file_responses_gateway_v1_content_proto_depIdxs = []int32{
 	10, // 6: responses.gateway.v1.ContentPart.summary_text:type_name -> responses.gateway.v1.SummaryText
 	11, // 7: responses.gateway.v1.ContentPart.text:type_name -> responses.gateway.v1.PlainText
 	12, // 8: responses.gateway.v1.ContentPart.computer_screenshot:type_name -> responses.gateway.v1.ComputerScreenshot
-	4,  // 9: responses.gateway.v1.InputText.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
-	4,  // 10: responses.gateway.v1.InputImage.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
-	4,  // 11: responses.gateway.v1.InputFile.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
-	13, // 12: responses.gateway.v1.OutputText.annotations:type_name -> responses.gateway.v1.Annotation
-	18, // 13: responses.gateway.v1.OutputText.logprobs:type_name -> responses.gateway.v1.TokenLogprob
-	10, // 14: responses.gateway.v1.SummaryPart.summary_text:type_name -> responses.gateway.v1.SummaryText
-	7,  // 15: responses.gateway.v1.ReasoningPart.reasoning_text:type_name -> responses.gateway.v1.ReasoningText
-	4,  // 16: responses.gateway.v1.ComputerScreenshot.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
-	14, // 17: responses.gateway.v1.Annotation.file_citation:type_name -> responses.gateway.v1.FileCitation
-	15, // 18: responses.gateway.v1.Annotation.url_citation:type_name -> responses.gateway.v1.UrlCitation
-	16, // 19: responses.gateway.v1.Annotation.container_file_citation:type_name -> responses.gateway.v1.ContainerFileCitation
-	17, // 20: responses.gateway.v1.Annotation.file_path:type_name -> responses.gateway.v1.FilePath
-	19, // 21: responses.gateway.v1.TokenLogprob.top_logprobs:type_name -> responses.gateway.v1.TopLogprob
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	22, // 9: responses.gateway.v1.ContentPart.encrypted_content:type_name -> responses.gateway.v1.EncryptedContent
+	4,  // 10: responses.gateway.v1.InputText.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
+	4,  // 11: responses.gateway.v1.InputImage.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
+	4,  // 12: responses.gateway.v1.InputFile.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
+	13, // 13: responses.gateway.v1.OutputText.annotations:type_name -> responses.gateway.v1.Annotation
+	18, // 14: responses.gateway.v1.OutputText.logprobs:type_name -> responses.gateway.v1.TokenLogprob
+	10, // 15: responses.gateway.v1.SummaryPart.summary_text:type_name -> responses.gateway.v1.SummaryText
+	7,  // 16: responses.gateway.v1.ReasoningPart.reasoning_text:type_name -> responses.gateway.v1.ReasoningText
+	4,  // 17: responses.gateway.v1.ComputerScreenshot.prompt_cache_breakpoint:type_name -> responses.gateway.v1.PromptCacheBreakpoint
+	14, // 18: responses.gateway.v1.Annotation.file_citation:type_name -> responses.gateway.v1.FileCitation
+	15, // 19: responses.gateway.v1.Annotation.url_citation:type_name -> responses.gateway.v1.UrlCitation
+	16, // 20: responses.gateway.v1.Annotation.container_file_citation:type_name -> responses.gateway.v1.ContainerFileCitation
+	17, // 21: responses.gateway.v1.Annotation.file_path:type_name -> responses.gateway.v1.FilePath
+	19, // 22: responses.gateway.v1.TokenLogprob.top_logprobs:type_name -> responses.gateway.v1.TopLogprob
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_content_proto_init() }
@@ -1902,6 +2020,7 @@ func file_responses_gateway_v1_content_proto_init() {
 		(*ContentPart_SummaryText)(nil),
 		(*ContentPart_Text)(nil),
 		(*ContentPart_ComputerScreenshot)(nil),
+		(*ContentPart_EncryptedContent)(nil),
 	}
 	file_responses_gateway_v1_content_proto_msgTypes[2].OneofWrappers = []any{}
 	file_responses_gateway_v1_content_proto_msgTypes[3].OneofWrappers = []any{}
@@ -1935,7 +2054,7 @@ func file_responses_gateway_v1_content_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_content_proto_rawDesc), len(file_responses_gateway_v1_content_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

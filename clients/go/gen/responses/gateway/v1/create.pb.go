@@ -99,6 +99,11 @@ type CreateBody struct {
 	Image *ImageOptions `protobuf:"bytes,33,opt,name=image,proto3" json:"image,omitempty"`
 	// Conversation that the upstream keeps, in its object form. Most callers use conversation_id.
 	Conversation *Conversation `protobuf:"bytes,34,opt,name=conversation,proto3" json:"conversation,omitempty"`
+	// When a background response has to be ready. Needs background = true.
+	BackgroundOptions *BackgroundOptions `protobuf:"bytes,35,opt,name=background_options,json=backgroundOptions,proto3" json:"background_options,omitempty"`
+	// Several agents work on the response. Beta: upstreams with capabilities.multi_agent only. Excludes
+	// context_management.
+	MultiAgent *MultiAgentOptions `protobuf:"bytes,36,opt,name=multi_agent,json=multiAgent,proto3" json:"multi_agent,omitempty"`
 	// One JSON object whose members are added to the body, for fields that have no place here yet. A member that
 	// is also set as a field, or that the gateway owns (type, stream, stream_id, input, previous_response_id),
 	// is refused.
@@ -375,11 +380,135 @@ func (x *CreateBody) GetConversation() *Conversation {
 	return nil
 }
 
+func (x *CreateBody) GetBackgroundOptions() *BackgroundOptions {
+	if x != nil {
+		return x.BackgroundOptions
+	}
+	return nil
+}
+
+func (x *CreateBody) GetMultiAgent() *MultiAgentOptions {
+	if x != nil {
+		return x.MultiAgent
+	}
+	return nil
+}
+
 func (x *CreateBody) GetExtraJson() []byte {
 	if x != nil {
 		return x.ExtraJson
 	}
 	return nil
+}
+
+// When a background response has to be ready.
+type BackgroundOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "soonest" (upstream's default), or cheaper and later: "2h", "8h".
+	CompletionWindow *string `protobuf:"bytes,1,opt,name=completion_window,json=completionWindow,proto3,oneof" json:"completion_window,omitempty"`
+	// A name of the caller's own for related requests, which the upstream then prefers. It brings no history.
+	ContinuationId *string `protobuf:"bytes,2,opt,name=continuation_id,json=continuationId,proto3,oneof" json:"continuation_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BackgroundOptions) Reset() {
+	*x = BackgroundOptions{}
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackgroundOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackgroundOptions) ProtoMessage() {}
+
+func (x *BackgroundOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackgroundOptions.ProtoReflect.Descriptor instead.
+func (*BackgroundOptions) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *BackgroundOptions) GetCompletionWindow() string {
+	if x != nil && x.CompletionWindow != nil {
+		return *x.CompletionWindow
+	}
+	return ""
+}
+
+func (x *BackgroundOptions) GetContinuationId() string {
+	if x != nil && x.ContinuationId != nil {
+		return *x.ContinuationId
+	}
+	return ""
+}
+
+// Several agents work on one response.
+type MultiAgentOptions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether they do.
+	Enabled bool `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Most agents at work beside the first. Upstream's default: 3.
+	MaxConcurrentSubagents *int32 `protobuf:"varint,2,opt,name=max_concurrent_subagents,json=maxConcurrentSubagents,proto3,oneof" json:"max_concurrent_subagents,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *MultiAgentOptions) Reset() {
+	*x = MultiAgentOptions{}
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MultiAgentOptions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MultiAgentOptions) ProtoMessage() {}
+
+func (x *MultiAgentOptions) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MultiAgentOptions.ProtoReflect.Descriptor instead.
+func (*MultiAgentOptions) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *MultiAgentOptions) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *MultiAgentOptions) GetMaxConcurrentSubagents() int32 {
+	if x != nil && x.MaxConcurrentSubagents != nil {
+		return *x.MaxConcurrentSubagents
+	}
+	return 0
 }
 
 // How events are streamed.
@@ -393,7 +522,7 @@ type StreamOptions struct {
 
 func (x *StreamOptions) Reset() {
 	*x = StreamOptions{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[1]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +534,7 @@ func (x *StreamOptions) String() string {
 func (*StreamOptions) ProtoMessage() {}
 
 func (x *StreamOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[1]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +547,7 @@ func (x *StreamOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOptions.ProtoReflect.Descriptor instead.
 func (*StreamOptions) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{1}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StreamOptions) GetIncludeObfuscation() bool {
@@ -441,7 +570,7 @@ type ContextManagement struct {
 
 func (x *ContextManagement) Reset() {
 	*x = ContextManagement{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +582,7 @@ func (x *ContextManagement) String() string {
 func (*ContextManagement) ProtoMessage() {}
 
 func (x *ContextManagement) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +595,7 @@ func (x *ContextManagement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContextManagement.ProtoReflect.Descriptor instead.
 func (*ContextManagement) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{2}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ContextManagement) GetType() string {
@@ -500,7 +629,7 @@ type PromptCacheOptions struct {
 
 func (x *PromptCacheOptions) Reset() {
 	*x = PromptCacheOptions{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +641,7 @@ func (x *PromptCacheOptions) String() string {
 func (*PromptCacheOptions) ProtoMessage() {}
 
 func (x *PromptCacheOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +654,7 @@ func (x *PromptCacheOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptCacheOptions.ProtoReflect.Descriptor instead.
 func (*PromptCacheOptions) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{3}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PromptCacheOptions) GetMode() string {
@@ -569,7 +698,7 @@ type ModerationOptions struct {
 
 func (x *ModerationOptions) Reset() {
 	*x = ModerationOptions{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +710,7 @@ func (x *ModerationOptions) String() string {
 func (*ModerationOptions) ProtoMessage() {}
 
 func (x *ModerationOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +723,7 @@ func (x *ModerationOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationOptions.ProtoReflect.Descriptor instead.
 func (*ModerationOptions) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ModerationOptions) GetModel() string {
@@ -624,7 +753,7 @@ type ModerationPolicy struct {
 
 func (x *ModerationPolicy) Reset() {
 	*x = ModerationPolicy{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +765,7 @@ func (x *ModerationPolicy) String() string {
 func (*ModerationPolicy) ProtoMessage() {}
 
 func (x *ModerationPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +778,7 @@ func (x *ModerationPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationPolicy.ProtoReflect.Descriptor instead.
 func (*ModerationPolicy) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ModerationPolicy) GetInput() *ModerationRule {
@@ -677,7 +806,7 @@ type ModerationRule struct {
 
 func (x *ModerationRule) Reset() {
 	*x = ModerationRule{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +818,7 @@ func (x *ModerationRule) String() string {
 func (*ModerationRule) ProtoMessage() {}
 
 func (x *ModerationRule) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +831,7 @@ func (x *ModerationRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationRule.ProtoReflect.Descriptor instead.
 func (*ModerationRule) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{6}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ModerationRule) GetMode() string {
@@ -741,7 +870,7 @@ type CompactBody struct {
 
 func (x *CompactBody) Reset() {
 	*x = CompactBody{}
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +882,7 @@ func (x *CompactBody) String() string {
 func (*CompactBody) ProtoMessage() {}
 
 func (x *CompactBody) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_create_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_create_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +895,7 @@ func (x *CompactBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactBody.ProtoReflect.Descriptor instead.
 func (*CompactBody) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{7}
+	return file_responses_gateway_v1_create_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CompactBody) GetModel() string {
@@ -843,7 +972,7 @@ var File_responses_gateway_v1_create_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\n" +
-	"!responses/gateway/v1/create.proto\x12\x14responses.gateway.v1\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xd3\x12\n" +
+	"!responses/gateway/v1/create.proto\x12\x14responses.gateway.v1\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\x81\x14\n" +
 	"\n" +
 	"CreateBody\x12\x19\n" +
 	"\x05model\x18\x01 \x01(\tH\x00R\x05model\x88\x01\x01\x125\n" +
@@ -888,7 +1017,10 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"moderation\x12S\n" +
 	"\x0faccess_programs\x18  \x01(\v2$.responses.gateway.v1.AccessProgramsB\x04\xa0\x80\x19\x02R\x0eaccessPrograms\x12>\n" +
 	"\x05image\x18! \x01(\v2\".responses.gateway.v1.ImageOptionsB\x04\xa0\x80\x19\x02R\x05image\x12F\n" +
-	"\fconversation\x18\" \x01(\v2\".responses.gateway.v1.ConversationR\fconversation\x12#\n" +
+	"\fconversation\x18\" \x01(\v2\".responses.gateway.v1.ConversationR\fconversation\x12\\\n" +
+	"\x12background_options\x18# \x01(\v2'.responses.gateway.v1.BackgroundOptionsB\x04\xa0\x80\x19\x03R\x11backgroundOptions\x12N\n" +
+	"\vmulti_agent\x18$ \x01(\v2'.responses.gateway.v1.MultiAgentOptionsB\x04\xa0\x80\x19\x03R\n" +
+	"multiAgent\x12#\n" +
 	"\n" +
 	"extra_json\x18d \x01(\fB\x04\x90\x80\x19\x01R\textraJson\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
@@ -912,7 +1044,16 @@ const file_responses_gateway_v1_create_proto_rawDesc = "" +
 	"\v_truncationB\a\n" +
 	"\x05_userB\x14\n" +
 	"\x12_safety_identifierB\x0f\n" +
-	"\r_service_tier\"]\n" +
+	"\r_service_tier\"\x9d\x01\n" +
+	"\x11BackgroundOptions\x120\n" +
+	"\x11completion_window\x18\x01 \x01(\tH\x00R\x10completionWindow\x88\x01\x01\x12,\n" +
+	"\x0fcontinuation_id\x18\x02 \x01(\tH\x01R\x0econtinuationId\x88\x01\x01B\x14\n" +
+	"\x12_completion_windowB\x12\n" +
+	"\x10_continuation_id\"\x89\x01\n" +
+	"\x11MultiAgentOptions\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12=\n" +
+	"\x18max_concurrent_subagents\x18\x02 \x01(\x05H\x00R\x16maxConcurrentSubagents\x88\x01\x01B\x1b\n" +
+	"\x19_max_concurrent_subagents\"]\n" +
 	"\rStreamOptions\x124\n" +
 	"\x13include_obfuscation\x18\x01 \x01(\bH\x00R\x12includeObfuscation\x88\x01\x01B\x16\n" +
 	"\x14_include_obfuscation\"~\n" +
@@ -969,53 +1110,57 @@ func file_responses_gateway_v1_create_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_create_proto_rawDescData
 }
 
-var file_responses_gateway_v1_create_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_responses_gateway_v1_create_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_responses_gateway_v1_create_proto_goTypes = []any{
 	(*CreateBody)(nil),         // 0: responses.gateway.v1.CreateBody
-	(*StreamOptions)(nil),      // 1: responses.gateway.v1.StreamOptions
-	(*ContextManagement)(nil),  // 2: responses.gateway.v1.ContextManagement
-	(*PromptCacheOptions)(nil), // 3: responses.gateway.v1.PromptCacheOptions
-	(*ModerationOptions)(nil),  // 4: responses.gateway.v1.ModerationOptions
-	(*ModerationPolicy)(nil),   // 5: responses.gateway.v1.ModerationPolicy
-	(*ModerationRule)(nil),     // 6: responses.gateway.v1.ModerationRule
-	(*CompactBody)(nil),        // 7: responses.gateway.v1.CompactBody
-	nil,                        // 8: responses.gateway.v1.CreateBody.MetadataEntry
-	(*InputItem)(nil),          // 9: responses.gateway.v1.InputItem
-	(*Tool)(nil),               // 10: responses.gateway.v1.Tool
-	(*ToolChoice)(nil),         // 11: responses.gateway.v1.ToolChoice
-	(*Reasoning)(nil),          // 12: responses.gateway.v1.Reasoning
-	(*TextOptions)(nil),        // 13: responses.gateway.v1.TextOptions
-	(*PromptTemplate)(nil),     // 14: responses.gateway.v1.PromptTemplate
-	(*AccessPrograms)(nil),     // 15: responses.gateway.v1.AccessPrograms
-	(*ImageOptions)(nil),       // 16: responses.gateway.v1.ImageOptions
-	(*Conversation)(nil),       // 17: responses.gateway.v1.Conversation
+	(*BackgroundOptions)(nil),  // 1: responses.gateway.v1.BackgroundOptions
+	(*MultiAgentOptions)(nil),  // 2: responses.gateway.v1.MultiAgentOptions
+	(*StreamOptions)(nil),      // 3: responses.gateway.v1.StreamOptions
+	(*ContextManagement)(nil),  // 4: responses.gateway.v1.ContextManagement
+	(*PromptCacheOptions)(nil), // 5: responses.gateway.v1.PromptCacheOptions
+	(*ModerationOptions)(nil),  // 6: responses.gateway.v1.ModerationOptions
+	(*ModerationPolicy)(nil),   // 7: responses.gateway.v1.ModerationPolicy
+	(*ModerationRule)(nil),     // 8: responses.gateway.v1.ModerationRule
+	(*CompactBody)(nil),        // 9: responses.gateway.v1.CompactBody
+	nil,                        // 10: responses.gateway.v1.CreateBody.MetadataEntry
+	(*InputItem)(nil),          // 11: responses.gateway.v1.InputItem
+	(*Tool)(nil),               // 12: responses.gateway.v1.Tool
+	(*ToolChoice)(nil),         // 13: responses.gateway.v1.ToolChoice
+	(*Reasoning)(nil),          // 14: responses.gateway.v1.Reasoning
+	(*TextOptions)(nil),        // 15: responses.gateway.v1.TextOptions
+	(*PromptTemplate)(nil),     // 16: responses.gateway.v1.PromptTemplate
+	(*AccessPrograms)(nil),     // 17: responses.gateway.v1.AccessPrograms
+	(*ImageOptions)(nil),       // 18: responses.gateway.v1.ImageOptions
+	(*Conversation)(nil),       // 19: responses.gateway.v1.Conversation
 }
 var file_responses_gateway_v1_create_proto_depIdxs = []int32{
-	9,  // 0: responses.gateway.v1.CreateBody.input:type_name -> responses.gateway.v1.InputItem
-	10, // 1: responses.gateway.v1.CreateBody.tools:type_name -> responses.gateway.v1.Tool
-	11, // 2: responses.gateway.v1.CreateBody.tool_choice:type_name -> responses.gateway.v1.ToolChoice
-	1,  // 3: responses.gateway.v1.CreateBody.stream_options:type_name -> responses.gateway.v1.StreamOptions
-	2,  // 4: responses.gateway.v1.CreateBody.context_management:type_name -> responses.gateway.v1.ContextManagement
-	3,  // 5: responses.gateway.v1.CreateBody.prompt_cache_options:type_name -> responses.gateway.v1.PromptCacheOptions
-	12, // 6: responses.gateway.v1.CreateBody.reasoning:type_name -> responses.gateway.v1.Reasoning
-	13, // 7: responses.gateway.v1.CreateBody.text:type_name -> responses.gateway.v1.TextOptions
-	8,  // 8: responses.gateway.v1.CreateBody.metadata:type_name -> responses.gateway.v1.CreateBody.MetadataEntry
-	14, // 9: responses.gateway.v1.CreateBody.prompt:type_name -> responses.gateway.v1.PromptTemplate
-	4,  // 10: responses.gateway.v1.CreateBody.moderation:type_name -> responses.gateway.v1.ModerationOptions
-	15, // 11: responses.gateway.v1.CreateBody.access_programs:type_name -> responses.gateway.v1.AccessPrograms
-	16, // 12: responses.gateway.v1.CreateBody.image:type_name -> responses.gateway.v1.ImageOptions
-	17, // 13: responses.gateway.v1.CreateBody.conversation:type_name -> responses.gateway.v1.Conversation
-	5,  // 14: responses.gateway.v1.ModerationOptions.policy:type_name -> responses.gateway.v1.ModerationPolicy
-	6,  // 15: responses.gateway.v1.ModerationPolicy.input:type_name -> responses.gateway.v1.ModerationRule
-	6,  // 16: responses.gateway.v1.ModerationPolicy.output:type_name -> responses.gateway.v1.ModerationRule
-	9,  // 17: responses.gateway.v1.CompactBody.input:type_name -> responses.gateway.v1.InputItem
-	3,  // 18: responses.gateway.v1.CompactBody.prompt_cache_options:type_name -> responses.gateway.v1.PromptCacheOptions
-	16, // 19: responses.gateway.v1.CompactBody.image:type_name -> responses.gateway.v1.ImageOptions
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	11, // 0: responses.gateway.v1.CreateBody.input:type_name -> responses.gateway.v1.InputItem
+	12, // 1: responses.gateway.v1.CreateBody.tools:type_name -> responses.gateway.v1.Tool
+	13, // 2: responses.gateway.v1.CreateBody.tool_choice:type_name -> responses.gateway.v1.ToolChoice
+	3,  // 3: responses.gateway.v1.CreateBody.stream_options:type_name -> responses.gateway.v1.StreamOptions
+	4,  // 4: responses.gateway.v1.CreateBody.context_management:type_name -> responses.gateway.v1.ContextManagement
+	5,  // 5: responses.gateway.v1.CreateBody.prompt_cache_options:type_name -> responses.gateway.v1.PromptCacheOptions
+	14, // 6: responses.gateway.v1.CreateBody.reasoning:type_name -> responses.gateway.v1.Reasoning
+	15, // 7: responses.gateway.v1.CreateBody.text:type_name -> responses.gateway.v1.TextOptions
+	10, // 8: responses.gateway.v1.CreateBody.metadata:type_name -> responses.gateway.v1.CreateBody.MetadataEntry
+	16, // 9: responses.gateway.v1.CreateBody.prompt:type_name -> responses.gateway.v1.PromptTemplate
+	6,  // 10: responses.gateway.v1.CreateBody.moderation:type_name -> responses.gateway.v1.ModerationOptions
+	17, // 11: responses.gateway.v1.CreateBody.access_programs:type_name -> responses.gateway.v1.AccessPrograms
+	18, // 12: responses.gateway.v1.CreateBody.image:type_name -> responses.gateway.v1.ImageOptions
+	19, // 13: responses.gateway.v1.CreateBody.conversation:type_name -> responses.gateway.v1.Conversation
+	1,  // 14: responses.gateway.v1.CreateBody.background_options:type_name -> responses.gateway.v1.BackgroundOptions
+	2,  // 15: responses.gateway.v1.CreateBody.multi_agent:type_name -> responses.gateway.v1.MultiAgentOptions
+	7,  // 16: responses.gateway.v1.ModerationOptions.policy:type_name -> responses.gateway.v1.ModerationPolicy
+	8,  // 17: responses.gateway.v1.ModerationPolicy.input:type_name -> responses.gateway.v1.ModerationRule
+	8,  // 18: responses.gateway.v1.ModerationPolicy.output:type_name -> responses.gateway.v1.ModerationRule
+	11, // 19: responses.gateway.v1.CompactBody.input:type_name -> responses.gateway.v1.InputItem
+	5,  // 20: responses.gateway.v1.CompactBody.prompt_cache_options:type_name -> responses.gateway.v1.PromptCacheOptions
+	18, // 21: responses.gateway.v1.CompactBody.image:type_name -> responses.gateway.v1.ImageOptions
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_create_proto_init() }
@@ -1031,14 +1176,16 @@ func file_responses_gateway_v1_create_proto_init() {
 	file_responses_gateway_v1_create_proto_msgTypes[1].OneofWrappers = []any{}
 	file_responses_gateway_v1_create_proto_msgTypes[2].OneofWrappers = []any{}
 	file_responses_gateway_v1_create_proto_msgTypes[3].OneofWrappers = []any{}
-	file_responses_gateway_v1_create_proto_msgTypes[7].OneofWrappers = []any{}
+	file_responses_gateway_v1_create_proto_msgTypes[4].OneofWrappers = []any{}
+	file_responses_gateway_v1_create_proto_msgTypes[5].OneofWrappers = []any{}
+	file_responses_gateway_v1_create_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_create_proto_rawDesc), len(file_responses_gateway_v1_create_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -272,7 +272,7 @@ type Event struct {
 	// How far the session's record reaches with this event, on events with an outcome and where else it grows. The
 	// client gives the highest back in Resume.last_commit. 0: the gateway keeps no record of the session.
 	Commit uint64 `protobuf:"varint,76,opt,name=commit,proto3" json:"commit,omitempty"`
-	// The content, by `type`. Several types never share an arm. Next free number: 77.
+	// The content, by `type`. Several types never share an arm. Next free number: 79.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -338,6 +338,8 @@ type Event struct {
 	//	*Event_SteerAccepted
 	//	*Event_SteerPending
 	//	*Event_SteerFailed
+	//	*Event_InjectCreated
+	//	*Event_InjectFailed
 	//	*Event_TurnFailed
 	//	*Event_Notice
 	Payload       isEvent_Payload `protobuf_oneof:"payload"`
@@ -989,6 +991,24 @@ func (x *Event) GetSteerFailed() *SteerFailed {
 	return nil
 }
 
+func (x *Event) GetInjectCreated() *InjectCreated {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_InjectCreated); ok {
+			return x.InjectCreated
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetInjectFailed() *InjectFailed {
+	if x != nil {
+		if x, ok := x.Payload.(*Event_InjectFailed); ok {
+			return x.InjectFailed
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetTurnFailed() *TurnFailed {
 	if x != nil {
 		if x, ok := x.Payload.(*Event_TurnFailed); ok {
@@ -1321,6 +1341,16 @@ type Event_SteerFailed struct {
 	SteerFailed *SteerFailed `protobuf:"bytes,75,opt,name=steer_failed,json=steerFailed,proto3,oneof"`
 }
 
+type Event_InjectCreated struct {
+	// Injected tool outputs were taken.
+	InjectCreated *InjectCreated `protobuf:"bytes,77,opt,name=inject_created,json=injectCreated,proto3,oneof"`
+}
+
+type Event_InjectFailed struct {
+	// Injected tool outputs were not taken.
+	InjectFailed *InjectFailed `protobuf:"bytes,78,opt,name=inject_failed,json=injectFailed,proto3,oneof"`
+}
+
 type Event_TurnFailed struct {
 	// The turn failed, or a request about it was refused; type is gateway.turn.failed, gateway.request.rejected
 	// or the upstream's error type.
@@ -1455,6 +1485,10 @@ func (*Event_SteerAccepted) isEvent_Payload() {}
 func (*Event_SteerPending) isEvent_Payload() {}
 
 func (*Event_SteerFailed) isEvent_Payload() {}
+
+func (*Event_InjectCreated) isEvent_Payload() {}
+
+func (*Event_InjectFailed) isEvent_Payload() {}
 
 func (*Event_TurnFailed) isEvent_Payload() {}
 
@@ -1665,7 +1699,7 @@ func (x *UpstreamError) GetJson() []byte {
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened; an open set. Today: recovered, rotated, replayed, full_input_sent, transcript_dropped,
-	// rate_limited, steer_lost, upstream_changed, durability_lost, durability_restored.
+	// rate_limited, steer_lost, inject_lost, upstream_changed, durability_lost, durability_restored.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Why, in one word of the upstream's or the gateway's; for instance previous_response_not_found.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1814,7 +1848,7 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\n" +
 	" responses/gateway/v1/event.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/events.proto\x1a\"responses/gateway/v1/options.proto\"=\n" +
 	"\x06Events\x123\n" +
-	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd5E\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xafG\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x17\n" +
@@ -1887,7 +1921,9 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\x15compaction_compacting\x18H \x01(\v2*.responses.gateway.v1.CompactionCompactingB&\x8a\x80\x19\x1eresponse.compaction.compacting\xa0\x80\x19\x02H\x00R\x14compactionCompacting\x12m\n" +
 	"\x0esteer_accepted\x18I \x01(\v2#.responses.gateway.v1.SteerAcceptedB\x1f\x8a\x80\x19\x17response.steer.accepted\xa0\x80\x19\x02H\x00R\rsteerAccepted\x12i\n" +
 	"\rsteer_pending\x18J \x01(\v2\".responses.gateway.v1.SteerPendingB\x1e\x8a\x80\x19\x16response.steer.pending\xa0\x80\x19\x02H\x00R\fsteerPending\x12e\n" +
-	"\fsteer_failed\x18K \x01(\v2!.responses.gateway.v1.SteerFailedB\x1d\x8a\x80\x19\x15response.steer.failed\xa0\x80\x19\x02H\x00R\vsteerFailed\x12C\n" +
+	"\fsteer_failed\x18K \x01(\v2!.responses.gateway.v1.SteerFailedB\x1d\x8a\x80\x19\x15response.steer.failed\xa0\x80\x19\x02H\x00R\vsteerFailed\x12m\n" +
+	"\x0einject_created\x18M \x01(\v2#.responses.gateway.v1.InjectCreatedB\x1f\x8a\x80\x19\x17response.inject.created\xa0\x80\x19\x03H\x00R\rinjectCreated\x12i\n" +
+	"\rinject_failed\x18N \x01(\v2\".responses.gateway.v1.InjectFailedB\x1e\x8a\x80\x19\x16response.inject.failed\xa0\x80\x19\x03H\x00R\finjectFailed\x12C\n" +
 	"\vturn_failed\x18\x10 \x01(\v2 .responses.gateway.v1.TurnFailedH\x00R\n" +
 	"turnFailed\x126\n" +
 	"\x06notice\x18\x11 \x01(\v2\x1c.responses.gateway.v1.NoticeH\x00R\x06noticeB\x13\n" +
@@ -2032,7 +2068,9 @@ var file_responses_gateway_v1_event_proto_goTypes = []any{
 	(*SteerAccepted)(nil),                   // 69: responses.gateway.v1.SteerAccepted
 	(*SteerPending)(nil),                    // 70: responses.gateway.v1.SteerPending
 	(*SteerFailed)(nil),                     // 71: responses.gateway.v1.SteerFailed
-	(*durationpb.Duration)(nil),             // 72: google.protobuf.Duration
+	(*InjectCreated)(nil),                   // 72: responses.gateway.v1.InjectCreated
+	(*InjectFailed)(nil),                    // 73: responses.gateway.v1.InjectFailed
+	(*durationpb.Duration)(nil),             // 74: google.protobuf.Duration
 }
 var file_responses_gateway_v1_event_proto_depIdxs = []int32{
 	4,  // 0: responses.gateway.v1.Events.events:type_name -> responses.gateway.v1.Event
@@ -2099,19 +2137,21 @@ var file_responses_gateway_v1_event_proto_depIdxs = []int32{
 	69, // 61: responses.gateway.v1.Event.steer_accepted:type_name -> responses.gateway.v1.SteerAccepted
 	70, // 62: responses.gateway.v1.Event.steer_pending:type_name -> responses.gateway.v1.SteerPending
 	71, // 63: responses.gateway.v1.Event.steer_failed:type_name -> responses.gateway.v1.SteerFailed
-	5,  // 64: responses.gateway.v1.Event.turn_failed:type_name -> responses.gateway.v1.TurnFailed
-	7,  // 65: responses.gateway.v1.Event.notice:type_name -> responses.gateway.v1.Notice
-	1,  // 66: responses.gateway.v1.TurnFailed.replay:type_name -> responses.gateway.v1.ReplayVerdict
-	2,  // 67: responses.gateway.v1.TurnFailed.phase:type_name -> responses.gateway.v1.TurnPhase
-	72, // 68: responses.gateway.v1.TurnFailed.retry_after:type_name -> google.protobuf.Duration
-	6,  // 69: responses.gateway.v1.TurnFailed.upstream_error:type_name -> responses.gateway.v1.UpstreamError
-	9,  // 70: responses.gateway.v1.TurnFailed.metadata:type_name -> responses.gateway.v1.TurnFailed.MetadataEntry
-	72, // 71: responses.gateway.v1.Notice.elapsed:type_name -> google.protobuf.Duration
-	72, // [72:72] is the sub-list for method output_type
-	72, // [72:72] is the sub-list for method input_type
-	72, // [72:72] is the sub-list for extension type_name
-	72, // [72:72] is the sub-list for extension extendee
-	0,  // [0:72] is the sub-list for field type_name
+	72, // 64: responses.gateway.v1.Event.inject_created:type_name -> responses.gateway.v1.InjectCreated
+	73, // 65: responses.gateway.v1.Event.inject_failed:type_name -> responses.gateway.v1.InjectFailed
+	5,  // 66: responses.gateway.v1.Event.turn_failed:type_name -> responses.gateway.v1.TurnFailed
+	7,  // 67: responses.gateway.v1.Event.notice:type_name -> responses.gateway.v1.Notice
+	1,  // 68: responses.gateway.v1.TurnFailed.replay:type_name -> responses.gateway.v1.ReplayVerdict
+	2,  // 69: responses.gateway.v1.TurnFailed.phase:type_name -> responses.gateway.v1.TurnPhase
+	74, // 70: responses.gateway.v1.TurnFailed.retry_after:type_name -> google.protobuf.Duration
+	6,  // 71: responses.gateway.v1.TurnFailed.upstream_error:type_name -> responses.gateway.v1.UpstreamError
+	9,  // 72: responses.gateway.v1.TurnFailed.metadata:type_name -> responses.gateway.v1.TurnFailed.MetadataEntry
+	74, // 73: responses.gateway.v1.Notice.elapsed:type_name -> google.protobuf.Duration
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_event_proto_init() }
@@ -2184,6 +2224,8 @@ func file_responses_gateway_v1_event_proto_init() {
 		(*Event_SteerAccepted)(nil),
 		(*Event_SteerPending)(nil),
 		(*Event_SteerFailed)(nil),
+		(*Event_InjectCreated)(nil),
+		(*Event_InjectFailed)(nil),
 		(*Event_TurnFailed)(nil),
 		(*Event_Notice)(nil),
 	}

@@ -37,7 +37,9 @@ type OutputTextDelta struct {
 	// Log probabilities of the tokens; empty unless asked for in create.include.
 	Logprobs []*TokenLogprob `protobuf:"bytes,6,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,7,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,7,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -121,6 +123,13 @@ func (x *OutputTextDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *OutputTextDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a reasoning summary.
 type ReasoningSummaryTextDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -135,7 +144,9 @@ type ReasoningSummaryTextDelta struct {
 	// The next piece of the summary.
 	Delta string `protobuf:"bytes,5,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +223,13 @@ func (x *ReasoningSummaryTextDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *ReasoningSummaryTextDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a function call's arguments.
 type FunctionCallArgumentsDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -224,7 +242,9 @@ type FunctionCallArgumentsDelta struct {
 	// The next piece of the arguments, a fragment of JSON text.
 	Delta string `protobuf:"bytes,4,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -294,6 +314,13 @@ func (x *FunctionCallArgumentsDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *FunctionCallArgumentsDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An output item begins.
 type OutputItemAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +329,9 @@ type OutputItemAdded struct {
 	// The item's place in the response's output, from 0.
 	OutputIndex int32 `protobuf:"varint,2,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
 	// The item as far as it is known; its content follows in later events.
-	Item          *OutputItem `protobuf:"bytes,3,opt,name=item,proto3" json:"item,omitempty"`
+	Item *OutputItem `protobuf:"bytes,3,opt,name=item,proto3" json:"item,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +387,13 @@ func (x *OutputItemAdded) GetItem() *OutputItem {
 	return nil
 }
 
+func (x *OutputItemAdded) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An output item is complete.
 type OutputItemDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -366,7 +402,9 @@ type OutputItemDone struct {
 	// The item's place in the response's output, from 0.
 	OutputIndex int32 `protobuf:"varint,2,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
 	// The whole item.
-	Item          *OutputItem `protobuf:"bytes,3,opt,name=item,proto3" json:"item,omitempty"`
+	Item *OutputItem `protobuf:"bytes,3,opt,name=item,proto3" json:"item,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +460,13 @@ func (x *OutputItemDone) GetItem() *OutputItem {
 	return nil
 }
 
+func (x *OutputItemDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A part of an item's content begins.
 type ContentPartAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -434,7 +479,9 @@ type ContentPartAdded struct {
 	// The part's place in the item's content, from 0.
 	ContentIndex int32 `protobuf:"varint,4,opt,name=content_index,json=contentIndex,proto3" json:"content_index,omitempty"`
 	// The part as far as it is known.
-	Part          *ContentPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	Part *ContentPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +551,13 @@ func (x *ContentPartAdded) GetPart() *ContentPart {
 	return nil
 }
 
+func (x *ContentPartAdded) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A part of an item's content is complete.
 type ContentPartDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -516,7 +570,9 @@ type ContentPartDone struct {
 	// The part's place in the item's content, from 0.
 	ContentIndex int32 `protobuf:"varint,4,opt,name=content_index,json=contentIndex,proto3" json:"content_index,omitempty"`
 	// The whole part.
-	Part          *ContentPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	Part *ContentPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +642,13 @@ func (x *ContentPartDone) GetPart() *ContentPart {
 	return nil
 }
 
+func (x *ContentPartDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of raw reasoning, from models that show it.
 type ReasoningTextDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -600,7 +663,9 @@ type ReasoningTextDelta struct {
 	// The next piece of text.
 	Delta string `protobuf:"bytes,5,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -677,6 +742,13 @@ func (x *ReasoningTextDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *ReasoningTextDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a custom tool call's input.
 type CustomToolCallInputDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -689,7 +761,9 @@ type CustomToolCallInputDelta struct {
 	// The next piece of the input.
 	Delta string `protobuf:"bytes,4,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,13 +833,22 @@ func (x *CustomToolCallInputDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *CustomToolCallInputDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The upstream has accepted the turn.
 type ResponseCreated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,13 +897,22 @@ func (x *ResponseCreated) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseCreated) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The response waits for a place; background mode only.
 type ResponseQueued struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -869,13 +961,22 @@ func (x *ResponseQueued) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseQueued) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The response is being generated.
 type ResponseInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -924,13 +1025,22 @@ func (x *ResponseInProgress) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The response is complete.
 type ResponseCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -979,13 +1089,22 @@ func (x *ResponseCompleted) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The response failed after it was accepted; response.error says why.
 type ResponseFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1034,13 +1153,22 @@ func (x *ResponseFailed) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseFailed) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The response stopped early; response.incomplete_details says why.
 type ResponseIncomplete struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
 	// The response as it stands.
-	Response      *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	Response *Response `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1089,6 +1217,13 @@ func (x *ResponseIncomplete) GetResponse() *Response {
 	return nil
 }
 
+func (x *ResponseIncomplete) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The upstream refused a request, or something broke. Comes nested (error set) or flat (code, message, param set).
 type ErrorEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1105,7 +1240,9 @@ type ErrorEvent struct {
 	// The request field that it is about; flat form only.
 	Param *string `protobuf:"bytes,6,opt,name=param,proto3,oneof" json:"param,omitempty"`
 	// HTTP headers that the error would have had, from upstreams that put them here.
-	Headers       map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1189,6 +1326,13 @@ func (x *ErrorEvent) GetHeaders() map[string]string {
 	return nil
 }
 
+func (x *ErrorEvent) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The text of a content part is complete.
 type OutputTextDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1203,7 +1347,9 @@ type OutputTextDone struct {
 	// The whole text.
 	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	// Log probabilities of the tokens; empty unless asked for in create.include.
-	Logprobs      []*TokenLogprob `protobuf:"bytes,6,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
+	Logprobs []*TokenLogprob `protobuf:"bytes,6,rep,name=logprobs,proto3" json:"logprobs,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1280,6 +1426,13 @@ func (x *OutputTextDone) GetLogprobs() []*TokenLogprob {
 	return nil
 }
 
+func (x *OutputTextDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An annotation was added to a text part.
 type OutputTextAnnotationAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1294,7 +1447,9 @@ type OutputTextAnnotationAdded struct {
 	// The annotation's place in the part, from 0.
 	AnnotationIndex int32 `protobuf:"varint,5,opt,name=annotation_index,json=annotationIndex,proto3" json:"annotation_index,omitempty"`
 	// The annotation; unset if the upstream sent null.
-	Annotation    *Annotation `protobuf:"bytes,6,opt,name=annotation,proto3" json:"annotation,omitempty"`
+	Annotation *Annotation `protobuf:"bytes,6,opt,name=annotation,proto3" json:"annotation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,6 +1526,13 @@ func (x *OutputTextAnnotationAdded) GetAnnotation() *Annotation {
 	return nil
 }
 
+func (x *OutputTextAnnotationAdded) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a refusal.
 type RefusalDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1385,7 +1547,9 @@ type RefusalDelta struct {
 	// The next piece of text.
 	Delta string `protobuf:"bytes,5,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,6 +1626,13 @@ func (x *RefusalDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *RefusalDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A refusal is complete.
 type RefusalDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1474,7 +1645,9 @@ type RefusalDone struct {
 	// The part's place in the item's content, from 0.
 	ContentIndex int32 `protobuf:"varint,4,opt,name=content_index,json=contentIndex,proto3" json:"content_index,omitempty"`
 	// The whole text.
-	Refusal       string `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Refusal string `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1544,6 +1717,13 @@ func (x *RefusalDone) GetRefusal() string {
 	return ""
 }
 
+func (x *RefusalDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The text of a reasoning part is complete.
 type ReasoningTextDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1556,7 +1736,9 @@ type ReasoningTextDone struct {
 	// The part's place in the item's content, from 0.
 	ContentIndex int32 `protobuf:"varint,4,opt,name=content_index,json=contentIndex,proto3" json:"content_index,omitempty"`
 	// The whole text.
-	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1626,6 +1808,13 @@ func (x *ReasoningTextDone) GetText() string {
 	return ""
 }
 
+func (x *ReasoningTextDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A part of a reasoning summary begins.
 type ReasoningSummaryPartAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1638,7 +1827,9 @@ type ReasoningSummaryPartAdded struct {
 	// The part's place in the summary, from 0.
 	SummaryIndex int32 `protobuf:"varint,4,opt,name=summary_index,json=summaryIndex,proto3" json:"summary_index,omitempty"`
 	// The part as far as it is known.
-	Part          *SummaryPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	Part *SummaryPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1708,6 +1899,13 @@ func (x *ReasoningSummaryPartAdded) GetPart() *SummaryPart {
 	return nil
 }
 
+func (x *ReasoningSummaryPartAdded) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A part of a reasoning summary is complete.
 type ReasoningSummaryPartDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1722,7 +1920,9 @@ type ReasoningSummaryPartDone struct {
 	// The whole part.
 	Part *SummaryPart `protobuf:"bytes,5,opt,name=part,proto3" json:"part,omitempty"`
 	// "incomplete" if the summary was cut short, else unset.
-	Status        *string `protobuf:"bytes,6,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	Status *string `protobuf:"bytes,6,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1799,6 +1999,13 @@ func (x *ReasoningSummaryPartDone) GetStatus() string {
 	return ""
 }
 
+func (x *ReasoningSummaryPartDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The text of a summary part is complete.
 type ReasoningSummaryTextDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1811,7 +2018,9 @@ type ReasoningSummaryTextDone struct {
 	// The part's place in the summary, from 0.
 	SummaryIndex int32 `protobuf:"varint,4,opt,name=summary_index,json=summaryIndex,proto3" json:"summary_index,omitempty"`
 	// The whole text.
-	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1881,6 +2090,13 @@ func (x *ReasoningSummaryTextDone) GetText() string {
 	return ""
 }
 
+func (x *ReasoningSummaryTextDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A function call's arguments are complete.
 type FunctionCallArgumentsDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1893,7 +2109,9 @@ type FunctionCallArgumentsDone struct {
 	// The whole arguments, JSON text.
 	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
 	// The function's name; some upstreams leave it out.
-	Name          *string `protobuf:"bytes,5,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	Name *string `protobuf:"bytes,5,opt,name=name,proto3,oneof" json:"name,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1963,6 +2181,13 @@ func (x *FunctionCallArgumentsDone) GetName() string {
 	return ""
 }
 
+func (x *FunctionCallArgumentsDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A custom tool call's input is complete.
 type CustomToolCallInputDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1973,7 +2198,9 @@ type CustomToolCallInputDone struct {
 	// The item's place in the response's output, from 0.
 	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
 	// The whole input.
-	Input         string `protobuf:"bytes,4,opt,name=input,proto3" json:"input,omitempty"`
+	Input string `protobuf:"bytes,4,opt,name=input,proto3" json:"input,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2036,6 +2263,13 @@ func (x *CustomToolCallInputDone) GetInput() string {
 	return ""
 }
 
+func (x *CustomToolCallInputDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of an MCP call's arguments.
 type McpCallArgumentsDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2048,7 +2282,9 @@ type McpCallArgumentsDelta struct {
 	// The next piece of the arguments, a fragment of JSON text.
 	Delta string `protobuf:"bytes,4,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2118,6 +2354,13 @@ func (x *McpCallArgumentsDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *McpCallArgumentsDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An MCP call's arguments are complete.
 type McpCallArgumentsDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2128,7 +2371,9 @@ type McpCallArgumentsDone struct {
 	// The item's place in the response's output, from 0.
 	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
 	// The whole arguments, JSON text.
-	Arguments     string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2191,6 +2436,13 @@ func (x *McpCallArgumentsDone) GetArguments() string {
 	return ""
 }
 
+func (x *McpCallArgumentsDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An MCP call runs.
 type McpCallInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2199,7 +2451,9 @@ type McpCallInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2255,6 +2509,13 @@ func (x *McpCallInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpCallInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An MCP call succeeded.
 type McpCallCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2263,7 +2524,9 @@ type McpCallCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2319,6 +2582,13 @@ func (x *McpCallCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpCallCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An MCP call failed.
 type McpCallFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2327,7 +2597,9 @@ type McpCallFailed struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2383,6 +2655,13 @@ func (x *McpCallFailed) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpCallFailed) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The tools of an MCP server are being listed.
 type McpListToolsInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2391,7 +2670,9 @@ type McpListToolsInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2447,6 +2728,13 @@ func (x *McpListToolsInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpListToolsInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The tools of an MCP server are known.
 type McpListToolsCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2455,7 +2743,9 @@ type McpListToolsCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2511,6 +2801,13 @@ func (x *McpListToolsCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpListToolsCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Listing the tools of an MCP server failed.
 type McpListToolsFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2519,7 +2816,9 @@ type McpListToolsFailed struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2575,6 +2874,13 @@ func (x *McpListToolsFailed) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *McpListToolsFailed) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A web search begins.
 type WebSearchCallInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2583,7 +2889,9 @@ type WebSearchCallInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2639,6 +2947,13 @@ func (x *WebSearchCallInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *WebSearchCallInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A web search runs.
 type WebSearchCallSearching struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2647,7 +2962,9 @@ type WebSearchCallSearching struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2703,6 +3020,13 @@ func (x *WebSearchCallSearching) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *WebSearchCallSearching) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A web search is over.
 type WebSearchCallCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2711,7 +3035,9 @@ type WebSearchCallCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2767,6 +3093,13 @@ func (x *WebSearchCallCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *WebSearchCallCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A file search begins.
 type FileSearchCallInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2775,7 +3108,9 @@ type FileSearchCallInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2831,6 +3166,13 @@ func (x *FileSearchCallInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *FileSearchCallInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A file search runs.
 type FileSearchCallSearching struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2839,7 +3181,9 @@ type FileSearchCallSearching struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2895,6 +3239,13 @@ func (x *FileSearchCallSearching) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *FileSearchCallSearching) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A file search is over.
 type FileSearchCallCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2903,7 +3254,9 @@ type FileSearchCallCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2959,6 +3312,13 @@ func (x *FileSearchCallCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *FileSearchCallCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A code interpreter call begins.
 type CodeInterpreterCallInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2967,7 +3327,9 @@ type CodeInterpreterCallInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3023,6 +3385,13 @@ func (x *CodeInterpreterCallInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *CodeInterpreterCallInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The code runs.
 type CodeInterpreterCallInterpreting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3031,7 +3400,9 @@ type CodeInterpreterCallInterpreting struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3087,6 +3458,13 @@ func (x *CodeInterpreterCallInterpreting) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *CodeInterpreterCallInterpreting) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The code has run.
 type CodeInterpreterCallCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3095,7 +3473,9 @@ type CodeInterpreterCallCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3151,6 +3531,13 @@ func (x *CodeInterpreterCallCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *CodeInterpreterCallCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of the code to interpret.
 type CodeInterpreterCallCodeDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3163,7 +3550,9 @@ type CodeInterpreterCallCodeDelta struct {
 	// The next piece of the code.
 	Delta string `protobuf:"bytes,4,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3233,6 +3622,13 @@ func (x *CodeInterpreterCallCodeDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *CodeInterpreterCallCodeDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The code to interpret is complete.
 type CodeInterpreterCallCodeDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3243,7 +3639,9 @@ type CodeInterpreterCallCodeDone struct {
 	// The item's place in the response's output, from 0.
 	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
 	// The whole code.
-	Code          string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3306,6 +3704,13 @@ func (x *CodeInterpreterCallCodeDone) GetCode() string {
 	return ""
 }
 
+func (x *CodeInterpreterCallCodeDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // An image generation begins.
 type ImageGenerationCallInProgress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3314,7 +3719,9 @@ type ImageGenerationCallInProgress struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3370,6 +3777,13 @@ func (x *ImageGenerationCallInProgress) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *ImageGenerationCallInProgress) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The image is being generated.
 type ImageGenerationCallGenerating struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3378,7 +3792,9 @@ type ImageGenerationCallGenerating struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3434,6 +3850,13 @@ func (x *ImageGenerationCallGenerating) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *ImageGenerationCallGenerating) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The image is complete; it comes with the item.
 type ImageGenerationCallCompleted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3442,7 +3865,9 @@ type ImageGenerationCallCompleted struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3498,6 +3923,13 @@ func (x *ImageGenerationCallCompleted) GetOutputIndex() int32 {
 	return 0
 }
 
+func (x *ImageGenerationCallCompleted) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A preview of an image.
 type ImageGenerationCallPartialImage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3518,7 +3950,9 @@ type ImageGenerationCallPartialImage struct {
 	// Background, for instance "transparent".
 	Background *string `protobuf:"bytes,8,opt,name=background,proto3,oneof" json:"background,omitempty"`
 	// File format, for instance "png".
-	OutputFormat  *string `protobuf:"bytes,9,opt,name=output_format,json=outputFormat,proto3,oneof" json:"output_format,omitempty"`
+	OutputFormat *string `protobuf:"bytes,9,opt,name=output_format,json=outputFormat,proto3,oneof" json:"output_format,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3616,6 +4050,13 @@ func (x *ImageGenerationCallPartialImage) GetOutputFormat() string {
 	return ""
 }
 
+func (x *ImageGenerationCallPartialImage) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A shell command begins.
 type ShellCallCommandAdded struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3626,7 +4067,9 @@ type ShellCallCommandAdded struct {
 	// The command's place in the call, from 0.
 	CommandIndex int32 `protobuf:"varint,3,opt,name=command_index,json=commandIndex,proto3" json:"command_index,omitempty"`
 	// The command as far as it is known.
-	Command       string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	Command string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3689,6 +4132,13 @@ func (x *ShellCallCommandAdded) GetCommand() string {
 	return ""
 }
 
+func (x *ShellCallCommandAdded) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a shell command.
 type ShellCallCommandDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3701,7 +4151,9 @@ type ShellCallCommandDelta struct {
 	// The next piece of the command.
 	Delta string `protobuf:"bytes,4,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,5,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3771,6 +4223,13 @@ func (x *ShellCallCommandDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *ShellCallCommandDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A shell command is complete.
 type ShellCallCommandDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3781,7 +4240,9 @@ type ShellCallCommandDone struct {
 	// The command's place in the call, from 0.
 	CommandIndex int32 `protobuf:"varint,3,opt,name=command_index,json=commandIndex,proto3" json:"command_index,omitempty"`
 	// The whole command.
-	Command       string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	Command string `protobuf:"bytes,4,opt,name=command,proto3" json:"command,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3844,6 +4305,13 @@ func (x *ShellCallCommandDone) GetCommand() string {
 	return ""
 }
 
+func (x *ShellCallCommandDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of a shell command's output.
 type ShellCallOutputContentDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3858,7 +4326,9 @@ type ShellCallOutputContentDelta struct {
 	// The next piece.
 	Delta *ShellOutputDelta `protobuf:"bytes,5,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,6,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3935,6 +4405,13 @@ func (x *ShellCallOutputContentDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *ShellCallOutputContentDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A shell command's output is complete.
 type ShellCallOutputContentDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3947,7 +4424,9 @@ type ShellCallOutputContentDone struct {
 	// The command's place in the call, from 0.
 	CommandIndex int32 `protobuf:"varint,4,opt,name=command_index,json=commandIndex,proto3" json:"command_index,omitempty"`
 	// The whole output.
-	Output        []*ShellCallOutputContent `protobuf:"bytes,5,rep,name=output,proto3" json:"output,omitempty"`
+	Output []*ShellCallOutputContent `protobuf:"bytes,5,rep,name=output,proto3" json:"output,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4017,6 +4496,13 @@ func (x *ShellCallOutputContentDone) GetOutput() []*ShellCallOutputContent {
 	return nil
 }
 
+func (x *ShellCallOutputContentDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of audio.
 type AudioDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4025,7 +4511,9 @@ type AudioDelta struct {
 	// The next piece of audio, base64.
 	Delta string `protobuf:"bytes,2,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,3,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,3,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4081,13 +4569,22 @@ func (x *AudioDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *AudioDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The audio is complete.
 type AudioDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AudioDone) Reset() {
@@ -4127,6 +4624,13 @@ func (x *AudioDone) GetSequenceNumber() int64 {
 	return 0
 }
 
+func (x *AudioDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A piece of the audio's transcript.
 type AudioTranscriptDelta struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4135,7 +4639,9 @@ type AudioTranscriptDelta struct {
 	// The next piece of text.
 	Delta string `protobuf:"bytes,2,opt,name=delta,proto3" json:"delta,omitempty"`
 	// Padding that hides the length of the piece; of no use otherwise.
-	Obfuscation   *string `protobuf:"bytes,3,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	Obfuscation *string `protobuf:"bytes,3,opt,name=obfuscation,proto3,oneof" json:"obfuscation,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4191,13 +4697,22 @@ func (x *AudioTranscriptDelta) GetObfuscation() string {
 	return ""
 }
 
+func (x *AudioTranscriptDelta) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The audio's transcript is complete.
 type AudioTranscriptDone struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of the event in its response, from 0; not the session's seq.
 	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AudioTranscriptDone) Reset() {
@@ -4237,6 +4752,13 @@ func (x *AudioTranscriptDone) GetSequenceNumber() int64 {
 	return 0
 }
 
+func (x *AudioTranscriptDone) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The upstream is shrinking the conversation.
 type CompactionCompacting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4245,7 +4767,9 @@ type CompactionCompacting struct {
 	// Id of the output item.
 	ItemId string `protobuf:"bytes,2,opt,name=item_id,json=itemId,proto3" json:"item_id,omitempty"`
 	// The item's place in the response's output, from 0.
-	OutputIndex   int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	OutputIndex int32 `protobuf:"varint,3,opt,name=output_index,json=outputIndex,proto3" json:"output_index,omitempty"`
+	// The agent that the event is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4299,6 +4823,13 @@ func (x *CompactionCompacting) GetOutputIndex() int32 {
 		return x.OutputIndex
 	}
 	return 0
+}
+
+func (x *CompactionCompacting) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // A steer is queued; it is not applied yet.
@@ -4906,11 +5437,194 @@ func (x *SteerRequiredInput) GetApprovalRequestId() string {
 	return ""
 }
 
+// Injected tool outputs are part of the running response.
+type InjectCreated struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the event in its response, from 0; not the session's seq.
+	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
+	// The response that took them.
+	ResponseId    string `protobuf:"bytes,2,opt,name=response_id,json=responseId,proto3" json:"response_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectCreated) Reset() {
+	*x = InjectCreated{}
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectCreated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectCreated) ProtoMessage() {}
+
+func (x *InjectCreated) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectCreated.ProtoReflect.Descriptor instead.
+func (*InjectCreated) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_events_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *InjectCreated) GetSequenceNumber() int64 {
+	if x != nil {
+		return x.SequenceNumber
+	}
+	return 0
+}
+
+func (x *InjectCreated) GetResponseId() string {
+	if x != nil {
+		return x.ResponseId
+	}
+	return ""
+}
+
+// Injected tool outputs were not taken, none of them.
+type InjectFailed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of the event in its response, from 0; not the session's seq.
+	SequenceNumber int64 `protobuf:"varint,1,opt,name=sequence_number,json=sequenceNumber,proto3" json:"sequence_number,omitempty"`
+	// The response that they were meant for.
+	ResponseId string `protobuf:"bytes,2,opt,name=response_id,json=responseId,proto3" json:"response_id,omitempty"`
+	// The list of items, exactly as sent. Send them with the next turn instead.
+	Input []byte `protobuf:"bytes,3,opt,name=input,proto3" json:"input,omitempty"`
+	// Why.
+	Error         *InjectError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectFailed) Reset() {
+	*x = InjectFailed{}
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectFailed) ProtoMessage() {}
+
+func (x *InjectFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectFailed.ProtoReflect.Descriptor instead.
+func (*InjectFailed) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_events_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *InjectFailed) GetSequenceNumber() int64 {
+	if x != nil {
+		return x.SequenceNumber
+	}
+	return 0
+}
+
+func (x *InjectFailed) GetResponseId() string {
+	if x != nil {
+		return x.ResponseId
+	}
+	return ""
+}
+
+func (x *InjectFailed) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *InjectFailed) GetError() *InjectError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// Why injected tool outputs were not taken.
+type InjectError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An open set. Today: response_already_completed, response_not_found.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// For people.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectError) Reset() {
+	*x = InjectError{}
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectError) ProtoMessage() {}
+
+func (x *InjectError) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_events_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectError.ProtoReflect.Descriptor instead.
+func (*InjectError) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_events_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *InjectError) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *InjectError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_responses_gateway_v1_events_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"!responses/gateway/v1/events.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/content.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/response.proto\"\xae\x02\n" +
+	"!responses/gateway/v1/events.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/content.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/response.proto\"\xe7\x02\n" +
 	"\x0fOutputTextDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
@@ -4918,76 +5632,91 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x14\n" +
 	"\x05delta\x18\x05 \x01(\tR\x05delta\x12D\n" +
 	"\blogprobs\x18\x06 \x03(\v2\".responses.gateway.v1.TokenLogprobB\x04\x98\x80\x19\x01R\blogprobs\x12%\n" +
-	"\vobfuscation\x18\a \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xf2\x01\n" +
+	"\vobfuscation\x18\a \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\b \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xab\x02\n" +
 	"\x19ReasoningSummaryTextDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rsummary_index\x18\x04 \x01(\x05R\fsummaryIndex\x12\x14\n" +
 	"\x05delta\x18\x05 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xce\x01\n" +
+	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\x87\x02\n" +
 	"\x1aFunctionCallArgumentsDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x14\n" +
 	"\x05delta\x18\x04 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\x93\x01\n" +
+	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xcc\x01\n" +
 	"\x0fOutputItemAdded\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12!\n" +
 	"\foutput_index\x18\x02 \x01(\x05R\voutputIndex\x124\n" +
-	"\x04item\x18\x03 \x01(\v2 .responses.gateway.v1.OutputItemR\x04item\"\x92\x01\n" +
+	"\x04item\x18\x03 \x01(\v2 .responses.gateway.v1.OutputItemR\x04item\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xcb\x01\n" +
 	"\x0eOutputItemDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12!\n" +
 	"\foutput_index\x18\x02 \x01(\x05R\voutputIndex\x124\n" +
-	"\x04item\x18\x03 \x01(\v2 .responses.gateway.v1.OutputItemR\x04item\"\xd3\x01\n" +
+	"\x04item\x18\x03 \x01(\v2 .responses.gateway.v1.OutputItemR\x04item\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x8c\x02\n" +
 	"\x10ContentPartAdded\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x125\n" +
-	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.ContentPartR\x04part\"\xd2\x01\n" +
+	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.ContentPartR\x04part\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x8b\x02\n" +
 	"\x0fContentPartDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x125\n" +
-	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.ContentPartR\x04part\"\xeb\x01\n" +
+	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.ContentPartR\x04part\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xa4\x02\n" +
 	"\x12ReasoningTextDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x14\n" +
 	"\x05delta\x18\x05 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xcc\x01\n" +
+	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\x85\x02\n" +
 	"\x18CustomToolCallInputDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x14\n" +
 	"\x05delta\x18\x04 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"v\n" +
+	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xaf\x01\n" +
 	"\x0fResponseCreated\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"u\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xae\x01\n" +
 	"\x0eResponseQueued\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"y\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb2\x01\n" +
 	"\x12ResponseInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"x\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb1\x01\n" +
 	"\x11ResponseCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"u\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xae\x01\n" +
 	"\x0eResponseFailed\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"y\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb2\x01\n" +
 	"\x12ResponseIncomplete\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
-	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\"\xa6\x03\n" +
+	"\bresponse\x18\x02 \x01(\v2\x1e.responses.gateway.v1.ResponseR\bresponse\x127\n" +
+	"\x05agent\x18\x03 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xdf\x03\n" +
 	"\n" +
 	"ErrorEvent\x12,\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03H\x00R\x0esequenceNumber\x88\x01\x01\x12\x1b\n" +
@@ -4996,7 +5725,8 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\x04code\x18\x04 \x01(\tH\x02R\x04code\x88\x01\x01\x12\x1d\n" +
 	"\amessage\x18\x05 \x01(\tH\x03R\amessage\x88\x01\x01\x12\x19\n" +
 	"\x05param\x18\x06 \x01(\tH\x04R\x05param\x88\x01\x01\x12G\n" +
-	"\aheaders\x18\a \x03(\v2-.responses.gateway.v1.ErrorEvent.HeadersEntryR\aheaders\x1a:\n" +
+	"\aheaders\x18\a \x03(\v2-.responses.gateway.v1.ErrorEvent.HeadersEntryR\aheaders\x127\n" +
+	"\x05agent\x18\b \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x12\n" +
@@ -5005,14 +5735,15 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\x05_codeB\n" +
 	"\n" +
 	"\b_messageB\b\n" +
-	"\x06_param\"\xf4\x01\n" +
+	"\x06_param\"\xad\x02\n" +
 	"\x0eOutputTextDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12D\n" +
-	"\blogprobs\x18\x06 \x03(\v2\".responses.gateway.v1.TokenLogprobB\x04\x98\x80\x19\x01R\blogprobs\"\x92\x02\n" +
+	"\blogprobs\x18\x06 \x03(\v2\".responses.gateway.v1.TokenLogprobB\x04\x98\x80\x19\x01R\blogprobs\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xcb\x02\n" +
 	"\x19OutputTextAnnotationAdded\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
@@ -5021,155 +5752,186 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\x10annotation_index\x18\x05 \x01(\x05R\x0fannotationIndex\x12@\n" +
 	"\n" +
 	"annotation\x18\x06 \x01(\v2 .responses.gateway.v1.AnnotationR\n" +
-	"annotation\"\xe5\x01\n" +
+	"annotation\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x9e\x02\n" +
 	"\fRefusalDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x14\n" +
 	"\x05delta\x18\x05 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xb1\x01\n" +
+	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xea\x01\n" +
 	"\vRefusalDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x18\n" +
-	"\arefusal\x18\x05 \x01(\tR\arefusal\"\xb1\x01\n" +
+	"\arefusal\x18\x05 \x01(\tR\arefusal\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xea\x01\n" +
 	"\x11ReasoningTextDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcontent_index\x18\x04 \x01(\x05R\fcontentIndex\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"\xdc\x01\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x95\x02\n" +
 	"\x19ReasoningSummaryPartAdded\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rsummary_index\x18\x04 \x01(\x05R\fsummaryIndex\x125\n" +
-	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.SummaryPartR\x04part\"\x83\x02\n" +
+	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.SummaryPartR\x04part\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbc\x02\n" +
 	"\x18ReasoningSummaryPartDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rsummary_index\x18\x04 \x01(\x05R\fsummaryIndex\x125\n" +
 	"\x04part\x18\x05 \x01(\v2!.responses.gateway.v1.SummaryPartR\x04part\x12\x1b\n" +
-	"\x06status\x18\x06 \x01(\tH\x00R\x06status\x88\x01\x01B\t\n" +
-	"\a_status\"\xb8\x01\n" +
+	"\x06status\x18\x06 \x01(\tH\x00R\x06status\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\t\n" +
+	"\a_status\"\xf1\x01\n" +
 	"\x18ReasoningSummaryTextDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rsummary_index\x18\x04 \x01(\x05R\fsummaryIndex\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"\xc0\x01\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xf9\x01\n" +
 	"\x19FunctionCallArgumentsDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x1c\n" +
 	"\targuments\x18\x04 \x01(\tR\targuments\x12\x17\n" +
-	"\x04name\x18\x05 \x01(\tH\x00R\x04name\x88\x01\x01B\a\n" +
-	"\x05_name\"\x94\x01\n" +
+	"\x04name\x18\x05 \x01(\tH\x00R\x04name\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\a\n" +
+	"\x05_name\"\xcd\x01\n" +
 	"\x17CustomToolCallInputDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x14\n" +
-	"\x05input\x18\x04 \x01(\tR\x05input\"\xc9\x01\n" +
+	"\x05input\x18\x04 \x01(\tR\x05input\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x82\x02\n" +
 	"\x15McpCallArgumentsDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x14\n" +
 	"\x05delta\x18\x04 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\x99\x01\n" +
+	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xd2\x01\n" +
 	"\x14McpCallArgumentsDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x1c\n" +
-	"\targuments\x18\x04 \x01(\tR\targuments\"x\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb1\x01\n" +
 	"\x11McpCallInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"w\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb0\x01\n" +
 	"\x10McpCallCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"t\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xad\x01\n" +
 	"\rMcpCallFailed\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"}\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb6\x01\n" +
 	"\x16McpListToolsInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"|\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb5\x01\n" +
 	"\x15McpListToolsCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"y\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb2\x01\n" +
 	"\x12McpListToolsFailed\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"~\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb7\x01\n" +
 	"\x17WebSearchCallInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"}\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb6\x01\n" +
 	"\x16WebSearchCallSearching\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"}\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb6\x01\n" +
 	"\x16WebSearchCallCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x7f\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb8\x01\n" +
 	"\x18FileSearchCallInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"~\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb7\x01\n" +
 	"\x17FileSearchCallSearching\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"~\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb7\x01\n" +
 	"\x17FileSearchCallCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x84\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbd\x01\n" +
 	"\x1dCodeInterpreterCallInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x86\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbf\x01\n" +
 	"\x1fCodeInterpreterCallInterpreting\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x83\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbc\x01\n" +
 	"\x1cCodeInterpreterCallCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\xd0\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x89\x02\n" +
 	"\x1cCodeInterpreterCallCodeDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x14\n" +
 	"\x05delta\x18\x04 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\x96\x01\n" +
+	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xcf\x01\n" +
 	"\x1bCodeInterpreterCallCodeDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12\x12\n" +
-	"\x04code\x18\x04 \x01(\tR\x04code\"\x84\x01\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbd\x01\n" +
 	"\x1dImageGenerationCallInProgress\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x84\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbd\x01\n" +
 	"\x1dImageGenerationCallGenerating\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x83\x01\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbc\x01\n" +
 	"\x1cImageGenerationCallCompleted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"\x9f\x03\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xd8\x03\n" +
 	"\x1fImageGenerationCallPartialImage\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
@@ -5181,62 +5943,74 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"background\x18\b \x01(\tH\x02R\n" +
 	"background\x88\x01\x01\x12(\n" +
-	"\routput_format\x18\t \x01(\tH\x03R\foutputFormat\x88\x01\x01B\a\n" +
+	"\routput_format\x18\t \x01(\tH\x03R\foutputFormat\x88\x01\x01\x127\n" +
+	"\x05agent\x18\n" +
+	" \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\a\n" +
 	"\x05_sizeB\n" +
 	"\n" +
 	"\b_qualityB\r\n" +
 	"\v_backgroundB\x10\n" +
-	"\x0e_output_format\"\xa2\x01\n" +
+	"\x0e_output_format\"\xdb\x01\n" +
 	"\x15ShellCallCommandAdded\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12!\n" +
 	"\foutput_index\x18\x02 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcommand_index\x18\x03 \x01(\x05R\fcommandIndex\x12\x18\n" +
-	"\acommand\x18\x04 \x01(\tR\acommand\"\xd5\x01\n" +
+	"\acommand\x18\x04 \x01(\tR\acommand\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x8e\x02\n" +
 	"\x15ShellCallCommandDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12!\n" +
 	"\foutput_index\x18\x02 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcommand_index\x18\x03 \x01(\x05R\fcommandIndex\x12\x14\n" +
 	"\x05delta\x18\x04 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xa1\x01\n" +
+	"\vobfuscation\x18\x05 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xda\x01\n" +
 	"\x14ShellCallCommandDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12!\n" +
 	"\foutput_index\x18\x02 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcommand_index\x18\x03 \x01(\x05R\fcommandIndex\x12\x18\n" +
-	"\acommand\x18\x04 \x01(\tR\acommand\"\x9c\x02\n" +
+	"\acommand\x18\x04 \x01(\tR\acommand\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xd5\x02\n" +
 	"\x1bShellCallOutputContentDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcommand_index\x18\x04 \x01(\x05R\fcommandIndex\x12<\n" +
 	"\x05delta\x18\x05 \x01(\v2&.responses.gateway.v1.ShellOutputDeltaR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"\xf2\x01\n" +
+	"\vobfuscation\x18\x06 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"\xab\x02\n" +
 	"\x1aShellCallOutputContentDone\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
 	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x12#\n" +
 	"\rcommand_index\x18\x04 \x01(\x05R\fcommandIndex\x12J\n" +
-	"\x06output\x18\x05 \x03(\v2,.responses.gateway.v1.ShellCallOutputContentB\x04\x98\x80\x19\x01R\x06output\"\x82\x01\n" +
+	"\x06output\x18\x05 \x03(\v2,.responses.gateway.v1.ShellCallOutputContentB\x04\x98\x80\x19\x01R\x06output\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xbb\x01\n" +
 	"\n" +
 	"AudioDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x03 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\"4\n" +
+	"\vobfuscation\x18\x03 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"m\n" +
 	"\tAudioDone\x12'\n" +
-	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\"\x8c\x01\n" +
+	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x127\n" +
+	"\x05agent\x18\x02 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xc5\x01\n" +
 	"\x14AudioTranscriptDelta\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\tR\x05delta\x12%\n" +
-	"\vobfuscation\x18\x03 \x01(\tH\x00R\vobfuscation\x88\x01\x01B\x0e\n" +
-	"\f_obfuscation\">\n" +
+	"\vobfuscation\x18\x03 \x01(\tH\x00R\vobfuscation\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x0e\n" +
+	"\f_obfuscation\"w\n" +
 	"\x13AudioTranscriptDone\x12'\n" +
-	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\"{\n" +
+	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x127\n" +
+	"\x05agent\x18\x02 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xb4\x01\n" +
 	"\x14CompactionCompacting\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x17\n" +
 	"\aitem_id\x18\x02 \x01(\tR\x06itemId\x12!\n" +
-	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\"t\n" +
+	"\foutput_index\x18\x03 \x01(\x05R\voutputIndex\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"t\n" +
 	"\rSteerAccepted\x12'\n" +
 	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12:\n" +
 	"\x05steer\x18\x02 \x01(\v2$.responses.gateway.v1.SteerReferenceR\x05steer\"\xe2\x01\n" +
@@ -5291,7 +6065,20 @@ const file_responses_gateway_v1_events_proto_rawDesc = "" +
 	"\x05_nameB\f\n" +
 	"\n" +
 	"_executionB\x16\n" +
-	"\x14_approval_request_idB\x86\x01\n" +
+	"\x14_approval_request_id\"Y\n" +
+	"\rInjectCreated\x12'\n" +
+	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x1f\n" +
+	"\vresponse_id\x18\x02 \x01(\tR\n" +
+	"responseId\"\xad\x01\n" +
+	"\fInjectFailed\x12'\n" +
+	"\x0fsequence_number\x18\x01 \x01(\x03R\x0esequenceNumber\x12\x1f\n" +
+	"\vresponse_id\x18\x02 \x01(\tR\n" +
+	"responseId\x12\x1a\n" +
+	"\x05input\x18\x03 \x01(\fB\x04\x90\x80\x19\x01R\x05input\x127\n" +
+	"\x05error\x18\x04 \x01(\v2!.responses.gateway.v1.InjectErrorR\x05error\";\n" +
+	"\vInjectError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessageB\x86\x01\n" +
 	"\x17dev.responsesgateway.v1B\vEventsProtoP\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var (
@@ -5306,7 +6093,7 @@ func file_responses_gateway_v1_events_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_events_proto_rawDescData
 }
 
-var file_responses_gateway_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
+var file_responses_gateway_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_responses_gateway_v1_events_proto_goTypes = []any{
 	(*OutputTextDelta)(nil),                 // 0: responses.gateway.v1.OutputTextDelta
 	(*ReasoningSummaryTextDelta)(nil),       // 1: responses.gateway.v1.ReasoningSummaryTextDelta
@@ -5376,49 +6163,113 @@ var file_responses_gateway_v1_events_proto_goTypes = []any{
 	(*FailedSteer)(nil),                     // 65: responses.gateway.v1.FailedSteer
 	(*SteerError)(nil),                      // 66: responses.gateway.v1.SteerError
 	(*SteerRequiredInput)(nil),              // 67: responses.gateway.v1.SteerRequiredInput
-	nil,                                     // 68: responses.gateway.v1.ErrorEvent.HeadersEntry
-	nil,                                     // 69: responses.gateway.v1.ErrorDetail.HeadersEntry
-	(*TokenLogprob)(nil),                    // 70: responses.gateway.v1.TokenLogprob
-	(*OutputItem)(nil),                      // 71: responses.gateway.v1.OutputItem
-	(*ContentPart)(nil),                     // 72: responses.gateway.v1.ContentPart
-	(*Response)(nil),                        // 73: responses.gateway.v1.Response
-	(*Annotation)(nil),                      // 74: responses.gateway.v1.Annotation
-	(*SummaryPart)(nil),                     // 75: responses.gateway.v1.SummaryPart
-	(*ShellCallOutputContent)(nil),          // 76: responses.gateway.v1.ShellCallOutputContent
-	(*Misalignment)(nil),                    // 77: responses.gateway.v1.Misalignment
+	(*InjectCreated)(nil),                   // 68: responses.gateway.v1.InjectCreated
+	(*InjectFailed)(nil),                    // 69: responses.gateway.v1.InjectFailed
+	(*InjectError)(nil),                     // 70: responses.gateway.v1.InjectError
+	nil,                                     // 71: responses.gateway.v1.ErrorEvent.HeadersEntry
+	nil,                                     // 72: responses.gateway.v1.ErrorDetail.HeadersEntry
+	(*TokenLogprob)(nil),                    // 73: responses.gateway.v1.TokenLogprob
+	(*Agent)(nil),                           // 74: responses.gateway.v1.Agent
+	(*OutputItem)(nil),                      // 75: responses.gateway.v1.OutputItem
+	(*ContentPart)(nil),                     // 76: responses.gateway.v1.ContentPart
+	(*Response)(nil),                        // 77: responses.gateway.v1.Response
+	(*Annotation)(nil),                      // 78: responses.gateway.v1.Annotation
+	(*SummaryPart)(nil),                     // 79: responses.gateway.v1.SummaryPart
+	(*ShellCallOutputContent)(nil),          // 80: responses.gateway.v1.ShellCallOutputContent
+	(*Misalignment)(nil),                    // 81: responses.gateway.v1.Misalignment
 }
 var file_responses_gateway_v1_events_proto_depIdxs = []int32{
-	70, // 0: responses.gateway.v1.OutputTextDelta.logprobs:type_name -> responses.gateway.v1.TokenLogprob
-	71, // 1: responses.gateway.v1.OutputItemAdded.item:type_name -> responses.gateway.v1.OutputItem
-	71, // 2: responses.gateway.v1.OutputItemDone.item:type_name -> responses.gateway.v1.OutputItem
-	72, // 3: responses.gateway.v1.ContentPartAdded.part:type_name -> responses.gateway.v1.ContentPart
-	72, // 4: responses.gateway.v1.ContentPartDone.part:type_name -> responses.gateway.v1.ContentPart
-	73, // 5: responses.gateway.v1.ResponseCreated.response:type_name -> responses.gateway.v1.Response
-	73, // 6: responses.gateway.v1.ResponseQueued.response:type_name -> responses.gateway.v1.Response
-	73, // 7: responses.gateway.v1.ResponseInProgress.response:type_name -> responses.gateway.v1.Response
-	73, // 8: responses.gateway.v1.ResponseCompleted.response:type_name -> responses.gateway.v1.Response
-	73, // 9: responses.gateway.v1.ResponseFailed.response:type_name -> responses.gateway.v1.Response
-	73, // 10: responses.gateway.v1.ResponseIncomplete.response:type_name -> responses.gateway.v1.Response
-	62, // 11: responses.gateway.v1.ErrorEvent.error:type_name -> responses.gateway.v1.ErrorDetail
-	68, // 12: responses.gateway.v1.ErrorEvent.headers:type_name -> responses.gateway.v1.ErrorEvent.HeadersEntry
-	70, // 13: responses.gateway.v1.OutputTextDone.logprobs:type_name -> responses.gateway.v1.TokenLogprob
-	74, // 14: responses.gateway.v1.OutputTextAnnotationAdded.annotation:type_name -> responses.gateway.v1.Annotation
-	75, // 15: responses.gateway.v1.ReasoningSummaryPartAdded.part:type_name -> responses.gateway.v1.SummaryPart
-	75, // 16: responses.gateway.v1.ReasoningSummaryPartDone.part:type_name -> responses.gateway.v1.SummaryPart
-	63, // 17: responses.gateway.v1.ShellCallOutputContentDelta.delta:type_name -> responses.gateway.v1.ShellOutputDelta
-	76, // 18: responses.gateway.v1.ShellCallOutputContentDone.output:type_name -> responses.gateway.v1.ShellCallOutputContent
-	64, // 19: responses.gateway.v1.SteerAccepted.steer:type_name -> responses.gateway.v1.SteerReference
-	64, // 20: responses.gateway.v1.SteerPending.steer:type_name -> responses.gateway.v1.SteerReference
-	67, // 21: responses.gateway.v1.SteerPending.required_input:type_name -> responses.gateway.v1.SteerRequiredInput
-	65, // 22: responses.gateway.v1.SteerFailed.steer:type_name -> responses.gateway.v1.FailedSteer
-	66, // 23: responses.gateway.v1.SteerFailed.error:type_name -> responses.gateway.v1.SteerError
-	69, // 24: responses.gateway.v1.ErrorDetail.headers:type_name -> responses.gateway.v1.ErrorDetail.HeadersEntry
-	77, // 25: responses.gateway.v1.ErrorDetail.misalignment:type_name -> responses.gateway.v1.Misalignment
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	73, // 0: responses.gateway.v1.OutputTextDelta.logprobs:type_name -> responses.gateway.v1.TokenLogprob
+	74, // 1: responses.gateway.v1.OutputTextDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 2: responses.gateway.v1.ReasoningSummaryTextDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 3: responses.gateway.v1.FunctionCallArgumentsDelta.agent:type_name -> responses.gateway.v1.Agent
+	75, // 4: responses.gateway.v1.OutputItemAdded.item:type_name -> responses.gateway.v1.OutputItem
+	74, // 5: responses.gateway.v1.OutputItemAdded.agent:type_name -> responses.gateway.v1.Agent
+	75, // 6: responses.gateway.v1.OutputItemDone.item:type_name -> responses.gateway.v1.OutputItem
+	74, // 7: responses.gateway.v1.OutputItemDone.agent:type_name -> responses.gateway.v1.Agent
+	76, // 8: responses.gateway.v1.ContentPartAdded.part:type_name -> responses.gateway.v1.ContentPart
+	74, // 9: responses.gateway.v1.ContentPartAdded.agent:type_name -> responses.gateway.v1.Agent
+	76, // 10: responses.gateway.v1.ContentPartDone.part:type_name -> responses.gateway.v1.ContentPart
+	74, // 11: responses.gateway.v1.ContentPartDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 12: responses.gateway.v1.ReasoningTextDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 13: responses.gateway.v1.CustomToolCallInputDelta.agent:type_name -> responses.gateway.v1.Agent
+	77, // 14: responses.gateway.v1.ResponseCreated.response:type_name -> responses.gateway.v1.Response
+	74, // 15: responses.gateway.v1.ResponseCreated.agent:type_name -> responses.gateway.v1.Agent
+	77, // 16: responses.gateway.v1.ResponseQueued.response:type_name -> responses.gateway.v1.Response
+	74, // 17: responses.gateway.v1.ResponseQueued.agent:type_name -> responses.gateway.v1.Agent
+	77, // 18: responses.gateway.v1.ResponseInProgress.response:type_name -> responses.gateway.v1.Response
+	74, // 19: responses.gateway.v1.ResponseInProgress.agent:type_name -> responses.gateway.v1.Agent
+	77, // 20: responses.gateway.v1.ResponseCompleted.response:type_name -> responses.gateway.v1.Response
+	74, // 21: responses.gateway.v1.ResponseCompleted.agent:type_name -> responses.gateway.v1.Agent
+	77, // 22: responses.gateway.v1.ResponseFailed.response:type_name -> responses.gateway.v1.Response
+	74, // 23: responses.gateway.v1.ResponseFailed.agent:type_name -> responses.gateway.v1.Agent
+	77, // 24: responses.gateway.v1.ResponseIncomplete.response:type_name -> responses.gateway.v1.Response
+	74, // 25: responses.gateway.v1.ResponseIncomplete.agent:type_name -> responses.gateway.v1.Agent
+	62, // 26: responses.gateway.v1.ErrorEvent.error:type_name -> responses.gateway.v1.ErrorDetail
+	71, // 27: responses.gateway.v1.ErrorEvent.headers:type_name -> responses.gateway.v1.ErrorEvent.HeadersEntry
+	74, // 28: responses.gateway.v1.ErrorEvent.agent:type_name -> responses.gateway.v1.Agent
+	73, // 29: responses.gateway.v1.OutputTextDone.logprobs:type_name -> responses.gateway.v1.TokenLogprob
+	74, // 30: responses.gateway.v1.OutputTextDone.agent:type_name -> responses.gateway.v1.Agent
+	78, // 31: responses.gateway.v1.OutputTextAnnotationAdded.annotation:type_name -> responses.gateway.v1.Annotation
+	74, // 32: responses.gateway.v1.OutputTextAnnotationAdded.agent:type_name -> responses.gateway.v1.Agent
+	74, // 33: responses.gateway.v1.RefusalDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 34: responses.gateway.v1.RefusalDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 35: responses.gateway.v1.ReasoningTextDone.agent:type_name -> responses.gateway.v1.Agent
+	79, // 36: responses.gateway.v1.ReasoningSummaryPartAdded.part:type_name -> responses.gateway.v1.SummaryPart
+	74, // 37: responses.gateway.v1.ReasoningSummaryPartAdded.agent:type_name -> responses.gateway.v1.Agent
+	79, // 38: responses.gateway.v1.ReasoningSummaryPartDone.part:type_name -> responses.gateway.v1.SummaryPart
+	74, // 39: responses.gateway.v1.ReasoningSummaryPartDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 40: responses.gateway.v1.ReasoningSummaryTextDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 41: responses.gateway.v1.FunctionCallArgumentsDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 42: responses.gateway.v1.CustomToolCallInputDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 43: responses.gateway.v1.McpCallArgumentsDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 44: responses.gateway.v1.McpCallArgumentsDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 45: responses.gateway.v1.McpCallInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 46: responses.gateway.v1.McpCallCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 47: responses.gateway.v1.McpCallFailed.agent:type_name -> responses.gateway.v1.Agent
+	74, // 48: responses.gateway.v1.McpListToolsInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 49: responses.gateway.v1.McpListToolsCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 50: responses.gateway.v1.McpListToolsFailed.agent:type_name -> responses.gateway.v1.Agent
+	74, // 51: responses.gateway.v1.WebSearchCallInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 52: responses.gateway.v1.WebSearchCallSearching.agent:type_name -> responses.gateway.v1.Agent
+	74, // 53: responses.gateway.v1.WebSearchCallCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 54: responses.gateway.v1.FileSearchCallInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 55: responses.gateway.v1.FileSearchCallSearching.agent:type_name -> responses.gateway.v1.Agent
+	74, // 56: responses.gateway.v1.FileSearchCallCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 57: responses.gateway.v1.CodeInterpreterCallInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 58: responses.gateway.v1.CodeInterpreterCallInterpreting.agent:type_name -> responses.gateway.v1.Agent
+	74, // 59: responses.gateway.v1.CodeInterpreterCallCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 60: responses.gateway.v1.CodeInterpreterCallCodeDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 61: responses.gateway.v1.CodeInterpreterCallCodeDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 62: responses.gateway.v1.ImageGenerationCallInProgress.agent:type_name -> responses.gateway.v1.Agent
+	74, // 63: responses.gateway.v1.ImageGenerationCallGenerating.agent:type_name -> responses.gateway.v1.Agent
+	74, // 64: responses.gateway.v1.ImageGenerationCallCompleted.agent:type_name -> responses.gateway.v1.Agent
+	74, // 65: responses.gateway.v1.ImageGenerationCallPartialImage.agent:type_name -> responses.gateway.v1.Agent
+	74, // 66: responses.gateway.v1.ShellCallCommandAdded.agent:type_name -> responses.gateway.v1.Agent
+	74, // 67: responses.gateway.v1.ShellCallCommandDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 68: responses.gateway.v1.ShellCallCommandDone.agent:type_name -> responses.gateway.v1.Agent
+	63, // 69: responses.gateway.v1.ShellCallOutputContentDelta.delta:type_name -> responses.gateway.v1.ShellOutputDelta
+	74, // 70: responses.gateway.v1.ShellCallOutputContentDelta.agent:type_name -> responses.gateway.v1.Agent
+	80, // 71: responses.gateway.v1.ShellCallOutputContentDone.output:type_name -> responses.gateway.v1.ShellCallOutputContent
+	74, // 72: responses.gateway.v1.ShellCallOutputContentDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 73: responses.gateway.v1.AudioDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 74: responses.gateway.v1.AudioDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 75: responses.gateway.v1.AudioTranscriptDelta.agent:type_name -> responses.gateway.v1.Agent
+	74, // 76: responses.gateway.v1.AudioTranscriptDone.agent:type_name -> responses.gateway.v1.Agent
+	74, // 77: responses.gateway.v1.CompactionCompacting.agent:type_name -> responses.gateway.v1.Agent
+	64, // 78: responses.gateway.v1.SteerAccepted.steer:type_name -> responses.gateway.v1.SteerReference
+	64, // 79: responses.gateway.v1.SteerPending.steer:type_name -> responses.gateway.v1.SteerReference
+	67, // 80: responses.gateway.v1.SteerPending.required_input:type_name -> responses.gateway.v1.SteerRequiredInput
+	65, // 81: responses.gateway.v1.SteerFailed.steer:type_name -> responses.gateway.v1.FailedSteer
+	66, // 82: responses.gateway.v1.SteerFailed.error:type_name -> responses.gateway.v1.SteerError
+	72, // 83: responses.gateway.v1.ErrorDetail.headers:type_name -> responses.gateway.v1.ErrorDetail.HeadersEntry
+	81, // 84: responses.gateway.v1.ErrorDetail.misalignment:type_name -> responses.gateway.v1.Misalignment
+	70, // 85: responses.gateway.v1.InjectFailed.error:type_name -> responses.gateway.v1.InjectError
+	86, // [86:86] is the sub-list for method output_type
+	86, // [86:86] is the sub-list for method input_type
+	86, // [86:86] is the sub-list for extension type_name
+	86, // [86:86] is the sub-list for extension extendee
+	0,  // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_events_proto_init() }
@@ -5456,7 +6307,7 @@ func file_responses_gateway_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_events_proto_rawDesc), len(file_responses_gateway_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   70,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

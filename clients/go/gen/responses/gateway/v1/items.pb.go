@@ -60,6 +60,9 @@ type InputItem struct {
 	//	*InputItem_ConfigurationUpdate
 	//	*InputItem_CompactionTrigger
 	//	*InputItem_ItemReference
+	//	*InputItem_AgentMessage
+	//	*InputItem_MultiAgentCall
+	//	*InputItem_MultiAgentCallOutput
 	Kind          isInputItem_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -390,6 +393,33 @@ func (x *InputItem) GetItemReference() *ItemReference {
 	return nil
 }
 
+func (x *InputItem) GetAgentMessage() *AgentMessage {
+	if x != nil {
+		if x, ok := x.Kind.(*InputItem_AgentMessage); ok {
+			return x.AgentMessage
+		}
+	}
+	return nil
+}
+
+func (x *InputItem) GetMultiAgentCall() *MultiAgentCall {
+	if x != nil {
+		if x, ok := x.Kind.(*InputItem_MultiAgentCall); ok {
+			return x.MultiAgentCall
+		}
+	}
+	return nil
+}
+
+func (x *InputItem) GetMultiAgentCallOutput() *MultiAgentCallOutput {
+	if x != nil {
+		if x, ok := x.Kind.(*InputItem_MultiAgentCallOutput); ok {
+			return x.MultiAgentCallOutput
+		}
+	}
+	return nil
+}
+
 type isInputItem_Kind interface {
 	isInputItem_Kind()
 }
@@ -554,6 +584,21 @@ type InputItem_ItemReference struct {
 	ItemReference *ItemReference `protobuf:"bytes,41,opt,name=item_reference,json=itemReference,proto3,oneof"`
 }
 
+type InputItem_AgentMessage struct {
+	// A message between agents, in multi-agent mode.
+	AgentMessage *AgentMessage `protobuf:"bytes,31,opt,name=agent_message,json=agentMessage,proto3,oneof"`
+}
+
+type InputItem_MultiAgentCall struct {
+	// An agent starts, asks or stops another; the upstream runs it.
+	MultiAgentCall *MultiAgentCall `protobuf:"bytes,32,opt,name=multi_agent_call,json=multiAgentCall,proto3,oneof"`
+}
+
+type InputItem_MultiAgentCallOutput struct {
+	// The result of that.
+	MultiAgentCallOutput *MultiAgentCallOutput `protobuf:"bytes,33,opt,name=multi_agent_call_output,json=multiAgentCallOutput,proto3,oneof"`
+}
+
 func (*InputItem_Json) isInputItem_Kind() {}
 
 func (*InputItem_Message) isInputItem_Kind() {}
@@ -618,6 +663,12 @@ func (*InputItem_CompactionTrigger) isInputItem_Kind() {}
 
 func (*InputItem_ItemReference) isInputItem_Kind() {}
 
+func (*InputItem_AgentMessage) isInputItem_Kind() {}
+
+func (*InputItem_MultiAgentCall) isInputItem_Kind() {}
+
+func (*InputItem_MultiAgentCallOutput) isInputItem_Kind() {}
+
 // An item of the output.
 type OutputItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -655,6 +706,9 @@ type OutputItem struct {
 	//	*OutputItem_ProgramOutput
 	//	*OutputItem_Compaction
 	//	*OutputItem_ConfigurationUpdate
+	//	*OutputItem_AgentMessage
+	//	*OutputItem_MultiAgentCall
+	//	*OutputItem_MultiAgentCallOutput
 	Kind          isOutputItem_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -967,6 +1021,33 @@ func (x *OutputItem) GetConfigurationUpdate() *ConfigurationUpdate {
 	return nil
 }
 
+func (x *OutputItem) GetAgentMessage() *AgentMessage {
+	if x != nil {
+		if x, ok := x.Kind.(*OutputItem_AgentMessage); ok {
+			return x.AgentMessage
+		}
+	}
+	return nil
+}
+
+func (x *OutputItem) GetMultiAgentCall() *MultiAgentCall {
+	if x != nil {
+		if x, ok := x.Kind.(*OutputItem_MultiAgentCall); ok {
+			return x.MultiAgentCall
+		}
+	}
+	return nil
+}
+
+func (x *OutputItem) GetMultiAgentCallOutput() *MultiAgentCallOutput {
+	if x != nil {
+		if x, ok := x.Kind.(*OutputItem_MultiAgentCallOutput); ok {
+			return x.MultiAgentCallOutput
+		}
+	}
+	return nil
+}
+
 type isOutputItem_Kind interface {
 	isOutputItem_Kind()
 }
@@ -1121,6 +1202,21 @@ type OutputItem_ConfigurationUpdate struct {
 	ConfigurationUpdate *ConfigurationUpdate `protobuf:"bytes,30,opt,name=configuration_update,json=configurationUpdate,proto3,oneof"`
 }
 
+type OutputItem_AgentMessage struct {
+	// A message between agents, in multi-agent mode.
+	AgentMessage *AgentMessage `protobuf:"bytes,31,opt,name=agent_message,json=agentMessage,proto3,oneof"`
+}
+
+type OutputItem_MultiAgentCall struct {
+	// An agent starts, asks or stops another; the upstream runs it.
+	MultiAgentCall *MultiAgentCall `protobuf:"bytes,32,opt,name=multi_agent_call,json=multiAgentCall,proto3,oneof"`
+}
+
+type OutputItem_MultiAgentCallOutput struct {
+	// The result of that.
+	MultiAgentCallOutput *MultiAgentCallOutput `protobuf:"bytes,33,opt,name=multi_agent_call_output,json=multiAgentCallOutput,proto3,oneof"`
+}
+
 func (*OutputItem_Json) isOutputItem_Kind() {}
 
 func (*OutputItem_Message) isOutputItem_Kind() {}
@@ -1181,6 +1277,12 @@ func (*OutputItem_Compaction) isOutputItem_Kind() {}
 
 func (*OutputItem_ConfigurationUpdate) isOutputItem_Kind() {}
 
+func (*OutputItem_AgentMessage) isOutputItem_Kind() {}
+
+func (*OutputItem_MultiAgentCall) isOutputItem_Kind() {}
+
+func (*OutputItem_MultiAgentCallOutput) isOutputItem_Kind() {}
+
 // A message. Set text or content, not both.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1196,7 +1298,9 @@ type Message struct {
 	// unchanged.
 	Phase *string `protobuf:"bytes,5,opt,name=phase,proto3,oneof" json:"phase,omitempty"`
 	// in_progress, completed or incomplete.
-	Status        *string `protobuf:"bytes,6,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	Status *string `protobuf:"bytes,6,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1273,6 +1377,13 @@ func (x *Message) GetStatus() string {
 	return ""
 }
 
+func (x *Message) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A call of one of the caller's functions.
 type FunctionCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1293,7 +1404,9 @@ type FunctionCall struct {
 	// Who made the item, in kept conversations.
 	CreatedBy *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
 	// Whether the model goes on before the result comes.
-	Asynchronous  *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
+	Asynchronous *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1391,6 +1504,13 @@ func (x *FunctionCall) GetAsynchronous() bool {
 	return false
 }
 
+func (x *FunctionCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The result of a function call. Set output or output_parts, not both.
 type FunctionCallOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1411,7 +1531,9 @@ type FunctionCallOutput struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,8,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,9,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,9,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1507,6 +1629,13 @@ func (x *FunctionCallOutput) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *FunctionCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // Who makes a call.
@@ -1709,7 +1838,9 @@ type ReasoningItem struct {
 	// create.include.
 	EncryptedContent *string `protobuf:"bytes,4,opt,name=encrypted_content,json=encryptedContent,proto3,oneof" json:"encrypted_content,omitempty"`
 	// in_progress, completed or incomplete.
-	Status        *string `protobuf:"bytes,5,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	Status *string `protobuf:"bytes,5,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1779,6 +1910,13 @@ func (x *ReasoningItem) GetStatus() string {
 	return ""
 }
 
+func (x *ReasoningItem) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A search in vector stores.
 type FileSearchCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1789,7 +1927,9 @@ type FileSearchCall struct {
 	// What was searched for.
 	Queries []string `protobuf:"bytes,3,rep,name=queries,proto3" json:"queries,omitempty"`
 	// What was found, if asked for in create.include.
-	Results       []*FileSearchResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	Results []*FileSearchResult `protobuf:"bytes,4,rep,name=results,proto3" json:"results,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1848,6 +1988,13 @@ func (x *FileSearchCall) GetQueries() []string {
 func (x *FileSearchCall) GetResults() []*FileSearchResult {
 	if x != nil {
 		return x.Results
+	}
+	return nil
+}
+
+func (x *FileSearchCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
 	}
 	return nil
 }
@@ -1942,7 +2089,9 @@ type WebSearchCall struct {
 	// An open set. Today: in_progress, searching, completed, failed.
 	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	// What was done.
-	Action        *WebSearchAction `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	Action *WebSearchAction `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,6 +2143,13 @@ func (x *WebSearchCall) GetStatus() string {
 func (x *WebSearchCall) GetAction() *WebSearchAction {
 	if x != nil {
 		return x.Action
+	}
+	return nil
+}
+
+func (x *WebSearchCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
 	}
 	return nil
 }
@@ -2431,7 +2587,9 @@ type ComputerCall struct {
 	// What the caller has to confirm first.
 	PendingSafetyChecks []*SafetyCheck `protobuf:"bytes,5,rep,name=pending_safety_checks,json=pendingSafetyChecks,proto3" json:"pending_safety_checks,omitempty"`
 	// in_progress, completed or incomplete.
-	Status        string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	Status string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2506,6 +2664,13 @@ func (x *ComputerCall) GetStatus() string {
 		return x.Status
 	}
 	return ""
+}
+
+func (x *ComputerCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // An action on a computer. Coordinates are pixels from the upper left corner.
@@ -3368,7 +3533,9 @@ type ComputerCallOutput struct {
 	// in_progress, completed, incomplete or failed.
 	Status *string `protobuf:"bytes,5,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3443,6 +3610,13 @@ func (x *ComputerCallOutput) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *ComputerCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // What comes back from a computer.
@@ -3556,7 +3730,9 @@ type ImageGenerationCall struct {
 	// Why no image came.
 	Error *ImageError `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// What an SVG cost.
-	SvgUsage      *SvgUsage `protobuf:"bytes,11,opt,name=svg_usage,json=svgUsage,proto3" json:"svg_usage,omitempty"`
+	SvgUsage *SvgUsage `protobuf:"bytes,11,opt,name=svg_usage,json=svgUsage,proto3" json:"svg_usage,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,12,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3668,6 +3844,13 @@ func (x *ImageGenerationCall) GetSvgUsage() *SvgUsage {
 	return nil
 }
 
+func (x *ImageGenerationCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Code that the upstream ran.
 type CodeInterpreterCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3680,7 +3863,9 @@ type CodeInterpreterCall struct {
 	// The code.
 	Code *string `protobuf:"bytes,4,opt,name=code,proto3,oneof" json:"code,omitempty"`
 	// What came out, if asked for in create.include.
-	Outputs       []*CodeInterpreterOutput `protobuf:"bytes,5,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	Outputs []*CodeInterpreterOutput `protobuf:"bytes,5,rep,name=outputs,proto3" json:"outputs,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,6,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3746,6 +3931,13 @@ func (x *CodeInterpreterCall) GetCode() string {
 func (x *CodeInterpreterCall) GetOutputs() []*CodeInterpreterOutput {
 	if x != nil {
 		return x.Outputs
+	}
+	return nil
+}
+
+func (x *CodeInterpreterCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
 	}
 	return nil
 }
@@ -3956,7 +4148,9 @@ type LocalShellCall struct {
 	// What to run.
 	Action *LocalShellAction `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
 	// in_progress, completed or incomplete.
-	Status        string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4017,6 +4211,13 @@ func (x *LocalShellCall) GetStatus() string {
 		return x.Status
 	}
 	return ""
+}
+
+func (x *LocalShellCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // What to do in a local shell.
@@ -4196,7 +4397,9 @@ type LocalShellCallOutput struct {
 	// What the command put out, JSON text.
 	Output string `protobuf:"bytes,2,opt,name=output,proto3" json:"output,omitempty"`
 	// in_progress, completed or incomplete.
-	Status        *string `protobuf:"bytes,3,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	Status *string `protobuf:"bytes,3,opt,name=status,proto3,oneof" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4252,6 +4455,13 @@ func (x *LocalShellCallOutput) GetStatus() string {
 	return ""
 }
 
+func (x *LocalShellCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Commands for a shell.
 type ShellCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4268,7 +4478,9 @@ type ShellCall struct {
 	// Who makes the call; unset means the model itself.
 	Caller *Caller `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4352,6 +4564,13 @@ func (x *ShellCall) GetCreatedBy() string {
 	return ""
 }
 
+func (x *ShellCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // What to run.
 type ShellAction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4432,7 +4651,9 @@ type ShellCallOutput struct {
 	// Who made the call.
 	Caller *Caller `protobuf:"bytes,6,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4514,6 +4735,13 @@ func (x *ShellCallOutput) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *ShellCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // What one command put out.
@@ -4790,7 +5018,9 @@ type ApplyPatchCall struct {
 	// Who makes the call; unset means the model itself.
 	Caller *Caller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4865,6 +5095,13 @@ func (x *ApplyPatchCall) GetCreatedBy() string {
 		return *x.CreatedBy
 	}
 	return ""
+}
+
+func (x *ApplyPatchCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // A change to a file.
@@ -5158,7 +5395,9 @@ type ApplyPatchCallOutput struct {
 	// Who made the call.
 	Caller *Caller `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5235,6 +5474,13 @@ func (x *ApplyPatchCallOutput) GetCreatedBy() string {
 	return ""
 }
 
+func (x *ApplyPatchCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The tools of an MCP server.
 type McpListTools struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5245,7 +5491,9 @@ type McpListTools struct {
 	// The tools.
 	Tools []*McpToolDescription `protobuf:"bytes,3,rep,name=tools,proto3" json:"tools,omitempty"`
 	// Why they could not be listed.
-	Error         *string `protobuf:"bytes,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Error *string `protobuf:"bytes,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5306,6 +5554,13 @@ func (x *McpListTools) GetError() string {
 		return *x.Error
 	}
 	return ""
+}
+
+func (x *McpListTools) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // A tool of an MCP server.
@@ -5391,7 +5646,9 @@ type McpApprovalRequest struct {
 	// The tool.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// JSON text of the arguments.
-	Arguments     string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5454,6 +5711,13 @@ func (x *McpApprovalRequest) GetArguments() string {
 	return ""
 }
 
+func (x *McpApprovalRequest) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The answer to an McpApprovalRequest.
 type McpApprovalResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5464,7 +5728,9 @@ type McpApprovalResponse struct {
 	// Whether the call may run.
 	Approve bool `protobuf:"varint,3,opt,name=approve,proto3" json:"approve,omitempty"`
 	// Why, or why not.
-	Reason        *string `protobuf:"bytes,4,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	Reason *string `protobuf:"bytes,4,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5527,6 +5793,13 @@ func (x *McpApprovalResponse) GetReason() string {
 	return ""
 }
 
+func (x *McpApprovalResponse) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A call of an MCP tool, with its result once it has one.
 type McpCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5548,8 +5821,10 @@ type McpCall struct {
 	Status *string `protobuf:"bytes,8,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// The question that allowed the call.
 	ApprovalRequestId *string `protobuf:"bytes,9,opt,name=approval_request_id,json=approvalRequestId,proto3,oneof" json:"approval_request_id,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *McpCall) Reset() {
@@ -5643,6 +5918,13 @@ func (x *McpCall) GetApprovalRequestId() string {
 		return *x.ApprovalRequestId
 	}
 	return ""
+}
+
+func (x *McpCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // Why an MCP call failed.
@@ -5942,7 +6224,9 @@ type CustomToolCall struct {
 	// Who made the item, in kept conversations.
 	CreatedBy *string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
 	// Whether the model goes on before the result comes.
-	Asynchronous  *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
+	Asynchronous *bool `protobuf:"varint,9,opt,name=asynchronous,proto3,oneof" json:"asynchronous,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,10,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6040,6 +6324,13 @@ func (x *CustomToolCall) GetAsynchronous() bool {
 	return false
 }
 
+func (x *CustomToolCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The result of a custom tool call. Set output or output_parts, not both.
 type CustomToolCallOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6056,7 +6347,9 @@ type CustomToolCallOutput struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,6,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,8,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6140,6 +6433,13 @@ func (x *CustomToolCallOutput) GetCreatedBy() string {
 	return ""
 }
 
+func (x *CustomToolCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A search for tools.
 type ToolSearchCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6154,7 +6454,9 @@ type ToolSearchCall struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,5,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6231,6 +6533,13 @@ func (x *ToolSearchCall) GetCreatedBy() string {
 	return ""
 }
 
+func (x *ToolSearchCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The tools that a search found.
 type ToolSearchOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6245,7 +6554,9 @@ type ToolSearchOutput struct {
 	// in_progress, completed or incomplete.
 	Status *string `protobuf:"bytes,5,opt,name=status,proto3,oneof" json:"status,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,6,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6322,6 +6633,13 @@ func (x *ToolSearchOutput) GetCreatedBy() string {
 	return ""
 }
 
+func (x *ToolSearchOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Tools that are added in the course of the conversation.
 type AdditionalTools struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6330,7 +6648,9 @@ type AdditionalTools struct {
 	// Who adds them; "developer" in input.
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	// The tools.
-	Tools         []*Tool `protobuf:"bytes,3,rep,name=tools,proto3" json:"tools,omitempty"`
+	Tools []*Tool `protobuf:"bytes,3,rep,name=tools,proto3" json:"tools,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6386,6 +6706,13 @@ func (x *AdditionalTools) GetTools() []*Tool {
 	return nil
 }
 
+func (x *AdditionalTools) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // A program, written by the model, that calls tools.
 type Program struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6396,7 +6723,9 @@ type Program struct {
 	// Its source. At most 10,485,760 characters.
 	Code string `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
 	// Opaque; send it back unchanged.
-	Fingerprint   string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Fingerprint string `protobuf:"bytes,4,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6459,6 +6788,13 @@ func (x *Program) GetFingerprint() string {
 	return ""
 }
 
+func (x *Program) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The result of a program.
 type ProgramOutput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6469,7 +6805,9 @@ type ProgramOutput struct {
 	// What it put out. At most 10,485,760 characters.
 	Result string `protobuf:"bytes,3,opt,name=result,proto3" json:"result,omitempty"`
 	// completed or incomplete.
-	Status        string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6532,6 +6870,13 @@ func (x *ProgramOutput) GetStatus() string {
 	return ""
 }
 
+func (x *ProgramOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // The shrunk beginning of a conversation. What comes before it can be dropped.
 type Compaction struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6540,7 +6885,9 @@ type Compaction struct {
 	// The content in a form that only the upstream can read. At most 20,971,520 characters.
 	EncryptedContent string `protobuf:"bytes,2,opt,name=encrypted_content,json=encryptedContent,proto3" json:"encrypted_content,omitempty"`
 	// Who made the item, in kept conversations.
-	CreatedBy     *string `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	CreatedBy *string `protobuf:"bytes,3,opt,name=created_by,json=createdBy,proto3,oneof" json:"created_by,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6596,6 +6943,13 @@ func (x *Compaction) GetCreatedBy() string {
 	return ""
 }
 
+func (x *Compaction) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Settings that change in the course of the conversation.
 type ConfigurationUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -6604,7 +6958,9 @@ type ConfigurationUpdate struct {
 	// How much the model thinks from here on.
 	Reasoning *Reasoning `protobuf:"bytes,2,opt,name=reasoning,proto3" json:"reasoning,omitempty"`
 	// Form of the text output from here on.
-	Text          *TextOptions `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text *TextOptions `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,4,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6660,11 +7016,20 @@ func (x *ConfigurationUpdate) GetText() *TextOptions {
 	return nil
 }
 
+func (x *ConfigurationUpdate) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 // Asks the upstream to shrink the conversation here.
 type CompactionTrigger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id of the item.
-	Id            *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The agent that the item is from, in multi-agent mode.
+	Agent         *Agent `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6704,6 +7069,13 @@ func (x *CompactionTrigger) GetId() string {
 		return *x.Id
 	}
 	return ""
+}
+
+func (x *CompactionTrigger) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
 }
 
 // Stands for an item that the upstream keeps.
@@ -6971,11 +7343,257 @@ func (x *SvgUsage) GetTotalTokens() int64 {
 	return 0
 }
 
+// A message between agents, in multi-agent mode.
+type AgentMessage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the item, where the upstream keeps it.
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// Name of the agent that wrote it.
+	Author string `protobuf:"bytes,2,opt,name=author,proto3" json:"author,omitempty"`
+	// Name of the agent that it is for.
+	Recipient string `protobuf:"bytes,3,opt,name=recipient,proto3" json:"recipient,omitempty"`
+	// What it says; parts may be encrypted.
+	Content []*ContentPart `protobuf:"bytes,4,rep,name=content,proto3" json:"content,omitempty"`
+	// The agent that the item is from.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentMessage) Reset() {
+	*x = AgentMessage{}
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentMessage) ProtoMessage() {}
+
+func (x *AgentMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentMessage.ProtoReflect.Descriptor instead.
+func (*AgentMessage) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_items_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *AgentMessage) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *AgentMessage) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *AgentMessage) GetRecipient() string {
+	if x != nil {
+		return x.Recipient
+	}
+	return ""
+}
+
+func (x *AgentMessage) GetContent() []*ContentPart {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *AgentMessage) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// An agent starts, asks or stops another. The upstream runs it: no output is expected of the caller.
+type MultiAgentCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the item, where the upstream keeps it.
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// Names the call; its result carries the same.
+	CallId string `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// An open set. Today: spawn_agent, interrupt_agent, list_agents, send_message, followup_task, wait_agent.
+	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// JSON text as the model wrote it.
+	Arguments string `protobuf:"bytes,4,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// The agent that the item is from.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MultiAgentCall) Reset() {
+	*x = MultiAgentCall{}
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MultiAgentCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MultiAgentCall) ProtoMessage() {}
+
+func (x *MultiAgentCall) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MultiAgentCall.ProtoReflect.Descriptor instead.
+func (*MultiAgentCall) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_items_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *MultiAgentCall) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *MultiAgentCall) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *MultiAgentCall) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *MultiAgentCall) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+func (x *MultiAgentCall) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
+// The result of a multi-agent call.
+type MultiAgentCallOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the item, where the upstream keeps it.
+	Id *string `protobuf:"bytes,1,opt,name=id,proto3,oneof" json:"id,omitempty"`
+	// The call that this is the result of.
+	CallId string `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// What was asked for; see MultiAgentCall.action.
+	Action string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	// The result.
+	Output []*ContentPart `protobuf:"bytes,4,rep,name=output,proto3" json:"output,omitempty"`
+	// The agent that the item is from.
+	Agent         *Agent `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MultiAgentCallOutput) Reset() {
+	*x = MultiAgentCallOutput{}
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MultiAgentCallOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MultiAgentCallOutput) ProtoMessage() {}
+
+func (x *MultiAgentCallOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_items_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MultiAgentCallOutput.ProtoReflect.Descriptor instead.
+func (*MultiAgentCallOutput) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_items_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *MultiAgentCallOutput) GetId() string {
+	if x != nil && x.Id != nil {
+		return *x.Id
+	}
+	return ""
+}
+
+func (x *MultiAgentCallOutput) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *MultiAgentCallOutput) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *MultiAgentCallOutput) GetOutput() []*ContentPart {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *MultiAgentCallOutput) GetAgent() *Agent {
+	if x != nil {
+		return x.Agent
+	}
+	return nil
+}
+
 var File_responses_gateway_v1_items_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\n" +
-	" responses/gateway/v1/items.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/content.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xfa\x19\n" +
+	" responses/gateway/v1/items.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/content.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xcf\x1c\n" +
 	"\tInputItem\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12F\n" +
 	"\amessage\x18\x02 \x01(\v2\x1d.responses.gateway.v1.MessageB\v\x8a\x80\x19\amessageH\x00R\amessage\x12\\\n" +
@@ -7014,8 +7632,11 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"compaction\x12|\n" +
 	"\x14configuration_update\x18\x1e \x01(\v2).responses.gateway.v1.ConfigurationUpdateB\x1c\x8a\x80\x19\x14configuration_update\xa0\x80\x19\x02H\x00R\x13configurationUpdate\x12p\n" +
 	"\x12compaction_trigger\x18( \x01(\v2'.responses.gateway.v1.CompactionTriggerB\x16\x8a\x80\x19\x12compaction_triggerH\x00R\x11compactionTrigger\x12`\n" +
-	"\x0eitem_reference\x18) \x01(\v2#.responses.gateway.v1.ItemReferenceB\x12\x8a\x80\x19\x0eitem_referenceH\x00R\ritemReference:\x04\x80\x80\x19\x01B\x10\n" +
-	"\x04kind\x12\b\x82\x80\x19\x04type\"\xa7\x18\n" +
+	"\x0eitem_reference\x18) \x01(\v2#.responses.gateway.v1.ItemReferenceB\x12\x8a\x80\x19\x0eitem_referenceH\x00R\ritemReference\x12`\n" +
+	"\ragent_message\x18\x1f \x01(\v2\".responses.gateway.v1.AgentMessageB\x15\x8a\x80\x19\ragent_message\xa0\x80\x19\x03H\x00R\fagentMessage\x12j\n" +
+	"\x10multi_agent_call\x18  \x01(\v2$.responses.gateway.v1.MultiAgentCallB\x18\x8a\x80\x19\x10multi_agent_call\xa0\x80\x19\x03H\x00R\x0emultiAgentCall\x12\x84\x01\n" +
+	"\x17multi_agent_call_output\x18! \x01(\v2*.responses.gateway.v1.MultiAgentCallOutputB\x1f\x8a\x80\x19\x17multi_agent_call_output\xa0\x80\x19\x03H\x00R\x14multiAgentCallOutput:\x04\x80\x80\x19\x01B\x10\n" +
+	"\x04kind\x12\b\x82\x80\x19\x04type\"\xfc\x1a\n" +
 	"\n" +
 	"OutputItem\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12F\n" +
@@ -7053,19 +7674,23 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"compaction\x18\x1d \x01(\v2 .responses.gateway.v1.CompactionB\x0e\x8a\x80\x19\n" +
 	"compactionH\x00R\n" +
 	"compaction\x12|\n" +
-	"\x14configuration_update\x18\x1e \x01(\v2).responses.gateway.v1.ConfigurationUpdateB\x1c\x8a\x80\x19\x14configuration_update\xa0\x80\x19\x02H\x00R\x13configurationUpdate:\x04\x80\x80\x19\x01B\x10\n" +
-	"\x04kind\x12\b\x82\x80\x19\x04type\"\x85\x02\n" +
+	"\x14configuration_update\x18\x1e \x01(\v2).responses.gateway.v1.ConfigurationUpdateB\x1c\x8a\x80\x19\x14configuration_update\xa0\x80\x19\x02H\x00R\x13configurationUpdate\x12`\n" +
+	"\ragent_message\x18\x1f \x01(\v2\".responses.gateway.v1.AgentMessageB\x15\x8a\x80\x19\ragent_message\xa0\x80\x19\x03H\x00R\fagentMessage\x12j\n" +
+	"\x10multi_agent_call\x18  \x01(\v2$.responses.gateway.v1.MultiAgentCallB\x18\x8a\x80\x19\x10multi_agent_call\xa0\x80\x19\x03H\x00R\x0emultiAgentCall\x12\x84\x01\n" +
+	"\x17multi_agent_call_output\x18! \x01(\v2*.responses.gateway.v1.MultiAgentCallOutputB\x1f\x8a\x80\x19\x17multi_agent_call_output\xa0\x80\x19\x03H\x00R\x14multiAgentCallOutput:\x04\x80\x80\x19\x01B\x10\n" +
+	"\x04kind\x12\b\x82\x80\x19\x04type\"\xbe\x02\n" +
 	"\aMessage\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x121\n" +
 	"\x04text\x18\x03 \x01(\tB\x18\x82\x80\x19\acontent\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAH\x01R\x04text\x88\x01\x01\x12A\n" +
 	"\acontent\x18\x04 \x03(\v2!.responses.gateway.v1.ContentPartB\x04\x98\x80\x19\x01R\acontent\x12\x19\n" +
 	"\x05phase\x18\x05 \x01(\tH\x02R\x05phase\x88\x01\x01\x12\x1b\n" +
-	"\x06status\x18\x06 \x01(\tH\x03R\x06status\x88\x01\x01B\x05\n" +
+	"\x06status\x18\x06 \x01(\tH\x03R\x06status\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\a\n" +
 	"\x05_textB\b\n" +
 	"\x06_phaseB\t\n" +
-	"\a_status\"\x80\x03\n" +
+	"\a_status\"\xb9\x03\n" +
 	"\fFunctionCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x12\n" +
@@ -7076,13 +7701,15 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06status\x18\a \x01(\tH\x02R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x126\n" +
-	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01B\x05\n" +
+	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01\x127\n" +
+	"\x05agent\x18\n" +
+	" \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_namespaceB\t\n" +
 	"\a_statusB\r\n" +
 	"\v_created_byB\x0f\n" +
-	"\r_asynchronous\"\x93\x04\n" +
+	"\r_asynchronous\"\xcc\x04\n" +
 	"\x12FunctionCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x124\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@H\x01R\x06callId\x88\x01\x01\x12*\n" +
@@ -7093,7 +7720,9 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06caller\x18\a \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\x1b\n" +
 	"\x06status\x18\b \x01(\tH\x05R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\t \x01(\tH\x06R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\t \x01(\tH\x06R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\n" +
+	" \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\n" +
 	"\n" +
 	"\b_call_idB\t\n" +
@@ -7111,21 +7740,23 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x04kind\x12\b\x82\x80\x19\x04type\"\x0e\n" +
 	"\fDirectCaller\"D\n" +
 	"\rProgramCaller\x123\n" +
-	"\tcaller_id\x18\x01 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\bcallerId\"\x9d\x02\n" +
+	"\tcaller_id\x18\x01 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\bcallerId\"\xd6\x02\n" +
 	"\rReasoningItem\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12A\n" +
 	"\asummary\x18\x02 \x03(\v2!.responses.gateway.v1.SummaryPartB\x04\x98\x80\x19\x01R\asummary\x12=\n" +
 	"\acontent\x18\x03 \x03(\v2#.responses.gateway.v1.ReasoningPartR\acontent\x120\n" +
 	"\x11encrypted_content\x18\x04 \x01(\tH\x01R\x10encryptedContent\x88\x01\x01\x12\x1b\n" +
-	"\x06status\x18\x05 \x01(\tH\x02R\x06status\x88\x01\x01B\x05\n" +
+	"\x06status\x18\x05 \x01(\tH\x02R\x06status\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\x14\n" +
 	"\x12_encrypted_contentB\t\n" +
-	"\a_status\"\xa6\x01\n" +
+	"\a_status\"\xdf\x01\n" +
 	"\x0eFileSearchCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1e\n" +
 	"\aqueries\x18\x03 \x03(\tB\x04\x98\x80\x19\x01R\aqueries\x12@\n" +
-	"\aresults\x18\x04 \x03(\v2&.responses.gateway.v1.FileSearchResultR\aresultsB\x05\n" +
+	"\aresults\x18\x04 \x03(\v2&.responses.gateway.v1.FileSearchResultR\aresults\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_id\"\xfd\x02\n" +
 	"\x10FileSearchResult\x12\x1c\n" +
 	"\afile_id\x18\x01 \x01(\tH\x00R\x06fileId\x88\x01\x01\x12\x1f\n" +
@@ -7142,11 +7773,12 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\b_file_idB\v\n" +
 	"\t_filenameB\a\n" +
 	"\x05_textB\b\n" +
-	"\x06_score\"\x82\x01\n" +
+	"\x06_score\"\xbb\x01\n" +
 	"\rWebSearchCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12=\n" +
-	"\x06action\x18\x03 \x01(\v2%.responses.gateway.v1.WebSearchActionR\x06actionB\x05\n" +
+	"\x06action\x18\x03 \x01(\v2%.responses.gateway.v1.WebSearchActionR\x06action\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_id\"\xc3\x02\n" +
 	"\x0fWebSearchAction\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12J\n" +
@@ -7172,14 +7804,15 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x04_url\";\n" +
 	"\rWebSearchFind\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x18\n" +
-	"\apattern\x18\x02 \x01(\tR\apattern\"\xb6\x02\n" +
+	"\apattern\x18\x02 \x01(\tR\apattern\"\xef\x02\n" +
 	"\fComputerCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12<\n" +
 	"\x06action\x18\x03 \x01(\v2$.responses.gateway.v1.ComputerActionR\x06action\x12>\n" +
 	"\aactions\x18\x04 \x03(\v2$.responses.gateway.v1.ComputerActionR\aactions\x12[\n" +
 	"\x15pending_safety_checks\x18\x05 \x03(\v2!.responses.gateway.v1.SafetyCheckB\x04\x98\x80\x19\x01R\x13pendingSafetyChecks\x12\x16\n" +
-	"\x06status\x18\x06 \x01(\tR\x06statusB\x05\n" +
+	"\x06status\x18\x06 \x01(\tR\x06status\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_id\"\x80\x06\n" +
 	"\x0eComputerAction\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12F\n" +
@@ -7236,7 +7869,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tH\x01R\amessage\x88\x01\x01B\a\n" +
 	"\x05_codeB\n" +
 	"\n" +
-	"\b_message\"\xdb\x02\n" +
+	"\b_message\"\x94\x03\n" +
 	"\x12ComputerCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12<\n" +
@@ -7244,14 +7877,15 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x1aacknowledged_safety_checks\x18\x04 \x03(\v2!.responses.gateway.v1.SafetyCheckR\x18acknowledgedSafetyChecks\x12\x1b\n" +
 	"\x06status\x18\x05 \x01(\tH\x01R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\x06 \x01(\tH\x02R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x06 \x01(\tH\x02R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
 	"\a_statusB\r\n" +
 	"\v_created_by\"\xba\x01\n" +
 	"\x0eComputerOutput\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12t\n" +
 	"\x13computer_screenshot\x18\x02 \x01(\v2(.responses.gateway.v1.ComputerScreenshotB\x17\x8a\x80\x19\x13computer_screenshotH\x00R\x12computerScreenshot:\x04\x80\x80\x19\x01B\x10\n" +
-	"\x04kind\x12\b\x82\x80\x19\x04type\"\xae\x04\n" +
+	"\x04kind\x12\b\x82\x80\x19\x04type\"\xe7\x04\n" +
 	"\x13ImageGenerationCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x1b\n" +
@@ -7266,7 +7900,8 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x0erevised_prompt\x18\t \x01(\tB\x04\xa0\x80\x19\x02H\x06R\rrevisedPrompt\x88\x01\x01\x12<\n" +
 	"\x05error\x18\n" +
 	" \x01(\v2 .responses.gateway.v1.ImageErrorB\x04\xa0\x80\x19\x02R\x05error\x12A\n" +
-	"\tsvg_usage\x18\v \x01(\v2\x1e.responses.gateway.v1.SvgUsageB\x04\xa0\x80\x19\x02R\bsvgUsageB\t\n" +
+	"\tsvg_usage\x18\v \x01(\v2\x1e.responses.gateway.v1.SvgUsageB\x04\xa0\x80\x19\x02R\bsvgUsage\x127\n" +
+	"\x05agent\x18\f \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\t\n" +
 	"\a_resultB\t\n" +
 	"\a_actionB\r\n" +
 	"\v_backgroundB\x10\n" +
@@ -7274,13 +7909,14 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\n" +
 	"\b_qualityB\a\n" +
 	"\x05_sizeB\x11\n" +
-	"\x0f_revised_prompt\"\xc9\x01\n" +
+	"\x0f_revised_prompt\"\x82\x02\n" +
 	"\x13CodeInterpreterCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12!\n" +
 	"\fcontainer_id\x18\x03 \x01(\tR\vcontainerId\x12\x17\n" +
 	"\x04code\x18\x04 \x01(\tH\x00R\x04code\x88\x01\x01\x12E\n" +
-	"\aoutputs\x18\x05 \x03(\v2+.responses.gateway.v1.CodeInterpreterOutputR\aoutputsB\a\n" +
+	"\aoutputs\x18\x05 \x03(\v2+.responses.gateway.v1.CodeInterpreterOutputR\aoutputs\x127\n" +
+	"\x05agent\x18\x06 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\a\n" +
 	"\x05_code\"\xe5\x01\n" +
 	"\x15CodeInterpreterOutput\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12I\n" +
@@ -7290,12 +7926,13 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x13CodeInterpreterLogs\x12\x12\n" +
 	"\x04logs\x18\x01 \x01(\tR\x04logs\"(\n" +
 	"\x14CodeInterpreterImage\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\"\x91\x01\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xca\x01\n" +
 	"\x0eLocalShellCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12>\n" +
 	"\x06action\x18\x03 \x01(\v2&.responses.gateway.v1.LocalShellActionR\x06action\x12\x16\n" +
-	"\x06status\x18\x04 \x01(\tR\x06status\"\x8c\x01\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\x8c\x01\n" +
 	"\x10LocalShellAction\x12\x1a\n" +
 	"\x04json\x18\x01 \x01(\fB\x04\x90\x80\x19\x01H\x00R\x04json\x12D\n" +
 	"\x04exec\x18\x02 \x01(\v2$.responses.gateway.v1.LocalShellExecB\b\x8a\x80\x19\x04execH\x00R\x04exec:\x04\x80\x80\x19\x01B\x10\n" +
@@ -7312,12 +7949,13 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
 	"\v_timeout_msB\a\n" +
 	"\x05_userB\x14\n" +
-	"\x12_working_directory\"f\n" +
+	"\x12_working_directory\"\x9f\x01\n" +
 	"\x14LocalShellCallOutput\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\tR\x06output\x12\x1b\n" +
-	"\x06status\x18\x03 \x01(\tH\x00R\x06status\x88\x01\x01B\t\n" +
-	"\a_status\"\xee\x02\n" +
+	"\x06status\x18\x03 \x01(\tH\x00R\x06status\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\t\n" +
+	"\a_status\"\xa7\x03\n" +
 	"\tShellCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x129\n" +
@@ -7326,7 +7964,8 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\venvironment\x18\x05 \x01(\v2&.responses.gateway.v1.ShellEnvironmentR\venvironment\x124\n" +
 	"\x06caller\x18\x06 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\"\n" +
 	"\n" +
-	"created_by\x18\a \x01(\tH\x02R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\a \x01(\tH\x02R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\b \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
 	"\a_statusB\r\n" +
 	"\v_created_by\"\xa9\x01\n" +
@@ -7336,7 +7975,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"timeout_ms\x18\x02 \x01(\x03H\x00R\ttimeoutMs\x88\x01\x01\x12/\n" +
 	"\x11max_output_length\x18\x03 \x01(\x03H\x01R\x0fmaxOutputLength\x88\x01\x01B\r\n" +
 	"\v_timeout_msB\x14\n" +
-	"\x12_max_output_length\"\x82\x03\n" +
+	"\x12_max_output_length\"\xbb\x03\n" +
 	"\x0fShellCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12J\n" +
@@ -7345,7 +7984,8 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x11max_output_length\x18\x05 \x01(\x03H\x02R\x0fmaxOutputLength\x88\x01\x01\x124\n" +
 	"\x06caller\x18\x06 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\"\n" +
 	"\n" +
-	"created_by\x18\a \x01(\tH\x03R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\a \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\b \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
 	"\a_statusB\x14\n" +
 	"\x12_max_output_lengthB\r\n" +
@@ -7364,7 +8004,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x04kind\x12\b\x82\x80\x19\x04type\"\x0e\n" +
 	"\fShellTimeout\"(\n" +
 	"\tShellExit\x12\x1b\n" +
-	"\texit_code\x18\x01 \x01(\x05R\bexitCode\"\xa2\x02\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode\"\xdb\x02\n" +
 	"\x0eApplyPatchCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12\x16\n" +
@@ -7372,7 +8012,8 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\toperation\x18\x04 \x01(\v2$.responses.gateway.v1.PatchOperationR\toperation\x124\n" +
 	"\x06caller\x18\x05 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\"\n" +
 	"\n" +
-	"created_by\x18\x06 \x01(\tH\x01R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x06 \x01(\tH\x01R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\r\n" +
 	"\v_created_by\"\xc6\x02\n" +
 	"\x0ePatchOperation\x12\x1a\n" +
@@ -7394,7 +8035,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\n" +
 	"UpdateFile\x12!\n" +
 	"\x04path\x18\x01 \x01(\tB\r\xaa\x80\x19\t\t\x00\x00\x00\x00\x00\x00\xf0?R\x04path\x12!\n" +
-	"\x04diff\x18\x02 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\x04diff\"\x9b\x02\n" +
+	"\x04diff\x18\x02 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\x04diff\"\xd4\x02\n" +
 	"\x14ApplyPatchCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12\x16\n" +
@@ -7402,34 +8043,38 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06output\x18\x04 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAH\x01R\x06output\x88\x01\x01\x124\n" +
 	"\x06caller\x18\x05 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\"\n" +
 	"\n" +
-	"created_by\x18\x06 \x01(\tH\x02R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x06 \x01(\tH\x02R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
 	"\a_outputB\r\n" +
-	"\v_created_by\"\xac\x01\n" +
+	"\v_created_by\"\xe5\x01\n" +
 	"\fMcpListTools\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fserver_label\x18\x02 \x01(\tR\vserverLabel\x12D\n" +
 	"\x05tools\x18\x03 \x03(\v2(.responses.gateway.v1.McpToolDescriptionB\x04\x98\x80\x19\x01R\x05tools\x12\x19\n" +
-	"\x05error\x18\x04 \x01(\tH\x00R\x05error\x88\x01\x01B\b\n" +
+	"\x05error\x18\x04 \x01(\tH\x00R\x05error\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\b\n" +
 	"\x06_error\"\xb0\x01\n" +
 	"\x12McpToolDescription\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\finput_schema\x18\x02 \x01(\fB\x04\x90\x80\x19\x01R\vinputSchema\x12%\n" +
 	"\vdescription\x18\x03 \x01(\tH\x00R\vdescription\x88\x01\x01\x12&\n" +
 	"\vannotations\x18\x04 \x01(\fB\x04\x90\x80\x19\x01R\vannotationsB\x0e\n" +
-	"\f_description\"y\n" +
+	"\f_description\"\xb2\x01\n" +
 	"\x12McpApprovalRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fserver_label\x18\x02 \x01(\tR\vserverLabel\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1c\n" +
-	"\targuments\x18\x04 \x01(\tR\targuments\"\xa3\x01\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xdc\x01\n" +
 	"\x13McpApprovalResponse\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12.\n" +
 	"\x13approval_request_id\x18\x02 \x01(\tR\x11approvalRequestId\x12\x18\n" +
 	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x1b\n" +
-	"\x06reason\x18\x04 \x01(\tH\x01R\x06reason\x88\x01\x01B\x05\n" +
+	"\x06reason\x18\x04 \x01(\tH\x01R\x06reason\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
-	"\a_reason\"\x88\x03\n" +
+	"\a_reason\"\xc1\x03\n" +
 	"\aMcpCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fserver_label\x18\x02 \x01(\tR\vserverLabel\x12\x12\n" +
@@ -7439,7 +8084,9 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x05error\x18\x06 \x01(\v2\x1e.responses.gateway.v1.McpErrorR\x05error\x123\n" +
 	"\rerror_message\x18\a \x01(\tB\t\x82\x80\x19\x05errorH\x01R\ferrorMessage\x88\x01\x01\x12\x1b\n" +
 	"\x06status\x18\b \x01(\tH\x02R\x06status\x88\x01\x01\x123\n" +
-	"\x13approval_request_id\x18\t \x01(\tH\x03R\x11approvalRequestId\x88\x01\x01B\t\n" +
+	"\x13approval_request_id\x18\t \x01(\tH\x03R\x11approvalRequestId\x88\x01\x01\x127\n" +
+	"\x05agent\x18\n" +
+	" \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\t\n" +
 	"\a_outputB\x10\n" +
 	"\x0e_error_messageB\t\n" +
 	"\a_statusB\x16\n" +
@@ -7459,7 +8106,7 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\acontent\x18\x01 \x01(\fB\x04\x90\x80\x19\x01R\acontent\"<\n" +
 	"\fMcpHttpError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xfa\x02\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xb3\x03\n" +
 	"\x0eCustomToolCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x12\n" +
@@ -7470,13 +8117,15 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06status\x18\a \x01(\tH\x02R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
 	"created_by\x18\b \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x126\n" +
-	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01B\x05\n" +
+	"\fasynchronous\x18\t \x01(\bB\r\x82\x80\x19\x05async\xa0\x80\x19\x02H\x04R\fasynchronous\x88\x01\x01\x127\n" +
+	"\x05agent\x18\n" +
+	" \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\f\n" +
 	"\n" +
 	"_namespaceB\t\n" +
 	"\a_statusB\r\n" +
 	"\v_created_byB\x0f\n" +
-	"\r_asynchronous\"\xda\x02\n" +
+	"\r_asynchronous\"\x93\x03\n" +
 	"\x14CustomToolCallOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x1b\n" +
@@ -7485,11 +8134,12 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x06caller\x18\x05 \x01(\v2\x1c.responses.gateway.v1.CallerR\x06caller\x12\x1b\n" +
 	"\x06status\x18\x06 \x01(\tH\x02R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\a \x01(\tH\x03R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\a \x01(\tH\x03R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\b \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\t\n" +
 	"\a_outputB\t\n" +
 	"\a_statusB\r\n" +
-	"\v_created_by\"\x9e\x02\n" +
+	"\v_created_by\"\xd7\x02\n" +
 	"\x0eToolSearchCall\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x124\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@H\x01R\x06callId\x88\x01\x01\x12!\n" +
@@ -7497,14 +8147,15 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\targuments\x18\x04 \x01(\fB\x04\x90\x80\x19\x01R\targuments\x12\x1b\n" +
 	"\x06status\x18\x05 \x01(\tH\x03R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\x06 \x01(\tH\x04R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x06 \x01(\tH\x04R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\n" +
 	"\n" +
 	"\b_call_idB\f\n" +
 	"\n" +
 	"_executionB\t\n" +
 	"\a_statusB\r\n" +
-	"\v_created_by\"\xb4\x02\n" +
+	"\v_created_by\"\xed\x02\n" +
 	"\x10ToolSearchOutput\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x124\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@H\x01R\x06callId\x88\x01\x01\x12!\n" +
@@ -7512,44 +8163,51 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\x05tools\x18\x04 \x03(\v2\x1a.responses.gateway.v1.ToolB\x04\x98\x80\x19\x01R\x05tools\x12\x1b\n" +
 	"\x06status\x18\x05 \x01(\tH\x03R\x06status\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"created_by\x18\x06 \x01(\tH\x04R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x06 \x01(\tH\x04R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\a \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\n" +
 	"\n" +
 	"\b_call_idB\f\n" +
 	"\n" +
 	"_executionB\t\n" +
 	"\a_statusB\r\n" +
-	"\v_created_by\"y\n" +
+	"\v_created_by\"\xb2\x01\n" +
 	"\x0fAdditionalTools\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x126\n" +
-	"\x05tools\x18\x03 \x03(\v2\x1a.responses.gateway.v1.ToolB\x04\x98\x80\x19\x01R\x05toolsB\x05\n" +
-	"\x03_id\"\x9e\x01\n" +
+	"\x05tools\x18\x03 \x03(\v2\x1a.responses.gateway.v1.ToolB\x04\x98\x80\x19\x01R\x05tools\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
+	"\x03_id\"\xd7\x01\n" +
 	"\aProgram\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12!\n" +
 	"\x04code\x18\x03 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\x04code\x12/\n" +
-	"\vfingerprint\x18\x04 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\vfingerprint\"\x8f\x01\n" +
+	"\vfingerprint\x18\x04 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\vfingerprint\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xc8\x01\n" +
 	"\rProgramOutput\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12/\n" +
 	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12%\n" +
 	"\x06result\x18\x03 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00dAR\x06result\x12\x16\n" +
-	"\x06status\x18\x04 \x01(\tR\x06status\"\x97\x01\n" +
+	"\x06status\x18\x04 \x01(\tR\x06status\x127\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agent\"\xd0\x01\n" +
 	"\n" +
 	"Compaction\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12:\n" +
 	"\x11encrypted_content\x18\x02 \x01(\tB\r\xaa\x80\x19\t\x11\x00\x00\x00\x00\x00\x00tAR\x10encryptedContent\x12\"\n" +
 	"\n" +
-	"created_by\x18\x03 \x01(\tH\x01R\tcreatedBy\x88\x01\x01B\x05\n" +
+	"created_by\x18\x03 \x01(\tH\x01R\tcreatedBy\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_idB\r\n" +
-	"\v_created_by\"\xa7\x01\n" +
+	"\v_created_by\"\xe0\x01\n" +
 	"\x13ConfigurationUpdate\x12\x13\n" +
 	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12=\n" +
 	"\treasoning\x18\x02 \x01(\v2\x1f.responses.gateway.v1.ReasoningR\treasoning\x125\n" +
-	"\x04text\x18\x03 \x01(\v2!.responses.gateway.v1.TextOptionsR\x04textB\x05\n" +
-	"\x03_id\"5\n" +
+	"\x04text\x18\x03 \x01(\v2!.responses.gateway.v1.TextOptionsR\x04text\x127\n" +
+	"\x05agent\x18\x04 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
+	"\x03_id\"n\n" +
 	"\x11CompactionTrigger\x12\x19\n" +
-	"\x02id\x18\x01 \x01(\tB\x04\xa0\x80\x19\x02H\x00R\x02id\x88\x01\x01B\x05\n" +
+	"\x02id\x18\x01 \x01(\tB\x04\xa0\x80\x19\x02H\x00R\x02id\x88\x01\x01\x127\n" +
+	"\x05agent\x18\x02 \x01(\v2\x1b.responses.gateway.v1.AgentB\x04\xa0\x80\x19\x03R\x05agentB\x05\n" +
 	"\x03_id\"\x1f\n" +
 	"\rItemReference\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xd7\x01\n" +
@@ -7572,7 +8230,28 @@ const file_responses_gateway_v1_items_proto_rawDesc = "" +
 	"\finput_tokens\x18\x02 \x01(\x03R\vinputTokens\x12#\n" +
 	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12)\n" +
 	"\x10reasoning_tokens\x18\x04 \x01(\x03R\x0freasoningTokens\x12!\n" +
-	"\ftotal_tokens\x18\x05 \x01(\x03R\vtotalTokensBy\n" +
+	"\ftotal_tokens\x18\x05 \x01(\x03R\vtotalTokens\"\xd6\x01\n" +
+	"\fAgentMessage\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12\x16\n" +
+	"\x06author\x18\x02 \x01(\tR\x06author\x12\x1c\n" +
+	"\trecipient\x18\x03 \x01(\tR\trecipient\x12A\n" +
+	"\acontent\x18\x04 \x03(\v2!.responses.gateway.v1.ContentPartB\x04\x98\x80\x19\x01R\acontent\x121\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentR\x05agentB\x05\n" +
+	"\x03_id\"\xc6\x01\n" +
+	"\x0eMultiAgentCall\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
+	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x1c\n" +
+	"\targuments\x18\x04 \x01(\tR\targuments\x121\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentR\x05agentB\x05\n" +
+	"\x03_id\"\xef\x01\n" +
+	"\x14MultiAgentCallOutput\x12\x13\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x88\x01\x01\x12/\n" +
+	"\acall_id\x18\x02 \x01(\tB\x16\xaa\x80\x19\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00P@R\x06callId\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12?\n" +
+	"\x06output\x18\x04 \x03(\v2!.responses.gateway.v1.ContentPartB\x04\x98\x80\x19\x01R\x06output\x121\n" +
+	"\x05agent\x18\x05 \x01(\v2\x1b.responses.gateway.v1.AgentR\x05agentB\x05\n" +
+	"\x03_idBy\n" +
 	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var (
@@ -7587,7 +8266,7 @@ func file_responses_gateway_v1_items_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_items_proto_rawDescData
 }
 
-var file_responses_gateway_v1_items_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_responses_gateway_v1_items_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_responses_gateway_v1_items_proto_goTypes = []any{
 	(*InputItem)(nil),                // 0: responses.gateway.v1.InputItem
 	(*OutputItem)(nil),               // 1: responses.gateway.v1.OutputItem
@@ -7667,17 +8346,21 @@ var file_responses_gateway_v1_items_proto_goTypes = []any{
 	(*ImageError)(nil),               // 75: responses.gateway.v1.ImageError
 	(*ImageModeration)(nil),          // 76: responses.gateway.v1.ImageModeration
 	(*SvgUsage)(nil),                 // 77: responses.gateway.v1.SvgUsage
-	nil,                              // 78: responses.gateway.v1.FileSearchResult.AttributesEntry
-	nil,                              // 79: responses.gateway.v1.LocalShellExec.EnvEntry
-	(*ContentPart)(nil),              // 80: responses.gateway.v1.ContentPart
-	(*SummaryPart)(nil),              // 81: responses.gateway.v1.SummaryPart
-	(*ReasoningPart)(nil),            // 82: responses.gateway.v1.ReasoningPart
-	(*ComputerScreenshot)(nil),       // 83: responses.gateway.v1.ComputerScreenshot
-	(*ShellEnvironment)(nil),         // 84: responses.gateway.v1.ShellEnvironment
-	(*Tool)(nil),                     // 85: responses.gateway.v1.Tool
-	(*Reasoning)(nil),                // 86: responses.gateway.v1.Reasoning
-	(*TextOptions)(nil),              // 87: responses.gateway.v1.TextOptions
-	(*AttributeValue)(nil),           // 88: responses.gateway.v1.AttributeValue
+	(*AgentMessage)(nil),             // 78: responses.gateway.v1.AgentMessage
+	(*MultiAgentCall)(nil),           // 79: responses.gateway.v1.MultiAgentCall
+	(*MultiAgentCallOutput)(nil),     // 80: responses.gateway.v1.MultiAgentCallOutput
+	nil,                              // 81: responses.gateway.v1.FileSearchResult.AttributesEntry
+	nil,                              // 82: responses.gateway.v1.LocalShellExec.EnvEntry
+	(*ContentPart)(nil),              // 83: responses.gateway.v1.ContentPart
+	(*Agent)(nil),                    // 84: responses.gateway.v1.Agent
+	(*SummaryPart)(nil),              // 85: responses.gateway.v1.SummaryPart
+	(*ReasoningPart)(nil),            // 86: responses.gateway.v1.ReasoningPart
+	(*ComputerScreenshot)(nil),       // 87: responses.gateway.v1.ComputerScreenshot
+	(*ShellEnvironment)(nil),         // 88: responses.gateway.v1.ShellEnvironment
+	(*Tool)(nil),                     // 89: responses.gateway.v1.Tool
+	(*Reasoning)(nil),                // 90: responses.gateway.v1.Reasoning
+	(*TextOptions)(nil),              // 91: responses.gateway.v1.TextOptions
+	(*AttributeValue)(nil),           // 92: responses.gateway.v1.AttributeValue
 }
 var file_responses_gateway_v1_items_proto_depIdxs = []int32{
 	2,   // 0: responses.gateway.v1.InputItem.message:type_name -> responses.gateway.v1.Message
@@ -7711,108 +8394,149 @@ var file_responses_gateway_v1_items_proto_depIdxs = []int32{
 	72,  // 28: responses.gateway.v1.InputItem.configuration_update:type_name -> responses.gateway.v1.ConfigurationUpdate
 	73,  // 29: responses.gateway.v1.InputItem.compaction_trigger:type_name -> responses.gateway.v1.CompactionTrigger
 	74,  // 30: responses.gateway.v1.InputItem.item_reference:type_name -> responses.gateway.v1.ItemReference
-	2,   // 31: responses.gateway.v1.OutputItem.message:type_name -> responses.gateway.v1.Message
-	3,   // 32: responses.gateway.v1.OutputItem.function_call:type_name -> responses.gateway.v1.FunctionCall
-	4,   // 33: responses.gateway.v1.OutputItem.function_call_output:type_name -> responses.gateway.v1.FunctionCallOutput
-	8,   // 34: responses.gateway.v1.OutputItem.reasoning:type_name -> responses.gateway.v1.ReasoningItem
-	9,   // 35: responses.gateway.v1.OutputItem.file_search_call:type_name -> responses.gateway.v1.FileSearchCall
-	11,  // 36: responses.gateway.v1.OutputItem.web_search_call:type_name -> responses.gateway.v1.WebSearchCall
-	18,  // 37: responses.gateway.v1.OutputItem.computer_call:type_name -> responses.gateway.v1.ComputerCall
-	31,  // 38: responses.gateway.v1.OutputItem.computer_call_output:type_name -> responses.gateway.v1.ComputerCallOutput
-	33,  // 39: responses.gateway.v1.OutputItem.image_generation_call:type_name -> responses.gateway.v1.ImageGenerationCall
-	34,  // 40: responses.gateway.v1.OutputItem.code_interpreter_call:type_name -> responses.gateway.v1.CodeInterpreterCall
-	38,  // 41: responses.gateway.v1.OutputItem.local_shell_call:type_name -> responses.gateway.v1.LocalShellCall
-	41,  // 42: responses.gateway.v1.OutputItem.local_shell_call_output:type_name -> responses.gateway.v1.LocalShellCallOutput
-	42,  // 43: responses.gateway.v1.OutputItem.shell_call:type_name -> responses.gateway.v1.ShellCall
-	44,  // 44: responses.gateway.v1.OutputItem.shell_call_output:type_name -> responses.gateway.v1.ShellCallOutput
-	49,  // 45: responses.gateway.v1.OutputItem.apply_patch_call:type_name -> responses.gateway.v1.ApplyPatchCall
-	54,  // 46: responses.gateway.v1.OutputItem.apply_patch_call_output:type_name -> responses.gateway.v1.ApplyPatchCallOutput
-	55,  // 47: responses.gateway.v1.OutputItem.mcp_list_tools:type_name -> responses.gateway.v1.McpListTools
-	57,  // 48: responses.gateway.v1.OutputItem.mcp_approval_request:type_name -> responses.gateway.v1.McpApprovalRequest
-	58,  // 49: responses.gateway.v1.OutputItem.mcp_approval_response:type_name -> responses.gateway.v1.McpApprovalResponse
-	59,  // 50: responses.gateway.v1.OutputItem.mcp_call:type_name -> responses.gateway.v1.McpCall
-	64,  // 51: responses.gateway.v1.OutputItem.custom_tool_call:type_name -> responses.gateway.v1.CustomToolCall
-	65,  // 52: responses.gateway.v1.OutputItem.custom_tool_call_output:type_name -> responses.gateway.v1.CustomToolCallOutput
-	66,  // 53: responses.gateway.v1.OutputItem.tool_search_call:type_name -> responses.gateway.v1.ToolSearchCall
-	67,  // 54: responses.gateway.v1.OutputItem.tool_search_output:type_name -> responses.gateway.v1.ToolSearchOutput
-	68,  // 55: responses.gateway.v1.OutputItem.additional_tools:type_name -> responses.gateway.v1.AdditionalTools
-	69,  // 56: responses.gateway.v1.OutputItem.program:type_name -> responses.gateway.v1.Program
-	70,  // 57: responses.gateway.v1.OutputItem.program_output:type_name -> responses.gateway.v1.ProgramOutput
-	71,  // 58: responses.gateway.v1.OutputItem.compaction:type_name -> responses.gateway.v1.Compaction
-	72,  // 59: responses.gateway.v1.OutputItem.configuration_update:type_name -> responses.gateway.v1.ConfigurationUpdate
-	80,  // 60: responses.gateway.v1.Message.content:type_name -> responses.gateway.v1.ContentPart
-	5,   // 61: responses.gateway.v1.FunctionCall.caller:type_name -> responses.gateway.v1.Caller
-	80,  // 62: responses.gateway.v1.FunctionCallOutput.output_parts:type_name -> responses.gateway.v1.ContentPart
-	5,   // 63: responses.gateway.v1.FunctionCallOutput.caller:type_name -> responses.gateway.v1.Caller
-	6,   // 64: responses.gateway.v1.Caller.direct:type_name -> responses.gateway.v1.DirectCaller
-	7,   // 65: responses.gateway.v1.Caller.program:type_name -> responses.gateway.v1.ProgramCaller
-	81,  // 66: responses.gateway.v1.ReasoningItem.summary:type_name -> responses.gateway.v1.SummaryPart
-	82,  // 67: responses.gateway.v1.ReasoningItem.content:type_name -> responses.gateway.v1.ReasoningPart
-	10,  // 68: responses.gateway.v1.FileSearchCall.results:type_name -> responses.gateway.v1.FileSearchResult
-	78,  // 69: responses.gateway.v1.FileSearchResult.attributes:type_name -> responses.gateway.v1.FileSearchResult.AttributesEntry
-	12,  // 70: responses.gateway.v1.WebSearchCall.action:type_name -> responses.gateway.v1.WebSearchAction
-	13,  // 71: responses.gateway.v1.WebSearchAction.search:type_name -> responses.gateway.v1.WebSearchQuery
-	16,  // 72: responses.gateway.v1.WebSearchAction.open_page:type_name -> responses.gateway.v1.WebSearchOpenPage
-	17,  // 73: responses.gateway.v1.WebSearchAction.find_in_page:type_name -> responses.gateway.v1.WebSearchFind
-	14,  // 74: responses.gateway.v1.WebSearchQuery.sources:type_name -> responses.gateway.v1.WebSearchSource
-	15,  // 75: responses.gateway.v1.WebSearchSource.url:type_name -> responses.gateway.v1.WebSearchUrl
-	19,  // 76: responses.gateway.v1.ComputerCall.action:type_name -> responses.gateway.v1.ComputerAction
-	19,  // 77: responses.gateway.v1.ComputerCall.actions:type_name -> responses.gateway.v1.ComputerAction
-	30,  // 78: responses.gateway.v1.ComputerCall.pending_safety_checks:type_name -> responses.gateway.v1.SafetyCheck
-	20,  // 79: responses.gateway.v1.ComputerAction.click:type_name -> responses.gateway.v1.ComputerClick
-	21,  // 80: responses.gateway.v1.ComputerAction.double_click:type_name -> responses.gateway.v1.ComputerDoubleClick
-	22,  // 81: responses.gateway.v1.ComputerAction.drag:type_name -> responses.gateway.v1.ComputerDrag
-	24,  // 82: responses.gateway.v1.ComputerAction.keypress:type_name -> responses.gateway.v1.ComputerKeypress
-	25,  // 83: responses.gateway.v1.ComputerAction.move:type_name -> responses.gateway.v1.ComputerMove
-	26,  // 84: responses.gateway.v1.ComputerAction.screenshot:type_name -> responses.gateway.v1.ComputerScreenshotAction
-	27,  // 85: responses.gateway.v1.ComputerAction.scroll:type_name -> responses.gateway.v1.ComputerScroll
-	28,  // 86: responses.gateway.v1.ComputerAction.type:type_name -> responses.gateway.v1.ComputerType
-	29,  // 87: responses.gateway.v1.ComputerAction.wait:type_name -> responses.gateway.v1.ComputerWait
-	23,  // 88: responses.gateway.v1.ComputerDrag.path:type_name -> responses.gateway.v1.Coordinate
-	32,  // 89: responses.gateway.v1.ComputerCallOutput.output:type_name -> responses.gateway.v1.ComputerOutput
-	30,  // 90: responses.gateway.v1.ComputerCallOutput.acknowledged_safety_checks:type_name -> responses.gateway.v1.SafetyCheck
-	83,  // 91: responses.gateway.v1.ComputerOutput.computer_screenshot:type_name -> responses.gateway.v1.ComputerScreenshot
-	75,  // 92: responses.gateway.v1.ImageGenerationCall.error:type_name -> responses.gateway.v1.ImageError
-	77,  // 93: responses.gateway.v1.ImageGenerationCall.svg_usage:type_name -> responses.gateway.v1.SvgUsage
-	35,  // 94: responses.gateway.v1.CodeInterpreterCall.outputs:type_name -> responses.gateway.v1.CodeInterpreterOutput
-	36,  // 95: responses.gateway.v1.CodeInterpreterOutput.logs:type_name -> responses.gateway.v1.CodeInterpreterLogs
-	37,  // 96: responses.gateway.v1.CodeInterpreterOutput.image:type_name -> responses.gateway.v1.CodeInterpreterImage
-	39,  // 97: responses.gateway.v1.LocalShellCall.action:type_name -> responses.gateway.v1.LocalShellAction
-	40,  // 98: responses.gateway.v1.LocalShellAction.exec:type_name -> responses.gateway.v1.LocalShellExec
-	79,  // 99: responses.gateway.v1.LocalShellExec.env:type_name -> responses.gateway.v1.LocalShellExec.EnvEntry
-	43,  // 100: responses.gateway.v1.ShellCall.action:type_name -> responses.gateway.v1.ShellAction
-	84,  // 101: responses.gateway.v1.ShellCall.environment:type_name -> responses.gateway.v1.ShellEnvironment
-	5,   // 102: responses.gateway.v1.ShellCall.caller:type_name -> responses.gateway.v1.Caller
-	45,  // 103: responses.gateway.v1.ShellCallOutput.output:type_name -> responses.gateway.v1.ShellCallOutputContent
-	5,   // 104: responses.gateway.v1.ShellCallOutput.caller:type_name -> responses.gateway.v1.Caller
-	46,  // 105: responses.gateway.v1.ShellCallOutputContent.outcome:type_name -> responses.gateway.v1.ShellOutcome
-	47,  // 106: responses.gateway.v1.ShellOutcome.timeout:type_name -> responses.gateway.v1.ShellTimeout
-	48,  // 107: responses.gateway.v1.ShellOutcome.exit:type_name -> responses.gateway.v1.ShellExit
-	50,  // 108: responses.gateway.v1.ApplyPatchCall.operation:type_name -> responses.gateway.v1.PatchOperation
-	5,   // 109: responses.gateway.v1.ApplyPatchCall.caller:type_name -> responses.gateway.v1.Caller
-	51,  // 110: responses.gateway.v1.PatchOperation.create_file:type_name -> responses.gateway.v1.CreateFile
-	52,  // 111: responses.gateway.v1.PatchOperation.delete_file:type_name -> responses.gateway.v1.DeleteFile
-	53,  // 112: responses.gateway.v1.PatchOperation.update_file:type_name -> responses.gateway.v1.UpdateFile
-	5,   // 113: responses.gateway.v1.ApplyPatchCallOutput.caller:type_name -> responses.gateway.v1.Caller
-	56,  // 114: responses.gateway.v1.McpListTools.tools:type_name -> responses.gateway.v1.McpToolDescription
-	60,  // 115: responses.gateway.v1.McpCall.error:type_name -> responses.gateway.v1.McpError
-	61,  // 116: responses.gateway.v1.McpError.protocol_error:type_name -> responses.gateway.v1.McpProtocolError
-	62,  // 117: responses.gateway.v1.McpError.execution_error:type_name -> responses.gateway.v1.McpExecutionError
-	63,  // 118: responses.gateway.v1.McpError.http_error:type_name -> responses.gateway.v1.McpHttpError
-	5,   // 119: responses.gateway.v1.CustomToolCall.caller:type_name -> responses.gateway.v1.Caller
-	80,  // 120: responses.gateway.v1.CustomToolCallOutput.output_parts:type_name -> responses.gateway.v1.ContentPart
-	5,   // 121: responses.gateway.v1.CustomToolCallOutput.caller:type_name -> responses.gateway.v1.Caller
-	85,  // 122: responses.gateway.v1.ToolSearchOutput.tools:type_name -> responses.gateway.v1.Tool
-	85,  // 123: responses.gateway.v1.AdditionalTools.tools:type_name -> responses.gateway.v1.Tool
-	86,  // 124: responses.gateway.v1.ConfigurationUpdate.reasoning:type_name -> responses.gateway.v1.Reasoning
-	87,  // 125: responses.gateway.v1.ConfigurationUpdate.text:type_name -> responses.gateway.v1.TextOptions
-	76,  // 126: responses.gateway.v1.ImageError.moderation_details:type_name -> responses.gateway.v1.ImageModeration
-	88,  // 127: responses.gateway.v1.FileSearchResult.AttributesEntry.value:type_name -> responses.gateway.v1.AttributeValue
-	128, // [128:128] is the sub-list for method output_type
-	128, // [128:128] is the sub-list for method input_type
-	128, // [128:128] is the sub-list for extension type_name
-	128, // [128:128] is the sub-list for extension extendee
-	0,   // [0:128] is the sub-list for field type_name
+	78,  // 31: responses.gateway.v1.InputItem.agent_message:type_name -> responses.gateway.v1.AgentMessage
+	79,  // 32: responses.gateway.v1.InputItem.multi_agent_call:type_name -> responses.gateway.v1.MultiAgentCall
+	80,  // 33: responses.gateway.v1.InputItem.multi_agent_call_output:type_name -> responses.gateway.v1.MultiAgentCallOutput
+	2,   // 34: responses.gateway.v1.OutputItem.message:type_name -> responses.gateway.v1.Message
+	3,   // 35: responses.gateway.v1.OutputItem.function_call:type_name -> responses.gateway.v1.FunctionCall
+	4,   // 36: responses.gateway.v1.OutputItem.function_call_output:type_name -> responses.gateway.v1.FunctionCallOutput
+	8,   // 37: responses.gateway.v1.OutputItem.reasoning:type_name -> responses.gateway.v1.ReasoningItem
+	9,   // 38: responses.gateway.v1.OutputItem.file_search_call:type_name -> responses.gateway.v1.FileSearchCall
+	11,  // 39: responses.gateway.v1.OutputItem.web_search_call:type_name -> responses.gateway.v1.WebSearchCall
+	18,  // 40: responses.gateway.v1.OutputItem.computer_call:type_name -> responses.gateway.v1.ComputerCall
+	31,  // 41: responses.gateway.v1.OutputItem.computer_call_output:type_name -> responses.gateway.v1.ComputerCallOutput
+	33,  // 42: responses.gateway.v1.OutputItem.image_generation_call:type_name -> responses.gateway.v1.ImageGenerationCall
+	34,  // 43: responses.gateway.v1.OutputItem.code_interpreter_call:type_name -> responses.gateway.v1.CodeInterpreterCall
+	38,  // 44: responses.gateway.v1.OutputItem.local_shell_call:type_name -> responses.gateway.v1.LocalShellCall
+	41,  // 45: responses.gateway.v1.OutputItem.local_shell_call_output:type_name -> responses.gateway.v1.LocalShellCallOutput
+	42,  // 46: responses.gateway.v1.OutputItem.shell_call:type_name -> responses.gateway.v1.ShellCall
+	44,  // 47: responses.gateway.v1.OutputItem.shell_call_output:type_name -> responses.gateway.v1.ShellCallOutput
+	49,  // 48: responses.gateway.v1.OutputItem.apply_patch_call:type_name -> responses.gateway.v1.ApplyPatchCall
+	54,  // 49: responses.gateway.v1.OutputItem.apply_patch_call_output:type_name -> responses.gateway.v1.ApplyPatchCallOutput
+	55,  // 50: responses.gateway.v1.OutputItem.mcp_list_tools:type_name -> responses.gateway.v1.McpListTools
+	57,  // 51: responses.gateway.v1.OutputItem.mcp_approval_request:type_name -> responses.gateway.v1.McpApprovalRequest
+	58,  // 52: responses.gateway.v1.OutputItem.mcp_approval_response:type_name -> responses.gateway.v1.McpApprovalResponse
+	59,  // 53: responses.gateway.v1.OutputItem.mcp_call:type_name -> responses.gateway.v1.McpCall
+	64,  // 54: responses.gateway.v1.OutputItem.custom_tool_call:type_name -> responses.gateway.v1.CustomToolCall
+	65,  // 55: responses.gateway.v1.OutputItem.custom_tool_call_output:type_name -> responses.gateway.v1.CustomToolCallOutput
+	66,  // 56: responses.gateway.v1.OutputItem.tool_search_call:type_name -> responses.gateway.v1.ToolSearchCall
+	67,  // 57: responses.gateway.v1.OutputItem.tool_search_output:type_name -> responses.gateway.v1.ToolSearchOutput
+	68,  // 58: responses.gateway.v1.OutputItem.additional_tools:type_name -> responses.gateway.v1.AdditionalTools
+	69,  // 59: responses.gateway.v1.OutputItem.program:type_name -> responses.gateway.v1.Program
+	70,  // 60: responses.gateway.v1.OutputItem.program_output:type_name -> responses.gateway.v1.ProgramOutput
+	71,  // 61: responses.gateway.v1.OutputItem.compaction:type_name -> responses.gateway.v1.Compaction
+	72,  // 62: responses.gateway.v1.OutputItem.configuration_update:type_name -> responses.gateway.v1.ConfigurationUpdate
+	78,  // 63: responses.gateway.v1.OutputItem.agent_message:type_name -> responses.gateway.v1.AgentMessage
+	79,  // 64: responses.gateway.v1.OutputItem.multi_agent_call:type_name -> responses.gateway.v1.MultiAgentCall
+	80,  // 65: responses.gateway.v1.OutputItem.multi_agent_call_output:type_name -> responses.gateway.v1.MultiAgentCallOutput
+	83,  // 66: responses.gateway.v1.Message.content:type_name -> responses.gateway.v1.ContentPart
+	84,  // 67: responses.gateway.v1.Message.agent:type_name -> responses.gateway.v1.Agent
+	5,   // 68: responses.gateway.v1.FunctionCall.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 69: responses.gateway.v1.FunctionCall.agent:type_name -> responses.gateway.v1.Agent
+	83,  // 70: responses.gateway.v1.FunctionCallOutput.output_parts:type_name -> responses.gateway.v1.ContentPart
+	5,   // 71: responses.gateway.v1.FunctionCallOutput.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 72: responses.gateway.v1.FunctionCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	6,   // 73: responses.gateway.v1.Caller.direct:type_name -> responses.gateway.v1.DirectCaller
+	7,   // 74: responses.gateway.v1.Caller.program:type_name -> responses.gateway.v1.ProgramCaller
+	85,  // 75: responses.gateway.v1.ReasoningItem.summary:type_name -> responses.gateway.v1.SummaryPart
+	86,  // 76: responses.gateway.v1.ReasoningItem.content:type_name -> responses.gateway.v1.ReasoningPart
+	84,  // 77: responses.gateway.v1.ReasoningItem.agent:type_name -> responses.gateway.v1.Agent
+	10,  // 78: responses.gateway.v1.FileSearchCall.results:type_name -> responses.gateway.v1.FileSearchResult
+	84,  // 79: responses.gateway.v1.FileSearchCall.agent:type_name -> responses.gateway.v1.Agent
+	81,  // 80: responses.gateway.v1.FileSearchResult.attributes:type_name -> responses.gateway.v1.FileSearchResult.AttributesEntry
+	12,  // 81: responses.gateway.v1.WebSearchCall.action:type_name -> responses.gateway.v1.WebSearchAction
+	84,  // 82: responses.gateway.v1.WebSearchCall.agent:type_name -> responses.gateway.v1.Agent
+	13,  // 83: responses.gateway.v1.WebSearchAction.search:type_name -> responses.gateway.v1.WebSearchQuery
+	16,  // 84: responses.gateway.v1.WebSearchAction.open_page:type_name -> responses.gateway.v1.WebSearchOpenPage
+	17,  // 85: responses.gateway.v1.WebSearchAction.find_in_page:type_name -> responses.gateway.v1.WebSearchFind
+	14,  // 86: responses.gateway.v1.WebSearchQuery.sources:type_name -> responses.gateway.v1.WebSearchSource
+	15,  // 87: responses.gateway.v1.WebSearchSource.url:type_name -> responses.gateway.v1.WebSearchUrl
+	19,  // 88: responses.gateway.v1.ComputerCall.action:type_name -> responses.gateway.v1.ComputerAction
+	19,  // 89: responses.gateway.v1.ComputerCall.actions:type_name -> responses.gateway.v1.ComputerAction
+	30,  // 90: responses.gateway.v1.ComputerCall.pending_safety_checks:type_name -> responses.gateway.v1.SafetyCheck
+	84,  // 91: responses.gateway.v1.ComputerCall.agent:type_name -> responses.gateway.v1.Agent
+	20,  // 92: responses.gateway.v1.ComputerAction.click:type_name -> responses.gateway.v1.ComputerClick
+	21,  // 93: responses.gateway.v1.ComputerAction.double_click:type_name -> responses.gateway.v1.ComputerDoubleClick
+	22,  // 94: responses.gateway.v1.ComputerAction.drag:type_name -> responses.gateway.v1.ComputerDrag
+	24,  // 95: responses.gateway.v1.ComputerAction.keypress:type_name -> responses.gateway.v1.ComputerKeypress
+	25,  // 96: responses.gateway.v1.ComputerAction.move:type_name -> responses.gateway.v1.ComputerMove
+	26,  // 97: responses.gateway.v1.ComputerAction.screenshot:type_name -> responses.gateway.v1.ComputerScreenshotAction
+	27,  // 98: responses.gateway.v1.ComputerAction.scroll:type_name -> responses.gateway.v1.ComputerScroll
+	28,  // 99: responses.gateway.v1.ComputerAction.type:type_name -> responses.gateway.v1.ComputerType
+	29,  // 100: responses.gateway.v1.ComputerAction.wait:type_name -> responses.gateway.v1.ComputerWait
+	23,  // 101: responses.gateway.v1.ComputerDrag.path:type_name -> responses.gateway.v1.Coordinate
+	32,  // 102: responses.gateway.v1.ComputerCallOutput.output:type_name -> responses.gateway.v1.ComputerOutput
+	30,  // 103: responses.gateway.v1.ComputerCallOutput.acknowledged_safety_checks:type_name -> responses.gateway.v1.SafetyCheck
+	84,  // 104: responses.gateway.v1.ComputerCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	87,  // 105: responses.gateway.v1.ComputerOutput.computer_screenshot:type_name -> responses.gateway.v1.ComputerScreenshot
+	75,  // 106: responses.gateway.v1.ImageGenerationCall.error:type_name -> responses.gateway.v1.ImageError
+	77,  // 107: responses.gateway.v1.ImageGenerationCall.svg_usage:type_name -> responses.gateway.v1.SvgUsage
+	84,  // 108: responses.gateway.v1.ImageGenerationCall.agent:type_name -> responses.gateway.v1.Agent
+	35,  // 109: responses.gateway.v1.CodeInterpreterCall.outputs:type_name -> responses.gateway.v1.CodeInterpreterOutput
+	84,  // 110: responses.gateway.v1.CodeInterpreterCall.agent:type_name -> responses.gateway.v1.Agent
+	36,  // 111: responses.gateway.v1.CodeInterpreterOutput.logs:type_name -> responses.gateway.v1.CodeInterpreterLogs
+	37,  // 112: responses.gateway.v1.CodeInterpreterOutput.image:type_name -> responses.gateway.v1.CodeInterpreterImage
+	39,  // 113: responses.gateway.v1.LocalShellCall.action:type_name -> responses.gateway.v1.LocalShellAction
+	84,  // 114: responses.gateway.v1.LocalShellCall.agent:type_name -> responses.gateway.v1.Agent
+	40,  // 115: responses.gateway.v1.LocalShellAction.exec:type_name -> responses.gateway.v1.LocalShellExec
+	82,  // 116: responses.gateway.v1.LocalShellExec.env:type_name -> responses.gateway.v1.LocalShellExec.EnvEntry
+	84,  // 117: responses.gateway.v1.LocalShellCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	43,  // 118: responses.gateway.v1.ShellCall.action:type_name -> responses.gateway.v1.ShellAction
+	88,  // 119: responses.gateway.v1.ShellCall.environment:type_name -> responses.gateway.v1.ShellEnvironment
+	5,   // 120: responses.gateway.v1.ShellCall.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 121: responses.gateway.v1.ShellCall.agent:type_name -> responses.gateway.v1.Agent
+	45,  // 122: responses.gateway.v1.ShellCallOutput.output:type_name -> responses.gateway.v1.ShellCallOutputContent
+	5,   // 123: responses.gateway.v1.ShellCallOutput.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 124: responses.gateway.v1.ShellCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	46,  // 125: responses.gateway.v1.ShellCallOutputContent.outcome:type_name -> responses.gateway.v1.ShellOutcome
+	47,  // 126: responses.gateway.v1.ShellOutcome.timeout:type_name -> responses.gateway.v1.ShellTimeout
+	48,  // 127: responses.gateway.v1.ShellOutcome.exit:type_name -> responses.gateway.v1.ShellExit
+	50,  // 128: responses.gateway.v1.ApplyPatchCall.operation:type_name -> responses.gateway.v1.PatchOperation
+	5,   // 129: responses.gateway.v1.ApplyPatchCall.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 130: responses.gateway.v1.ApplyPatchCall.agent:type_name -> responses.gateway.v1.Agent
+	51,  // 131: responses.gateway.v1.PatchOperation.create_file:type_name -> responses.gateway.v1.CreateFile
+	52,  // 132: responses.gateway.v1.PatchOperation.delete_file:type_name -> responses.gateway.v1.DeleteFile
+	53,  // 133: responses.gateway.v1.PatchOperation.update_file:type_name -> responses.gateway.v1.UpdateFile
+	5,   // 134: responses.gateway.v1.ApplyPatchCallOutput.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 135: responses.gateway.v1.ApplyPatchCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	56,  // 136: responses.gateway.v1.McpListTools.tools:type_name -> responses.gateway.v1.McpToolDescription
+	84,  // 137: responses.gateway.v1.McpListTools.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 138: responses.gateway.v1.McpApprovalRequest.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 139: responses.gateway.v1.McpApprovalResponse.agent:type_name -> responses.gateway.v1.Agent
+	60,  // 140: responses.gateway.v1.McpCall.error:type_name -> responses.gateway.v1.McpError
+	84,  // 141: responses.gateway.v1.McpCall.agent:type_name -> responses.gateway.v1.Agent
+	61,  // 142: responses.gateway.v1.McpError.protocol_error:type_name -> responses.gateway.v1.McpProtocolError
+	62,  // 143: responses.gateway.v1.McpError.execution_error:type_name -> responses.gateway.v1.McpExecutionError
+	63,  // 144: responses.gateway.v1.McpError.http_error:type_name -> responses.gateway.v1.McpHttpError
+	5,   // 145: responses.gateway.v1.CustomToolCall.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 146: responses.gateway.v1.CustomToolCall.agent:type_name -> responses.gateway.v1.Agent
+	83,  // 147: responses.gateway.v1.CustomToolCallOutput.output_parts:type_name -> responses.gateway.v1.ContentPart
+	5,   // 148: responses.gateway.v1.CustomToolCallOutput.caller:type_name -> responses.gateway.v1.Caller
+	84,  // 149: responses.gateway.v1.CustomToolCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 150: responses.gateway.v1.ToolSearchCall.agent:type_name -> responses.gateway.v1.Agent
+	89,  // 151: responses.gateway.v1.ToolSearchOutput.tools:type_name -> responses.gateway.v1.Tool
+	84,  // 152: responses.gateway.v1.ToolSearchOutput.agent:type_name -> responses.gateway.v1.Agent
+	89,  // 153: responses.gateway.v1.AdditionalTools.tools:type_name -> responses.gateway.v1.Tool
+	84,  // 154: responses.gateway.v1.AdditionalTools.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 155: responses.gateway.v1.Program.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 156: responses.gateway.v1.ProgramOutput.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 157: responses.gateway.v1.Compaction.agent:type_name -> responses.gateway.v1.Agent
+	90,  // 158: responses.gateway.v1.ConfigurationUpdate.reasoning:type_name -> responses.gateway.v1.Reasoning
+	91,  // 159: responses.gateway.v1.ConfigurationUpdate.text:type_name -> responses.gateway.v1.TextOptions
+	84,  // 160: responses.gateway.v1.ConfigurationUpdate.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 161: responses.gateway.v1.CompactionTrigger.agent:type_name -> responses.gateway.v1.Agent
+	76,  // 162: responses.gateway.v1.ImageError.moderation_details:type_name -> responses.gateway.v1.ImageModeration
+	83,  // 163: responses.gateway.v1.AgentMessage.content:type_name -> responses.gateway.v1.ContentPart
+	84,  // 164: responses.gateway.v1.AgentMessage.agent:type_name -> responses.gateway.v1.Agent
+	84,  // 165: responses.gateway.v1.MultiAgentCall.agent:type_name -> responses.gateway.v1.Agent
+	83,  // 166: responses.gateway.v1.MultiAgentCallOutput.output:type_name -> responses.gateway.v1.ContentPart
+	84,  // 167: responses.gateway.v1.MultiAgentCallOutput.agent:type_name -> responses.gateway.v1.Agent
+	92,  // 168: responses.gateway.v1.FileSearchResult.AttributesEntry.value:type_name -> responses.gateway.v1.AttributeValue
+	169, // [169:169] is the sub-list for method output_type
+	169, // [169:169] is the sub-list for method input_type
+	169, // [169:169] is the sub-list for extension type_name
+	169, // [169:169] is the sub-list for extension extendee
+	0,   // [0:169] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_items_proto_init() }
@@ -7857,6 +8581,9 @@ func file_responses_gateway_v1_items_proto_init() {
 		(*InputItem_ConfigurationUpdate)(nil),
 		(*InputItem_CompactionTrigger)(nil),
 		(*InputItem_ItemReference)(nil),
+		(*InputItem_AgentMessage)(nil),
+		(*InputItem_MultiAgentCall)(nil),
+		(*InputItem_MultiAgentCallOutput)(nil),
 	}
 	file_responses_gateway_v1_items_proto_msgTypes[1].OneofWrappers = []any{
 		(*OutputItem_Json)(nil),
@@ -7889,6 +8616,9 @@ func file_responses_gateway_v1_items_proto_init() {
 		(*OutputItem_ProgramOutput)(nil),
 		(*OutputItem_Compaction)(nil),
 		(*OutputItem_ConfigurationUpdate)(nil),
+		(*OutputItem_AgentMessage)(nil),
+		(*OutputItem_MultiAgentCall)(nil),
+		(*OutputItem_MultiAgentCallOutput)(nil),
 	}
 	file_responses_gateway_v1_items_proto_msgTypes[2].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[3].OneofWrappers = []any{}
@@ -7982,13 +8712,16 @@ func file_responses_gateway_v1_items_proto_init() {
 	file_responses_gateway_v1_items_proto_msgTypes[72].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[73].OneofWrappers = []any{}
 	file_responses_gateway_v1_items_proto_msgTypes[75].OneofWrappers = []any{}
+	file_responses_gateway_v1_items_proto_msgTypes[78].OneofWrappers = []any{}
+	file_responses_gateway_v1_items_proto_msgTypes[79].OneofWrappers = []any{}
+	file_responses_gateway_v1_items_proto_msgTypes[80].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_items_proto_rawDesc), len(file_responses_gateway_v1_items_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   80,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -475,7 +475,9 @@ type Usage struct {
 	// Parts of the output.
 	OutputTokensDetails *OutputTokenDetails `protobuf:"bytes,4,opt,name=output_tokens_details,json=outputTokensDetails,proto3" json:"output_tokens_details,omitempty"`
 	// The sum.
-	TotalTokens   int64 `protobuf:"varint,5,opt,name=total_tokens,json=totalTokens,proto3" json:"total_tokens,omitempty"`
+	TotalTokens int64 `protobuf:"varint,5,opt,name=total_tokens,json=totalTokens,proto3" json:"total_tokens,omitempty"`
+	// Which item and which field of the request cost what, where the upstream tells.
+	Attribution   *UsageAttribution `protobuf:"bytes,6,opt,name=attribution,proto3" json:"attribution,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -545,6 +547,150 @@ func (x *Usage) GetTotalTokens() int64 {
 	return 0
 }
 
+func (x *Usage) GetAttribution() *UsageAttribution {
+	if x != nil {
+		return x.Attribution
+	}
+	return nil
+}
+
+// Tokens by what caused them.
+type UsageAttribution struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By id of the item, input and output.
+	Items map[string]*AttributedTokens `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// By field of the request, for instance "instructions" or "tools".
+	RequestFields map[string]*AttributedTokens `protobuf:"bytes,2,rep,name=request_fields,json=requestFields,proto3" json:"request_fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UsageAttribution) Reset() {
+	*x = UsageAttribution{}
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UsageAttribution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UsageAttribution) ProtoMessage() {}
+
+func (x *UsageAttribution) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UsageAttribution.ProtoReflect.Descriptor instead.
+func (*UsageAttribution) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UsageAttribution) GetItems() map[string]*AttributedTokens {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *UsageAttribution) GetRequestFields() map[string]*AttributedTokens {
+	if x != nil {
+		return x.RequestFields
+	}
+	return nil
+}
+
+// Tokens of one item, one part of it or one field of the request.
+type AttributedTokens struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read by the model.
+	InputTokens *int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
+	// Written by the model.
+	OutputTokens *int64 `protobuf:"varint,2,opt,name=output_tokens,json=outputTokens,proto3,oneof" json:"output_tokens,omitempty"`
+	// Of the input, read from the prompt cache.
+	CachedTokens *int64 `protobuf:"varint,3,opt,name=cached_tokens,json=cachedTokens,proto3,oneof" json:"cached_tokens,omitempty"`
+	// Of the input, written to the prompt cache.
+	CacheWriteTokens *int64 `protobuf:"varint,4,opt,name=cache_write_tokens,json=cacheWriteTokens,proto3,oneof" json:"cache_write_tokens,omitempty"`
+	// By part of the item's content, in its order.
+	Content       []*AttributedTokens `protobuf:"bytes,5,rep,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttributedTokens) Reset() {
+	*x = AttributedTokens{}
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttributedTokens) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttributedTokens) ProtoMessage() {}
+
+func (x *AttributedTokens) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttributedTokens.ProtoReflect.Descriptor instead.
+func (*AttributedTokens) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AttributedTokens) GetInputTokens() int64 {
+	if x != nil && x.InputTokens != nil {
+		return *x.InputTokens
+	}
+	return 0
+}
+
+func (x *AttributedTokens) GetOutputTokens() int64 {
+	if x != nil && x.OutputTokens != nil {
+		return *x.OutputTokens
+	}
+	return 0
+}
+
+func (x *AttributedTokens) GetCachedTokens() int64 {
+	if x != nil && x.CachedTokens != nil {
+		return *x.CachedTokens
+	}
+	return 0
+}
+
+func (x *AttributedTokens) GetCacheWriteTokens() int64 {
+	if x != nil && x.CacheWriteTokens != nil {
+		return *x.CacheWriteTokens
+	}
+	return 0
+}
+
+func (x *AttributedTokens) GetContent() []*AttributedTokens {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 // Parts of the input, in tokens.
 type InputTokenDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -560,7 +706,7 @@ type InputTokenDetails struct {
 
 func (x *InputTokenDetails) Reset() {
 	*x = InputTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +718,7 @@ func (x *InputTokenDetails) String() string {
 func (*InputTokenDetails) ProtoMessage() {}
 
 func (x *InputTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +731,7 @@ func (x *InputTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputTokenDetails.ProtoReflect.Descriptor instead.
 func (*InputTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{2}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *InputTokenDetails) GetCachedTokens() int64 {
@@ -622,7 +768,7 @@ type CacheWriteDetails struct {
 
 func (x *CacheWriteDetails) Reset() {
 	*x = CacheWriteDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +780,7 @@ func (x *CacheWriteDetails) String() string {
 func (*CacheWriteDetails) ProtoMessage() {}
 
 func (x *CacheWriteDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +793,7 @@ func (x *CacheWriteDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheWriteDetails.ProtoReflect.Descriptor instead.
 func (*CacheWriteDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{3}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CacheWriteDetails) GetTtl_30MTokens() int64 {
@@ -675,7 +821,7 @@ type OutputTokenDetails struct {
 
 func (x *OutputTokenDetails) Reset() {
 	*x = OutputTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +833,7 @@ func (x *OutputTokenDetails) String() string {
 func (*OutputTokenDetails) ProtoMessage() {}
 
 func (x *OutputTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +846,7 @@ func (x *OutputTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputTokenDetails.ProtoReflect.Descriptor instead.
 func (*OutputTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OutputTokenDetails) GetReasoningTokens() int64 {
@@ -729,7 +875,7 @@ type ResponseError struct {
 
 func (x *ResponseError) Reset() {
 	*x = ResponseError{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +887,7 @@ func (x *ResponseError) String() string {
 func (*ResponseError) ProtoMessage() {}
 
 func (x *ResponseError) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +900,7 @@ func (x *ResponseError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseError.ProtoReflect.Descriptor instead.
 func (*ResponseError) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ResponseError) GetCode() string {
@@ -809,7 +955,7 @@ type Misalignment struct {
 
 func (x *Misalignment) Reset() {
 	*x = Misalignment{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +967,7 @@ func (x *Misalignment) String() string {
 func (*Misalignment) ProtoMessage() {}
 
 func (x *Misalignment) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +980,7 @@ func (x *Misalignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Misalignment.ProtoReflect.Descriptor instead.
 func (*Misalignment) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{6}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Misalignment) GetDetailedExplanation() string {
@@ -876,7 +1022,7 @@ type MisalignmentSteer struct {
 
 func (x *MisalignmentSteer) Reset() {
 	*x = MisalignmentSteer{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1034,7 @@ func (x *MisalignmentSteer) String() string {
 func (*MisalignmentSteer) ProtoMessage() {}
 
 func (x *MisalignmentSteer) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1047,7 @@ func (x *MisalignmentSteer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MisalignmentSteer.ProtoReflect.Descriptor instead.
 func (*MisalignmentSteer) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{7}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MisalignmentSteer) GetMessage() string {
@@ -922,7 +1068,7 @@ type IncompleteDetails struct {
 
 func (x *IncompleteDetails) Reset() {
 	*x = IncompleteDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1080,7 @@ func (x *IncompleteDetails) String() string {
 func (*IncompleteDetails) ProtoMessage() {}
 
 func (x *IncompleteDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1093,7 @@ func (x *IncompleteDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncompleteDetails.ProtoReflect.Descriptor instead.
 func (*IncompleteDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{8}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *IncompleteDetails) GetReason() string {
@@ -972,7 +1118,7 @@ type ResponsePromptCache struct {
 
 func (x *ResponsePromptCache) Reset() {
 	*x = ResponsePromptCache{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1130,7 @@ func (x *ResponsePromptCache) String() string {
 func (*ResponsePromptCache) ProtoMessage() {}
 
 func (x *ResponsePromptCache) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1143,7 @@ func (x *ResponsePromptCache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponsePromptCache.ProtoReflect.Descriptor instead.
 func (*ResponsePromptCache) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{9}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResponsePromptCache) GetMode() string {
@@ -1040,7 +1186,7 @@ type CacheDiagnostics struct {
 
 func (x *CacheDiagnostics) Reset() {
 	*x = CacheDiagnostics{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1198,7 @@ func (x *CacheDiagnostics) String() string {
 func (*CacheDiagnostics) ProtoMessage() {}
 
 func (x *CacheDiagnostics) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1211,7 @@ func (x *CacheDiagnostics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheDiagnostics.ProtoReflect.Descriptor instead.
 func (*CacheDiagnostics) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{10}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CacheDiagnostics) GetKind() isCacheDiagnostics_Kind {
@@ -1168,7 +1314,7 @@ type CacheHit struct {
 
 func (x *CacheHit) Reset() {
 	*x = CacheHit{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1326,7 @@ func (x *CacheHit) String() string {
 func (*CacheHit) ProtoMessage() {}
 
 func (x *CacheHit) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1339,7 @@ func (x *CacheHit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheHit.ProtoReflect.Descriptor instead.
 func (*CacheHit) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{11}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{13}
 }
 
 // The prompt cache missed.
@@ -1211,7 +1357,7 @@ type CacheMiss struct {
 
 func (x *CacheMiss) Reset() {
 	*x = CacheMiss{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1369,7 @@ func (x *CacheMiss) String() string {
 func (*CacheMiss) ProtoMessage() {}
 
 func (x *CacheMiss) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1382,7 @@ func (x *CacheMiss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheMiss.ProtoReflect.Descriptor instead.
 func (*CacheMiss) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{12}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CacheMiss) GetCacheMissedTokens() int64 {
@@ -1269,7 +1415,7 @@ type ComparisonNotFound struct {
 
 func (x *ComparisonNotFound) Reset() {
 	*x = ComparisonNotFound{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1427,7 @@ func (x *ComparisonNotFound) String() string {
 func (*ComparisonNotFound) ProtoMessage() {}
 
 func (x *ComparisonNotFound) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1440,7 @@ func (x *ComparisonNotFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComparisonNotFound.ProtoReflect.Descriptor instead.
 func (*ComparisonNotFound) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{13}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{15}
 }
 
 // Nothing can be said about the prompt cache.
@@ -1306,7 +1452,7 @@ type CacheUnavailable struct {
 
 func (x *CacheUnavailable) Reset() {
 	*x = CacheUnavailable{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1464,7 @@ func (x *CacheUnavailable) String() string {
 func (*CacheUnavailable) ProtoMessage() {}
 
 func (x *CacheUnavailable) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1477,7 @@ func (x *CacheUnavailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheUnavailable.ProtoReflect.Descriptor instead.
 func (*CacheUnavailable) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{14}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{16}
 }
 
 // A reasoning item that the upstream left out of the input.
@@ -1351,7 +1497,7 @@ type InputTransformation struct {
 
 func (x *InputTransformation) Reset() {
 	*x = InputTransformation{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1509,7 @@ func (x *InputTransformation) String() string {
 func (*InputTransformation) ProtoMessage() {}
 
 func (x *InputTransformation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1522,7 @@ func (x *InputTransformation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputTransformation.ProtoReflect.Descriptor instead.
 func (*InputTransformation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{15}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InputTransformation) GetId() string {
@@ -1420,7 +1566,7 @@ type Moderation struct {
 
 func (x *Moderation) Reset() {
 	*x = Moderation{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1578,7 @@ func (x *Moderation) String() string {
 func (*Moderation) ProtoMessage() {}
 
 func (x *Moderation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1591,7 @@ func (x *Moderation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moderation.ProtoReflect.Descriptor instead.
 func (*Moderation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{16}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Moderation) GetInput() *ModerationFinding {
@@ -1479,7 +1625,7 @@ type ModerationFinding struct {
 
 func (x *ModerationFinding) Reset() {
 	*x = ModerationFinding{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1637,7 @@ func (x *ModerationFinding) String() string {
 func (*ModerationFinding) ProtoMessage() {}
 
 func (x *ModerationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1650,7 @@ func (x *ModerationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationFinding.ProtoReflect.Descriptor instead.
 func (*ModerationFinding) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{17}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ModerationFinding) GetKind() isModerationFinding_Kind {
@@ -1585,7 +1731,7 @@ type ModerationResult struct {
 
 func (x *ModerationResult) Reset() {
 	*x = ModerationResult{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1743,7 @@ func (x *ModerationResult) String() string {
 func (*ModerationResult) ProtoMessage() {}
 
 func (x *ModerationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1756,7 @@ func (x *ModerationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationResult.ProtoReflect.Descriptor instead.
 func (*ModerationResult) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{18}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ModerationResult) GetModel() string {
@@ -1659,7 +1805,7 @@ type ModerationInputTypes struct {
 
 func (x *ModerationInputTypes) Reset() {
 	*x = ModerationInputTypes{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1817,7 @@ func (x *ModerationInputTypes) String() string {
 func (*ModerationInputTypes) ProtoMessage() {}
 
 func (x *ModerationInputTypes) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1830,7 @@ func (x *ModerationInputTypes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationInputTypes.ProtoReflect.Descriptor instead.
 func (*ModerationInputTypes) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{19}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ModerationInputTypes) GetTypes() []string {
@@ -1707,7 +1853,7 @@ type ModerationError struct {
 
 func (x *ModerationError) Reset() {
 	*x = ModerationError{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1865,7 @@ func (x *ModerationError) String() string {
 func (*ModerationError) ProtoMessage() {}
 
 func (x *ModerationError) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1878,7 @@ func (x *ModerationError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationError.ProtoReflect.Descriptor instead.
 func (*ModerationError) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{20}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ModerationError) GetCode() string {
@@ -1762,7 +1908,7 @@ type ToolUsage struct {
 
 func (x *ToolUsage) Reset() {
 	*x = ToolUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1920,7 @@ func (x *ToolUsage) String() string {
 func (*ToolUsage) ProtoMessage() {}
 
 func (x *ToolUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1933,7 @@ func (x *ToolUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolUsage.ProtoReflect.Descriptor instead.
 func (*ToolUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{21}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ToolUsage) GetImageGen() *ImageToolUsage {
@@ -1827,7 +1973,7 @@ type ImageToolUsage struct {
 
 func (x *ImageToolUsage) Reset() {
 	*x = ImageToolUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1985,7 @@ func (x *ImageToolUsage) String() string {
 func (*ImageToolUsage) ProtoMessage() {}
 
 func (x *ImageToolUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1998,7 @@ func (x *ImageToolUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageToolUsage.ProtoReflect.Descriptor instead.
 func (*ImageToolUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{22}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImageToolUsage) GetInputTokens() int64 {
@@ -1917,7 +2063,7 @@ type ImageTokenDetails struct {
 
 func (x *ImageTokenDetails) Reset() {
 	*x = ImageTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2075,7 @@ func (x *ImageTokenDetails) String() string {
 func (*ImageTokenDetails) ProtoMessage() {}
 
 func (x *ImageTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2088,7 @@ func (x *ImageTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageTokenDetails.ProtoReflect.Descriptor instead.
 func (*ImageTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{23}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageTokenDetails) GetImageTokens() int64 {
@@ -1972,7 +2118,7 @@ type ImageCacheDetails struct {
 
 func (x *ImageCacheDetails) Reset() {
 	*x = ImageCacheDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2130,7 @@ func (x *ImageCacheDetails) String() string {
 func (*ImageCacheDetails) ProtoMessage() {}
 
 func (x *ImageCacheDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2143,7 @@ func (x *ImageCacheDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageCacheDetails.ProtoReflect.Descriptor instead.
 func (*ImageCacheDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{24}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImageCacheDetails) GetCachedImageTokens() int64 {
@@ -2025,7 +2171,7 @@ type WebSearchUsage struct {
 
 func (x *WebSearchUsage) Reset() {
 	*x = WebSearchUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2183,7 @@ func (x *WebSearchUsage) String() string {
 func (*WebSearchUsage) ProtoMessage() {}
 
 func (x *WebSearchUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2196,7 @@ func (x *WebSearchUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSearchUsage.ProtoReflect.Descriptor instead.
 func (*WebSearchUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{25}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WebSearchUsage) GetNumRequests() int64 {
@@ -2082,7 +2228,7 @@ type CompactedResponse struct {
 
 func (x *CompactedResponse) Reset() {
 	*x = CompactedResponse{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2240,7 @@ func (x *CompactedResponse) String() string {
 func (*CompactedResponse) ProtoMessage() {}
 
 func (x *CompactedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2253,7 @@ func (x *CompactedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactedResponse.ProtoReflect.Descriptor instead.
 func (*CompactedResponse) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{26}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CompactedResponse) GetId() string {
@@ -2243,13 +2389,34 @@ const file_responses_gateway_v1_response_proto_rawDesc = "" +
 	"\x05_userB\x0e\n" +
 	"\f_output_textB\x14\n" +
 	"\x12_frequency_penaltyB\x13\n" +
-	"\x11_presence_penalty\"\xab\x02\n" +
+	"\x11_presence_penalty\"\xfb\x02\n" +
 	"\x05Usage\x12!\n" +
 	"\finput_tokens\x18\x01 \x01(\x03R\vinputTokens\x12Y\n" +
 	"\x14input_tokens_details\x18\x02 \x01(\v2'.responses.gateway.v1.InputTokenDetailsR\x12inputTokensDetails\x12#\n" +
 	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12\\\n" +
 	"\x15output_tokens_details\x18\x04 \x01(\v2(.responses.gateway.v1.OutputTokenDetailsR\x13outputTokensDetails\x12!\n" +
-	"\ftotal_tokens\x18\x05 \x01(\x03R\vtotalTokens\"\x85\x02\n" +
+	"\ftotal_tokens\x18\x05 \x01(\x03R\vtotalTokens\x12N\n" +
+	"\vattribution\x18\x06 \x01(\v2&.responses.gateway.v1.UsageAttributionB\x04\xa0\x80\x19\x03R\vattribution\"\x89\x03\n" +
+	"\x10UsageAttribution\x12G\n" +
+	"\x05items\x18\x01 \x03(\v21.responses.gateway.v1.UsageAttribution.ItemsEntryR\x05items\x12`\n" +
+	"\x0erequest_fields\x18\x02 \x03(\v29.responses.gateway.v1.UsageAttribution.RequestFieldsEntryR\rrequestFields\x1a`\n" +
+	"\n" +
+	"ItemsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
+	"\x05value\x18\x02 \x01(\v2&.responses.gateway.v1.AttributedTokensR\x05value:\x028\x01\x1ah\n" +
+	"\x12RequestFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
+	"\x05value\x18\x02 \x01(\v2&.responses.gateway.v1.AttributedTokensR\x05value:\x028\x01\"\xcf\x02\n" +
+	"\x10AttributedTokens\x12&\n" +
+	"\finput_tokens\x18\x01 \x01(\x03H\x00R\vinputTokens\x88\x01\x01\x12(\n" +
+	"\routput_tokens\x18\x02 \x01(\x03H\x01R\foutputTokens\x88\x01\x01\x12(\n" +
+	"\rcached_tokens\x18\x03 \x01(\x03H\x02R\fcachedTokens\x88\x01\x01\x121\n" +
+	"\x12cache_write_tokens\x18\x04 \x01(\x03H\x03R\x10cacheWriteTokens\x88\x01\x01\x12@\n" +
+	"\acontent\x18\x05 \x03(\v2&.responses.gateway.v1.AttributedTokensR\acontentB\x0f\n" +
+	"\r_input_tokensB\x10\n" +
+	"\x0e_output_tokensB\x10\n" +
+	"\x0e_cached_tokensB\x15\n" +
+	"\x13_cache_write_tokens\"\x85\x02\n" +
 	"\x11InputTokenDetails\x12(\n" +
 	"\rcached_tokens\x18\x01 \x01(\x03H\x00R\fcachedTokens\x88\x01\x01\x121\n" +
 	"\x12cache_write_tokens\x18\x02 \x01(\x03H\x01R\x10cacheWriteTokens\x88\x01\x01\x12j\n" +
@@ -2390,102 +2557,112 @@ func file_responses_gateway_v1_response_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_response_proto_rawDescData
 }
 
-var file_responses_gateway_v1_response_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_responses_gateway_v1_response_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_responses_gateway_v1_response_proto_goTypes = []any{
 	(*Response)(nil),             // 0: responses.gateway.v1.Response
 	(*Usage)(nil),                // 1: responses.gateway.v1.Usage
-	(*InputTokenDetails)(nil),    // 2: responses.gateway.v1.InputTokenDetails
-	(*CacheWriteDetails)(nil),    // 3: responses.gateway.v1.CacheWriteDetails
-	(*OutputTokenDetails)(nil),   // 4: responses.gateway.v1.OutputTokenDetails
-	(*ResponseError)(nil),        // 5: responses.gateway.v1.ResponseError
-	(*Misalignment)(nil),         // 6: responses.gateway.v1.Misalignment
-	(*MisalignmentSteer)(nil),    // 7: responses.gateway.v1.MisalignmentSteer
-	(*IncompleteDetails)(nil),    // 8: responses.gateway.v1.IncompleteDetails
-	(*ResponsePromptCache)(nil),  // 9: responses.gateway.v1.ResponsePromptCache
-	(*CacheDiagnostics)(nil),     // 10: responses.gateway.v1.CacheDiagnostics
-	(*CacheHit)(nil),             // 11: responses.gateway.v1.CacheHit
-	(*CacheMiss)(nil),            // 12: responses.gateway.v1.CacheMiss
-	(*ComparisonNotFound)(nil),   // 13: responses.gateway.v1.ComparisonNotFound
-	(*CacheUnavailable)(nil),     // 14: responses.gateway.v1.CacheUnavailable
-	(*InputTransformation)(nil),  // 15: responses.gateway.v1.InputTransformation
-	(*Moderation)(nil),           // 16: responses.gateway.v1.Moderation
-	(*ModerationFinding)(nil),    // 17: responses.gateway.v1.ModerationFinding
-	(*ModerationResult)(nil),     // 18: responses.gateway.v1.ModerationResult
-	(*ModerationInputTypes)(nil), // 19: responses.gateway.v1.ModerationInputTypes
-	(*ModerationError)(nil),      // 20: responses.gateway.v1.ModerationError
-	(*ToolUsage)(nil),            // 21: responses.gateway.v1.ToolUsage
-	(*ImageToolUsage)(nil),       // 22: responses.gateway.v1.ImageToolUsage
-	(*ImageTokenDetails)(nil),    // 23: responses.gateway.v1.ImageTokenDetails
-	(*ImageCacheDetails)(nil),    // 24: responses.gateway.v1.ImageCacheDetails
-	(*WebSearchUsage)(nil),       // 25: responses.gateway.v1.WebSearchUsage
-	(*CompactedResponse)(nil),    // 26: responses.gateway.v1.CompactedResponse
-	nil,                          // 27: responses.gateway.v1.Response.MetadataEntry
-	nil,                          // 28: responses.gateway.v1.Response.BillingEntry
-	nil,                          // 29: responses.gateway.v1.ModerationResult.CategoriesEntry
-	nil,                          // 30: responses.gateway.v1.ModerationResult.CategoryScoresEntry
-	nil,                          // 31: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
-	(*OutputItem)(nil),           // 32: responses.gateway.v1.OutputItem
-	(*InputItem)(nil),            // 33: responses.gateway.v1.InputItem
-	(*Tool)(nil),                 // 34: responses.gateway.v1.Tool
-	(*ToolChoice)(nil),           // 35: responses.gateway.v1.ToolChoice
-	(*Reasoning)(nil),            // 36: responses.gateway.v1.Reasoning
-	(*TextOptions)(nil),          // 37: responses.gateway.v1.TextOptions
-	(*PromptTemplate)(nil),       // 38: responses.gateway.v1.PromptTemplate
-	(*Conversation)(nil),         // 39: responses.gateway.v1.Conversation
-	(*AccessPrograms)(nil),       // 40: responses.gateway.v1.AccessPrograms
-	(*ImageOptions)(nil),         // 41: responses.gateway.v1.ImageOptions
+	(*UsageAttribution)(nil),     // 2: responses.gateway.v1.UsageAttribution
+	(*AttributedTokens)(nil),     // 3: responses.gateway.v1.AttributedTokens
+	(*InputTokenDetails)(nil),    // 4: responses.gateway.v1.InputTokenDetails
+	(*CacheWriteDetails)(nil),    // 5: responses.gateway.v1.CacheWriteDetails
+	(*OutputTokenDetails)(nil),   // 6: responses.gateway.v1.OutputTokenDetails
+	(*ResponseError)(nil),        // 7: responses.gateway.v1.ResponseError
+	(*Misalignment)(nil),         // 8: responses.gateway.v1.Misalignment
+	(*MisalignmentSteer)(nil),    // 9: responses.gateway.v1.MisalignmentSteer
+	(*IncompleteDetails)(nil),    // 10: responses.gateway.v1.IncompleteDetails
+	(*ResponsePromptCache)(nil),  // 11: responses.gateway.v1.ResponsePromptCache
+	(*CacheDiagnostics)(nil),     // 12: responses.gateway.v1.CacheDiagnostics
+	(*CacheHit)(nil),             // 13: responses.gateway.v1.CacheHit
+	(*CacheMiss)(nil),            // 14: responses.gateway.v1.CacheMiss
+	(*ComparisonNotFound)(nil),   // 15: responses.gateway.v1.ComparisonNotFound
+	(*CacheUnavailable)(nil),     // 16: responses.gateway.v1.CacheUnavailable
+	(*InputTransformation)(nil),  // 17: responses.gateway.v1.InputTransformation
+	(*Moderation)(nil),           // 18: responses.gateway.v1.Moderation
+	(*ModerationFinding)(nil),    // 19: responses.gateway.v1.ModerationFinding
+	(*ModerationResult)(nil),     // 20: responses.gateway.v1.ModerationResult
+	(*ModerationInputTypes)(nil), // 21: responses.gateway.v1.ModerationInputTypes
+	(*ModerationError)(nil),      // 22: responses.gateway.v1.ModerationError
+	(*ToolUsage)(nil),            // 23: responses.gateway.v1.ToolUsage
+	(*ImageToolUsage)(nil),       // 24: responses.gateway.v1.ImageToolUsage
+	(*ImageTokenDetails)(nil),    // 25: responses.gateway.v1.ImageTokenDetails
+	(*ImageCacheDetails)(nil),    // 26: responses.gateway.v1.ImageCacheDetails
+	(*WebSearchUsage)(nil),       // 27: responses.gateway.v1.WebSearchUsage
+	(*CompactedResponse)(nil),    // 28: responses.gateway.v1.CompactedResponse
+	nil,                          // 29: responses.gateway.v1.Response.MetadataEntry
+	nil,                          // 30: responses.gateway.v1.Response.BillingEntry
+	nil,                          // 31: responses.gateway.v1.UsageAttribution.ItemsEntry
+	nil,                          // 32: responses.gateway.v1.UsageAttribution.RequestFieldsEntry
+	nil,                          // 33: responses.gateway.v1.ModerationResult.CategoriesEntry
+	nil,                          // 34: responses.gateway.v1.ModerationResult.CategoryScoresEntry
+	nil,                          // 35: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
+	(*OutputItem)(nil),           // 36: responses.gateway.v1.OutputItem
+	(*InputItem)(nil),            // 37: responses.gateway.v1.InputItem
+	(*Tool)(nil),                 // 38: responses.gateway.v1.Tool
+	(*ToolChoice)(nil),           // 39: responses.gateway.v1.ToolChoice
+	(*Reasoning)(nil),            // 40: responses.gateway.v1.Reasoning
+	(*TextOptions)(nil),          // 41: responses.gateway.v1.TextOptions
+	(*PromptTemplate)(nil),       // 42: responses.gateway.v1.PromptTemplate
+	(*Conversation)(nil),         // 43: responses.gateway.v1.Conversation
+	(*AccessPrograms)(nil),       // 44: responses.gateway.v1.AccessPrograms
+	(*ImageOptions)(nil),         // 45: responses.gateway.v1.ImageOptions
 }
 var file_responses_gateway_v1_response_proto_depIdxs = []int32{
-	32, // 0: responses.gateway.v1.Response.output:type_name -> responses.gateway.v1.OutputItem
+	36, // 0: responses.gateway.v1.Response.output:type_name -> responses.gateway.v1.OutputItem
 	1,  // 1: responses.gateway.v1.Response.usage:type_name -> responses.gateway.v1.Usage
-	5,  // 2: responses.gateway.v1.Response.error:type_name -> responses.gateway.v1.ResponseError
-	8,  // 3: responses.gateway.v1.Response.incomplete_details:type_name -> responses.gateway.v1.IncompleteDetails
-	33, // 4: responses.gateway.v1.Response.instruction_items:type_name -> responses.gateway.v1.InputItem
-	27, // 5: responses.gateway.v1.Response.metadata:type_name -> responses.gateway.v1.Response.MetadataEntry
-	34, // 6: responses.gateway.v1.Response.tools:type_name -> responses.gateway.v1.Tool
-	35, // 7: responses.gateway.v1.Response.tool_choice:type_name -> responses.gateway.v1.ToolChoice
-	36, // 8: responses.gateway.v1.Response.reasoning:type_name -> responses.gateway.v1.Reasoning
-	37, // 9: responses.gateway.v1.Response.text:type_name -> responses.gateway.v1.TextOptions
-	9,  // 10: responses.gateway.v1.Response.prompt_cache_options:type_name -> responses.gateway.v1.ResponsePromptCache
-	10, // 11: responses.gateway.v1.Response.prompt_cache_diagnostics:type_name -> responses.gateway.v1.CacheDiagnostics
-	38, // 12: responses.gateway.v1.Response.prompt:type_name -> responses.gateway.v1.PromptTemplate
-	39, // 13: responses.gateway.v1.Response.conversation:type_name -> responses.gateway.v1.Conversation
-	16, // 14: responses.gateway.v1.Response.moderation:type_name -> responses.gateway.v1.Moderation
-	21, // 15: responses.gateway.v1.Response.tool_usage:type_name -> responses.gateway.v1.ToolUsage
-	40, // 16: responses.gateway.v1.Response.access_programs:type_name -> responses.gateway.v1.AccessPrograms
-	41, // 17: responses.gateway.v1.Response.image:type_name -> responses.gateway.v1.ImageOptions
-	15, // 18: responses.gateway.v1.Response.input_transformations:type_name -> responses.gateway.v1.InputTransformation
-	28, // 19: responses.gateway.v1.Response.billing:type_name -> responses.gateway.v1.Response.BillingEntry
-	2,  // 20: responses.gateway.v1.Usage.input_tokens_details:type_name -> responses.gateway.v1.InputTokenDetails
-	4,  // 21: responses.gateway.v1.Usage.output_tokens_details:type_name -> responses.gateway.v1.OutputTokenDetails
-	3,  // 22: responses.gateway.v1.InputTokenDetails.cache_write_tokens_details:type_name -> responses.gateway.v1.CacheWriteDetails
-	6,  // 23: responses.gateway.v1.ResponseError.misalignment:type_name -> responses.gateway.v1.Misalignment
-	7,  // 24: responses.gateway.v1.Misalignment.steer:type_name -> responses.gateway.v1.MisalignmentSteer
-	11, // 25: responses.gateway.v1.CacheDiagnostics.cache_hit:type_name -> responses.gateway.v1.CacheHit
-	12, // 26: responses.gateway.v1.CacheDiagnostics.cache_miss:type_name -> responses.gateway.v1.CacheMiss
-	13, // 27: responses.gateway.v1.CacheDiagnostics.comparison_response_not_found:type_name -> responses.gateway.v1.ComparisonNotFound
-	14, // 28: responses.gateway.v1.CacheDiagnostics.unavailable:type_name -> responses.gateway.v1.CacheUnavailable
-	17, // 29: responses.gateway.v1.Moderation.input:type_name -> responses.gateway.v1.ModerationFinding
-	17, // 30: responses.gateway.v1.Moderation.output:type_name -> responses.gateway.v1.ModerationFinding
-	18, // 31: responses.gateway.v1.ModerationFinding.moderation_result:type_name -> responses.gateway.v1.ModerationResult
-	20, // 32: responses.gateway.v1.ModerationFinding.error:type_name -> responses.gateway.v1.ModerationError
-	29, // 33: responses.gateway.v1.ModerationResult.categories:type_name -> responses.gateway.v1.ModerationResult.CategoriesEntry
-	30, // 34: responses.gateway.v1.ModerationResult.category_scores:type_name -> responses.gateway.v1.ModerationResult.CategoryScoresEntry
-	31, // 35: responses.gateway.v1.ModerationResult.category_applied_input_types:type_name -> responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
-	22, // 36: responses.gateway.v1.ToolUsage.image_gen:type_name -> responses.gateway.v1.ImageToolUsage
-	25, // 37: responses.gateway.v1.ToolUsage.web_search:type_name -> responses.gateway.v1.WebSearchUsage
-	23, // 38: responses.gateway.v1.ImageToolUsage.input_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
-	23, // 39: responses.gateway.v1.ImageToolUsage.output_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
-	24, // 40: responses.gateway.v1.ImageToolUsage.cached_tokens_details:type_name -> responses.gateway.v1.ImageCacheDetails
-	32, // 41: responses.gateway.v1.CompactedResponse.output:type_name -> responses.gateway.v1.OutputItem
-	1,  // 42: responses.gateway.v1.CompactedResponse.usage:type_name -> responses.gateway.v1.Usage
-	41, // 43: responses.gateway.v1.CompactedResponse.image:type_name -> responses.gateway.v1.ImageOptions
-	19, // 44: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	7,  // 2: responses.gateway.v1.Response.error:type_name -> responses.gateway.v1.ResponseError
+	10, // 3: responses.gateway.v1.Response.incomplete_details:type_name -> responses.gateway.v1.IncompleteDetails
+	37, // 4: responses.gateway.v1.Response.instruction_items:type_name -> responses.gateway.v1.InputItem
+	29, // 5: responses.gateway.v1.Response.metadata:type_name -> responses.gateway.v1.Response.MetadataEntry
+	38, // 6: responses.gateway.v1.Response.tools:type_name -> responses.gateway.v1.Tool
+	39, // 7: responses.gateway.v1.Response.tool_choice:type_name -> responses.gateway.v1.ToolChoice
+	40, // 8: responses.gateway.v1.Response.reasoning:type_name -> responses.gateway.v1.Reasoning
+	41, // 9: responses.gateway.v1.Response.text:type_name -> responses.gateway.v1.TextOptions
+	11, // 10: responses.gateway.v1.Response.prompt_cache_options:type_name -> responses.gateway.v1.ResponsePromptCache
+	12, // 11: responses.gateway.v1.Response.prompt_cache_diagnostics:type_name -> responses.gateway.v1.CacheDiagnostics
+	42, // 12: responses.gateway.v1.Response.prompt:type_name -> responses.gateway.v1.PromptTemplate
+	43, // 13: responses.gateway.v1.Response.conversation:type_name -> responses.gateway.v1.Conversation
+	18, // 14: responses.gateway.v1.Response.moderation:type_name -> responses.gateway.v1.Moderation
+	23, // 15: responses.gateway.v1.Response.tool_usage:type_name -> responses.gateway.v1.ToolUsage
+	44, // 16: responses.gateway.v1.Response.access_programs:type_name -> responses.gateway.v1.AccessPrograms
+	45, // 17: responses.gateway.v1.Response.image:type_name -> responses.gateway.v1.ImageOptions
+	17, // 18: responses.gateway.v1.Response.input_transformations:type_name -> responses.gateway.v1.InputTransformation
+	30, // 19: responses.gateway.v1.Response.billing:type_name -> responses.gateway.v1.Response.BillingEntry
+	4,  // 20: responses.gateway.v1.Usage.input_tokens_details:type_name -> responses.gateway.v1.InputTokenDetails
+	6,  // 21: responses.gateway.v1.Usage.output_tokens_details:type_name -> responses.gateway.v1.OutputTokenDetails
+	2,  // 22: responses.gateway.v1.Usage.attribution:type_name -> responses.gateway.v1.UsageAttribution
+	31, // 23: responses.gateway.v1.UsageAttribution.items:type_name -> responses.gateway.v1.UsageAttribution.ItemsEntry
+	32, // 24: responses.gateway.v1.UsageAttribution.request_fields:type_name -> responses.gateway.v1.UsageAttribution.RequestFieldsEntry
+	3,  // 25: responses.gateway.v1.AttributedTokens.content:type_name -> responses.gateway.v1.AttributedTokens
+	5,  // 26: responses.gateway.v1.InputTokenDetails.cache_write_tokens_details:type_name -> responses.gateway.v1.CacheWriteDetails
+	8,  // 27: responses.gateway.v1.ResponseError.misalignment:type_name -> responses.gateway.v1.Misalignment
+	9,  // 28: responses.gateway.v1.Misalignment.steer:type_name -> responses.gateway.v1.MisalignmentSteer
+	13, // 29: responses.gateway.v1.CacheDiagnostics.cache_hit:type_name -> responses.gateway.v1.CacheHit
+	14, // 30: responses.gateway.v1.CacheDiagnostics.cache_miss:type_name -> responses.gateway.v1.CacheMiss
+	15, // 31: responses.gateway.v1.CacheDiagnostics.comparison_response_not_found:type_name -> responses.gateway.v1.ComparisonNotFound
+	16, // 32: responses.gateway.v1.CacheDiagnostics.unavailable:type_name -> responses.gateway.v1.CacheUnavailable
+	19, // 33: responses.gateway.v1.Moderation.input:type_name -> responses.gateway.v1.ModerationFinding
+	19, // 34: responses.gateway.v1.Moderation.output:type_name -> responses.gateway.v1.ModerationFinding
+	20, // 35: responses.gateway.v1.ModerationFinding.moderation_result:type_name -> responses.gateway.v1.ModerationResult
+	22, // 36: responses.gateway.v1.ModerationFinding.error:type_name -> responses.gateway.v1.ModerationError
+	33, // 37: responses.gateway.v1.ModerationResult.categories:type_name -> responses.gateway.v1.ModerationResult.CategoriesEntry
+	34, // 38: responses.gateway.v1.ModerationResult.category_scores:type_name -> responses.gateway.v1.ModerationResult.CategoryScoresEntry
+	35, // 39: responses.gateway.v1.ModerationResult.category_applied_input_types:type_name -> responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
+	24, // 40: responses.gateway.v1.ToolUsage.image_gen:type_name -> responses.gateway.v1.ImageToolUsage
+	27, // 41: responses.gateway.v1.ToolUsage.web_search:type_name -> responses.gateway.v1.WebSearchUsage
+	25, // 42: responses.gateway.v1.ImageToolUsage.input_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
+	25, // 43: responses.gateway.v1.ImageToolUsage.output_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
+	26, // 44: responses.gateway.v1.ImageToolUsage.cached_tokens_details:type_name -> responses.gateway.v1.ImageCacheDetails
+	36, // 45: responses.gateway.v1.CompactedResponse.output:type_name -> responses.gateway.v1.OutputItem
+	1,  // 46: responses.gateway.v1.CompactedResponse.usage:type_name -> responses.gateway.v1.Usage
+	45, // 47: responses.gateway.v1.CompactedResponse.image:type_name -> responses.gateway.v1.ImageOptions
+	3,  // 48: responses.gateway.v1.UsageAttribution.ItemsEntry.value:type_name -> responses.gateway.v1.AttributedTokens
+	3,  // 49: responses.gateway.v1.UsageAttribution.RequestFieldsEntry.value:type_name -> responses.gateway.v1.AttributedTokens
+	21, // 50: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_response_proto_init() }
@@ -2498,34 +2675,35 @@ func file_responses_gateway_v1_response_proto_init() {
 	file_responses_gateway_v1_settings_proto_init()
 	file_responses_gateway_v1_tools_proto_init()
 	file_responses_gateway_v1_response_proto_msgTypes[0].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[2].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[3].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[4].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[5].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[6].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[7].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[8].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[9].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[10].OneofWrappers = []any{
+	file_responses_gateway_v1_response_proto_msgTypes[10].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[11].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[12].OneofWrappers = []any{
 		(*CacheDiagnostics_Json)(nil),
 		(*CacheDiagnostics_CacheHit)(nil),
 		(*CacheDiagnostics_CacheMiss)(nil),
 		(*CacheDiagnostics_ComparisonResponseNotFound)(nil),
 		(*CacheDiagnostics_Unavailable)(nil),
 	}
-	file_responses_gateway_v1_response_proto_msgTypes[12].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[17].OneofWrappers = []any{
+	file_responses_gateway_v1_response_proto_msgTypes[14].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[19].OneofWrappers = []any{
 		(*ModerationFinding_Json)(nil),
 		(*ModerationFinding_ModerationResult)(nil),
 		(*ModerationFinding_Error)(nil),
 	}
-	file_responses_gateway_v1_response_proto_msgTypes[22].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[26].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[24].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_response_proto_rawDesc), len(file_responses_gateway_v1_response_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

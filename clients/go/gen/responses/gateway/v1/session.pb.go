@@ -265,6 +265,7 @@ type ConnectRequest struct {
 	//	*ConnectRequest_SteerTurn
 	//	*ConnectRequest_CancelTurn
 	//	*ConnectRequest_Ack
+	//	*ConnectRequest_InjectTurn
 	Message       isConnectRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,6 +353,15 @@ func (x *ConnectRequest) GetAck() *Ack {
 	return nil
 }
 
+func (x *ConnectRequest) GetInjectTurn() *InjectTurn {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectRequest_InjectTurn); ok {
+			return x.InjectTurn
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Message interface {
 	isConnectRequest_Message()
 }
@@ -381,6 +391,11 @@ type ConnectRequest_Ack struct {
 	Ack *Ack `protobuf:"bytes,5,opt,name=ack,proto3,oneof"`
 }
 
+type ConnectRequest_InjectTurn struct {
+	// Gives tool outputs to a multi-agent response that is running.
+	InjectTurn *InjectTurn `protobuf:"bytes,6,opt,name=inject_turn,json=injectTurn,proto3,oneof"`
+}
+
 func (*ConnectRequest_Open) isConnectRequest_Message() {}
 
 func (*ConnectRequest_StartTurn) isConnectRequest_Message() {}
@@ -390,6 +405,8 @@ func (*ConnectRequest_SteerTurn) isConnectRequest_Message() {}
 func (*ConnectRequest_CancelTurn) isConnectRequest_Message() {}
 
 func (*ConnectRequest_Ack) isConnectRequest_Message() {}
+
+func (*ConnectRequest_InjectTurn) isConnectRequest_Message() {}
 
 // One message from the session to its client.
 type ConnectResponse struct {
@@ -1241,6 +1258,72 @@ func (x *SteerTurn) GetInput() []*InputItem {
 	return nil
 }
 
+// Gives outputs of tools to a multi-agent response that is running, all of them or none. Needs an upstream with
+// capabilities.multi_agent. The answer is an event of the turn: inject_created, inject_failed, or
+// gateway.request.rejected when it could not be sent or the response ended first.
+type InjectTurn struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The turn's lane.
+	LaneId string `protobuf:"bytes,1,opt,name=lane_id,json=laneId,proto3" json:"lane_id,omitempty"`
+	// The turn to give them to. Empty means the one that runs on the lane.
+	TurnId string `protobuf:"bytes,2,opt,name=turn_id,json=turnId,proto3" json:"turn_id,omitempty"`
+	// Outputs of calls that the response made, at least one.
+	Input         []*InputItem `protobuf:"bytes,3,rep,name=input,proto3" json:"input,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InjectTurn) Reset() {
+	*x = InjectTurn{}
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InjectTurn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InjectTurn) ProtoMessage() {}
+
+func (x *InjectTurn) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InjectTurn.ProtoReflect.Descriptor instead.
+func (*InjectTurn) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *InjectTurn) GetLaneId() string {
+	if x != nil {
+		return x.LaneId
+	}
+	return ""
+}
+
+func (x *InjectTurn) GetTurnId() string {
+	if x != nil {
+		return x.TurnId
+	}
+	return ""
+}
+
+func (x *InjectTurn) GetInput() []*InputItem {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
 // Gives up a turn. Its outcome arrives at once; what the upstream still produces for it is dropped.
 // Cancelling a turn that has ended does nothing.
 type CancelTurn struct {
@@ -1255,7 +1338,7 @@ type CancelTurn struct {
 
 func (x *CancelTurn) Reset() {
 	*x = CancelTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +1350,7 @@ func (x *CancelTurn) String() string {
 func (*CancelTurn) ProtoMessage() {}
 
 func (x *CancelTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +1363,7 @@ func (x *CancelTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurn.ProtoReflect.Descriptor instead.
 func (*CancelTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CancelTurn) GetLaneId() string {
@@ -1308,7 +1391,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1403,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1416,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Ack) GetSeq() uint64 {
@@ -1361,7 +1444,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1456,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1469,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GoAway) GetReason() GoAwayReason {
@@ -1421,7 +1504,7 @@ var File_responses_gateway_v1_session_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\xc5\x02\n" +
+	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\x8a\x03\n" +
 	"\x0eConnectRequest\x120\n" +
 	"\x04open\x18\x01 \x01(\v2\x1a.responses.gateway.v1.OpenH\x00R\x04open\x12@\n" +
 	"\n" +
@@ -1430,7 +1513,9 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"steer_turn\x18\x03 \x01(\v2\x1f.responses.gateway.v1.SteerTurnH\x00R\tsteerTurn\x12C\n" +
 	"\vcancel_turn\x18\x04 \x01(\v2 .responses.gateway.v1.CancelTurnH\x00R\n" +
 	"cancelTurn\x12-\n" +
-	"\x03ack\x18\x05 \x01(\v2\x19.responses.gateway.v1.AckH\x00R\x03ackB\t\n" +
+	"\x03ack\x18\x05 \x01(\v2\x19.responses.gateway.v1.AckH\x00R\x03ack\x12C\n" +
+	"\vinject_turn\x18\x06 \x01(\v2 .responses.gateway.v1.InjectTurnH\x00R\n" +
+	"injectTurnB\t\n" +
 	"\amessage\"\xc5\x01\n" +
 	"\x0fConnectResponse\x126\n" +
 	"\x06opened\x18\x01 \x01(\v2\x1c.responses.gateway.v1.OpenedH\x00R\x06opened\x126\n" +
@@ -1503,6 +1588,11 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\tSteerTurn\x12\x17\n" +
 	"\alane_id\x18\x01 \x01(\tR\x06laneId\x12\x17\n" +
 	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x125\n" +
+	"\x05input\x18\x03 \x03(\v2\x1f.responses.gateway.v1.InputItemR\x05input\"u\n" +
+	"\n" +
+	"InjectTurn\x12\x17\n" +
+	"\alane_id\x18\x01 \x01(\tR\x06laneId\x12\x17\n" +
+	"\aturn_id\x18\x02 \x01(\tR\x06turnId\x125\n" +
 	"\x05input\x18\x03 \x03(\v2\x1f.responses.gateway.v1.InputItemR\x05input\">\n" +
 	"\n" +
 	"CancelTurn\x12\x17\n" +
@@ -1550,7 +1640,7 @@ func file_responses_gateway_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_responses_gateway_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(PayloadFormat)(0),          // 0: responses.gateway.v1.PayloadFormat
 	(ResumeOutcome)(0),          // 1: responses.gateway.v1.ResumeOutcome
@@ -1566,47 +1656,50 @@ var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(*StartTurn)(nil),           // 11: responses.gateway.v1.StartTurn
 	(*NewConversation)(nil),     // 12: responses.gateway.v1.NewConversation
 	(*SteerTurn)(nil),           // 13: responses.gateway.v1.SteerTurn
-	(*CancelTurn)(nil),          // 14: responses.gateway.v1.CancelTurn
-	(*Ack)(nil),                 // 15: responses.gateway.v1.Ack
-	(*GoAway)(nil),              // 16: responses.gateway.v1.GoAway
-	nil,                         // 17: responses.gateway.v1.Open.MetadataEntry
-	(*Events)(nil),              // 18: responses.gateway.v1.Events
-	(*durationpb.Duration)(nil), // 19: google.protobuf.Duration
-	(TurnPhase)(0),              // 20: responses.gateway.v1.TurnPhase
-	(*CreateBody)(nil),          // 21: responses.gateway.v1.CreateBody
-	(*TraceContext)(nil),        // 22: responses.gateway.v1.TraceContext
-	(*InputItem)(nil),           // 23: responses.gateway.v1.InputItem
+	(*InjectTurn)(nil),          // 14: responses.gateway.v1.InjectTurn
+	(*CancelTurn)(nil),          // 15: responses.gateway.v1.CancelTurn
+	(*Ack)(nil),                 // 16: responses.gateway.v1.Ack
+	(*GoAway)(nil),              // 17: responses.gateway.v1.GoAway
+	nil,                         // 18: responses.gateway.v1.Open.MetadataEntry
+	(*Events)(nil),              // 19: responses.gateway.v1.Events
+	(*durationpb.Duration)(nil), // 20: google.protobuf.Duration
+	(TurnPhase)(0),              // 21: responses.gateway.v1.TurnPhase
+	(*CreateBody)(nil),          // 22: responses.gateway.v1.CreateBody
+	(*TraceContext)(nil),        // 23: responses.gateway.v1.TraceContext
+	(*InputItem)(nil),           // 24: responses.gateway.v1.InputItem
 }
 var file_responses_gateway_v1_session_proto_depIdxs = []int32{
 	6,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
 	11, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
 	13, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
-	14, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
-	15, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
-	8,  // 5: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
-	18, // 6: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
-	16, // 7: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
-	0,  // 8: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
-	7,  // 9: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
-	17, // 10: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
-	19, // 11: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
-	1,  // 12: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
-	9,  // 13: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
-	10, // 14: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
-	20, // 15: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
-	21, // 16: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
-	12, // 17: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
-	2,  // 18: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
-	22, // 19: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
-	19, // 20: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
-	23, // 21: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
-	3,  // 22: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
-	19, // 23: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	15, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
+	16, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
+	14, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
+	8,  // 6: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
+	19, // 7: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
+	17, // 8: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
+	0,  // 9: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
+	7,  // 10: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
+	18, // 11: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
+	20, // 12: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
+	1,  // 13: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
+	9,  // 14: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
+	10, // 15: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
+	21, // 16: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
+	22, // 17: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
+	12, // 18: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
+	2,  // 19: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
+	23, // 20: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
+	20, // 21: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
+	24, // 22: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
+	24, // 23: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
+	3,  // 24: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
+	20, // 25: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_session_proto_init() }
@@ -1624,6 +1717,7 @@ func file_responses_gateway_v1_session_proto_init() {
 		(*ConnectRequest_SteerTurn)(nil),
 		(*ConnectRequest_CancelTurn)(nil),
 		(*ConnectRequest_Ack)(nil),
+		(*ConnectRequest_InjectTurn)(nil),
 	}
 	file_responses_gateway_v1_session_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Opened)(nil),
@@ -1642,7 +1736,7 @@ func file_responses_gateway_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_session_proto_rawDesc), len(file_responses_gateway_v1_session_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

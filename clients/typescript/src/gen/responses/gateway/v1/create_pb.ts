@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file responses/gateway/v1/create.proto.
  */
 export const file_responses_gateway_v1_create: GenFile = /*@__PURE__*/
-  fileDesc("CiFyZXNwb25zZXMvZ2F0ZXdheS92MS9jcmVhdGUucHJvdG8SFHJlc3BvbnNlcy5nYXRld2F5LnYxIpAPCgpDcmVhdGVCb2R5EhIKBW1vZGVsGAEgASgJSACIAQESLgoFaW5wdXQYAiADKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dEl0ZW0SGQoMaW5zdHJ1Y3Rpb25zGAMgASgJSAGIAQESIQoUcHJldmlvdXNfcmVzcG9uc2VfaWQYBCABKAlIAogBARIuCg9jb252ZXJzYXRpb25faWQYBSABKAlCEIKAGQxjb252ZXJzYXRpb25IA4gBARIpCgV0b29scxgGIAMoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2wSNQoLdG9vbF9jaG9pY2UYByABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Ub29sQ2hvaWNlEiAKE3BhcmFsbGVsX3Rvb2xfY2FsbHMYCCABKAhIBIgBARIbCg5tYXhfdG9vbF9jYWxscxgJIAEoBUgFiAEBEhIKBXN0b3JlGAogASgISAaIAQESFQoIZ2VuZXJhdGUYCyABKAhIB4gBARIXCgpiYWNrZ3JvdW5kGAwgASgISAiIAQESOwoOc3RyZWFtX29wdGlvbnMYDSABKAsyIy5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdHJlYW1PcHRpb25zElIKEmNvbnRleHRfbWFuYWdlbWVudBgOIAMoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbnRleHRNYW5hZ2VtZW50Qg2qgBkJCQAAAAAAAPA/EiwKEHByb21wdF9jYWNoZV9rZXkYDyABKAlCDaqAGQkRAAAAAAAAUEBICYgBARJGChRwcm9tcHRfY2FjaGVfb3B0aW9ucxgQIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLlByb21wdENhY2hlT3B0aW9ucxIjChZwcm9tcHRfY2FjaGVfcmV0ZW50aW9uGBEgASgJSAqIAQESLQoRbWF4X291dHB1dF90b2tlbnMYEiABKAVCDaqAGQkJAAAAAAAAMEBIC4gBARIyCglyZWFzb25pbmcYEyABKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZWFzb25pbmcSLwoEdGV4dBgUIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRleHRPcHRpb25zEjAKC3RlbXBlcmF0dXJlGBUgASgBQhaqgBkSCQAAAAAAAAAAEQAAAAAAAABASAyIAQESKgoFdG9wX3AYFiABKAFCFqqAGRIJAAAAAAAAAAARAAAAAAAA8D9IDYgBARIxCgx0b3BfbG9ncHJvYnMYFyABKAVCFqqAGRIJAAAAAAAAAAARAAAAAAAANEBIDogBARIXCgp0cnVuY2F0aW9uGBggASgJSA+IAQESVAoIbWV0YWRhdGEYGSADKAsyLi5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5Lk1ldGFkYXRhRW50cnlCEqqAGQ4RAAAAAAAAMEAYQCCABBIRCgR1c2VyGBogASgJSBCIAQESLQoRc2FmZXR5X2lkZW50aWZpZXIYGyABKAlCDaqAGQkRAAAAAAAAYEBIEYgBARI0CgZwcm9tcHQYHCABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Qcm9tcHRUZW1wbGF0ZRIPCgdpbmNsdWRlGB0gAygJEhkKDHNlcnZpY2VfdGllchgeIAEoCUgSiAEBEjsKCm1vZGVyYXRpb24YHyABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uT3B0aW9ucxJDCg9hY2Nlc3NfcHJvZ3JhbXMYICABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BY2Nlc3NQcm9ncmFtc0IEoIAZAhI3CgVpbWFnZRghIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlT3B0aW9uc0IEoIAZAhI4Cgxjb252ZXJzYXRpb24YIiABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db252ZXJzYXRpb24SGAoKZXh0cmFfanNvbhhkIAEoDEIEkIAZARovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCAoGX21vZGVsQg8KDV9pbnN0cnVjdGlvbnNCFwoVX3ByZXZpb3VzX3Jlc3BvbnNlX2lkQhIKEF9jb252ZXJzYXRpb25faWRCFgoUX3BhcmFsbGVsX3Rvb2xfY2FsbHNCEQoPX21heF90b29sX2NhbGxzQggKBl9zdG9yZUILCglfZ2VuZXJhdGVCDQoLX2JhY2tncm91bmRCEwoRX3Byb21wdF9jYWNoZV9rZXlCGQoXX3Byb21wdF9jYWNoZV9yZXRlbnRpb25CFAoSX21heF9vdXRwdXRfdG9rZW5zQg4KDF90ZW1wZXJhdHVyZUIICgZfdG9wX3BCDwoNX3RvcF9sb2dwcm9ic0INCgtfdHJ1bmNhdGlvbkIHCgVfdXNlckIUChJfc2FmZXR5X2lkZW50aWZpZXJCDwoNX3NlcnZpY2VfdGllciJJCg1TdHJlYW1PcHRpb25zEiAKE2luY2x1ZGVfb2JmdXNjYXRpb24YASABKAhIAIgBAUIWChRfaW5jbHVkZV9vYmZ1c2NhdGlvbiJmChFDb250ZXh0TWFuYWdlbWVudBIMCgR0eXBlGAEgASgJEi0KEWNvbXBhY3RfdGhyZXNob2xkGAIgASgDQg2qgBkJCQAAAAAAQI9ASACIAQFCFAoSX2NvbXBhY3RfdGhyZXNob2xkIrgBChJQcm9tcHRDYWNoZU9wdGlvbnMSEQoEbW9kZRgBIAEoCUgAiAEBEhAKA3R0bBgCIAEoCUgBiAEBEhoKB3ByZXdhcm0YAyABKAhCBKCAGQJIAogBARIpChZjb21wYXJpc29uX3Jlc3BvbnNlX2lkGAQgASgJQgSggBkCSAOIAQFCBwoFX21vZGVCBgoEX3R0bEIKCghfcHJld2FybUIZChdfY29tcGFyaXNvbl9yZXNwb25zZV9pZCJaChFNb2RlcmF0aW9uT3B0aW9ucxINCgVtb2RlbBgBIAEoCRI2CgZwb2xpY3kYAiABKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uUG9saWN5In0KEE1vZGVyYXRpb25Qb2xpY3kSMwoFaW5wdXQYASABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uUnVsZRI0CgZvdXRwdXQYAiABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uUnVsZSIeCg5Nb2RlcmF0aW9uUnVsZRIMCgRtb2RlGAEgASgJIo0ECgtDb21wYWN0Qm9keRIcCgVtb2RlbBgBIAEoCUINqoAZCQkAAAAAAADwPxIuCgVpbnB1dBgCIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbRIhChRwcmV2aW91c19yZXNwb25zZV9pZBgDIAEoCUgAiAEBEhkKDGluc3RydWN0aW9ucxgEIAEoCUgBiAEBEiwKEHByb21wdF9jYWNoZV9rZXkYBSABKAlCDaqAGQkRAAAAAAAAUEBIAogBARIjChZwcm9tcHRfY2FjaGVfcmV0ZW50aW9uGAYgASgJSAOIAQESRgoUcHJvbXB0X2NhY2hlX29wdGlvbnMYByABKAsyKC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Qcm9tcHRDYWNoZU9wdGlvbnMSGQoMc2VydmljZV90aWVyGAggASgJSASIAQESNwoFaW1hZ2UYCSABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbWFnZU9wdGlvbnNCBKCAGQISGAoKZXh0cmFfanNvbhhkIAEoDEIEkIAZAUIXChVfcHJldmlvdXNfcmVzcG9uc2VfaWRCDwoNX2luc3RydWN0aW9uc0ITChFfcHJvbXB0X2NhY2hlX2tleUIZChdfcHJvbXB0X2NhY2hlX3JldGVudGlvbkIPCg1fc2VydmljZV90aWVyQnkKF2Rldi5yZXNwb25zZXNnYXRld2F5LnYxUAFaXGdpdGh1Yi5jb20vcmVzcG9uc2VzLWdhdGV3YXkvcmVzcG9uc2VzLWdhdGV3YXkvY2xpZW50cy9nby9nZW4vcmVzcG9uc2VzL2dhdGV3YXkvdjE7Z2F0ZXdheXYxYgZwcm90bzM", [file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_settings, file_responses_gateway_v1_tools]);
+  fileDesc("CiFyZXNwb25zZXMvZ2F0ZXdheS92MS9jcmVhdGUucHJvdG8SFHJlc3BvbnNlcy5nYXRld2F5LnYxIp8QCgpDcmVhdGVCb2R5EhIKBW1vZGVsGAEgASgJSACIAQESLgoFaW5wdXQYAiADKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dEl0ZW0SGQoMaW5zdHJ1Y3Rpb25zGAMgASgJSAGIAQESIQoUcHJldmlvdXNfcmVzcG9uc2VfaWQYBCABKAlIAogBARIuCg9jb252ZXJzYXRpb25faWQYBSABKAlCEIKAGQxjb252ZXJzYXRpb25IA4gBARIpCgV0b29scxgGIAMoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2wSNQoLdG9vbF9jaG9pY2UYByABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Ub29sQ2hvaWNlEiAKE3BhcmFsbGVsX3Rvb2xfY2FsbHMYCCABKAhIBIgBARIbCg5tYXhfdG9vbF9jYWxscxgJIAEoBUgFiAEBEhIKBXN0b3JlGAogASgISAaIAQESFQoIZ2VuZXJhdGUYCyABKAhIB4gBARIXCgpiYWNrZ3JvdW5kGAwgASgISAiIAQESOwoOc3RyZWFtX29wdGlvbnMYDSABKAsyIy5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdHJlYW1PcHRpb25zElIKEmNvbnRleHRfbWFuYWdlbWVudBgOIAMoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbnRleHRNYW5hZ2VtZW50Qg2qgBkJCQAAAAAAAPA/EiwKEHByb21wdF9jYWNoZV9rZXkYDyABKAlCDaqAGQkRAAAAAAAAUEBICYgBARJGChRwcm9tcHRfY2FjaGVfb3B0aW9ucxgQIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLlByb21wdENhY2hlT3B0aW9ucxIjChZwcm9tcHRfY2FjaGVfcmV0ZW50aW9uGBEgASgJSAqIAQESLQoRbWF4X291dHB1dF90b2tlbnMYEiABKAVCDaqAGQkJAAAAAAAAMEBIC4gBARIyCglyZWFzb25pbmcYEyABKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZWFzb25pbmcSLwoEdGV4dBgUIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRleHRPcHRpb25zEjAKC3RlbXBlcmF0dXJlGBUgASgBQhaqgBkSCQAAAAAAAAAAEQAAAAAAAABASAyIAQESKgoFdG9wX3AYFiABKAFCFqqAGRIJAAAAAAAAAAARAAAAAAAA8D9IDYgBARIxCgx0b3BfbG9ncHJvYnMYFyABKAVCFqqAGRIJAAAAAAAAAAARAAAAAAAANEBIDogBARIXCgp0cnVuY2F0aW9uGBggASgJSA+IAQESVAoIbWV0YWRhdGEYGSADKAsyLi5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5Lk1ldGFkYXRhRW50cnlCEqqAGQ4RAAAAAAAAMEAYQCCABBIRCgR1c2VyGBogASgJSBCIAQESLQoRc2FmZXR5X2lkZW50aWZpZXIYGyABKAlCDaqAGQkRAAAAAAAAYEBIEYgBARI0CgZwcm9tcHQYHCABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Qcm9tcHRUZW1wbGF0ZRIPCgdpbmNsdWRlGB0gAygJEhkKDHNlcnZpY2VfdGllchgeIAEoCUgSiAEBEjsKCm1vZGVyYXRpb24YHyABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uT3B0aW9ucxJDCg9hY2Nlc3NfcHJvZ3JhbXMYICABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BY2Nlc3NQcm9ncmFtc0IEoIAZAhI3CgVpbWFnZRghIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlT3B0aW9uc0IEoIAZAhI4Cgxjb252ZXJzYXRpb24YIiABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db252ZXJzYXRpb24SSQoSYmFja2dyb3VuZF9vcHRpb25zGCMgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuQmFja2dyb3VuZE9wdGlvbnNCBKCAGQMSQgoLbXVsdGlfYWdlbnQYJCABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5NdWx0aUFnZW50T3B0aW9uc0IEoIAZAxIYCgpleHRyYV9qc29uGGQgASgMQgSQgBkBGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIICgZfbW9kZWxCDwoNX2luc3RydWN0aW9uc0IXChVfcHJldmlvdXNfcmVzcG9uc2VfaWRCEgoQX2NvbnZlcnNhdGlvbl9pZEIWChRfcGFyYWxsZWxfdG9vbF9jYWxsc0IRCg9fbWF4X3Rvb2xfY2FsbHNCCAoGX3N0b3JlQgsKCV9nZW5lcmF0ZUINCgtfYmFja2dyb3VuZEITChFfcHJvbXB0X2NhY2hlX2tleUIZChdfcHJvbXB0X2NhY2hlX3JldGVudGlvbkIUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIPCg1fdG9wX2xvZ3Byb2JzQg0KC190cnVuY2F0aW9uQgcKBV91c2VyQhQKEl9zYWZldHlfaWRlbnRpZmllckIPCg1fc2VydmljZV90aWVyInsKEUJhY2tncm91bmRPcHRpb25zEh4KEWNvbXBsZXRpb25fd2luZG93GAEgASgJSACIAQESHAoPY29udGludWF0aW9uX2lkGAIgASgJSAGIAQFCFAoSX2NvbXBsZXRpb25fd2luZG93QhIKEF9jb250aW51YXRpb25faWQiaAoRTXVsdGlBZ2VudE9wdGlvbnMSDwoHZW5hYmxlZBgBIAEoCBIlChhtYXhfY29uY3VycmVudF9zdWJhZ2VudHMYAiABKAVIAIgBAUIbChlfbWF4X2NvbmN1cnJlbnRfc3ViYWdlbnRzIkkKDVN0cmVhbU9wdGlvbnMSIAoTaW5jbHVkZV9vYmZ1c2NhdGlvbhgBIAEoCEgAiAEBQhYKFF9pbmNsdWRlX29iZnVzY2F0aW9uImYKEUNvbnRleHRNYW5hZ2VtZW50EgwKBHR5cGUYASABKAkSLQoRY29tcGFjdF90aHJlc2hvbGQYAiABKANCDaqAGQkJAAAAAABAj0BIAIgBAUIUChJfY29tcGFjdF90aHJlc2hvbGQiuAEKElByb21wdENhY2hlT3B0aW9ucxIRCgRtb2RlGAEgASgJSACIAQESEAoDdHRsGAIgASgJSAGIAQESGgoHcHJld2FybRgDIAEoCEIEoIAZAkgCiAEBEikKFmNvbXBhcmlzb25fcmVzcG9uc2VfaWQYBCABKAlCBKCAGQJIA4gBAUIHCgVfbW9kZUIGCgRfdHRsQgoKCF9wcmV3YXJtQhkKF19jb21wYXJpc29uX3Jlc3BvbnNlX2lkIloKEU1vZGVyYXRpb25PcHRpb25zEg0KBW1vZGVsGAEgASgJEjYKBnBvbGljeRgCIAEoCzImLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25Qb2xpY3kifQoQTW9kZXJhdGlvblBvbGljeRIzCgVpbnB1dBgBIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SdWxlEjQKBm91dHB1dBgCIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SdWxlIh4KDk1vZGVyYXRpb25SdWxlEgwKBG1vZGUYASABKAkijQQKC0NvbXBhY3RCb2R5EhwKBW1vZGVsGAEgASgJQg2qgBkJCQAAAAAAAPA/Ei4KBWlucHV0GAIgAygLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5wdXRJdGVtEiEKFHByZXZpb3VzX3Jlc3BvbnNlX2lkGAMgASgJSACIAQESGQoMaW5zdHJ1Y3Rpb25zGAQgASgJSAGIAQESLAoQcHJvbXB0X2NhY2hlX2tleRgFIAEoCUINqoAZCREAAAAAAABQQEgCiAEBEiMKFnByb21wdF9jYWNoZV9yZXRlbnRpb24YBiABKAlIA4gBARJGChRwcm9tcHRfY2FjaGVfb3B0aW9ucxgHIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLlByb21wdENhY2hlT3B0aW9ucxIZCgxzZXJ2aWNlX3RpZXIYCCABKAlIBIgBARI3CgVpbWFnZRgJIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlT3B0aW9uc0IEoIAZAhIYCgpleHRyYV9qc29uGGQgASgMQgSQgBkBQhcKFV9wcmV2aW91c19yZXNwb25zZV9pZEIPCg1faW5zdHJ1Y3Rpb25zQhMKEV9wcm9tcHRfY2FjaGVfa2V5QhkKF19wcm9tcHRfY2FjaGVfcmV0ZW50aW9uQg8KDV9zZXJ2aWNlX3RpZXJCeQoXZGV2LnJlc3BvbnNlc2dhdGV3YXkudjFQAVpcZ2l0aHViLmNvbS9yZXNwb25zZXMtZ2F0ZXdheS9yZXNwb25zZXMtZ2F0ZXdheS9jbGllbnRzL2dvL2dlbi9yZXNwb25zZXMvZ2F0ZXdheS92MTtnYXRld2F5djFiBnByb3RvMw", [file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_settings, file_responses_gateway_v1_tools]);
 
 /**
  * What to run: the body of the upstream's response.create, field for field. What is unset is not sent, and the
@@ -271,6 +271,21 @@ export type CreateBody = Message<"responses.gateway.v1.CreateBody"> & {
   conversation?: Conversation | undefined;
 
   /**
+   * When a background response has to be ready. Needs background = true.
+   *
+   * @generated from field: responses.gateway.v1.BackgroundOptions background_options = 35;
+   */
+  backgroundOptions?: BackgroundOptions | undefined;
+
+  /**
+   * Several agents work on the response. Beta: upstreams with capabilities.multi_agent only. Excludes
+   * context_management.
+   *
+   * @generated from field: responses.gateway.v1.MultiAgentOptions multi_agent = 36;
+   */
+  multiAgent?: MultiAgentOptions | undefined;
+
+  /**
    * One JSON object whose members are added to the body, for fields that have no place here yet. A member that
    * is also set as a field, or that the gateway owns (type, stream, stream_id, input, previous_response_id),
    * is refused.
@@ -286,6 +301,62 @@ export type CreateBody = Message<"responses.gateway.v1.CreateBody"> & {
  */
 export const CreateBodySchema: GenMessage<CreateBody> = /*@__PURE__*/
   messageDesc(file_responses_gateway_v1_create, 0);
+
+/**
+ * When a background response has to be ready.
+ *
+ * @generated from message responses.gateway.v1.BackgroundOptions
+ */
+export type BackgroundOptions = Message<"responses.gateway.v1.BackgroundOptions"> & {
+  /**
+   * "soonest" (upstream's default), or cheaper and later: "2h", "8h".
+   *
+   * @generated from field: optional string completion_window = 1;
+   */
+  completionWindow?: string | undefined;
+
+  /**
+   * A name of the caller's own for related requests, which the upstream then prefers. It brings no history.
+   *
+   * @generated from field: optional string continuation_id = 2;
+   */
+  continuationId?: string | undefined;
+};
+
+/**
+ * Describes the message responses.gateway.v1.BackgroundOptions.
+ * Use `create(BackgroundOptionsSchema)` to create a new message.
+ */
+export const BackgroundOptionsSchema: GenMessage<BackgroundOptions> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_create, 1);
+
+/**
+ * Several agents work on one response.
+ *
+ * @generated from message responses.gateway.v1.MultiAgentOptions
+ */
+export type MultiAgentOptions = Message<"responses.gateway.v1.MultiAgentOptions"> & {
+  /**
+   * Whether they do.
+   *
+   * @generated from field: bool enabled = 1;
+   */
+  enabled: boolean;
+
+  /**
+   * Most agents at work beside the first. Upstream's default: 3.
+   *
+   * @generated from field: optional int32 max_concurrent_subagents = 2;
+   */
+  maxConcurrentSubagents?: number | undefined;
+};
+
+/**
+ * Describes the message responses.gateway.v1.MultiAgentOptions.
+ * Use `create(MultiAgentOptionsSchema)` to create a new message.
+ */
+export const MultiAgentOptionsSchema: GenMessage<MultiAgentOptions> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_create, 2);
 
 /**
  * How events are streamed.
@@ -306,7 +377,7 @@ export type StreamOptions = Message<"responses.gateway.v1.StreamOptions"> & {
  * Use `create(StreamOptionsSchema)` to create a new message.
  */
 export const StreamOptionsSchema: GenMessage<StreamOptions> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 1);
+  messageDesc(file_responses_gateway_v1_create, 3);
 
 /**
  * A rule by which the upstream shrinks the conversation.
@@ -334,7 +405,7 @@ export type ContextManagement = Message<"responses.gateway.v1.ContextManagement"
  * Use `create(ContextManagementSchema)` to create a new message.
  */
 export const ContextManagementSchema: GenMessage<ContextManagement> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 2);
+  messageDesc(file_responses_gateway_v1_create, 4);
 
 /**
  * How the prompt cache is used.
@@ -376,7 +447,7 @@ export type PromptCacheOptions = Message<"responses.gateway.v1.PromptCacheOption
  * Use `create(PromptCacheOptionsSchema)` to create a new message.
  */
 export const PromptCacheOptionsSchema: GenMessage<PromptCacheOptions> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 3);
+  messageDesc(file_responses_gateway_v1_create, 5);
 
 /**
  * Moderation of input and output.
@@ -404,7 +475,7 @@ export type ModerationOptions = Message<"responses.gateway.v1.ModerationOptions"
  * Use `create(ModerationOptionsSchema)` to create a new message.
  */
 export const ModerationOptionsSchema: GenMessage<ModerationOptions> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 4);
+  messageDesc(file_responses_gateway_v1_create, 6);
 
 /**
  * What to do with moderation findings.
@@ -432,7 +503,7 @@ export type ModerationPolicy = Message<"responses.gateway.v1.ModerationPolicy"> 
  * Use `create(ModerationPolicySchema)` to create a new message.
  */
 export const ModerationPolicySchema: GenMessage<ModerationPolicy> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 5);
+  messageDesc(file_responses_gateway_v1_create, 7);
 
 /**
  * What to do with moderation findings on one side.
@@ -453,7 +524,7 @@ export type ModerationRule = Message<"responses.gateway.v1.ModerationRule"> & {
  * Use `create(ModerationRuleSchema)` to create a new message.
  */
 export const ModerationRuleSchema: GenMessage<ModerationRule> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 6);
+  messageDesc(file_responses_gateway_v1_create, 8);
 
 /**
  * What to shrink: the body of the upstream's POST /responses/compact, field for field.
@@ -537,5 +608,5 @@ export type CompactBody = Message<"responses.gateway.v1.CompactBody"> & {
  * Use `create(CompactBodySchema)` to create a new message.
  */
 export const CompactBodySchema: GenMessage<CompactBody> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_create, 7);
+  messageDesc(file_responses_gateway_v1_create, 9);
 

@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Annotation, ContentPart, SummaryPart, TokenLogprob } from "./content_pb.ts";
+import type { Agent, Annotation, ContentPart, SummaryPart, TokenLogprob } from "./content_pb.ts";
 import { file_responses_gateway_v1_content } from "./content_pb.ts";
 import type { OutputItem, ShellCallOutputContent } from "./items_pb.ts";
 import { file_responses_gateway_v1_items } from "./items_pb.ts";
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file responses/gateway/v1/events.proto.
  */
 export const file_responses_gateway_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("CiFyZXNwb25zZXMvZ2F0ZXdheS92MS9ldmVudHMucHJvdG8SFHJlc3BvbnNlcy5nYXRld2F5LnYxIt0BCg9PdXRwdXRUZXh0RGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbnRlbnRfaW5kZXgYBCABKAUSDQoFZGVsdGEYBSABKAkSOgoIbG9ncHJvYnMYBiADKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Ub2tlbkxvZ3Byb2JCBJiAGQESGAoLb2JmdXNjYXRpb24YByABKAlIAIgBAUIOCgxfb2JmdXNjYXRpb24iqwEKGVJlYXNvbmluZ1N1bW1hcnlUZXh0RGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDXN1bW1hcnlfaW5kZXgYBCABKAUSDQoFZGVsdGEYBSABKAkSGAoLb2JmdXNjYXRpb24YBiABKAlIAIgBAUIOCgxfb2JmdXNjYXRpb24ilQEKGkZ1bmN0aW9uQ2FsbEFyZ3VtZW50c0RlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRINCgVkZWx0YRgEIAEoCRIYCgtvYmZ1c2NhdGlvbhgFIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiJwCg9PdXRwdXRJdGVtQWRkZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEhQKDG91dHB1dF9pbmRleBgCIAEoBRIuCgRpdGVtGAMgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuT3V0cHV0SXRlbSJvCg5PdXRwdXRJdGVtRG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSFAoMb3V0cHV0X2luZGV4GAIgASgFEi4KBGl0ZW0YAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PdXRwdXRJdGVtIpoBChBDb250ZW50UGFydEFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEi8KBHBhcnQYBSABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db250ZW50UGFydCKZAQoPQ29udGVudFBhcnREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEi8KBHBhcnQYBSABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db250ZW50UGFydCKkAQoSUmVhc29uaW5nVGV4dERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEg0KBWRlbHRhGAUgASgJEhgKC29iZnVzY2F0aW9uGAYgASgJSACIAQFCDgoMX29iZnVzY2F0aW9uIpMBChhDdXN0b21Ub29sQ2FsbElucHV0RGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEg0KBWRlbHRhGAQgASgJEhgKC29iZnVzY2F0aW9uGAUgASgJSACIAQFCDgoMX29iZnVzY2F0aW9uIlwKD1Jlc3BvbnNlQ3JlYXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMAoIcmVzcG9uc2UYAiABKAsyHi5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZSJbCg5SZXNwb25zZVF1ZXVlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMAoIcmVzcG9uc2UYAiABKAsyHi5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZSJfChJSZXNwb25zZUluUHJvZ3Jlc3MSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2UiXgoRUmVzcG9uc2VDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2UiWwoOUmVzcG9uc2VGYWlsZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2UiXwoSUmVzcG9uc2VJbmNvbXBsZXRlEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIwCghyZXNwb25zZRgCIAEoCzIeLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3BvbnNlItwCCgpFcnJvckV2ZW50EhwKD3NlcXVlbmNlX251bWJlchgBIAEoA0gAiAEBEhMKBnN0YXR1cxgCIAEoBUgBiAEBEjAKBWVycm9yGAMgASgLMiEucmVzcG9uc2VzLmdhdGV3YXkudjEuRXJyb3JEZXRhaWwSEQoEY29kZRgEIAEoCUgCiAEBEhQKB21lc3NhZ2UYBSABKAlIA4gBARISCgVwYXJhbRgGIAEoCUgEiAEBEj4KB2hlYWRlcnMYByADKAsyLS5yZXNwb25zZXMuZ2F0ZXdheS52MS5FcnJvckV2ZW50LkhlYWRlcnNFbnRyeRouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUISChBfc2VxdWVuY2VfbnVtYmVyQgkKB19zdGF0dXNCBwoFX2NvZGVCCgoIX21lc3NhZ2VCCAoGX3BhcmFtIrEBCg5PdXRwdXRUZXh0RG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNY29udGVudF9pbmRleBgEIAEoBRIMCgR0ZXh0GAUgASgJEjoKCGxvZ3Byb2JzGAYgAygLMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuVG9rZW5Mb2dwcm9iQgSYgBkBIsIBChlPdXRwdXRUZXh0QW5ub3RhdGlvbkFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEhgKEGFubm90YXRpb25faW5kZXgYBSABKAUSNAoKYW5ub3RhdGlvbhgGIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFubm90YXRpb24ingEKDFJlZnVzYWxEZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNY29udGVudF9pbmRleBgEIAEoBRINCgVkZWx0YRgFIAEoCRIYCgtvYmZ1c2NhdGlvbhgGIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiJ1CgtSZWZ1c2FsRG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNY29udGVudF9pbmRleBgEIAEoBRIPCgdyZWZ1c2FsGAUgASgJIngKEVJlYXNvbmluZ1RleHREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEgwKBHRleHQYBSABKAkiowEKGVJlYXNvbmluZ1N1bW1hcnlQYXJ0QWRkZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDXN1bW1hcnlfaW5kZXgYBCABKAUSLwoEcGFydBgFIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN1bW1hcnlQYXJ0IsIBChhSZWFzb25pbmdTdW1tYXJ5UGFydERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDXN1bW1hcnlfaW5kZXgYBCABKAUSLwoEcGFydBgFIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN1bW1hcnlQYXJ0EhMKBnN0YXR1cxgGIAEoCUgAiAEBQgkKB19zdGF0dXMifwoYUmVhc29uaW5nU3VtbWFyeVRleHREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1zdW1tYXJ5X2luZGV4GAQgASgFEgwKBHRleHQYBSABKAkiigEKGUZ1bmN0aW9uQ2FsbEFyZ3VtZW50c0RvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhEKCWFyZ3VtZW50cxgEIAEoCRIRCgRuYW1lGAUgASgJSACIAQFCBwoFX25hbWUiaAoXQ3VzdG9tVG9vbENhbGxJbnB1dERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEg0KBWlucHV0GAQgASgJIpABChVNY3BDYWxsQXJndW1lbnRzRGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEg0KBWRlbHRhGAQgASgJEhgKC29iZnVzY2F0aW9uGAUgASgJSACIAQFCDgoMX29iZnVzY2F0aW9uImkKFE1jcENhbGxBcmd1bWVudHNEb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIRCglhcmd1bWVudHMYBCABKAkiUwoRTWNwQ2FsbEluUHJvZ3Jlc3MSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFIlIKEE1jcENhbGxDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFIk8KDU1jcENhbGxGYWlsZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFIlgKFk1jcExpc3RUb29sc0luUHJvZ3Jlc3MSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFIlcKFU1jcExpc3RUb29sc0NvbXBsZXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiVAoSTWNwTGlzdFRvb2xzRmFpbGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSJZChdXZWJTZWFyY2hDYWxsSW5Qcm9ncmVzcxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiWAoWV2ViU2VhcmNoQ2FsbFNlYXJjaGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiWAoWV2ViU2VhcmNoQ2FsbENvbXBsZXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiWgoYRmlsZVNlYXJjaENhbGxJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSJZChdGaWxlU2VhcmNoQ2FsbFNlYXJjaGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiWQoXRmlsZVNlYXJjaENhbGxDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFIl8KHUNvZGVJbnRlcnByZXRlckNhbGxJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSJhCh9Db2RlSW50ZXJwcmV0ZXJDYWxsSW50ZXJwcmV0aW5nEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSJeChxDb2RlSW50ZXJwcmV0ZXJDYWxsQ29tcGxldGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSKXAQocQ29kZUludGVycHJldGVyQ2FsbENvZGVEZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSDQoFZGVsdGEYBCABKAkSGAoLb2JmdXNjYXRpb24YBSABKAlIAIgBAUIOCgxfb2JmdXNjYXRpb24iawobQ29kZUludGVycHJldGVyQ2FsbENvZGVEb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIMCgRjb2RlGAQgASgJIl8KHUltYWdlR2VuZXJhdGlvbkNhbGxJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBSJfCh1JbWFnZUdlbmVyYXRpb25DYWxsR2VuZXJhdGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiXgocSW1hZ2VHZW5lcmF0aW9uQ2FsbENvbXBsZXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUirQIKH0ltYWdlR2VuZXJhdGlvbkNhbGxQYXJ0aWFsSW1hZ2USFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhkKEXBhcnRpYWxfaW1hZ2VfYjY0GAQgASgJEhsKE3BhcnRpYWxfaW1hZ2VfaW5kZXgYBSABKAUSEQoEc2l6ZRgGIAEoCUgAiAEBEhQKB3F1YWxpdHkYByABKAlIAYgBARIXCgpiYWNrZ3JvdW5kGAggASgJSAKIAQESGgoNb3V0cHV0X2Zvcm1hdBgJIAEoCUgDiAEBQgcKBV9zaXplQgoKCF9xdWFsaXR5Qg0KC19iYWNrZ3JvdW5kQhAKDl9vdXRwdXRfZm9ybWF0Im4KFVNoZWxsQ2FsbENvbW1hbmRBZGRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSFAoMb3V0cHV0X2luZGV4GAIgASgFEhUKDWNvbW1hbmRfaW5kZXgYAyABKAUSDwoHY29tbWFuZBgEIAEoCSKWAQoVU2hlbGxDYWxsQ29tbWFuZERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIUCgxvdXRwdXRfaW5kZXgYAiABKAUSFQoNY29tbWFuZF9pbmRleBgDIAEoBRINCgVkZWx0YRgEIAEoCRIYCgtvYmZ1c2NhdGlvbhgFIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiJtChRTaGVsbENhbGxDb21tYW5kRG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSFAoMb3V0cHV0X2luZGV4GAIgASgFEhUKDWNvbW1hbmRfaW5kZXgYAyABKAUSDwoHY29tbWFuZBgEIAEoCSLVAQobU2hlbGxDYWxsT3V0cHV0Q29udGVudERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb21tYW5kX2luZGV4GAQgASgFEjUKBWRlbHRhGAUgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuU2hlbGxPdXRwdXREZWx0YRIYCgtvYmZ1c2NhdGlvbhgGIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiK3AQoaU2hlbGxDYWxsT3V0cHV0Q29udGVudERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbW1hbmRfaW5kZXgYBCABKAUSQgoGb3V0cHV0GAUgAygLMiwucmVzcG9uc2VzLmdhdGV3YXkudjEuU2hlbGxDYWxsT3V0cHV0Q29udGVudEIEmIAZASJeCgpBdWRpb0RlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxINCgVkZWx0YRgCIAEoCRIYCgtvYmZ1c2NhdGlvbhgDIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiIkCglBdWRpb0RvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDImgKFEF1ZGlvVHJhbnNjcmlwdERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxINCgVkZWx0YRgCIAEoCRIYCgtvYmZ1c2NhdGlvbhgDIAEoCUgAiAEBQg4KDF9vYmZ1c2NhdGlvbiIuChNBdWRpb1RyYW5zY3JpcHREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAyJWChRDb21wYWN0aW9uQ29tcGFjdGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUiXQoNU3RlZXJBY2NlcHRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMwoFc3RlZXIYAiABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdGVlclJlZmVyZW5jZSK0AQoMU3RlZXJQZW5kaW5nEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIzCgVzdGVlchgCIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyUmVmZXJlbmNlEg4KBnJlYXNvbhgDIAEoCRJGCg5yZXF1aXJlZF9pbnB1dBgEIAMoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyUmVxdWlyZWRJbnB1dEIEmIAZASKJAQoLU3RlZXJGYWlsZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKBXN0ZWVyGAIgASgLMiEucmVzcG9uc2VzLmdhdGV3YXkudjEuRmFpbGVkU3RlZXISLwoFZXJyb3IYAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdGVlckVycm9yIqUCCgtFcnJvckRldGFpbBIRCgR0eXBlGAEgASgJSACIAQESEQoEY29kZRgCIAEoCUgBiAEBEg8KB21lc3NhZ2UYAyABKAkSEgoFcGFyYW0YBCABKAlIAogBARI/CgdoZWFkZXJzGAUgAygLMi4ucmVzcG9uc2VzLmdhdGV3YXkudjEuRXJyb3JEZXRhaWwuSGVhZGVyc0VudHJ5Ej4KDG1pc2FsaWdubWVudBgGIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1pc2FsaWdubWVudEIEoIAZAhouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIHCgVfdHlwZUIHCgVfY29kZUIICgZfcGFyYW0iUgoQU2hlbGxPdXRwdXREZWx0YRITCgZzdGRvdXQYASABKAlIAIgBARITCgZzdGRlcnIYAiABKAlIAYgBAUIJCgdfc3Rkb3V0QgkKB19zdGRlcnIiOgoOU3RlZXJSZWZlcmVuY2USCgoCaWQYASABKAkSHAoUcHJldmlvdXNfcmVzcG9uc2VfaWQYAiABKAkiWAoLRmFpbGVkU3RlZXISDwoCaWQYASABKAlIAIgBARIcChRwcmV2aW91c19yZXNwb25zZV9pZBgCIAEoCRITCgVpbnB1dBgDIAEoDEIEkIAZAUIFCgNfaWQiOQoKU3RlZXJFcnJvchIMCgR0eXBlGAEgASgJEgwKBGNvZGUYAiABKAkSDwoHbWVzc2FnZRgDIAEoCSLAAQoSU3RlZXJSZXF1aXJlZElucHV0EgwKBHR5cGUYASABKAkSFAoHY2FsbF9pZBgCIAEoCUgAiAEBEhEKBG5hbWUYAyABKAlIAYgBARIWCglleGVjdXRpb24YBCABKAlIAogBARIgChNhcHByb3ZhbF9yZXF1ZXN0X2lkGAUgASgJSAOIAQFCCgoIX2NhbGxfaWRCBwoFX25hbWVCDAoKX2V4ZWN1dGlvbkIWChRfYXBwcm92YWxfcmVxdWVzdF9pZEKGAQoXZGV2LnJlc3BvbnNlc2dhdGV3YXkudjFCC0V2ZW50c1Byb3RvUAFaXGdpdGh1Yi5jb20vcmVzcG9uc2VzLWdhdGV3YXkvcmVzcG9uc2VzLWdhdGV3YXkvY2xpZW50cy9nby9nZW4vcmVzcG9uc2VzL2dhdGV3YXkvdjE7Z2F0ZXdheXYxYgZwcm90bzM", [file_responses_gateway_v1_content, file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_response]);
+  fileDesc("CiFyZXNwb25zZXMvZ2F0ZXdheS92MS9ldmVudHMucHJvdG8SFHJlc3BvbnNlcy5nYXRld2F5LnYxIo8CCg9PdXRwdXRUZXh0RGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbnRlbnRfaW5kZXgYBCABKAUSDQoFZGVsdGEYBSABKAkSOgoIbG9ncHJvYnMYBiADKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Ub2tlbkxvZ3Byb2JCBJiAGQESGAoLb2JmdXNjYXRpb24YByABKAlIAIgBARIwCgVhZ2VudBgIIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQg4KDF9vYmZ1c2NhdGlvbiLdAQoZUmVhc29uaW5nU3VtbWFyeVRleHREZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNc3VtbWFyeV9pbmRleBgEIAEoBRINCgVkZWx0YRgFIAEoCRIYCgtvYmZ1c2NhdGlvbhgGIAEoCUgAiAEBEjAKBWFnZW50GAcgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQNCDgoMX29iZnVzY2F0aW9uIscBChpGdW5jdGlvbkNhbGxBcmd1bWVudHNEZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSDQoFZGVsdGEYBCABKAkSGAoLb2JmdXNjYXRpb24YBSABKAlIAIgBARIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQg4KDF9vYmZ1c2NhdGlvbiKiAQoPT3V0cHV0SXRlbUFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIUCgxvdXRwdXRfaW5kZXgYAiABKAUSLgoEaXRlbRgDIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLk91dHB1dEl0ZW0SMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKhAQoOT3V0cHV0SXRlbURvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEhQKDG91dHB1dF9pbmRleBgCIAEoBRIuCgRpdGVtGAMgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuT3V0cHV0SXRlbRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIswBChBDb250ZW50UGFydEFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEi8KBHBhcnQYBSABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db250ZW50UGFydBIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIssBCg9Db250ZW50UGFydERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbnRlbnRfaW5kZXgYBCABKAUSLwoEcGFydBgFIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbnRlbnRQYXJ0EjAKBWFnZW50GAYgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMi1gEKElJlYXNvbmluZ1RleHREZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNY29udGVudF9pbmRleBgEIAEoBRINCgVkZWx0YRgFIAEoCRIYCgtvYmZ1c2NhdGlvbhgGIAEoCUgAiAEBEjAKBWFnZW50GAcgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQNCDgoMX29iZnVzY2F0aW9uIsUBChhDdXN0b21Ub29sQ2FsbElucHV0RGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEg0KBWRlbHRhGAQgASgJEhgKC29iZnVzY2F0aW9uGAUgASgJSACIAQESMAoFYWdlbnQYBiABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZA0IOCgxfb2JmdXNjYXRpb24ijgEKD1Jlc3BvbnNlQ3JlYXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMAoIcmVzcG9uc2UYAiABKAsyHi5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZRIwCgVhZ2VudBgDIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIo0BCg5SZXNwb25zZVF1ZXVlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMAoIcmVzcG9uc2UYAiABKAsyHi5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZRIwCgVhZ2VudBgDIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIpEBChJSZXNwb25zZUluUHJvZ3Jlc3MSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2USMAoFYWdlbnQYAyABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKQAQoRUmVzcG9uc2VDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2USMAoFYWdlbnQYAyABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKNAQoOUmVzcG9uc2VGYWlsZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjAKCHJlc3BvbnNlGAIgASgLMh4ucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2USMAoFYWdlbnQYAyABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKRAQoSUmVzcG9uc2VJbmNvbXBsZXRlEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIwCghyZXNwb25zZRgCIAEoCzIeLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3BvbnNlEjAKBWFnZW50GAMgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMijgMKCkVycm9yRXZlbnQSHAoPc2VxdWVuY2VfbnVtYmVyGAEgASgDSACIAQESEwoGc3RhdHVzGAIgASgFSAGIAQESMAoFZXJyb3IYAyABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5FcnJvckRldGFpbBIRCgRjb2RlGAQgASgJSAKIAQESFAoHbWVzc2FnZRgFIAEoCUgDiAEBEhIKBXBhcmFtGAYgASgJSASIAQESPgoHaGVhZGVycxgHIAMoCzItLnJlc3BvbnNlcy5nYXRld2F5LnYxLkVycm9yRXZlbnQuSGVhZGVyc0VudHJ5EjAKBWFnZW50GAggASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMaLgoMSGVhZGVyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCEgoQX3NlcXVlbmNlX251bWJlckIJCgdfc3RhdHVzQgcKBV9jb2RlQgoKCF9tZXNzYWdlQggKBl9wYXJhbSLjAQoOT3V0cHV0VGV4dERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbnRlbnRfaW5kZXgYBCABKAUSDAoEdGV4dBgFIAEoCRI6Cghsb2dwcm9icxgGIAMoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRva2VuTG9ncHJvYkIEmIAZARIwCgVhZ2VudBgHIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIvQBChlPdXRwdXRUZXh0QW5ub3RhdGlvbkFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEhgKEGFubm90YXRpb25faW5kZXgYBSABKAUSNAoKYW5ub3RhdGlvbhgGIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFubm90YXRpb24SMAoFYWdlbnQYByABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyLQAQoMUmVmdXNhbERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEg0KBWRlbHRhGAUgASgJEhgKC29iZnVzY2F0aW9uGAYgASgJSACIAQESMAoFYWdlbnQYByABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZA0IOCgxfb2JmdXNjYXRpb24ipwEKC1JlZnVzYWxEb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb250ZW50X2luZGV4GAQgASgFEg8KB3JlZnVzYWwYBSABKAkSMAoFYWdlbnQYBiABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKqAQoRUmVhc29uaW5nVGV4dERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDWNvbnRlbnRfaW5kZXgYBCABKAUSDAoEdGV4dBgFIAEoCRIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDItUBChlSZWFzb25pbmdTdW1tYXJ5UGFydEFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1zdW1tYXJ5X2luZGV4GAQgASgFEi8KBHBhcnQYBSABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdW1tYXJ5UGFydBIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIvQBChhSZWFzb25pbmdTdW1tYXJ5UGFydERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEhUKDXN1bW1hcnlfaW5kZXgYBCABKAUSLwoEcGFydBgFIAEoCzIhLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN1bW1hcnlQYXJ0EhMKBnN0YXR1cxgGIAEoCUgAiAEBEjAKBWFnZW50GAcgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQNCCQoHX3N0YXR1cyKxAQoYUmVhc29uaW5nU3VtbWFyeVRleHREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1zdW1tYXJ5X2luZGV4GAQgASgFEgwKBHRleHQYBSABKAkSMAoFYWdlbnQYBiABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyK8AQoZRnVuY3Rpb25DYWxsQXJndW1lbnRzRG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSEQoJYXJndW1lbnRzGAQgASgJEhEKBG5hbWUYBSABKAlIAIgBARIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQgcKBV9uYW1lIpoBChdDdXN0b21Ub29sQ2FsbElucHV0RG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSDQoFaW5wdXQYBCABKAkSMAoFYWdlbnQYBSABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyLCAQoVTWNwQ2FsbEFyZ3VtZW50c0RlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRINCgVkZWx0YRgEIAEoCRIYCgtvYmZ1c2NhdGlvbhgFIAEoCUgAiAEBEjAKBWFnZW50GAYgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQNCDgoMX29iZnVzY2F0aW9uIpsBChRNY3BDYWxsQXJndW1lbnRzRG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSEQoJYXJndW1lbnRzGAQgASgJEjAKBWFnZW50GAUgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMihQEKEU1jcENhbGxJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIoQBChBNY3BDYWxsQ29tcGxldGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIoEBCg1NY3BDYWxsRmFpbGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIooBChZNY3BMaXN0VG9vbHNJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIokBChVNY3BMaXN0VG9vbHNDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEjAKBWFnZW50GAQgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMihgEKEk1jcExpc3RUb29sc0ZhaWxlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKLAQoXV2ViU2VhcmNoQ2FsbEluUHJvZ3Jlc3MSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEjAKBWFnZW50GAQgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMiigEKFldlYlNlYXJjaENhbGxTZWFyY2hpbmcSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEjAKBWFnZW50GAQgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMiigEKFldlYlNlYXJjaENhbGxDb21wbGV0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEjAKBWFnZW50GAQgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMijAEKGEZpbGVTZWFyY2hDYWxsSW5Qcm9ncmVzcxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKLAQoXRmlsZVNlYXJjaENhbGxTZWFyY2hpbmcSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg8KB2l0ZW1faWQYAiABKAkSFAoMb3V0cHV0X2luZGV4GAMgASgFEjAKBWFnZW50GAQgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMiiwEKF0ZpbGVTZWFyY2hDYWxsQ29tcGxldGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIpEBCh1Db2RlSW50ZXJwcmV0ZXJDYWxsSW5Qcm9ncmVzcxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKTAQofQ29kZUludGVycHJldGVyQ2FsbEludGVycHJldGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKQAQocQ29kZUludGVycHJldGVyQ2FsbENvbXBsZXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyLJAQocQ29kZUludGVycHJldGVyQ2FsbENvZGVEZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSDQoFZGVsdGEYBCABKAkSGAoLb2JmdXNjYXRpb24YBSABKAlIAIgBARIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQg4KDF9vYmZ1c2NhdGlvbiKdAQobQ29kZUludGVycHJldGVyQ2FsbENvZGVEb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIMCgRjb2RlGAQgASgJEjAKBWFnZW50GAUgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMikQEKHUltYWdlR2VuZXJhdGlvbkNhbGxJblByb2dyZXNzEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIpEBCh1JbWFnZUdlbmVyYXRpb25DYWxsR2VuZXJhdGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKQAQocSW1hZ2VHZW5lcmF0aW9uQ2FsbENvbXBsZXRlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyLfAgofSW1hZ2VHZW5lcmF0aW9uQ2FsbFBhcnRpYWxJbWFnZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSGQoRcGFydGlhbF9pbWFnZV9iNjQYBCABKAkSGwoTcGFydGlhbF9pbWFnZV9pbmRleBgFIAEoBRIRCgRzaXplGAYgASgJSACIAQESFAoHcXVhbGl0eRgHIAEoCUgBiAEBEhcKCmJhY2tncm91bmQYCCABKAlIAogBARIaCg1vdXRwdXRfZm9ybWF0GAkgASgJSAOIAQESMAoFYWdlbnQYCiABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZA0IHCgVfc2l6ZUIKCghfcXVhbGl0eUINCgtfYmFja2dyb3VuZEIQCg5fb3V0cHV0X2Zvcm1hdCKgAQoVU2hlbGxDYWxsQ29tbWFuZEFkZGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIUCgxvdXRwdXRfaW5kZXgYAiABKAUSFQoNY29tbWFuZF9pbmRleBgDIAEoBRIPCgdjb21tYW5kGAQgASgJEjAKBWFnZW50GAUgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMiyAEKFVNoZWxsQ2FsbENvbW1hbmREZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSFAoMb3V0cHV0X2luZGV4GAIgASgFEhUKDWNvbW1hbmRfaW5kZXgYAyABKAUSDQoFZGVsdGEYBCABKAkSGAoLb2JmdXNjYXRpb24YBSABKAlIAIgBARIwCgVhZ2VudBgGIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQg4KDF9vYmZ1c2NhdGlvbiKfAQoUU2hlbGxDYWxsQ29tbWFuZERvbmUSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEhQKDG91dHB1dF9pbmRleBgCIAEoBRIVCg1jb21tYW5kX2luZGV4GAMgASgFEg8KB2NvbW1hbmQYBCABKAkSMAoFYWdlbnQYBSABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyKHAgobU2hlbGxDYWxsT3V0cHV0Q29udGVudERlbHRhEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIPCgdpdGVtX2lkGAIgASgJEhQKDG91dHB1dF9pbmRleBgDIAEoBRIVCg1jb21tYW5kX2luZGV4GAQgASgFEjUKBWRlbHRhGAUgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuU2hlbGxPdXRwdXREZWx0YRIYCgtvYmZ1c2NhdGlvbhgGIAEoCUgAiAEBEjAKBWFnZW50GAcgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQNCDgoMX29iZnVzY2F0aW9uIukBChpTaGVsbENhbGxPdXRwdXRDb250ZW50RG9uZRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSFQoNY29tbWFuZF9pbmRleBgEIAEoBRJCCgZvdXRwdXQYBSADKAsyLC5yZXNwb25zZXMuZ2F0ZXdheS52MS5TaGVsbENhbGxPdXRwdXRDb250ZW50QgSYgBkBEjAKBWFnZW50GAYgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuQWdlbnRCBKCAGQMikAEKCkF1ZGlvRGVsdGESFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEg0KBWRlbHRhGAIgASgJEhgKC29iZnVzY2F0aW9uGAMgASgJSACIAQESMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZA0IOCgxfb2JmdXNjYXRpb24iVgoJQXVkaW9Eb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIwCgVhZ2VudBgCIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIpoBChRBdWRpb1RyYW5zY3JpcHREZWx0YRIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDQoFZGVsdGEYAiABKAkSGAoLb2JmdXNjYXRpb24YAyABKAlIAIgBARIwCgVhZ2VudBgEIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDQg4KDF9vYmZ1c2NhdGlvbiJgChNBdWRpb1RyYW5zY3JpcHREb25lEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIwCgVhZ2VudBgCIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFnZW50QgSggBkDIogBChRDb21wYWN0aW9uQ29tcGFjdGluZxIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSDwoHaXRlbV9pZBgCIAEoCRIUCgxvdXRwdXRfaW5kZXgYAyABKAUSMAoFYWdlbnQYBCABKAsyGy5yZXNwb25zZXMuZ2F0ZXdheS52MS5BZ2VudEIEoIAZAyJdCg1TdGVlckFjY2VwdGVkEhcKD3NlcXVlbmNlX251bWJlchgBIAEoAxIzCgVzdGVlchgCIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyUmVmZXJlbmNlIrQBCgxTdGVlclBlbmRpbmcSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEjMKBXN0ZWVyGAIgASgLMiQucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RlZXJSZWZlcmVuY2USDgoGcmVhc29uGAMgASgJEkYKDnJlcXVpcmVkX2lucHV0GAQgAygLMigucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RlZXJSZXF1aXJlZElucHV0QgSYgBkBIokBCgtTdGVlckZhaWxlZBIXCg9zZXF1ZW5jZV9udW1iZXIYASABKAMSMAoFc3RlZXIYAiABKAsyIS5yZXNwb25zZXMuZ2F0ZXdheS52MS5GYWlsZWRTdGVlchIvCgVlcnJvchgDIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyRXJyb3IipQIKC0Vycm9yRGV0YWlsEhEKBHR5cGUYASABKAlIAIgBARIRCgRjb2RlGAIgASgJSAGIAQESDwoHbWVzc2FnZRgDIAEoCRISCgVwYXJhbRgEIAEoCUgCiAEBEj8KB2hlYWRlcnMYBSADKAsyLi5yZXNwb25zZXMuZ2F0ZXdheS52MS5FcnJvckRldGFpbC5IZWFkZXJzRW50cnkSPgoMbWlzYWxpZ25tZW50GAYgASgLMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuTWlzYWxpZ25tZW50QgSggBkCGi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgcKBV90eXBlQgcKBV9jb2RlQggKBl9wYXJhbSJSChBTaGVsbE91dHB1dERlbHRhEhMKBnN0ZG91dBgBIAEoCUgAiAEBEhMKBnN0ZGVychgCIAEoCUgBiAEBQgkKB19zdGRvdXRCCQoHX3N0ZGVyciI6Cg5TdGVlclJlZmVyZW5jZRIKCgJpZBgBIAEoCRIcChRwcmV2aW91c19yZXNwb25zZV9pZBgCIAEoCSJYCgtGYWlsZWRTdGVlchIPCgJpZBgBIAEoCUgAiAEBEhwKFHByZXZpb3VzX3Jlc3BvbnNlX2lkGAIgASgJEhMKBWlucHV0GAMgASgMQgSQgBkBQgUKA19pZCI5CgpTdGVlckVycm9yEgwKBHR5cGUYASABKAkSDAoEY29kZRgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIsABChJTdGVlclJlcXVpcmVkSW5wdXQSDAoEdHlwZRgBIAEoCRIUCgdjYWxsX2lkGAIgASgJSACIAQESEQoEbmFtZRgDIAEoCUgBiAEBEhYKCWV4ZWN1dGlvbhgEIAEoCUgCiAEBEiAKE2FwcHJvdmFsX3JlcXVlc3RfaWQYBSABKAlIA4gBAUIKCghfY2FsbF9pZEIHCgVfbmFtZUIMCgpfZXhlY3V0aW9uQhYKFF9hcHByb3ZhbF9yZXF1ZXN0X2lkIj0KDUluamVjdENyZWF0ZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEhMKC3Jlc3BvbnNlX2lkGAIgASgJIoMBCgxJbmplY3RGYWlsZWQSFwoPc2VxdWVuY2VfbnVtYmVyGAEgASgDEhMKC3Jlc3BvbnNlX2lkGAIgASgJEhMKBWlucHV0GAMgASgMQgSQgBkBEjAKBWVycm9yGAQgASgLMiEucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5qZWN0RXJyb3IiLAoLSW5qZWN0RXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJQoYBChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MUILRXZlbnRzUHJvdG9QAVpcZ2l0aHViLmNvbS9yZXNwb25zZXMtZ2F0ZXdheS9yZXNwb25zZXMtZ2F0ZXdheS9jbGllbnRzL2dvL2dlbi9yZXNwb25zZXMvZ2F0ZXdheS92MTtnYXRld2F5djFiBnByb3RvMw", [file_responses_gateway_v1_content, file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_response]);
 
 /**
  * A piece of the visible answer.
@@ -73,6 +73,13 @@ export type OutputTextDelta = Message<"responses.gateway.v1.OutputTextDelta"> & 
    * @generated from field: optional string obfuscation = 7;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 8;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -129,6 +136,13 @@ export type ReasoningSummaryTextDelta = Message<"responses.gateway.v1.ReasoningS
    * @generated from field: optional string obfuscation = 6;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -178,6 +192,13 @@ export type FunctionCallArgumentsDelta = Message<"responses.gateway.v1.FunctionC
    * @generated from field: optional string obfuscation = 5;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -213,6 +234,13 @@ export type OutputItemAdded = Message<"responses.gateway.v1.OutputItemAdded"> & 
    * @generated from field: responses.gateway.v1.OutputItem item = 3;
    */
   item?: OutputItem | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -248,6 +276,13 @@ export type OutputItemDone = Message<"responses.gateway.v1.OutputItemDone"> & {
    * @generated from field: responses.gateway.v1.OutputItem item = 3;
    */
   item?: OutputItem | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -297,6 +332,13 @@ export type ContentPartAdded = Message<"responses.gateway.v1.ContentPartAdded"> 
    * @generated from field: responses.gateway.v1.ContentPart part = 5;
    */
   part?: ContentPart | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -346,6 +388,13 @@ export type ContentPartDone = Message<"responses.gateway.v1.ContentPartDone"> & 
    * @generated from field: responses.gateway.v1.ContentPart part = 5;
    */
   part?: ContentPart | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -402,6 +451,13 @@ export type ReasoningTextDelta = Message<"responses.gateway.v1.ReasoningTextDelt
    * @generated from field: optional string obfuscation = 6;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -451,6 +507,13 @@ export type CustomToolCallInputDelta = Message<"responses.gateway.v1.CustomToolC
    * @generated from field: optional string obfuscation = 5;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -479,6 +542,13 @@ export type ResponseCreated = Message<"responses.gateway.v1.ResponseCreated"> & 
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -507,6 +577,13 @@ export type ResponseQueued = Message<"responses.gateway.v1.ResponseQueued"> & {
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -535,6 +612,13 @@ export type ResponseInProgress = Message<"responses.gateway.v1.ResponseInProgres
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -563,6 +647,13 @@ export type ResponseCompleted = Message<"responses.gateway.v1.ResponseCompleted"
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -591,6 +682,13 @@ export type ResponseFailed = Message<"responses.gateway.v1.ResponseFailed"> & {
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -619,6 +717,13 @@ export type ResponseIncomplete = Message<"responses.gateway.v1.ResponseIncomplet
    * @generated from field: responses.gateway.v1.Response response = 2;
    */
   response?: Response | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 3;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -682,6 +787,13 @@ export type ErrorEvent = Message<"responses.gateway.v1.ErrorEvent"> & {
    * @generated from field: map<string, string> headers = 7;
    */
   headers: { [key: string]: string };
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 8;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -738,6 +850,13 @@ export type OutputTextDone = Message<"responses.gateway.v1.OutputTextDone"> & {
    * @generated from field: repeated responses.gateway.v1.TokenLogprob logprobs = 6;
    */
   logprobs: TokenLogprob[];
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -794,6 +913,13 @@ export type OutputTextAnnotationAdded = Message<"responses.gateway.v1.OutputText
    * @generated from field: responses.gateway.v1.Annotation annotation = 6;
    */
   annotation?: Annotation | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -850,6 +976,13 @@ export type RefusalDelta = Message<"responses.gateway.v1.RefusalDelta"> & {
    * @generated from field: optional string obfuscation = 6;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -899,6 +1032,13 @@ export type RefusalDone = Message<"responses.gateway.v1.RefusalDone"> & {
    * @generated from field: string refusal = 5;
    */
   refusal: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -948,6 +1088,13 @@ export type ReasoningTextDone = Message<"responses.gateway.v1.ReasoningTextDone"
    * @generated from field: string text = 5;
    */
   text: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -997,6 +1144,13 @@ export type ReasoningSummaryPartAdded = Message<"responses.gateway.v1.ReasoningS
    * @generated from field: responses.gateway.v1.SummaryPart part = 5;
    */
   part?: SummaryPart | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1053,6 +1207,13 @@ export type ReasoningSummaryPartDone = Message<"responses.gateway.v1.ReasoningSu
    * @generated from field: optional string status = 6;
    */
   status?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1102,6 +1263,13 @@ export type ReasoningSummaryTextDone = Message<"responses.gateway.v1.ReasoningSu
    * @generated from field: string text = 5;
    */
   text: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1151,6 +1319,13 @@ export type FunctionCallArgumentsDone = Message<"responses.gateway.v1.FunctionCa
    * @generated from field: optional string name = 5;
    */
   name?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1193,6 +1368,13 @@ export type CustomToolCallInputDone = Message<"responses.gateway.v1.CustomToolCa
    * @generated from field: string input = 4;
    */
   input: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 5;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1242,6 +1424,13 @@ export type McpCallArgumentsDelta = Message<"responses.gateway.v1.McpCallArgumen
    * @generated from field: optional string obfuscation = 5;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1284,6 +1473,13 @@ export type McpCallArgumentsDone = Message<"responses.gateway.v1.McpCallArgument
    * @generated from field: string arguments = 4;
    */
   arguments: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 5;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1319,6 +1515,13 @@ export type McpCallInProgress = Message<"responses.gateway.v1.McpCallInProgress"
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1354,6 +1557,13 @@ export type McpCallCompleted = Message<"responses.gateway.v1.McpCallCompleted"> 
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1389,6 +1599,13 @@ export type McpCallFailed = Message<"responses.gateway.v1.McpCallFailed"> & {
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1424,6 +1641,13 @@ export type McpListToolsInProgress = Message<"responses.gateway.v1.McpListToolsI
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1459,6 +1683,13 @@ export type McpListToolsCompleted = Message<"responses.gateway.v1.McpListToolsCo
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1494,6 +1725,13 @@ export type McpListToolsFailed = Message<"responses.gateway.v1.McpListToolsFaile
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1529,6 +1767,13 @@ export type WebSearchCallInProgress = Message<"responses.gateway.v1.WebSearchCal
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1564,6 +1809,13 @@ export type WebSearchCallSearching = Message<"responses.gateway.v1.WebSearchCall
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1599,6 +1851,13 @@ export type WebSearchCallCompleted = Message<"responses.gateway.v1.WebSearchCall
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1634,6 +1893,13 @@ export type FileSearchCallInProgress = Message<"responses.gateway.v1.FileSearchC
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1669,6 +1935,13 @@ export type FileSearchCallSearching = Message<"responses.gateway.v1.FileSearchCa
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1704,6 +1977,13 @@ export type FileSearchCallCompleted = Message<"responses.gateway.v1.FileSearchCa
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1739,6 +2019,13 @@ export type CodeInterpreterCallInProgress = Message<"responses.gateway.v1.CodeIn
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1774,6 +2061,13 @@ export type CodeInterpreterCallInterpreting = Message<"responses.gateway.v1.Code
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1809,6 +2103,13 @@ export type CodeInterpreterCallCompleted = Message<"responses.gateway.v1.CodeInt
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1858,6 +2159,13 @@ export type CodeInterpreterCallCodeDelta = Message<"responses.gateway.v1.CodeInt
    * @generated from field: optional string obfuscation = 5;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1900,6 +2208,13 @@ export type CodeInterpreterCallCodeDone = Message<"responses.gateway.v1.CodeInte
    * @generated from field: string code = 4;
    */
   code: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 5;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1935,6 +2250,13 @@ export type ImageGenerationCallInProgress = Message<"responses.gateway.v1.ImageG
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -1970,6 +2292,13 @@ export type ImageGenerationCallGenerating = Message<"responses.gateway.v1.ImageG
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2005,6 +2334,13 @@ export type ImageGenerationCallCompleted = Message<"responses.gateway.v1.ImageGe
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2082,6 +2418,13 @@ export type ImageGenerationCallPartialImage = Message<"responses.gateway.v1.Imag
    * @generated from field: optional string output_format = 9;
    */
   outputFormat?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 10;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2124,6 +2467,13 @@ export type ShellCallCommandAdded = Message<"responses.gateway.v1.ShellCallComma
    * @generated from field: string command = 4;
    */
   command: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 5;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2173,6 +2523,13 @@ export type ShellCallCommandDelta = Message<"responses.gateway.v1.ShellCallComma
    * @generated from field: optional string obfuscation = 5;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2215,6 +2572,13 @@ export type ShellCallCommandDone = Message<"responses.gateway.v1.ShellCallComman
    * @generated from field: string command = 4;
    */
   command: string;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 5;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2271,6 +2635,13 @@ export type ShellCallOutputContentDelta = Message<"responses.gateway.v1.ShellCal
    * @generated from field: optional string obfuscation = 6;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 7;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2320,6 +2691,13 @@ export type ShellCallOutputContentDone = Message<"responses.gateway.v1.ShellCall
    * @generated from field: repeated responses.gateway.v1.ShellCallOutputContent output = 5;
    */
   output: ShellCallOutputContent[];
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 6;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2355,6 +2733,13 @@ export type AudioDelta = Message<"responses.gateway.v1.AudioDelta"> & {
    * @generated from field: optional string obfuscation = 3;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2376,6 +2761,13 @@ export type AudioDone = Message<"responses.gateway.v1.AudioDone"> & {
    * @generated from field: int64 sequence_number = 1;
    */
   sequenceNumber: bigint;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 2;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2411,6 +2803,13 @@ export type AudioTranscriptDelta = Message<"responses.gateway.v1.AudioTranscript
    * @generated from field: optional string obfuscation = 3;
    */
   obfuscation?: string | undefined;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2432,6 +2831,13 @@ export type AudioTranscriptDone = Message<"responses.gateway.v1.AudioTranscriptD
    * @generated from field: int64 sequence_number = 1;
    */
   sequenceNumber: bigint;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 2;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2467,6 +2873,13 @@ export type CompactionCompacting = Message<"responses.gateway.v1.CompactionCompa
    * @generated from field: int32 output_index = 3;
    */
   outputIndex: number;
+
+  /**
+   * The agent that the event is from, in multi-agent mode.
+   *
+   * @generated from field: responses.gateway.v1.Agent agent = 4;
+   */
+  agent?: Agent | undefined;
 };
 
 /**
@@ -2813,4 +3226,102 @@ export type SteerRequiredInput = Message<"responses.gateway.v1.SteerRequiredInpu
  */
 export const SteerRequiredInputSchema: GenMessage<SteerRequiredInput> = /*@__PURE__*/
   messageDesc(file_responses_gateway_v1_events, 67);
+
+/**
+ * Injected tool outputs are part of the running response.
+ *
+ * @generated from message responses.gateway.v1.InjectCreated
+ */
+export type InjectCreated = Message<"responses.gateway.v1.InjectCreated"> & {
+  /**
+   * Number of the event in its response, from 0; not the session's seq.
+   *
+   * @generated from field: int64 sequence_number = 1;
+   */
+  sequenceNumber: bigint;
+
+  /**
+   * The response that took them.
+   *
+   * @generated from field: string response_id = 2;
+   */
+  responseId: string;
+};
+
+/**
+ * Describes the message responses.gateway.v1.InjectCreated.
+ * Use `create(InjectCreatedSchema)` to create a new message.
+ */
+export const InjectCreatedSchema: GenMessage<InjectCreated> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_events, 68);
+
+/**
+ * Injected tool outputs were not taken, none of them.
+ *
+ * @generated from message responses.gateway.v1.InjectFailed
+ */
+export type InjectFailed = Message<"responses.gateway.v1.InjectFailed"> & {
+  /**
+   * Number of the event in its response, from 0; not the session's seq.
+   *
+   * @generated from field: int64 sequence_number = 1;
+   */
+  sequenceNumber: bigint;
+
+  /**
+   * The response that they were meant for.
+   *
+   * @generated from field: string response_id = 2;
+   */
+  responseId: string;
+
+  /**
+   * The list of items, exactly as sent. Send them with the next turn instead.
+   *
+   * @generated from field: bytes input = 3;
+   */
+  input: Uint8Array;
+
+  /**
+   * Why.
+   *
+   * @generated from field: responses.gateway.v1.InjectError error = 4;
+   */
+  error?: InjectError | undefined;
+};
+
+/**
+ * Describes the message responses.gateway.v1.InjectFailed.
+ * Use `create(InjectFailedSchema)` to create a new message.
+ */
+export const InjectFailedSchema: GenMessage<InjectFailed> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_events, 69);
+
+/**
+ * Why injected tool outputs were not taken.
+ *
+ * @generated from message responses.gateway.v1.InjectError
+ */
+export type InjectError = Message<"responses.gateway.v1.InjectError"> & {
+  /**
+   * An open set. Today: response_already_completed, response_not_found.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message responses.gateway.v1.InjectError.
+ * Use `create(InjectErrorSchema)` to create a new message.
+ */
+export const InjectErrorSchema: GenMessage<InjectError> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_events, 70);
 
