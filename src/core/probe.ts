@@ -40,8 +40,9 @@ export function unnamedAnswer(
 ): Stream | undefined {
   const up = upOf(link);
   if (up?.capabilities.multiplexed !== true || link.namesLanes) return unnamed ?? onlyBusy(link);
-  // Where the unnamed lane has been answered, more of that is likelier than an answer that lost its name.
-  if (unnamed !== undefined && (unnamed.state.t !== 'idle' || unnamed.answered)) return unnamed;
+  // Where the unnamed lane has been answered, or is owed an answer, that is likelier than one that lost its name.
+  if (unnamed !== undefined && (unnamed.state.t !== 'idle' || unnamed.answered || unnamed.owesAnswer))
+    return unnamed;
   if (frame.type !== 'response.created' && link.announces) return unnamed;
   if (!frame.type.startsWith('response.') || NAMELESS.test(frame.type)) return unnamed;
   const named = [...link.streams.values()].filter((stream) => stream.laneId !== '' && isAwaiting(stream));

@@ -145,6 +145,19 @@ describe('names of lanes that were never given', () => {
     expect([outcomeOf(world, turn), answersTo(world, turn)]).toEqual(['COMPLETED', ['own']]);
   });
 
+  it('are not missed in what the unnamed lane is owed', () => {
+    const world = ready({ silentTurnTimeoutMs: 10_000 });
+    world.start();
+    world.advance(5_000);
+    const turn = world.start({ lane: 'a' });
+    world.advance(6_000);
+    const onLane = (frame: object) => ({ ...frame, stream_id: 'a' });
+    world.burst([created('late'), onLane(created('r1')), said('late'), completed('late')]);
+    world.burst([said('own'), completed('r1')].map(onLane));
+    world.read();
+    expect([outcomeOf(world, turn), answersTo(world, turn)]).toEqual(['COMPLETED', ['own']]);
+  });
+
   it('are not needed by an error in the middle of the only answer that is under way', () => {
     const world = ready();
     const turn = world.start({ lane: 'a' });
