@@ -24,19 +24,23 @@ interface Entry {
 /** A table of deadlines, at most one for each timer, as a binary heap. What was moved or cleared stays in it until it is met. */
 export class Deadlines {
   readonly #current = new Map<string, Entry>();
+  /** Timers of each kind: most of what is cleared was never set. */
+  readonly #counts = new Map<Timer['kind'], number>();
   #heap: Entry[] = [];
   #order = 0;
 
   set(timer: Timer, atMs: number): void {
     const entry = { timer, atMs, order: this.#order };
     this.#order += 1;
-    this.#current.set(keyOf(timer), entry);
+    const key = keyOf(timer);
+    if (!this.#current.has(key)) this.#count(timer, 1);
+    this.#current.set(key, entry);
     this.#push(entry);
     if (this.#heap.length > 2 * this.#current.size + MAX_STALE) this.#rebuild();
   }
 
   clear(timer: Timer): void {
-    this.#current.delete(keyOf(timer));
+    if ((this.#counts.get(timer.kind) ?? 0) > 0) this.#forget(timer);
   }
 
   has(timer: Timer): boolean {
@@ -52,7 +56,7 @@ export class Deadlines {
     const due: Timer[] = [];
     for (let first = this.#first(); first !== undefined && first.atMs <= nowMs; first = this.#first()) {
       this.#pop();
-      this.#current.delete(keyOf(first.timer));
+      this.#forget(first.timer);
       due.push(first.timer);
     }
     return due;
@@ -60,7 +64,16 @@ export class Deadlines {
 
   clearAll(): void {
     this.#current.clear();
+    this.#counts.clear();
     this.#heap = [];
+  }
+
+  #forget(timer: Timer): void {
+    if (this.#current.delete(keyOf(timer))) this.#count(timer, -1);
+  }
+
+  #count({ kind }: Timer, by: 1 | -1): void {
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + by);
   }
 
   #first(): Entry | undefined {
