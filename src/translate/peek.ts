@@ -40,6 +40,12 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     return new Frame(shape.type, streamId, shape, src, start, end, text.start, text.end);
   }
   const bytes = src.subarray(start, end);
+  const json = end - start <= SHORT_FRAME_BYTES && isReadWhole(bytes) ? objectIn(bytes) : undefined;
+  if (typeof json?.['type'] === 'string') {
+    const { stream_id: streamId } = json;
+    const name = typeof streamId === 'string' ? streamId : undefined;
+    return new Frame(json['type'], name, undefined, src, start, end, 0, 0, json);
+  }
   const peek = peekFrame(bytes);
   if (peek?.type === undefined) {
     const found = peek === undefined ? 'no JSON object' : 'no type';
@@ -73,6 +79,7 @@ export class Frame implements UpstreamFrame {
     end: number,
     textStart: number,
     textEnd: number,
+    json?: Readonly<Record<string, unknown>>,
   ) {
     this.type = type;
     this.streamId = streamId;
@@ -82,6 +89,7 @@ export class Frame implements UpstreamFrame {
     this.end = end;
     this.textStart = textStart;
     this.textEnd = textEnd;
+    this.#json = json;
   }
 
   get byteLength(): number {
@@ -105,6 +113,33 @@ export class Frame implements UpstreamFrame {
     this.#brief ??=
       this.#json ?? (JSON.parse(withoutEcho(this.src, this.start, this.end)) as Record<string, unknown>);
     return this.#brief;
+  }
+}
+
+/** Events that are read whole wherever they come: checking them first would be reading them twice. */
+const READ_WHOLE: ReadonlySet<string> = new Set(
+  ['created', 'in_progress', 'output_item.done', 'completed', 'incomplete', 'failed'].map(
+    (name) => `response.${name}`,
+  ),
+);
+const BEGINNING = Buffer.from('{"type":"');
+const MAX_TYPE_BYTES = 32;
+
+function isReadWhole(bytes: Buffer): boolean {
+  const from = BEGINNING.length;
+  if (bytes.length <= from + MAX_TYPE_BYTES || !isKey(BEGINNING, bytes, 0, from)) return false;
+  let to = from;
+  while (to < from + MAX_TYPE_BYTES && bytes[to] !== QUOTE) to += 1;
+  return READ_WHOLE.has(bytes.toString('latin1', from, to));
+}
+
+/** Undefined unless the bytes are one JSON object in UTF-8. */
+function objectIn(bytes: Buffer): Readonly<Record<string, unknown>> | undefined {
+  if (!isUtf8(bytes)) return undefined;
+  try {
+    return JSON.parse(bytes.toString('utf8')) as Readonly<Record<string, unknown>>;
+  } catch {
+    return undefined;
   }
 }
 

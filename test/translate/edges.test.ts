@@ -295,15 +295,35 @@ describe('peekFrame', () => {
     fc.assert(
       fc.property(fc.array(pieces, { maxLength: 12 }), (parts) => {
         const text = `{"type":"a","b":${parts.join('')}}`;
-        let taken = true;
-        try {
-          JSON.parse(text);
-        } catch {
-          taken = false;
+        expect(peekFrame(Buffer.from(text)) !== undefined).toBe(parsed(text) !== undefined);
+        // An event of which more than that is wanted is read whole at once.
+        const whole = `{"type":"response.created","stream_id":"s","b":${parts.join('')}}`;
+        const json = parsed(whole);
+        if (json === undefined) {
+          expect(() => frameFromBytes(Buffer.from(whole))).toThrow(GatewayError);
+          return;
         }
-        expect(peekFrame(Buffer.from(text)) !== undefined).toBe(taken);
+        const frame = frameFromBytes(Buffer.from(whole));
+        expect([frame.type, frame.streamId]).toEqual([json['type'], json['stream_id']]);
+        expect(frame.json()).toEqual(json);
       }),
       { numRuns: 5000 },
     );
   });
+
+  test.each([
+    ['{"type":"response.created","type":"last"}', 'last'],
+    ['{"type":"response.created","stream_id":7}', 'response.created'],
+    ['{"type":"response.created","t\\u0079pe":"last"}', 'last'],
+  ])('of equal names the last counts: %s', (text, type) => {
+    expect(frameFromBytes(Buffer.from(text))).toMatchObject({ type, streamId: undefined });
+  });
+
+  function parsed(text: string): Record<string, unknown> | undefined {
+    try {
+      return JSON.parse(text) as Record<string, unknown>;
+    } catch {
+      return undefined;
+    }
+  }
 });
