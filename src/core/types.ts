@@ -88,7 +88,7 @@ export interface LinkRoute {
   readonly provider: string;
   readonly serverAddress: string;
   readonly serverPort: number;
-  /** Tells credentials apart within this process, and nothing about them; undefined: none, or not known. */
+  /** Tells credentials apart within the session, wherever it goes on; undefined: none, or not known. */
   readonly account?: string;
   /** True when the link came ready from the pool. */
   readonly pooled: boolean;

@@ -5,6 +5,11 @@ import { inspect } from 'node:util';
 export interface Secret {
   /** Same for equal secrets of this process, tells nothing about them. */
   readonly fingerprint: string;
+  /**
+   * Same for equal secrets in every process that says the same scope, and in no other scope. Who knows the scope could
+   * try secrets on it: only for what is sealed or stays in memory.
+   */
+  fingerprintIn(scope: string): string;
   reveal(): string;
 }
 
@@ -27,7 +32,11 @@ class Sealed implements Secret {
 
   constructor(text: string) {
     this.#text = text;
-    this.fingerprint = createHmac('sha256', FINGERPRINT_KEY).update(text).digest('hex').slice(0, 32);
+    this.fingerprint = fingerprint(FINGERPRINT_KEY, text);
+  }
+
+  fingerprintIn(scope: string): string {
+    return fingerprint(scope, this.#text);
   }
 
   reveal(): string {
@@ -45,4 +54,8 @@ class Sealed implements Secret {
   [inspect.custom](): string {
     return REDACTED;
   }
+}
+
+function fingerprint(key: string | Buffer, text: string): string {
+  return createHmac('sha256', key).update(text).digest('hex').slice(0, 32);
 }

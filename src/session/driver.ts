@@ -69,7 +69,7 @@ export interface ClientStream {
 export interface SessionDriverOptions {
   readonly core: SessionCore;
   readonly dialer: Dialer;
-  readonly dial: Pick<DialRequest, 'upstream' | 'allowed' | 'tenantId' | 'credential'>;
+  readonly dial: Pick<DialRequest, 'upstream' | 'allowed' | 'tenantId' | 'credential' | 'accountScope'>;
   readonly model: string | undefined;
   /** The upstream where the session lived at another process. */
   readonly current?: string | undefined;

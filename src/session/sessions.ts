@@ -215,6 +215,8 @@ function assemble(
       allowed: lease.allowedUpstreams,
       tenantId: principal.tenantId,
       credential: lease.credential,
+      // What the record says of accounts is compared by whoever goes on with the session.
+      accountScope: origin && id,
     },
     current: taken?.record.state.nodes.at(-1)?.upstream,
     model: request.model,

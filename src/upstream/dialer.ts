@@ -1,4 +1,4 @@
-import type { LinkDown } from '../core/types.ts';
+import type { LinkDown, LinkRoute } from '../core/types.ts';
 import { failedDial } from '../dialect/link-down.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
@@ -204,7 +204,7 @@ class UpstreamDialer implements Dialer {
     const ready = this.#pool.take(key);
     const capabilities = ready?.capabilities;
     if (ready === undefined || capabilities === undefined) return false;
-    link.up(ready, capabilities, { ...ready.route, pooled: true });
+    link.up(ready, capabilities, { ...routeOf(link, ready.route, credential), pooled: true });
     this.#fill(upstream, key, credential);
     return true;
   }
@@ -217,7 +217,7 @@ class UpstreamDialer implements Dialer {
       onUp: (capabilities, route) => {
         report(undefined);
         this.#breaker.succeeded(key);
-        link.up(dialed, capabilities, route);
+        link.up(dialed, capabilities, routeOf(link, route, credential));
         this.#fill(upstream, poolKey(upstream, link.request, credential), credential);
       },
       onDown: (down) => {
@@ -237,7 +237,7 @@ class UpstreamDialer implements Dialer {
       onUp: (capabilities, route) => {
         report(undefined);
         this.#breaker.succeeded(key);
-        link.up(dialed, capabilities, route);
+        link.up(dialed, capabilities, routeOf(link, route, credential));
       },
       onFrame: (frame) => link.listener.onFrame(frame),
       onBlocked: () => link.listener.onBlocked(),
@@ -340,6 +340,12 @@ function createUpstreams(options: readonly UpstreamOptions[], observe: Observe):
       throw new RangeError(`upstream ${each.name}: ${error instanceof Error ? error.message : 'invalid'}`);
     }
   });
+}
+
+function routeOf({ request }: DialedLink, route: LinkRoute, credential: Secret | undefined): LinkRoute {
+  const { accountScope } = request;
+  if (accountScope === undefined || credential === undefined) return route;
+  return { ...route, account: credential.fingerprintIn(accountScope) };
 }
 
 function poolKey({ name }: Upstream, { tenantId }: DialRequest, credential: Secret | undefined): PoolKey {

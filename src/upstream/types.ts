@@ -63,6 +63,8 @@ export interface DialRequest {
   readonly tenantId: string;
   readonly credential: Secret | undefined;
   readonly traceContext: TraceContext | undefined;
+  /** `LinkRoute.account` is comparable with that of other processes under the same scope. Default: of this one only. */
+  readonly accountScope?: string | undefined;
 }
 
 /** Routing, pool, breaker and providers behind one verb. */

@@ -278,7 +278,7 @@ describe('headers and URLs', () => {
 
   it('refuses a key that would start another header, and leaves out such a trace context', async () => {
     const server = cleanup.add(await startServer());
-    const evil = { fingerprint: 'f', reveal: () => 'key\r\nx-evil: 1' };
+    const evil = { fingerprint: 'f', fingerprintIn: () => 'f', reveal: () => 'key\r\nx-evil: 1' };
     for (const transport of ['websocket', 'sse'] as const) {
       const down = await gatewayTo([openai(server.url, { transport })])
         .dial({ credential: evil })
