@@ -5,6 +5,7 @@ import {
   MAX_SAVED_ENDED,
   MAX_SAVED_OUTCOMES,
   type SavedBegin,
+  type SavedEvent,
   type SavedFailure,
   type SavedLane,
   type SavedNode,
@@ -13,6 +14,7 @@ import {
   withoutContent,
 } from './journal.ts';
 import type { Lane } from './lane.ts';
+import { REFUSED } from './recent-ids.ts';
 import type { TranscriptNode } from './transcript.ts';
 import type { Turn } from './turn.ts';
 import type { JournalOptions, Output, SessionEvent, TurnFailed } from './types.ts';
@@ -28,6 +30,8 @@ const GATE_TIMEOUT_MS = 250;
 const MIN_SNAP_BYTES = 64 * 1024;
 const ENTRY_OVERHEAD_BYTES = 200;
 const ENDED_BYTES = 80;
+/** Events of one entry, as far as they can be divided. */
+const OUTBOX_PART_BYTES = 256 * 1024;
 
 /**
  * durable: gates wait. late: entries go out and nothing waits for them. lost: entries are not taken; a snap comes when
@@ -182,7 +186,7 @@ export function recordEnd(core: Core, lane: Lane, { fingerprint, headBefore, eve
   if (isTooLong(core, journal)) snap(core, journal);
 }
 
-/** After a takeover: what the client hears again, under these seqs. */
+/** After a takeover: what the client hears again, under these seqs. No event goes before it is written. */
 export function recordTold(core: Core, outcomes: readonly SavedOutcome[], heardSeq: number): void {
   const { journal } = core;
   if (journal === undefined) return;
@@ -190,8 +194,28 @@ export function recordTold(core: Core, outcomes: readonly SavedOutcome[], heardS
   if (journal.state === 'lost' || journal.state === 'over') return;
   const told = outcomes.map(({ commit, seq }) => ({ commit, seq }));
   const n = make(core, journal, { kind: 'told', outcomes: told, heardSeq });
-  const [first] = outcomes;
-  if (first !== undefined) hold(core, journal, n, first.seq);
+  if (core.outbox.nextSeq > heardSeq + 1) hold(core, journal, n, heardSeq + 1);
+}
+
+/**
+ * The session is let go for another process: what its client may not have received goes along. A client that is there
+ * and has been given everything reads it before its stream ends.
+ */
+export function recordOutbox(core: Core): void {
+  const { journal, outbox } = core;
+  if (journal === undefined || !hasRecord(core) || !journal.keepsContent) return;
+  if (core.attached && outbox.waiting === 0) return;
+  let part: SavedEvent[] = [];
+  let bytes = 0;
+  for (const event of outbox.unacknowledged) {
+    part.push(savedEvent(event));
+    bytes += event.byteLength;
+    if (bytes < OUTBOX_PART_BYTES) continue;
+    make(core, journal, { kind: 'outbox', events: part });
+    part = [];
+    bytes = 0;
+  }
+  if (part.length > 0) make(core, journal, { kind: 'outbox', events: part });
 }
 
 /** The client has processed everything up to `seq`. */
@@ -270,16 +294,17 @@ export function openGatesForClient(core: Core): void {
 
 /** The whole state, to begin a journal anew from. */
 function stateOf(core: Core, journal: Journal): SavedState {
-  const ended = [...core.endedTurns.entries()].slice(-MAX_SAVED_ENDED);
+  const taken = [...core.endedTurns.entries()].filter(([, fingerprint]) => fingerprint !== REFUSED);
   return {
     commit: journal.commit,
     heardSeq: journal.heardSeq,
     lanes: [...core.lanes.values()].map(laneOf),
     nodes: parentsFirst(core),
     running: [...journal.begun.values()].map(({ saved }) => saved),
-    ended,
+    ended: taken.slice(-MAX_SAVED_ENDED),
     outcomes: [...journal.outcomes],
     lostCommit: journal.lostCommit,
+    outbox: [],
   };
 }
 
@@ -450,14 +475,14 @@ function parentsFirst(core: Core): readonly SavedNode[] {
 }
 
 function nodeOf(core: Core, node: TranscriptNode): SavedNode {
-  const { id, stored, upstream } = node;
+  const { id, stored, upstream, account } = node;
   const { parentId, items } = core.transcript.folded(node);
   const kept = items && {
     input: items.input,
     output: items.output,
     compactionIndex: items.compactionIndex,
   };
-  return { id, parentId, stored, upstream, items: kept };
+  return { id, parentId, stored, upstream, account, items: kept };
 }
 
 function laneOf({ id, headId, carried }: Lane): SavedLane {
@@ -486,6 +511,10 @@ function outcomeOf(event: SessionEvent, headBefore: string | undefined): SavedOu
     notice: notice && { kind: notice.kind, reason: notice.reason },
     headBefore,
   };
+}
+
+function savedEvent({ frame, turnFailed, byteLength: _, ...event }: SessionEvent): SavedEvent {
+  return { ...event, frame: frame && utf8.decode(frame.bytes), failed: turnFailed && failureOf(turnFailed) };
 }
 
 function failureOf({ error, replay, phase }: TurnFailed): SavedFailure {

@@ -1,5 +1,5 @@
 import type { Reason, UpstreamErrorFacts } from '../errors.ts';
-import type { NoticeKind, ReplayVerdict, TurnOutcome, TurnPhase } from './types.ts';
+import type { NoticeKind, ReplayVerdict, SessionEvent, TurnOutcome, TurnPhase } from './types.ts';
 
 /**
  * What a session writes down of itself, so that another process can go on with it. Entries are made at the boundaries
@@ -27,6 +27,8 @@ export type JournalEntry =
       readonly outcomes: readonly { readonly commit: number; readonly seq: number }[];
       readonly heardSeq: number;
     }
+  /** At a drain, in parts: what its client may not have received. Holds until anything else is written. */
+  | { readonly kind: 'outbox'; readonly events: readonly SavedEvent[] }
   /** Everything: what came before is not needed any more. */
   | { readonly kind: 'snap'; readonly state: SavedState };
 
@@ -56,6 +58,8 @@ export interface SavedNode {
   readonly parentId: string | undefined;
   readonly stored: boolean;
   readonly upstream: string;
+  /** As `LinkRoute.account`; undefined: none, or of a version that did not write it. */
+  readonly account?: string | undefined;
   readonly items:
     | {
         readonly input: readonly string[];
@@ -79,6 +83,14 @@ export interface SavedOutcome {
   readonly notice: { readonly kind: NoticeKind; readonly reason: string } | undefined;
   /** What the lane stood on before the turn. */
   readonly headBefore: string | undefined;
+}
+
+/** An event as it was told, or would have been. */
+export interface SavedEvent
+  extends Pick<SessionEvent, 'seq' | 'laneId' | 'turnId' | 'type' | 'outcome' | 'commit' | 'notice'> {
+  /** The upstream's event, raw JSON. */
+  readonly frame: string | undefined;
+  readonly failed: SavedFailure | undefined;
 }
 
 export interface SavedFailure {
@@ -107,6 +119,8 @@ export interface SavedState {
   readonly outcomes: readonly SavedOutcome[];
   /** Commit of the newest outcome that was let go although the client may not have heard it; 0: none. */
   readonly lostCommit: number;
+  /** Without gaps; empty unless the session was let go by a drain. */
+  readonly outbox: readonly SavedEvent[];
 }
 
 /** Turns whose ids are remembered in a record. A client repeats only what it has heard nothing of. */
@@ -123,6 +137,7 @@ export const EMPTY_STATE: SavedState = Object.freeze({
   ended: [],
   outcomes: [],
   lostCommit: 0,
+  outbox: [],
 });
 
 /** Entries in, state out. */
@@ -135,8 +150,11 @@ export class JournalFold {
   readonly #running = new Map<string, SavedBegin>();
   readonly #ended = new Map<string, string>();
   #outcomes: SavedOutcome[] = [];
+  #outbox: SavedEvent[] = [];
 
   apply(entry: JournalEntry): void {
+    // Whoever goes on with the session has other events behind it.
+    if (entry.kind !== 'outbox') this.#outbox = [];
     switch (entry.kind) {
       case 'begin': {
         const { turnId, laneId, fingerprint } = entry;
@@ -150,6 +168,9 @@ export class JournalFold {
         return;
       case 'told':
         return this.#tell(entry);
+      case 'outbox':
+        this.#outbox.push(...entry.events);
+        return;
       case 'snap':
         return this.#replaceBy(entry.state);
     }
@@ -165,6 +186,7 @@ export class JournalFold {
       ended: [...this.#ended],
       outcomes: this.#outcomes,
       lostCommit: this.#lostCommit,
+      outbox: this.#outbox,
     };
   }
 
@@ -263,7 +285,7 @@ export function withoutContent(entry: JournalEntry): JournalEntry {
 }
 
 function nodeWithoutContent(node: SavedNode): SavedNode {
-  return { ...node, items: undefined };
+  return { ...node, account: undefined, items: undefined };
 }
 
 function outcomeWithoutContent(outcome: SavedOutcome): SavedOutcome {

@@ -85,6 +85,11 @@ export class Outbox {
     return taken;
   }
 
+  /** What is kept and what waits, in order. */
+  get unacknowledged(): readonly SessionEvent[] {
+    return this.#events.slice(this.#head);
+  }
+
   /** Nothing from `seq` on is taken; undefined: everything may be. */
   holdFrom(seq: number | undefined): void {
     this.#heldFromSeq = seq;

@@ -30,3 +30,6 @@ export class RecentIds {
     }
   }
 }
+
+/** Stands for a turn that was never taken: no request has this fingerprint, and it is in no record. */
+export const REFUSED = 'refused';

@@ -2,8 +2,9 @@ import { GatewayError } from '../errors.ts';
 import { restoreCarried } from './carry.ts';
 import { type Core, emitOwn, tell } from './core.ts';
 import { recordEnd, recordTold } from './gates.ts';
-import type { SavedFailure, SavedNode, SavedOutcome, SavedState } from './journal.ts';
+import type { SavedEvent, SavedFailure, SavedNode, SavedOutcome, SavedState } from './journal.ts';
 import { type Lane, newLane } from './lane.ts';
+import { REFUSED } from './recent-ids.ts';
 import { readItem } from './same-item.ts';
 import type { SessionEvent, TurnFailed, UpstreamFrame } from './types.ts';
 
@@ -46,12 +47,13 @@ function restoreTranscript(core: Core, { lanes, nodes }: SavedState): void {
   }
 }
 
-function newNodeOf({ id, parentId, stored, upstream, items }: SavedNode) {
+function newNodeOf({ id, parentId, stored, upstream, account, items }: SavedNode) {
   return {
     id,
     parentId,
     stored,
     upstream,
+    account,
     input: items?.input ?? [],
     output: items?.output ?? [],
     itemIds: (items?.output ?? []).map((text) => readItem(text).id),
@@ -73,29 +75,46 @@ function laneOf(core: Core, laneId: string): Lane {
 /** The client numbers on from what it has; what came after that was never told. */
 function tellAgain(
   core: Core,
-  { outcomes }: SavedState,
+  { outcomes, outbox }: SavedState,
   { lastSeq, lastCommit }: Heard,
   frameOf: (json: string) => UpstreamFrame,
 ): void {
   const missed = outcomes.filter(({ commit, seq }) =>
     lastCommit === undefined ? seq > lastSeq : commit > lastCommit,
   );
+  const undelivered = eventsAfter(outbox, lastSeq);
+  for (const event of undelivered) {
+    core.outbox.append(eventOf(event, event.seq, frameOf));
+    if (event.outcome !== undefined && event.commit === undefined) core.endedTurns.add(event.turnId, REFUSED);
+  }
+  const seqs = new Map(undelivered.map(({ commit, seq }) => [commit, seq]));
   const told: SavedOutcome[] = [];
   const silent: SavedOutcome[] = [];
   for (const outcome of missed) {
+    const seq = seqs.get(outcome.commit);
+    if (seq !== undefined) {
+      told.push({ ...outcome, seq });
+      continue;
+    }
     // Its content was never written: it is told as what can be told of it, after the others.
     if (outcome.frame === undefined && outcome.failed === undefined && outcome.notice === undefined) {
       silent.push(outcome);
       continue;
     }
-    const event = eventOf(outcome, core.outbox.nextSeq, frameOf);
+    const event = eventOf({ ...outcome, notice: noticeOf(outcome) }, core.outbox.nextSeq, frameOf);
     core.outbox.append(event);
     told.push({ ...outcome, seq: event.seq });
   }
-  if (outcomes.length > 0) recordTold(core, told, lastSeq);
+  if (outcomes.length > 0 || outbox.length > 0) recordTold(core, told, lastSeq);
   // The first of a lane that is taken back takes those after it along.
   for (const { laneId, headBefore } of [...silent].reverse()) laneOf(core, laneId).headId = headBefore;
   for (const { turnId, laneId } of silent) forget(core, laneOf(core, laneId), turnId);
+}
+
+/** What was on its way to the client at a drain; nothing where pieces are missing before it. */
+function eventsAfter(outbox: readonly SavedEvent[], lastSeq: number): readonly SavedEvent[] {
+  const first = outbox.findIndex(({ seq }) => seq === lastSeq + 1);
+  return first < 0 ? [] : outbox.slice(first);
 }
 
 /** The turn has ended and its answer is lost: it fails. */
@@ -121,7 +140,7 @@ function end(core: Core, lane: Lane, turnId: string, fingerprint: string, turnFa
 }
 
 function eventOf(
-  { commit, laneId, turnId, type, outcome, frame: json, failed, notice }: SavedOutcome,
+  { commit, laneId, turnId, type, outcome, frame: json, failed, notice }: Omit<SavedEvent, 'seq'>,
   seq: number,
   frameOf: (json: string) => UpstreamFrame,
 ): SessionEvent {
@@ -134,13 +153,17 @@ function eventOf(
     outcome,
     frame,
     turnFailed: failed && failureOf(failed),
-    notice: notice && { ...notice, replayedBytes: 0, elapsedMs: 0 },
+    notice,
     commit,
     byteLength: EVENT_BYTES + (frame?.byteLength ?? 0),
   };
 }
 
 const EVENT_BYTES = 256;
+
+function noticeOf({ notice }: SavedOutcome): SavedEvent['notice'] {
+  return notice && { ...notice, replayedBytes: 0, elapsedMs: 0 };
+}
 
 function failureOf({
   reason,

@@ -27,6 +27,7 @@ import {
   newJournal,
   openAllGates,
   openGatesForClient,
+  recordOutbox,
 } from './gates.ts';
 import { wake } from './home.ts';
 import { submitInject } from './inject.ts';
@@ -35,7 +36,7 @@ import { isLaneId, type Lane, newLane } from './lane.ts';
 import { upOf } from './link-slot.ts';
 import { handleLinkUp, reroute } from './link-up.ts';
 import { Outbox, type ResumePoint } from './outbox.ts';
-import { RecentIds } from './recent-ids.ts';
+import { REFUSED, RecentIds } from './recent-ids.ts';
 import { RecentSettings } from './recent-settings.ts';
 import { ReplayForms } from './replay.ts';
 import { type Heard, restore } from './restore.ts';
@@ -425,7 +426,7 @@ export class Session {
       emitRejected(core, laneId, turnId, turnIdReused());
       return;
     }
-    if (TURN_ID.test(turnId)) core.endedTurns.add(turnId, 'refused');
+    if (TURN_ID.test(turnId)) core.endedTurns.add(turnId, REFUSED);
     tell(core, { kind: 'refused', request: 'turn', error });
     emitOwn(core, laneId, turnId, { type: 'gateway.turn.failed', outcome: 'FAILED', turnFailed: failed });
   }
@@ -623,6 +624,7 @@ export class Session {
     if (core.life.t === 'closed') return;
     const closed: Life = { t: 'closed' };
     core.life = closed;
+    if (record === 'release') recordOutbox(core);
     openAllGates(core);
     for (const link of core.links.values()) {
       core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'session ended' });

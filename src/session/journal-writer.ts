@@ -66,6 +66,8 @@ type WriterState = 'steady' | 'doubtful' | 'lost' | 'over';
 /** What may wait for a store that is away before it is given up for a snap. */
 const MAX_PENDING_BYTES = 1024 * 1024;
 const MAX_PENDING_ENTRIES = 128;
+/** Sealed before others have their turn. */
+const FLOW_BYTES = 256 * 1024;
 const ASK_AGAIN = { minMs: 50, maxMs: 2_000, random: Math.random };
 
 /**
@@ -171,13 +173,15 @@ export class JournalWriter {
     this.#flow();
   }
 
-  /** Numbers and sends what waits. The parts of a snap leave room for others between them. */
+  /** Numbers and sends what waits. The parts of a snap, and of much else, leave room for others between them. */
   #flow(): void {
     if (this.#flowing || this.#state === 'over') return;
+    let bytes = 0;
     for (let next = this.#outgoing[0]; next !== undefined; next = this.#outgoing[0]) {
+      if (bytes >= FLOW_BYTES) return this.#flowLater();
       if (next.what === 'entry') {
         this.#outgoing.shift();
-        this.#number(next.entry, next.coreN, next.create, next.onSettled);
+        bytes += this.#number(next.entry, next.coreN, next.create, next.onSettled);
         continue;
       }
       const part = next.parts.next().value as RecordEntry & { kind: 'snap' };
@@ -192,14 +196,16 @@ export class JournalWriter {
         last ? (written) => written && this.#snapWritten(first) : undefined,
       );
       next.create = false;
-      if (last) continue;
-      this.#flowing = true;
-      setImmediate(() => {
-        this.#flowing = false;
-        this.#flow();
-      });
-      return;
+      if (!last) return this.#flowLater();
     }
+  }
+
+  #flowLater(): void {
+    this.#flowing = true;
+    setImmediate(() => {
+      this.#flowing = false;
+      this.#flow();
+    });
   }
 
   #snapWritten(first: EntryId): void {
@@ -215,7 +221,7 @@ export class JournalWriter {
     coreN: number | undefined,
     create: boolean,
     onSettled: Pending['onSettled'],
-  ): void {
+  ): number {
     const { fence, sessionId } = this.#options;
     const id = { fence, n: this.#nextN };
     this.#nextN += 1;
@@ -226,6 +232,7 @@ export class JournalWriter {
     this.#pendingBytes += payload.length;
     if (this.#state === 'steady') this.#send(pending);
     else if (this.#state === 'doubtful' && this.#isTooMuch()) this.#lose();
+    return payload.length;
   }
 
   #isTooMuch(): boolean {

@@ -2,6 +2,7 @@ import {
   type JournalEntry,
   JournalFold,
   type SavedCarried,
+  type SavedEvent,
   type SavedLane,
   type SavedNode,
   type SavedOutcome,
@@ -130,7 +131,6 @@ export function decodeEntry(bytes: Buffer): RecordEntry {
   }
 }
 
-type Lengths<T> = T extends string ? number : T;
 interface PackedNode extends Omit<SavedNode, 'items'> {
   readonly items: {
     readonly input: number[];
@@ -145,9 +145,8 @@ interface PackedLane extends Omit<SavedLane, 'carried'> {
     readonly outputs: number[];
   }[];
 }
-interface PackedOutcome extends Omit<SavedOutcome, 'frame'> {
-  readonly frame: Lengths<string> | null;
-}
+/** An event with its frame's length. */
+type PackedEvent<T extends SavedOutcome | SavedEvent> = Omit<T, 'frame'> & { readonly frame: number | null };
 interface Packed {
   readonly kind: RecordEntry['kind'];
   readonly [name: string]: unknown;
@@ -158,10 +157,12 @@ function packed(entry: RecordEntry, put: (text: string) => number): Packed {
     case 'commit':
       return {
         ...entry,
-        outcome: packOutcome(entry.outcome, put),
+        outcome: packEvent(entry.outcome, put),
         lane: packLane(entry.lane, put),
         nodes: entry.nodes.map((node) => packNode(node, put)),
       };
+    case 'outbox':
+      return { ...entry, events: entry.events.map((event) => packEvent(event, put)) };
     case 'snap': {
       const { rest } = entry;
       return {
@@ -172,7 +173,7 @@ function packed(entry: RecordEntry, put: (text: string) => number): Packed {
           state: {
             ...rest.state,
             lanes: rest.state.lanes.map((lane) => packLane(lane, put)),
-            outcomes: rest.state.outcomes.map((outcome) => packOutcome(outcome, put)),
+            outcomes: rest.state.outcomes.map((outcome) => packEvent(outcome, put)),
           },
         },
       };
@@ -185,21 +186,25 @@ function packed(entry: RecordEntry, put: (text: string) => number): Packed {
 /** In the order in which `packed` has put the texts. */
 function unpacked(head: Packed, take: (length: number) => string): RecordEntry {
   if (head.kind === 'commit') {
-    const outcome = unpackOutcome(head['outcome'] as PackedOutcome, take);
+    const outcome = unpackEvent(head['outcome'] as PackedEvent<SavedOutcome>, take);
     const lane = unpackLane(head['lane'] as PackedLane, take);
     const nodes = (head['nodes'] as PackedNode[]).map((node) => unpackNode(node, take));
     return { ...head, outcome, lane, nodes } as RecordEntry;
+  }
+  if (head.kind === 'outbox') {
+    const events = (head['events'] as PackedEvent<SavedEvent>[]).map((event) => unpackEvent(event, take));
+    return { ...head, events } as RecordEntry;
   }
   if (head.kind !== 'snap') return head as unknown as RecordEntry;
   const nodes = (head['nodes'] as PackedNode[]).map((node) => unpackNode(node, take));
   const rest = head['rest'] as
     | (Omit<SnapRest, 'state'> & {
-        state: { lanes: PackedLane[]; outcomes: PackedOutcome[] } & Record<string, unknown>;
+        state: { lanes: PackedLane[]; outcomes: PackedEvent<SavedOutcome>[] } & Record<string, unknown>;
       })
     | undefined;
   if (rest === undefined) return { ...head, nodes, rest: undefined } as RecordEntry;
   const lanes = rest.state.lanes.map((lane) => unpackLane(lane, take));
-  const outcomes = rest.state.outcomes.map((outcome) => unpackOutcome(outcome, take));
+  const outcomes = rest.state.outcomes.map((outcome) => unpackEvent(outcome, take));
   return { ...head, nodes, rest: { ...rest, state: { ...rest.state, lanes, outcomes } } } as RecordEntry;
 }
 
@@ -246,12 +251,18 @@ function unpackLane(lane: PackedLane, take: (length: number) => string): SavedLa
   return { laneId: lane.laneId, headId: lane.headId, carried };
 }
 
-function packOutcome(outcome: SavedOutcome, put: (text: string) => number): PackedOutcome {
-  return { ...outcome, frame: outcome.frame === undefined ? null : put(outcome.frame) };
+function packEvent<T extends SavedOutcome | SavedEvent>(
+  event: T,
+  put: (text: string) => number,
+): PackedEvent<T> {
+  return { ...event, frame: event.frame === undefined ? null : put(event.frame) };
 }
 
-function unpackOutcome(outcome: PackedOutcome, take: (length: number) => string): SavedOutcome {
-  return { ...outcome, frame: outcome.frame === null ? undefined : take(outcome.frame) };
+function unpackEvent<T extends SavedOutcome | SavedEvent>(
+  event: PackedEvent<T>,
+  take: (length: number) => string,
+): T {
+  return { ...event, frame: event.frame === null ? undefined : take(event.frame) } as unknown as T;
 }
 
 /** A session as its journal tells it. */

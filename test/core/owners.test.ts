@@ -221,10 +221,12 @@ class Owner {
 
   fence_(): void {
     this.fenced = true;
+    const wentBefore = this.session.closed;
     this.feed({ kind: 'fenced' });
     this.sent = [];
     this.answers = [];
-    expect(this.session.pendingEvents).toBe(0);
+    // One that went before says what it has to say to its own stream, which its client has left.
+    if (!wentBefore) expect(this.session.pendingEvents).toBe(0);
   }
 
   kill(): void {
@@ -305,7 +307,7 @@ class Run {
     else if (kind < 85) this.#killCurrent();
     else if (kind < 90) this.#leave(a % 2 === 0);
     else if (kind < 97) this.#connect(a);
-    else if (kind < 98) this.current?.feed({ kind: 'ack', seq: this.lastSeq });
+    else if (kind < 98) this.#goAway(owner, a);
     else this.#late(a);
   }
 
@@ -321,6 +323,7 @@ class Run {
     this.current = owner;
     this.lastSeq = 0;
     this.lastCommit = 0;
+    this.#undelivered = new Map();
   }
 
   #start(a: number): void {
@@ -397,6 +400,14 @@ class Run {
     if (owner === undefined || !owner.alive) return;
     for (const event of owner.session.takeEvents(max, 1e9)) this.#hear(owner, event);
     owner.drain();
+    // Its stream ends with the session, behind the last event.
+    if (owner.session.closed && owner.session.pendingEvents === 0) this.current = undefined;
+  }
+
+  /** The client says what it has, or the process is told to go. */
+  #goAway(owner: Owner | undefined, a: number): void {
+    if (a % 2 === 0) this.current?.feed({ kind: 'ack', seq: this.lastSeq });
+    else if (owner?.fenced === false) owner.feed({ kind: 'drain', deadlineMs: this.now + 300 });
   }
 
   #hear(owner: Owner, event: SessionEvent): void {
@@ -406,10 +417,16 @@ class Run {
     this.lastCommit = Math.max(this.lastCommit, event.commit ?? 0);
     const turn = this.turns.find(({ id, session }) => id === event.turnId && session === this.sessions);
     if (turn !== undefined) turn.heard = true;
+    const expected = this.#undelivered.get(event.seq);
+    if (expected !== undefined && expected !== nameOf(event))
+      throw new Error(`${nameOf(event)} where ${expected} was on its way`);
     if (event.outcome === undefined || turn === undefined) return;
     if (turn.outcome !== undefined) throw new Error(`${turn.id} has ended twice`);
     turn.outcome = event;
-    if (!this.journal.ended.has(turn.id) && owner.session.durable)
+    // What was never taken needs no record.
+    if (event.commit === undefined && event.turnFailed?.phase === 'NOT_SENT') return;
+    // A session that is ended by force says what it has to say while its last entries are on their way.
+    if (!this.journal.ended.has(turn.id) && owner.session.durable && !owner.session.closed)
       throw new Error(`${turn.id} was told before it was written`);
   }
 
@@ -445,10 +462,11 @@ class Run {
 
   /** The client asks for its session at some process: the owner's, or another one, which takes it over. */
   #connect(a: number): void {
-    if (this.current?.alive === true && !this.current.fenced) return;
+    if (this.current?.alive === true && !this.current.fenced && !this.current.session.closed) return;
     // Its token is known to who issued it, and to whoever reads the journal.
     const issuer = this.owners.at(-1);
-    if (issuer?.alive === true && !issuer.fenced && a % 3 !== 0) return this.#attach(issuer);
+    if (issuer?.alive === true && !issuer.fenced && !issuer.session.closed && a % 3 !== 0)
+      return this.#attach(issuer);
     this.#takeOver();
   }
 
@@ -470,6 +488,11 @@ class Run {
     this.journal.append({ id: { fence, n: 0 }, entry: { kind: 'take' } });
     const state = before.fold.state();
     const heard = { lastSeq: this.lastSeq, lastCommit: this.lastCommit };
+    this.#undelivered = new Map(
+      state.outbox.some(({ seq }) => seq === this.lastSeq + 1)
+        ? state.outbox.map((event) => [event.seq, nameOf(event)])
+        : [],
+    );
     const frameOf = (json: string) => toFrame(JSON.parse(json));
     const owner = new Owner(this, this.owners.length, fence, (options) =>
       Session.restore({ state, heard, fence, frameOf }, options, this.now),
@@ -491,6 +514,8 @@ class Run {
   }
 
   #fences = 1;
+  /** What an owner that went has written down for the client, by seq. */
+  #undelivered = new Map<number, string>();
   readonly #silent = new Set<string>();
 
   /** What a client library does after a resume: whatever it has no event of, it asks for again. */
@@ -507,7 +532,7 @@ class Run {
   /** The store answers, the client stays, and everything comes to its end. */
   #rest(): void {
     for (let round = 0; round < 400; round += 1) {
-      if (this.current === undefined || !this.current.alive || this.current.fenced) this.#connect(1);
+      this.#connect(1);
       for (const owner of this.owners) {
         if (!owner.alive) continue;
         for (let n = 0; n < 20; n += 1) owner.execute();
@@ -555,4 +580,8 @@ class Run {
     const response = outcome?.frame?.json()['response'] as { readonly id: string } | undefined;
     return this.upstream.executions.find(({ responseId }) => responseId === response?.id);
   }
+}
+
+function nameOf({ type, turnId }: Pick<SessionEvent, 'type' | 'turnId'>): string {
+  return `${type} of ${turnId}`;
 }

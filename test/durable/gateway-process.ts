@@ -3,6 +3,7 @@
  * `listening PORT` on its standard output; `drain` on its standard input drains it.
  */
 import { createDurability } from '../../src/app/durability.ts';
+import { createCredential } from '../../src/upstream/credential.ts';
 import { SilentTelemetry } from '../chaos/silent-telemetry.ts';
 import { startGateway } from '../harness/gateway.ts';
 import { connectStore } from '../harness/store-server.ts';
@@ -14,6 +15,7 @@ const {
   processId,
   keys,
   limits = {},
+  apiKey,
   gateTimeoutMs = 250,
 } = JSON.parse(process.argv[2] ?? '{}') as GatewayProcessOptions;
 
@@ -30,6 +32,7 @@ const durability = createDurability({
 });
 const gateway = await startGateway({
   upstreamUrl,
+  upstream: apiKey === undefined ? {} : { credential: createCredential(apiKey) },
   telemetry: new SilentTelemetry(),
   limits,
   server: { durability, onBug: (error) => console.error(error) },

@@ -14,6 +14,8 @@ export interface GatewayProcessOptions {
   /** Hex. Empty: only ids are written. */
   readonly keys: readonly { readonly id: string; readonly secret: string }[];
   readonly limits?: Partial<SessionLimits>;
+  /** Of the upstream. */
+  readonly apiKey?: string;
   /** Longer than a busy machine needs to end a process. */
   readonly gateTimeoutMs?: number;
 }

@@ -65,6 +65,18 @@ describe('an entry', () => {
     ['commit', commit(1, 5, [node('r1')])],
     ['commit without content', commit(1, 5, [{ ...node('r1'), items: undefined }])],
     [
+      'outbox',
+      {
+        kind: 'outbox',
+        events: [
+          {
+            ...{ seq: 3, laneId: 'l', turnId: 't', type: 'response.created', outcome: undefined },
+            ...{ commit: undefined, notice: undefined, frame: '{"é":1}', failed: undefined },
+          },
+        ],
+      },
+    ],
+    [
       'snap',
       {
         kind: 'snap',
