@@ -26,7 +26,7 @@ export function stopTurn(
   if (link !== undefined) giveUpUpstream(core, link, lane.id);
 }
 
-/** There is no cancel upstream (protocol.md 9): an HTTP request is aborted, a socket closed when nobody else needs it. */
+/** There is no cancel upstream (upstream.md#cancel): an HTTP request is aborted, a socket closed when nobody else needs it. */
 function giveUpUpstream(core: Core, link: LinkSlot, laneId: string): void {
   const up = upOf(link);
   const stream = link.streams.get(laneId);

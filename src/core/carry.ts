@@ -25,7 +25,7 @@ export function takeCarried(core: Core, lane: Lane, parentId: string | undefined
   lane.carried.delete(parentId);
 }
 
-/** A steer waits for the explicit create that commits it (protocol.md 6.2, WAITING). */
+/** A steer waits for the explicit create that commits it (upstream.md#life-of-a-steer, WAITING). */
 export function carrySteer(core: Core, lane: Lane, targetId: string, steer: WaitingSteer): void {
   const { steers, outputs } = carriedFor(lane, targetId);
   put(core, lane, targetId, { steers: [...steers, steer], outputs });

@@ -2,7 +2,7 @@ import type { Turn } from './turn.ts';
 
 /** What the next create from one response must bring besides its own input. */
 export interface Carried {
-  /** Accepted steers that the next explicit create commits (protocol.md 6.2, WAITING). */
+  /** Accepted steers that the next explicit create commits (upstream.md#life-of-a-steer, WAITING). */
   readonly steers: readonly WaitingSteer[];
   /** Outputs of tools that a turn brought which its client then gave up; the conversation needs them. */
   readonly outputs: readonly string[];
@@ -29,7 +29,7 @@ export interface Lane {
   linkId: number | undefined;
   /** The link in whose `load` the lane counts. */
   countedOn: number | undefined;
-  /** Forks from this lane's head that are not yet running: it must stay in the upstream's cache (protocol.md 4.4). */
+  /** Forks from this lane's head that are not yet running: it must stay in the upstream's cache (upstream.md#forks). */
   waitingForks: number;
   notBeforeMs: number | undefined;
   /** By the response that the create must continue. */

@@ -16,7 +16,7 @@ export const DEFAULT_SESSION_LIMITS: SessionLimits = Object.freeze({
   maxLanes: 10_000,
   // 16 links × 16 in flight: more parallel turns than any published rate limit lets through.
   maxLinks: 16,
-  // protocol.md 1.4: the upstream closes 1009 above 16 MiB.
+  // upstream.md#frames: the upstream closes 1009 above 16 MiB.
   maxFrameBytes: 16 * MIB,
   resumeGraceMs: 60_000,
   // NATS cuts a slow consumer after 10 s; twice that leaves room for a client's long garbage collection.

@@ -36,7 +36,7 @@ export interface Up {
   readonly upAtMs: number;
 }
 
-/** A response that the link's upstream holds in its connection-local cache (protocol.md 4.1). */
+/** A response that the link's upstream holds in its connection-local cache (upstream.md#connection-cache). */
 export interface CachedResponse {
   /** The id to name on the wire; a warm-up's own id differs from the node it stands for. */
   readonly responseId: string;
@@ -57,7 +57,7 @@ export interface LinkSlot {
   load: number;
   /** Of them, those with a queued turn that only this link keeps waiting. */
   readonly ready: Set<Lane>;
-  /** Names the upstream has seen; never freed in the link's life (protocol.md 5). */
+  /** Names the upstream has seen; never freed in the link's life (upstream.md#lanes). */
   readonly names: ReadonlySet<string>;
   /** Lanes that live here and will need a name. */
   readonly unnamedLanes: number;

@@ -54,7 +54,7 @@ export function keepItem(response: OpenResponse, frame: UpstreamFrame, maxBytes:
   });
 }
 
-/** What the response said: its items as they were done, or the terminal's own list where that says more (protocol.md 3.2). */
+/** What the response said: its items as they were done, or the terminal's own list where that says more (upstream.md#response-object). */
 export function outputOf(response: OpenResponse, terminal: UpstreamFrame): Said {
   const said = saidBy(response, terminal);
   return response.injected.length === 0 ? said : withInjected(said, response.injected);

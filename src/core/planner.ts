@@ -194,7 +194,7 @@ function wireOf(
   );
 }
 
-/** The id to name on this link for a response, if the upstream should still know it (protocol.md 4.2). */
+/** The id to name on this link for a response, if the upstream should still know it (upstream.md#previous-response). */
 function wireIdOf(
   core: Core,
   lane: Lane,

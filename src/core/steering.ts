@@ -7,7 +7,7 @@ import { type LinkSlot, upOf } from './link-slot.ts';
 import { memoryOfRequest, moveSteer, type Steer, type Turn } from './turn.ts';
 import type { SteerTurn } from './types.ts';
 
-/** More than the published third-party cap of 32 would only move the refusal upstream (protocol.md 6.4). */
+/** More than the published third-party cap of 32 would only move the refusal upstream (upstream.md#steer-failures). */
 const MAX_STEERS_PER_TURN = 32;
 
 export function submitSteer(core: Core, request: SteerTurn): void {
@@ -48,7 +48,7 @@ export function submitSteer(core: Core, request: SteerTurn): void {
   sendHeldSteers(core, turn);
 }
 
-/** Steering needs the target's id (protocol.md 6.1): steers wait for `response.created`. */
+/** Steering needs the target's id (upstream.md#steering): steers wait for `response.created`. */
 export function sendHeldSteers(core: Core, turn: Turn): void {
   if (turn.state.t !== 'running') return;
   const link = core.links.get(turn.state.linkId);

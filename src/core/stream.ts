@@ -23,7 +23,7 @@ export type StreamState =
       readonly plan: Pick<SendPlan, 'cachedIn'> | undefined;
       readonly phase: 'awaiting' | 'open' | 'settling';
       readonly responseId: string | undefined;
-      /** The upstream may yet begin a successor for them (protocol.md 6.2). */
+      /** The upstream may yet begin a successor for them (upstream.md#life-of-a-steer). */
       readonly steers: readonly Steer[];
       readonly sinceMs: number;
     };
@@ -36,7 +36,7 @@ export const STREAM_TRANSITIONS: Readonly<Record<StreamState['t'], readonly Stre
   abandoned: ['idle', 'abandoned'],
 };
 
-/** A lane on one link. Frames belong to a response, and responses of a lane do not overlap (protocol.md 3.5). */
+/** A lane on one link. Frames belong to a response, and responses of a lane do not overlap (upstream.md#order-of-events). */
 export interface Stream {
   readonly laneId: string;
   state: StreamState;

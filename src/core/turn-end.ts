@@ -70,7 +70,7 @@ export function failTurn(
 
 /**
  * Ends the turn for the client now; upstream it runs on until its terminal, and nothing of that is passed on
- * (protocol.md 9: there is no cancel event). Undefined: nothing runs on.
+ * (upstream.md#cancel: there is no cancel event). Undefined: nothing runs on.
  */
 export function abandonTurn(
   core: Core,

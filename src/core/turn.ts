@@ -17,7 +17,7 @@ import type {
 
 /**
  * queued: not written. sent: written, nothing heard. running: created. settling: the terminal came, but steers
- * of it are undecided (protocol.md 6.2). What the upstream still does for a turn that has ended is its stream's business.
+ * of it are undecided (upstream.md#life-of-a-steer). What the upstream still does for a turn that has ended is its stream's business.
  */
 export type TurnState =
   | { readonly t: 'queued' }
@@ -197,7 +197,7 @@ export const TURN_TRANSITIONS: Readonly<Record<TurnState['t'], readonly TurnStat
   ended: [],
 };
 
-/** What shows that a written turn did not run (protocol.md 7.2: the safe codes, refusals by name, no connection). */
+/** What shows that a written turn did not run (upstream.md#error-codes: the safe codes, refusals by name, no connection). */
 export type NotRunProof =
   | 'previous_response_not_found'
   | 'history_refused'

@@ -74,7 +74,7 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['response.error', handleErrorFrame],
 ]);
 
-/** Rate limits, keep-alives and timings of the connection come without a lane, on the unnamed one too (protocol.md 3.3). */
+/** Rate limits, keep-alives and timings of the connection come without a lane, on the unnamed one too (upstream.md#private-events). */
 function isOfResponse({ streamId, type }: UpstreamFrame): boolean {
   return streamId !== undefined || type.startsWith('response.');
 }
@@ -212,7 +212,7 @@ function namesParent(link: LinkSlot, turn: Turn, response: Readonly<Record<strin
   return !link.echoesParent || (said ?? undefined) === wanted;
 }
 
-/** The turn's first response, or one that the upstream began by itself after steering (protocol.md 6.2). */
+/** The turn's first response, or one that the upstream began by itself after steering (upstream.md#life-of-a-steer). */
 function begin(core: Core, link: LinkSlot, stream: Stream, turn: Turn, id: string): OpenResponse {
   const { state } = turn;
   if (state.t === 'queued' || state.t === 'ended') throw new Error(`created while ${state.t}`);
@@ -419,7 +419,7 @@ function abandonedEnded(
   const id = idOf(json) ?? state.responseId;
   rememberEnded(stream, state.responseId, id);
   stream.answered = true;
-  // What it said has taken the place of what its lane had in the upstream's cache (protocol.md 4.1).
+  // What it said has taken the place of what its lane had in the upstream's cache (upstream.md#connection-cache).
   if (endingOf(frame.type, json['status']) === 'failed') {
     evictFor(link, stream.laneId, state.plan);
     noteFailure(stream, readFailedResponse(frame, core.nowMs).facts.code, frame);
@@ -490,7 +490,7 @@ function unheardSteer(
   emitFrame(core, lane?.id ?? '', '', frame);
 }
 
-/** A failed steer names no lane when its target was not found (protocol.md 6.4). */
+/** A failed steer names no lane when its target was not found (upstream.md#steer-failures). */
 function steeredStream(link: LinkSlot, answer: SteerAnswer): Stream | undefined {
   for (const stream of link.streams.values()) {
     const { state } = stream;
@@ -553,7 +553,7 @@ function tellListedItems(core: Core, response: OpenResponse, listed: unknown): v
     if (typeof item?.id === 'string') tell(core, { kind: 'itemDone', itemId: item.id });
 }
 
-/** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (protocol.md 4.3). */
+/** A failed continuation pushes its own lane's entry out of the cache; a failed fork leaves the parent (upstream.md#eviction). */
 export function evict(link: LinkSlot, turn: Turn): void {
   evictFor(link, turn.laneId, turn.plan);
 }

@@ -31,7 +31,7 @@ import { endUnanswered, failTurn, releaseHold, releaseStream } from './turn-end.
 import type { LinkDown, UpstreamFrame } from './types.ts';
 import { evict, evictFor, noteFailure } from './upstream-events.ts';
 
-/** An `error` frame: about the connection, about a turn, or about nothing we know (protocol.md 7). */
+/** An `error` frame: about the connection, about a turn, or about nothing we know (upstream.md#errors). */
 export function handleErrorFrame(
   core: Core,
   link: LinkSlot,

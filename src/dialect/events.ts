@@ -3,7 +3,7 @@ export type Ending = 'completed' | 'incomplete' | 'failed' | 'cancelled';
 
 /**
  * Events that end a response. Those of the published API say how by their name; others were seen from further servers
- * and relays (protocol-update: other terminals), which put the status into the response.
+ * and relays (upstream.md#odd-upstreams), which put the status into the response.
  */
 const TERMINALS: ReadonlyMap<string, Ending | 'byStatus'> = new Map<string, Ending | 'byStatus'>([
   // Some servers end every response so, and tell in its status that it was cut off or has failed.

@@ -9,7 +9,7 @@ export interface FramePlan {
 
 /** One frame to the upstream, in two parts, so that a link over HTTP posts the body as it is. */
 export interface OutgoingFrame {
-  /** warmUp: a create that generates nothing. It, a steer and an inject exist on a WebSocket only (protocol.md 2.1). */
+  /** warmUp: a create that generates nothing. It, a steer and an inject exist on a WebSocket only (upstream.md#responsecreate). */
   readonly kind: 'create' | 'warmUp' | 'steer' | 'inject';
   readonly streamId: string | undefined;
   /** The members that only a WebSocket has, with the opening brace and a comma at the end. */

@@ -147,7 +147,7 @@ export function reasonOfCode(code: string): Reason | undefined {
   return BY_CODE.get(code.toLowerCase());
 }
 
-/** Error types of those that give no status (protocol.md 7.2; vLLM's and Google's class names), in lower case. */
+/** Error types of those that give no status (upstream.md#error-codes; vLLM's and Google's class names), in lower case. */
 const STATUS_BY_TYPE: ReadonlyMap<string, number> = new Map([
   ['invalid_request_error', 400],
   ['badrequesterror', 400],
@@ -170,7 +170,7 @@ export function statusOfType(type: string): number | undefined {
   return STATUS_BY_TYPE.get(type.toLowerCase());
 }
 
-/** What a close code means (protocol.md 1.6); codes that are not listed are a lost link. */
+/** What a close code means (upstream.md#close-codes); codes that are not listed are a lost link. */
 const BY_CLOSE_CODE: ReadonlyMap<number, Reason> = new Map<number, Reason>([
   [1002, 'UPSTREAM_PROTOCOL'],
   [1003, 'UPSTREAM_PROTOCOL'],

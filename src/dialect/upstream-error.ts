@@ -12,7 +12,7 @@ export interface UpstreamError {
   readonly retryAfterMs: number | undefined;
 }
 
-/** Reads both shapes of an error frame (protocol.md 7.1): nested under `error`, or flat. `nowMs` is epoch time. */
+/** Reads both shapes of an error frame (upstream.md#shapes-of-errors): nested under `error`, or flat. `nowMs` is epoch time. */
 export function readErrorFrame(frame: UpstreamFrame, nowMs = 0): UpstreamError {
   const json = frame.json();
   const error = errorObject(json);
@@ -21,7 +21,7 @@ export function readErrorFrame(frame: UpstreamFrame, nowMs = 0): UpstreamError {
   return upstreamError('frame', readErrorWords(json), { headers, error }, frame.bytes, nowMs);
 }
 
-/** Reads `response.error` of a failed response (protocol.md 7.1, shape 4). */
+/** Reads `response.error` of a failed response (upstream.md#shapes-of-errors, shape 4). */
 export function readFailedResponse(frame: UpstreamFrame, nowMs = 0): UpstreamError {
   const response = asObject(own(frame.json(), 'response')) ?? {};
   const error = asObject(own(response, 'error'));
@@ -32,7 +32,7 @@ export function readFailedResponse(frame: UpstreamFrame, nowMs = 0): UpstreamErr
 
 /**
  * The parent that a create names cannot be used: unknown, expired, of a store that is not there. Upstreams say so by
- * code, by the parameter, or in words alone (protocol.md 4.2); it is always said before anything runs.
+ * code, by the parameter, or in words alone (upstream.md#previous-response); it is always said before anything runs.
  */
 export function isPreviousResponseNotFound({ facts }: Pick<UpstreamError, 'facts'>): boolean {
   const { code, param, status, message = '' } = facts;

@@ -8,7 +8,7 @@ import type { PlannedItem } from './script.ts';
 import { encryptedContent, newId, type Outcome, type Run } from './turn.ts';
 
 /**
- * The events of one response, in the order of protocol.md 3.5, each as ready JSON. The generator is pulled one event at
+ * The events of one response, in the order of upstream.md#order-of-events, each as ready JSON. The generator is pulled one event at
  * a time, so an output of any length needs no more memory than its own text. `run.outcome` is set just before the
  * terminal event is yielded; `run.waitMs` and `run.wasDelta` tell the puller how to pace.
  */

@@ -16,7 +16,7 @@ export const TimingSchema = z.strictObject({
   costPerInputTokenUs: z.number().min(0).default(0).describe('added wait for every uncached input token'),
 });
 
-/** Limits, and what protocol.md section 14 leaves open. Every default is the documented or most likely behaviour. */
+/** Limits, and what upstream.md#open-questions leaves open. Every default is the documented or most likely behaviour. */
 export const SwitchesSchema = z.strictObject({
   websocket: z
     .boolean()

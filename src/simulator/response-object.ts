@@ -13,7 +13,7 @@ export function usageJson(run: Run, warmUpBilled: boolean): string {
   });
 }
 
-/** A Response object of protocol.md 3.2; `outputJson` and `usage` are ready JSON. */
+/** A Response object of upstream.md#response-object; `outputJson` and `usage` are ready JSON. */
 export function responseJson(
   run: Run,
   status: string,

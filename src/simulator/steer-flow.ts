@@ -22,7 +22,7 @@ export interface SteerHost {
   startSuccessor(lane: Lane, target: Run, parent: ResponseRecord): boolean;
 }
 
-/** What becomes of the steers of one connection, from submission to commit or failure (protocol.md 6.2). */
+/** What becomes of the steers of one connection, from submission to commit or failure (upstream.md#life-of-a-steer). */
 export class SteerFlow {
   readonly #host: SteerHost;
   readonly #ended = new Map<string, EndedResponse>();

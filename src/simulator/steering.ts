@@ -25,7 +25,7 @@ export type SteerVerdict =
   | { kind: 'accepted'; run: Run; steer: Steer }
   | { kind: 'failed'; code: SteerFailureCode; target: Run | EndedResponse | null; message?: string };
 
-/** Judges one `response.steer` by protocol.md 6.1 and 6.2. An accepted steer is not yet in the run's queue. */
+/** Judges one `response.steer` by upstream.md#steering. An accepted steer is not yet in the run's queue. */
 export function judgeSteer(
   frame: JsonObject,
   active: Run | undefined,

@@ -117,7 +117,7 @@ export class LinkPool {
           shelf.ready.push(link);
           this.#report(shelf);
         },
-        // Nothing was asked on this link, so whatever it says is about its end (protocol.md 7.2).
+        // Nothing was asked on this link, so whatever it says is about its end (upstream.md#error-codes).
         onFrame: () => {
           link.close(1000, '');
           this.#drop(shelf, link);

@@ -3,7 +3,7 @@ import type { LinkCapabilities } from '../core/types.ts';
 export type ProviderName = 'openai' | 'azure' | 'xai' | 'compatible';
 export type Transport = 'auto' | 'websocket' | 'sse';
 
-/** A provider's differences, as data. The facts are those of protocol.md 5, 8 and 11. */
+/** A provider's differences, as data. The facts are those of upstream.md#lanes, #connection-limit and #other-endpoints. */
 export interface ProviderFacts {
   /** Path of the API when the configured URL has none. */
   readonly basePath: string;
@@ -22,7 +22,7 @@ export interface ProviderFacts {
 
 const MINUTE_MS = 60_000;
 
-/** Observed on the ChatGPT route; larger frames are answered with close 1009 (protocol.md 1.4). */
+/** Observed on the ChatGPT route; larger frames are answered with close 1009 (upstream.md#frames). */
 const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 
 /** Upgrade Required, and what HTTP servers without such a route answer to the GET of an upgrade. */
@@ -73,7 +73,7 @@ export const PROVIDERS: Readonly<Record<ProviderName, ProviderFacts>> = {
       // With the core's jitter at most 22 minutes: three remain for the turn that runs.
       rotateAfterMs: 20 * MINUTE_MS,
     },
-    // Pongs were seen up to 9.6 s late while it generates (protocol.md 11).
+    // Pongs were seen up to 9.6 s late while it generates (upstream.md#other-endpoints).
     pongTimeoutMs: 30_000,
   },
   // vLLM, LM Studio, llama.cpp, Ollama and others: the least that any of them does. Configuration tells more.

@@ -25,8 +25,8 @@ interface Mark {
 
 /**
  * Bounds what is under way. The system and every box on the path buffer megabytes, and our answer to a ping of the
- * upstream waits behind all of it: on a slow path longer than the 20 s after which the upstream closes (protocol.md
- * 1.5). Node has no hand on those buffers, so pings of our own among the data tell how much has arrived, and the
+ * upstream waits behind all of it: on a slow path longer than the 20 s after which the upstream closes
+ * (upstream.md#liveness). Node has no hand on those buffers, so pings of our own among the data tell how much has arrived, and the
  * time they take decides how much may follow.
  */
 export class SendWindow {

@@ -52,7 +52,7 @@ export function unsupportedFrame(streamId: string | undefined, what: string): Up
   });
 }
 
-/** An HTTP error as the `error` frame that a WebSocket would have brought (protocol.md 7.1, nested shape). */
+/** An HTTP error as the `error` frame that a WebSocket would have brought (upstream.md#shapes-of-errors, nested shape). */
 export function answerFrame(answer: HttpAnswer, streamId: string | undefined): UpstreamFrame {
   if (answer.status < 400) return protocolFrame(streamId);
   const { status, words, retryAfterMs } = readRefusal(answer, 'answer', Date.now());

@@ -59,9 +59,9 @@ export const DEFAULT_WS_LIMITS: Omit<WsLinkLimits, 'pongTimeoutMs'> = {
   // The upstream's half of the closing handshake; nothing of value comes after it.
   closeTimeoutMs: 3_000,
   pingIntervalMs: DEFAULT_PING_INTERVAL_MS,
-  // A quarter of the 20 s after which the upstream gives up (protocol.md 1.5).
+  // A quarter of the 20 s after which the upstream gives up (upstream.md#liveness).
   pausedReadIntervalMs: 5_000,
-  // Image events are multi-megabyte and no limit is known (protocol.md 1.4): this only stops a hostile upstream.
+  // Image events are multi-megabyte and no limit is known (upstream.md#frames): this only stops a hostile upstream.
   maxInboundBytes: 256 * 1024 * 1024,
   fragmentBytes: DEFAULT_FRAGMENT_BYTES,
   highWaterBytes: DEFAULT_HIGH_WATER_BYTES,
@@ -321,6 +321,6 @@ function untyped(data: Buffer): UpstreamFrame | 'ignored' | 'malformed' {
   const json = data.length > MAX_UNTYPED_FRAME_BYTES ? undefined : parseObject(data.toString('utf8'));
   if (json === undefined || Object.hasOwn(json, 'type')) return 'malformed';
   if (isUntypedError(json)) return untypedErrorFrame(json, undefined);
-  // Some open with `{"headers":{…}}` (protocol.md 11).
+  // Some open with `{"headers":{…}}` (upstream.md#other-endpoints).
   return Object.hasOwn(json, 'headers') ? 'ignored' : 'malformed';
 }

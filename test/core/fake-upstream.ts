@@ -79,7 +79,7 @@ interface Create {
 }
 
 /**
- * A model of the upstream's state rules (protocol.md 4 to 6) for one session: enough to notice a lost context, a
+ * A model of the upstream's state rules (upstream.md#state) for one session: enough to notice a lost context, a
  * turn that ran twice and a broken limit. Frames wait until the schedule delivers them.
  */
 export class FakeUpstream {
@@ -175,7 +175,7 @@ export class FakeUpstream {
     for (const lane of this.#links.get(linkId)?.lanes.values() ?? []) lane.cached = undefined;
   }
 
-  /** Creates that had no `response.created` yet are dropped unrun; running ones may finish (protocol.md 8). */
+  /** Creates that had no `response.created` yet are dropped unrun; running ones may finish (upstream.md#connection-limit). */
   announceLimit(linkId: number): UpstreamFrame | undefined {
     const link = this.#links.get(linkId);
     if (link === undefined) return undefined;
