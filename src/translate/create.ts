@@ -97,26 +97,18 @@ export function* itemSteps(
   const [entry] = inputField(holder, api).element().fields;
   if (entry === undefined) throw new Error(`${holder} has no input`);
   const type = api.type('InputItem');
-  const items: string[] = [];
-  known?.begin();
-  for (const bytes of Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : []) {
-    const same = known?.next(bytes);
-    if (same !== undefined) {
-      items.push(same);
-      yield;
-      continue;
-    }
+  const input = Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : [];
+  const items = known?.beginningOf(input) ?? [];
+  for (const bytes of items.length === 0 ? input : input.slice(items.length)) {
     const at = `${path}.input[${items.length}]`;
     const { unknown, excess } = inspect(type, bytes, { path: at });
     if (excess !== undefined) throw excess;
     const item = decodeAs(type, bytes);
     if (unknown !== undefined) throw unknown;
-    const json = writer.field(entry, item, at);
-    known?.learn(bytes, json);
-    items.push(json);
+    items.push(writer.field(entry, item, at));
     yield;
   }
-  known?.end();
+  known?.learn(input, items);
   return items;
 }
 

@@ -1,11 +1,15 @@
-import { hash } from 'node:crypto';
+import { createCipheriv, randomBytes } from 'node:crypto';
 
-interface KnownItem {
-  /** Of the item as it came; the digest is asked for only where the length is the same. */
-  readonly length: number;
-  readonly digest: string;
-  /** The item for the upstream. */
-  readonly json: string;
+/** Items in a row, as they came and as they go upstream. */
+interface Segment {
+  /** The first item's; the lengths of the others stand between them. */
+  readonly firstBytes: number;
+  /** From the first item's first byte to the last one's last. */
+  readonly bytes: number;
+  readonly tag: Buffer;
+  readonly json: readonly string[];
+  /** Memory of the JSON, in UTF-16 units. */
+  readonly chars: number;
 }
 
 /** Of a session; the lane that was used longest ago is forgotten. */
@@ -14,10 +18,14 @@ const MAX_LANES = 32;
 const MAX_CHARS = 16 * 1024 * 1024;
 /** What an item costs besides its JSON. */
 const ITEM_CHARS = 128;
+/** What one changed item costs: its whole segment is read anew. */
+const SEGMENT_BYTES = 256 * 1024;
+/** A smaller one grows by the next request's items: each tag costs some microseconds, however short the segment. */
+const SMALL_SEGMENT_BYTES = 128 * 1024;
 
 /**
- * The full histories that the lanes of a session sent last. The next one begins the same but for its end, and hashing an
- * item takes a tenth of the time that decoding, checking and writing it takes. Only what was read without an error is known.
+ * The full histories that the lanes of a session sent last. The next one begins the same but for its end, and comparing it
+ * costs a hundredth of decoding, checking and writing it. Only what was read without an error is known.
  */
 export class KnownHistories {
   /** The one used last is the last. */
@@ -47,52 +55,87 @@ export class KnownHistories {
   }
 }
 
-/** The items of one history, read from the first to the last. */
+/** The items of one history. */
 export class KnownItems {
-  readonly #items: KnownItem[] = [];
-  #at = 0;
-  #chars = 0;
-  /** Of the item that was asked for last. */
-  #digest: string | undefined;
+  #segments: readonly Segment[] = [];
+  /** How many of them the history that is being read begins with. */
+  #same = 0;
 
   /** Of what is known, in UTF-16 units. */
   get chars(): number {
-    return this.#chars;
+    return this.#segments.reduce((sum, { chars }) => sum + chars, 0);
   }
 
-  /** A history begins. */
-  begin(): void {
-    this.#at = 0;
-    this.#chars = 0;
+  /** A history begins. The JSON of its longest beginning that is known. */
+  beginningOf(items: readonly Uint8Array[]): string[] {
+    const json: string[] = [];
+    this.#same = 0;
+    for (const segment of this.#segments) {
+      if (!isSame(segment, items, json.length)) break;
+      this.#same += 1;
+      for (const each of segment.json) json.push(each);
+    }
+    return json;
   }
 
-  /** The next item, if it is the same as in the history before. */
-  next(bytes: Uint8Array): string | undefined {
-    this.#digest = undefined;
-    const known = this.#items[this.#at];
-    if (known === undefined || known.length !== bytes.length) return undefined;
-    this.#digest = digestOf(bytes);
-    if (known.digest !== this.#digest) return undefined;
-    this.#at += 1;
-    this.#chars += known.json.length + ITEM_CHARS;
-    return known.json;
-  }
-
-  /** What the item is that was not known. */
-  learn(bytes: Uint8Array, json: string): void {
-    this.#chars += json.length + ITEM_CHARS;
-    // An item that is not remembered ends what can be known: places count.
-    if (this.#chars > MAX_CHARS) return this.end();
-    this.#items[this.#at] = { length: bytes.length, digest: this.#digest ?? digestOf(bytes), json };
-    this.#at += 1;
-  }
-
-  /** Forgets what is behind the last item. */
-  end(): void {
-    this.#items.length = this.#at;
+  /** The history was read to its end. Where it says what the last one said there, it gets the strings of that one. */
+  learn(items: readonly Uint8Array[], read: string[]): void {
+    const segments = this.#segments.slice(0, this.#same);
+    if ((segments.at(-1)?.bytes ?? 0) < SMALL_SEGMENT_BYTES) segments.pop();
+    let at = segments.reduce((sum, { json }) => sum + json.length, 0);
+    let chars = segments.reduce((sum, each) => sum + each.chars, 0);
+    const before = this.#segments.slice(segments.length).flatMap(({ json }) => json);
+    before.forEach((json, index) => {
+      if (read[at + index] === json) read[at + index] = json;
+    });
+    while (at < items.length) {
+      const segment = segmentAt(items, read, at);
+      at += segment.json.length;
+      chars += segment.chars;
+      // Places count: what is behind one that is not kept is not known either.
+      if (chars > MAX_CHARS) break;
+      segments.push(segment);
+    }
+    this.#segments = segments;
   }
 }
 
-function digestOf(bytes: Uint8Array): string {
-  return hash('sha256', bytes, 'base64url');
+function isSame({ firstBytes, bytes, tag, json }: Segment, items: readonly Uint8Array[], at: number): boolean {
+  const region = regionOf(items, at, at + json.length);
+  return items[at]?.length === firstBytes && region?.length === bytes && tagOf(region).equals(tag);
+}
+
+function segmentAt(items: readonly Uint8Array[], json: readonly string[], at: number): Segment {
+  let end = at;
+  for (let bytes = 0; end < items.length && bytes < SEGMENT_BYTES; end += 1) bytes += items[end]?.length ?? 0;
+  const region = regionOf(items, at, end) ?? new Uint8Array(0);
+  const own = json.slice(at, end);
+  return {
+    firstBytes: items[at]?.length ?? 0,
+    bytes: region.length,
+    tag: tagOf(region),
+    json: own,
+    chars: own.reduce((sum, { length }) => sum + length + ITEM_CHARS, 0),
+  };
+}
+
+/** The message from the first of the items to the last: what stands between them is their tags and lengths. */
+function regionOf(items: readonly Uint8Array[], from: number, end: number): Uint8Array | undefined {
+  const [first, last] = [items[from], items[end - 1]];
+  if (first === undefined || last === undefined) return undefined;
+  return new Uint8Array(first.buffer, first.byteOffset, last.byteOffset + last.length - first.byteOffset);
+}
+
+const KEY = randomBytes(16);
+const NONCE = Buffer.alloc(12);
+
+/**
+ * AES-GCM over data that is not encrypted: fifteen times as fast as SHA-256. Nobody sees a tag and nobody knows the key, so
+ * nobody can make two histories with the same one, and a nonce that repeats gives nothing away.
+ */
+function tagOf(bytes: Uint8Array): Buffer {
+  const mac = createCipheriv('aes-128-gcm', KEY, NONCE);
+  mac.setAAD(bytes);
+  mac.final();
+  return mac.getAuthTag();
 }

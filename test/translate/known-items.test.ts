@@ -27,7 +27,7 @@ function end<T>(steps: Steps<T>): T {
 
 describe('a full history', () => {
   it('is read the same whatever was sent before, on this lane or another', () => {
-    const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'world', 'x'.repeat(100)), { maxLength: 8 });
+    const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'x'.repeat(100), 'y'.repeat(70_000)), { maxLength: 8 });
     const request = fc.tuple(history, fc.constantFrom('a', 'b'), fc.constantFrom(1, FULL_HISTORY));
     fc.assert(
       fc.property(fc.array(request, { maxLength: 12 }), (requests) => {
@@ -38,6 +38,25 @@ describe('a full history', () => {
         }
       }),
     );
+  });
+
+  it('is read anew where a byte of it differs', () => {
+    const known = new KnownHistories();
+    const [one, two] = [startTurn(['ab', 'cd']), startTurn(['ab', 'cd'])];
+    const at = Buffer.from(two).indexOf('ab');
+    two[at] = 'A'.charCodeAt(0);
+    expect(inputOf(read(one, known))).toEqual(inputOf(read(one)));
+    expect(inputOf(read(two, known))).toEqual(inputOf(read(two)));
+    expect(inputOf(read(two, known))[0]).toContain('Ab');
+  });
+
+  it('is known piece by piece: what was changed at its end costs nothing of its beginning', () => {
+    const known = new KnownHistories();
+    const texts = Array.from({ length: 20 }, (_, n) => `${n} ${'z'.repeat(50_000)}`);
+    const first = inputOf(read(startTurn(texts), known));
+    const second = inputOf(read(startTurn([...texts.slice(0, 15), 'changed', ...texts.slice(16)]), known));
+    expect(second.map((item, at) => item === first[at]).indexOf(false)).toBe(15);
+    expect(inputOf(read(startTurn([...texts, 'more']), known)).slice(0, 20)).toEqual(first);
   });
 
   it('has the very strings of the one before, where it says the same', () => {
