@@ -20,7 +20,7 @@ const GRPC_CALL = [
   'isReadPending',
   'readQueue',
 ];
-const GRPC_DECODER = ['readState', 'readPartialMessage', 'maxReadMessageLength'];
+const GRPC_DECODER = ['write', 'maxReadMessageLength'];
 
 const versionOf = (name: string): unknown =>
   JSON.parse(readFileSync(createRequire(import.meta.url).resolve(`${name}/package.json`), 'utf8')).version;

@@ -28,11 +28,15 @@ const OVER = 'the call is over';
 
 type Status = Parameters<ServerInterceptingCallInterface['sendStatus']>[0];
 
-export type Received =
-  /** `beganAtMs`: when its first byte arrived, as far as is known. */
-  | { readonly kind: 'message'; readonly bytes: Uint8Array; readonly beganAtMs: number }
-  | { readonly kind: 'halfClose' }
-  | { readonly kind: 'gone' };
+export interface ReceivedMessage {
+  readonly kind: 'message';
+  /** To be given to `doneWith` by whoever has read them. */
+  readonly bytes: Uint8Array;
+  /** When its first byte arrived, as far as is known. */
+  readonly beganAtMs: number;
+}
+
+export type Received = ReceivedMessage | { readonly kind: 'halfClose' } | { readonly kind: 'gone' };
 
 /** What a call reports when it is over. */
 export type CallEnd = (status: StatusCode | 'OK') => void;
@@ -195,7 +199,6 @@ export class TakenCall extends ServerInterceptingCall {
         this.#serve(call);
       },
       onReceiveMessage: (bytes: Uint8Array) => {
-        dropLastMessage(this.#base);
         call?.received({ kind: 'message', bytes, beganAtMs: beganAtMs ?? steadyNow() });
         beganAtMs = undefined;
       },
@@ -256,27 +259,6 @@ export function reset(base: ServerInterceptingCallInterface): void {
 function leaveUnread(stream: ClosableStream): void {
   stream.pause();
   stream.once('aborted', () => stream.resume());
-}
-
-/**
- * grpc-js keeps the pieces of a message until the next one begins, which may be an hour later: as much memory again as
- * the longest-running sessions' last requests take.
- */
-function dropLastMessage(base: object): void {
-  const decoder: unknown = 'decoder' in base ? base.decoder : undefined;
-  if (isDecoder(decoder) && decoder.readState === BETWEEN_MESSAGES) decoder.readPartialMessage = [];
-}
-
-/** Of grpc-js's decoder of messages. */
-const BETWEEN_MESSAGES = 0;
-
-interface Decoder {
-  readonly readState: unknown;
-  readPartialMessage: unknown[];
-}
-
-function isDecoder(value: unknown): value is Decoder {
-  return typeof value === 'object' && value !== null && 'readState' in value && 'readPartialMessage' in value;
 }
 
 interface ClosableStream {

@@ -11,15 +11,16 @@ import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, refuse } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
+import { doneWith } from './message-decoder.ts';
 
 /** One HTTP call beside the links; limits, permissions and ownership as for a turn. */
 export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<void> {
   let principal: Principal | undefined;
   try {
     principal = await admit(call, edge);
-    const bytes = await readRequest(call, edge);
-    if (bytes === undefined) return;
-    const work = compact(call, edge, principal, bytes);
+    const received = await readRequest(call, edge);
+    if (received === undefined) return;
+    const work = compact(call, edge, principal, received.bytes);
     edge.compactions.add(work);
     await work;
   } catch (error) {
@@ -29,6 +30,7 @@ export async function serveCompactResponse(call: RpcCall, edge: Edge): Promise<v
 
 async function compact(call: RpcCall, edge: Edge, principal: Principal, bytes: Uint8Array): Promise<void> {
   const request = await edge.fairShare.through(call.connection, edge.wire.compactSteps(bytes));
+  doneWith(bytes);
   if (call.over) return;
   const lease = await leaseFor(call, edge, principal, request.upstream);
   if (lease === undefined) return;

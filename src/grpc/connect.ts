@@ -25,6 +25,7 @@ import {
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { Edge } from './edge.ts';
+import { doneWith } from './message-decoder.ts';
 
 /** Serves one Connect stream, from its first message to its status. */
 export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
@@ -478,6 +479,7 @@ class ConnectStream implements ClientStream {
       connection,
       this.#edge.wire.connectSteps(received.bytes, this.#histories),
     );
+    doneWith(received.bytes);
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
     // What comes after a turn may be for that turn.

@@ -4,10 +4,11 @@ import { GatewayError } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
 import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
-import type { RpcCall } from './call.ts';
+import type { ReceivedMessage, RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
+import { doneWith } from './message-decoder.ts';
 
 /** The only turn of its session needs no better name. */
 const TURN_ID = 'turn';
@@ -17,10 +18,11 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
   let principal: Principal | undefined;
   try {
     principal = await admit(call, edge);
-    const bytes = await readRequest(call, edge);
-    if (bytes === undefined) return;
-    const steps = edge.wire.createResponseSteps(bytes, TURN_ID);
+    const received = await readRequest(call, edge);
+    if (received === undefined) return;
+    const steps = edge.wire.createResponseSteps(received.bytes, TURN_ID);
     const request = await edge.fairShare.through(call.connection, steps);
+    doneWith(received.bytes);
     if (call.over) return;
     const lease = await leaseFor(call, edge, principal, request.upstream);
     if (lease === undefined) return;
@@ -39,20 +41,21 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
       clientVersion: undefined,
       namedUpstream: request.upstream,
     });
-    await run(call, edge, session, request);
+    const turn = { ...request.turn, receivedAtMs: received.beganAtMs };
+    await run(call, edge, session, { ...request, turn });
   } catch (error) {
     refuse(call, edge, error, principal);
   }
 }
 
 /** The one request of a call that is not a session. Undefined: the call is over. */
-export async function readRequest(call: RpcCall, edge: Edge): Promise<Uint8Array | undefined> {
+export async function readRequest(call: RpcCall, edge: Edge): Promise<ReceivedMessage | undefined> {
   refuseWhileDraining(edge);
   const received = await readFirst(call, edge, 'request');
   if (received.kind === 'gone') return undefined;
   // A drain that began while the message was on its way does not wait for what would begin now.
   refuseWhileDraining(edge);
-  if (received.kind === 'message') return received.bytes;
+  if (received.kind === 'message') return received;
   throw new GatewayError('EMPTY_MESSAGE', 'the call has no request message');
 }
 

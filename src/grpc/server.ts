@@ -33,6 +33,7 @@ import { type ConnectionEnd, shareHttp2 } from './hardening/fair-http2.ts';
 import { Inflation } from './hardening/inflation.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
 import { HealthService } from './health.ts';
+import { decodeMessages } from './message-decoder.ts';
 import { openPeers, type Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
 import { serviceDefinition } from './service-definition.ts';
@@ -351,6 +352,7 @@ function interceptor(edge: Edge, serve: Handlers, options: GrpcServerOptions): S
       handler === undefined
         ? Math.min(MAX_OPEN_SERVICE_MESSAGE_BYTES, edge.maxMessageBytes)
         : edge.maxMessageBytes;
+    decodeMessages(base, maxMessageBytes);
     partial.watch(base);
     inflation.watch(base, maxMessageBytes);
     const method = definition.path.slice(1);

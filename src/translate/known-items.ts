@@ -100,7 +100,11 @@ export class KnownItems {
   }
 }
 
-function isSame({ firstBytes, bytes, tag, json }: Segment, items: readonly Uint8Array[], at: number): boolean {
+function isSame(
+  { firstBytes, bytes, tag, json }: Segment,
+  items: readonly Uint8Array[],
+  at: number,
+): boolean {
   const region = regionOf(items, at, at + json.length);
   return items[at]?.length === firstBytes && region?.length === bytes && tagOf(region).equals(tag);
 }
