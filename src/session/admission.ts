@@ -1,13 +1,15 @@
 import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { CreateBody, Fact, InjectTurn, StartTurn, SteerTurn } from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
-import { AdmittedHistories } from './admitted-histories.ts';
+import { AdmittedHistories, NOTHING_ADMITTED } from './admitted-histories.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
 
 interface Held {
   readonly turn: StartTurn;
+  /** Of its input. */
+  readonly itemBytes: number;
   readonly lease: TurnLease;
   accepted: boolean;
 }
@@ -36,7 +38,7 @@ export class Admission {
   reserve(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
     // Sent again after a resume: it has its place already.
     if (this.#turns.has(turn.turnId)) return undefined;
-    return this.#lease.reserveTurn(() => this.#admissionOf(turn), !this.#lanes.has(turn.laneId));
+    return this.#lease.reserveTurn(() => this.#admissionOf(turn).admission, !this.#lanes.has(turn.laneId));
   }
 
   /**
@@ -50,8 +52,9 @@ export class Admission {
     const newLane = !this.#lanes.has(turn.laneId);
     if (newLane) this.#lease.admitLane(reservation);
     try {
-      const lease = this.#lease.admitTurn(this.#admissionOf(turn), reservation);
-      this.#turns.set(turn.turnId, { turn, lease, accepted: false });
+      const { admission, itemBytes } = this.#admissionOf(turn);
+      const lease = this.#lease.admitTurn(admission, reservation);
+      this.#turns.set(turn.turnId, { turn, itemBytes, lease, accepted: false });
       feed();
     } finally {
       this.#giveBack(turn.turnId);
@@ -119,29 +122,29 @@ export class Admission {
     this.#lease.release();
   }
 
-  #admissionOf(turn: StartTurn): TurnAdmission {
-    return {
-      model: turn.create.model,
+  #admissionOf(turn: StartTurn): { readonly admission: TurnAdmission; readonly itemBytes: number } {
+    const { laneId, inputMode, create } = turn;
+    const isFull = inputMode === 'fullHistory';
+    const { items, bytes } = isFull ? this.#histories.admitted(laneId, create.input) : NOTHING_ADMITTED;
+    const itemBytes = bytes + bytesOf(create.input, bytes === 0 ? 0 : items);
+    const admission = {
+      model: create.model,
       upstream: this.#upstream,
-      inputBytes: bytesOf(turn.create),
-      maxOutputTokens: maxOutputTokensOf(turn.create),
+      inputBytes: fieldBytesOf(create) + itemBytes,
+      maxOutputTokens: maxOutputTokensOf(create),
       responseIds: responseIdsOf(turn),
-      conversation: turn.create.usesConversation,
-      input: turn.create.input,
-      admittedItems: this.#admittedItems(turn),
-      fields: turn.create.fields,
+      conversation: create.usesConversation,
+      input: create.input,
+      admittedItems: items,
+      fields: create.fields,
     };
-  }
-
-  /** How many of the turn's first items are those of a history that was admitted before. */
-  #admittedItems({ laneId, inputMode, create }: StartTurn): number {
-    return inputMode === 'fullHistory' ? this.#histories.admitted(laneId, create.input) : 0;
+    return { admission, itemBytes };
   }
 
   #accepted(held: Held): void {
     held.accepted = true;
     const { laneId, inputMode, create } = held.turn;
-    if (inputMode === 'fullHistory') this.#histories.add(laneId, create.input);
+    if (inputMode === 'fullHistory') this.#histories.add(laneId, create.input, held.itemBytes);
   }
 
   #giveBack(turnId: string): void {
@@ -173,10 +176,15 @@ export class Admission {
   }
 }
 
-function bytesOf(create: CreateBody): number {
+function fieldBytesOf({ fields }: CreateBody): number {
   let bytes = 0;
-  for (const [name, json] of create.fields) bytes += name.length + Buffer.byteLength(json);
-  for (const item of create.input) bytes += Buffer.byteLength(item);
+  for (const [name, json] of fields) bytes += name.length + Buffer.byteLength(json);
+  return bytes;
+}
+
+function bytesOf(items: readonly string[], from: number): number {
+  let bytes = 0;
+  for (let at = from; at < items.length; at += 1) bytes += Buffer.byteLength(items[at] ?? '');
   return bytes;
 }
 

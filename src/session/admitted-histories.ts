@@ -5,8 +5,19 @@ const ITEM_CHARS = 16;
 
 interface History {
   readonly items: readonly string[];
+  /** Of the items, in UTF-8. */
+  readonly bytes: number;
   readonly chars: number;
 }
+
+export interface AdmittedPart {
+  /** How many of the items, from the first on, were admitted before. */
+  readonly items: number;
+  /** Of these; 0 where a history did not only grow, and has to be measured anew. */
+  readonly bytes: number;
+}
+
+export const NOTHING_ADMITTED: AdmittedPart = { items: 0, bytes: 0 };
 
 /** By lane: the full history that was admitted last. Those used longest ago are forgotten, and looked at again. */
 export class AdmittedHistories {
@@ -18,20 +29,20 @@ export class AdmittedHistories {
     return this.#lanes.size;
   }
 
-  /** How many of the items, from the first on, were admitted before. */
-  admitted(laneId: string, items: readonly string[]): number {
-    const before = this.#lanes.get(laneId)?.items ?? [];
+  admitted(laneId: string, items: readonly string[]): AdmittedPart {
+    const before = this.#lanes.get(laneId);
+    if (before === undefined) return NOTHING_ADMITTED;
     let count = 0;
-    while (count < before.length && before[count] === items[count]) count += 1;
-    return count;
+    while (count < before.items.length && before.items[count] === items[count]) count += 1;
+    return { items: count, bytes: count === before.items.length ? before.bytes : 0 };
   }
 
-  add(laneId: string, items: readonly string[]): void {
+  add(laneId: string, items: readonly string[], bytes: number): void {
     this.drop(laneId);
     let chars = 0;
     for (const item of items) chars += item.length + ITEM_CHARS;
     if (chars > MAX_CHARS) return;
-    this.#lanes.set(laneId, { items, chars });
+    this.#lanes.set(laneId, { items, bytes, chars });
     this.#chars += chars;
     for (const oldest of this.#lanes.keys()) {
       if (this.#chars <= MAX_CHARS) return;

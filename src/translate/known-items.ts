@@ -126,7 +126,8 @@ function segmentAt(items: readonly Uint8Array[], json: readonly string[], at: nu
 /** The message from the first of the items to the last: what stands between them is their tags and lengths. */
 function regionOf(items: readonly Uint8Array[], from: number, end: number): Uint8Array | undefined {
   const [first, last] = [items[from], items[end - 1]];
-  if (first === undefined || last === undefined) return undefined;
+  // Nothing at all has a buffer of its own.
+  if (first === undefined || last === undefined || first.buffer !== last.buffer) return undefined;
   return new Uint8Array(first.buffer, first.byteOffset, last.byteOffset + last.length - first.byteOffset);
 }
 

@@ -50,6 +50,17 @@ describe('a full history', () => {
     expect(inputOf(read(two, known))[0]).toContain('Ab');
   });
 
+  it('may begin or end with items that say nothing', () => {
+    const known = new KnownHistories();
+    const of = (input: readonly object[]) =>
+      encode('ConnectRequest', {
+        start_turn: { lane_id: 'a', turn_id: 't', create: { input }, input_mode: FULL_HISTORY },
+      });
+    for (const input of [[{}], [{}, {}], [{}, { json: Buffer.from('{}') }], [{ json: Buffer.from('{}') }, {}]]) {
+      for (let n = 0; n < 2; n += 1) expect(read(of(input), known)).toEqual(read(of(input)));
+    }
+  });
+
   it('is known piece by piece: what was changed at its end costs nothing of its beginning', () => {
     const known = new KnownHistories();
     const texts = Array.from({ length: 20 }, (_, n) => `${n} ${'z'.repeat(50_000)}`);
