@@ -27,7 +27,9 @@ function end<T>(steps: Steps<T>): T {
 
 describe('a full history', () => {
   it('is read the same whatever was sent before, on this lane or another', () => {
-    const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'x'.repeat(100), 'y'.repeat(70_000)), { maxLength: 8 });
+    const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'x'.repeat(100), 'y'.repeat(70_000)), {
+      maxLength: 8,
+    });
     const request = fc.tuple(history, fc.constantFrom('a', 'b'), fc.constantFrom(1, FULL_HISTORY));
     fc.assert(
       fc.property(fc.array(request, { maxLength: 12 }), (requests) => {
@@ -56,7 +58,12 @@ describe('a full history', () => {
       encode('ConnectRequest', {
         start_turn: { lane_id: 'a', turn_id: 't', create: { input }, input_mode: FULL_HISTORY },
       });
-    for (const input of [[{}], [{}, {}], [{}, { json: Buffer.from('{}') }], [{ json: Buffer.from('{}') }, {}]]) {
+    for (const input of [
+      [{}],
+      [{}, {}],
+      [{}, { json: Buffer.from('{}') }],
+      [{ json: Buffer.from('{}') }, {}],
+    ]) {
       for (let n = 0; n < 2; n += 1) expect(read(of(input), known)).toEqual(read(of(input)));
     }
   });
