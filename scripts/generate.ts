@@ -16,6 +16,8 @@ const GENERATORS = {
   config: [process.execPath, 'scripts/generate/config.ts'],
   /** docs/metrics.md, from src/telemetry/metrics-table.ts. */
   metrics: [process.execPath, 'scripts/generate/metrics.ts'],
+  /** docs/admin-api.json, from src/admin/api.ts. */
+  'admin-api': [process.execPath, 'scripts/generate/admin-api.ts'],
   /** docs/errors.md and the clients' constants, from src/errors.ts. */
   reasons: [process.execPath, 'scripts/generate/reasons.ts'],
   /** The clients' stubs, from the .proto files. Java makes its own at build. */

@@ -19,6 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   session: ['core', 'ground', 'access:types', 'store:types', 'telemetry:types', 'upstream:types'],
   store: ['core', 'ground', 'access:types'],
   telemetry: ['core:types', 'upstream:types'],
+  history: ['core:types', 'ground', 'telemetry:types', 'upstream:types'],
   simulator: [],
 };
 

@@ -3,21 +3,28 @@ import type { AddressInfo } from 'node:net';
 import type { HostPort } from '../config/units.ts';
 import { http } from '../ground/http.ts';
 import { isLoopback } from '../ground/loopback.ts';
+import type { AuditRecord, LogLevel } from './acts.ts';
+import type { BoardView } from './api.ts';
+import { CONSOLE_PATHS } from './console-files.ts';
 import { bearerMatches, hostAllowed } from './guard.ts';
+import { LiveBoard } from './live-board.ts';
+import { problem, type Reply, type StreamReply } from './reply.ts';
+import { boardFacts, PATHS, routeOf } from './routes.ts';
+import { board } from './session-routes.ts';
+import type { SessionSource } from './source.ts';
 
-/** What the admin server shows; it holds nothing itself. Nothing of it may contain content or secrets. */
+/** What the admin server shows and does; it holds nothing itself. Nothing of it may contain content or secrets. */
 export interface AdminSources {
   /** Why the gateway takes no new sessions; empty when it does. */
   notReady(): Promise<readonly string[]>;
   metrics(): Promise<{ readonly contentType: string; readonly body: string }>;
-  /** One plain object per session. */
-  sessions(): Promise<readonly object[]>;
-  readonly logLevel: {
-    get(): string;
-    /** False: there is no such level. */
-    set(level: string): boolean;
-    readonly levels: readonly string[];
-  };
+  readonly sessions: SessionSource;
+  /** Which replica this is. */
+  replica(): BoardView['replica'];
+  readonly logLevel: LogLevel;
+  /** Begins what SIGTERM begins. Undefined: whoever started this gateway ends it by other means. */
+  readonly drain: (() => void) | undefined;
+  audit(record: AuditRecord): void;
 }
 
 export interface AdminOptions {
@@ -26,6 +33,8 @@ export interface AdminOptions {
   readonly allowedHosts: readonly string[];
   /** The bearer token in force; undefined: none is set. */
   readonly token: () => string | undefined;
+  /** Serve the page. Default true. */
+  readonly console?: boolean;
   readonly sources: AdminSources;
 }
 
@@ -37,7 +46,6 @@ export interface AdminServer {
 /** Requests here are small; whoever takes longer is not a tool of ours. */
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_HEADER_BYTES = 8 * 1024;
-const MAX_BODY_BYTES = 1024;
 
 const SECURITY_HEADERS = {
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
@@ -45,11 +53,13 @@ const SECURITY_HEADERS = {
   'x-frame-options': 'DENY',
   'referrer-policy': 'no-referrer',
   'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
   'cache-control': 'no-store',
 } as const;
 
 /** Starts the admin HTTP server. Rejects when the address cannot be had. */
 export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
+  const live = new LiveBoard(() => board(boardFacts(options.sources)));
   const server = http.createServer(
     {
       requestTimeout: REQUEST_TIMEOUT_MS,
@@ -58,7 +68,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
       requireHostHeader: false,
     },
     (request, response) => {
-      void answer(options, request).then(
+      void answer(options, live, request).then(
         (reply) => send(request, response, reply),
         () => send(request, response, problem(500, 'internal error')),
       );
@@ -72,59 +82,32 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
     port: (server.address() as AddressInfo).port,
     close: () =>
       new Promise((resolve) => {
+        live.close();
         server.close(() => resolve());
         server.closeAllConnections();
       }),
   };
 }
 
-interface Reply {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
-interface Route {
-  /** Open routes tell nothing about callers; the others want the token, or a loopback address. */
-  readonly open: boolean;
-  readonly methods: Readonly<
-    Record<string, (options: AdminOptions, request: IncomingMessage) => Promise<Reply>>
-  >;
-}
-
-const ROUTES: Readonly<Record<string, Route>> = {
-  '/healthz': { open: true, methods: { GET: async () => plain(200, 'ok') } },
-  '/readyz': { open: true, methods: { GET: async ({ sources }) => readiness(await sources.notReady()) } },
-  '/metrics': {
-    open: true,
-    methods: { GET: async ({ sources }) => ({ status: 200, ...(await sources.metrics()) }) },
-  },
-  '/sessions': {
-    open: false,
-    methods: { GET: async ({ sources }) => json(200, { sessions: await sources.sessions() }) },
-  },
-  '/loglevel': {
-    open: false,
-    methods: {
-      GET: async ({ sources }) => json(200, { level: sources.logLevel.get() }),
-      PUT: async ({ sources }, request) => setLogLevel(sources.logLevel, await readBody(request)),
-    },
-  },
-};
-
-async function answer(options: AdminOptions, request: IncomingMessage): Promise<Reply> {
-  const path = pathOf(request.url ?? '/');
-  const route = path === undefined ? undefined : ROUTES[path];
+async function answer(
+  options: AdminOptions,
+  live: LiveBoard,
+  request: IncomingMessage,
+): Promise<Reply | StreamReply> {
+  const url = urlOf(request.url ?? '/');
+  const found = url === undefined ? undefined : routeOf(url.pathname);
   const host = request.headers.host ?? '';
   // HAProxy's health checks send none. Browsers, which the check is about, always do.
-  const isProbe = host === '' && route?.open === true;
+  const isProbe = host === '' && found?.route.open === true;
   if (!isProbe && !hostAllowed(host, options.allowedHosts)) {
-    return problem(421, 'unknown Host header; add the name to admin.allowed_hosts');
+    return problem(421, 'unknown Host header; add the name to admin.allowed_hosts', 'host');
   }
-  if (route === undefined) {
-    return problem(404, `no such path; there is ${Object.keys(ROUTES).join(', ')}`);
+  const shown = options.console === false ? PATHS.filter((path) => !CONSOLE_PATHS.includes(path)) : PATHS;
+  const hidden = options.console === false && url !== undefined && CONSOLE_PATHS.includes(url.pathname);
+  if (url === undefined || found === undefined || hidden) {
+    return problem(404, `no such path; there is ${shown.join(', ')}`);
   }
+  const { route, parts } = found;
   if (!route.open) {
     const refusal = authorize(options, request);
     if (refusal !== undefined) return refusal;
@@ -135,12 +118,12 @@ async function answer(options: AdminOptions, request: IncomingMessage): Promise<
     const allow = Object.keys(route.methods).join(', ');
     return { ...problem(405, `allowed here: ${allow}`), headers: { allow } };
   }
-  return handler(options, request);
+  return handler({ sources: options.sources, request, query: url.searchParams, parts, live });
 }
 
 /** Undefined: no address at all. `//` begins a host name, and a proxy's clients send whole addresses. */
-function pathOf(target: string): string | undefined {
-  return URL.parse(target, 'http://admin')?.pathname;
+function urlOf(target: string): URL | undefined {
+  return URL.parse(target, 'http://admin') ?? undefined;
 }
 
 function authorize({ token, listen }: AdminOptions, request: IncomingMessage): Reply | undefined {
@@ -148,48 +131,22 @@ function authorize({ token, listen }: AdminOptions, request: IncomingMessage): R
   if (expected === undefined) {
     return isLoopback(listen.host)
       ? undefined
-      : problem(403, 'set admin.token_file to use this path from outside');
+      : problem(403, 'set admin.token_file to use this path from outside', 'admin.token_file');
   }
   if (bearerMatches(request.headers.authorization, expected)) return undefined;
-  return { ...problem(401, 'a bearer token is needed'), headers: { 'www-authenticate': 'Bearer' } };
+  return {
+    ...problem(401, 'a bearer token is needed', 'authorization'),
+    headers: { 'www-authenticate': 'Bearer' },
+  };
 }
 
-function readiness(reasons: readonly string[]): Reply {
-  return reasons.length === 0 ? plain(200, 'ready') : plain(503, `not ready: ${reasons.join('; ')}`);
-}
-
-function setLogLevel(logLevel: AdminSources['logLevel'], body: string | undefined): Reply {
-  const level = body === undefined ? undefined : levelOf(body);
-  if (level === undefined || !logLevel.set(level)) {
-    return problem(400, `the body is a level, or {"level": …}: ${logLevel.levels.join(', ')}`);
+function send(request: IncomingMessage, response: ServerResponse, reply: Reply | StreamReply): void {
+  if ('open' in reply) {
+    response.writeHead(reply.status, { ...SECURITY_HEADERS, 'content-type': reply.contentType });
+    if (request.method === 'HEAD') response.end();
+    else reply.open(response);
+    return;
   }
-  return json(200, { level });
-}
-
-/** Both `debug` and `{"level":"debug"}`. */
-function levelOf(body: string): string | undefined {
-  const text = body.trim();
-  if (!text.startsWith('{')) return text;
-  try {
-    const level: unknown = (JSON.parse(text) as Record<string, unknown>).level;
-    return typeof level === 'string' ? level : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-async function readBody(request: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
   const body = Buffer.from(reply.body);
   response.writeHead(reply.status, {
     ...SECURITY_HEADERS,
@@ -200,16 +157,4 @@ function send(request: IncomingMessage, response: ServerResponse, reply: Reply):
   response.end(request.method === 'HEAD' ? undefined : body);
   // Whatever is left of a body that nobody wanted.
   request.resume();
-}
-
-function plain(status: number, text: string): Reply {
-  return { status, contentType: 'text/plain; charset=utf-8', body: `${text}\n` };
-}
-
-function json(status: number, value: unknown): Reply {
-  return { status, contentType: 'application/json; charset=utf-8', body: `${JSON.stringify(value)}\n` };
-}
-
-function problem(status: number, error: string): Reply {
-  return json(status, { error });
 }

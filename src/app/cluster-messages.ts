@@ -1,3 +1,4 @@
+import type { SessionSource } from '../admin/source.ts';
 import type { LimitsCall } from './host-limits.ts';
 
 /** What primary and workers say to each other. */
@@ -17,8 +18,18 @@ export type ToWorker =
   | { readonly kind: 'limits'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'drain' };
 
+/** A method of a worker's sessions, by name. */
+export type SourceQuestion = {
+  [Method in keyof SessionSource]: {
+    readonly what: 'sessions';
+    readonly method: Method;
+    readonly args: Parameters<SessionSource[Method]>;
+  };
+}[keyof SessionSource];
+
 export type Question =
-  | { readonly what: 'metrics' | 'sessions' | 'notReady' }
+  | { readonly what: 'metrics' | 'notReady' }
+  | SourceQuestion
   | { readonly what: 'setLevel'; readonly level: string };
 
 export type FromWorker =

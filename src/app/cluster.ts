@@ -12,13 +12,16 @@ import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
 import {
+  audit,
   type GatewaySurroundings,
   METRICS_CONTENT_TYPE,
   openAdmin,
+  replica,
   type Serving,
   startBuiltIn,
 } from './gateway.ts';
 import { HostLimits } from './host-limits.ts';
+import { mergedSessions } from './merged-sessions.ts';
 import { telemetryOptions } from './options.ts';
 import { newHostId } from './replicas.ts';
 import { type StartFailure, WorkerStartError } from './start-failure.ts';
@@ -47,7 +50,8 @@ export async function startCluster(
   });
   const upstreams = chooseUpstreams(config, surroundings.environment);
   const simulator = upstreams.kind === 'simulator' ? await startBuiltIn(config.simulator) : undefined;
-  const primary = new Primary(config.workers, telemetry, simulator, new HostLimits(config.limits.owned_ids));
+  const limits = new HostLimits(config.limits.owned_ids);
+  const primary = new Primary(config, surroundings, telemetry, simulator, limits);
   try {
     const grpcPort = await primary.start();
     const admin = await openAdmin(config, primary.sources());
@@ -65,7 +69,8 @@ export async function startCluster(
 }
 
 class Primary {
-  readonly #count: number;
+  readonly #config: GatewayConfig;
+  readonly #surroundings: GatewaySurroundings;
   readonly #telemetry: GatewayTelemetry;
   readonly #simulator: Simulator | undefined;
   readonly #socketFolder: string | undefined;
@@ -81,12 +86,14 @@ class Primary {
   #level: string | undefined;
 
   constructor(
-    count: number,
+    config: GatewayConfig,
+    surroundings: GatewaySurroundings,
     telemetry: GatewayTelemetry,
     simulator: Simulator | undefined,
     limits: HostLimits,
   ) {
-    this.#count = count;
+    this.#config = config;
+    this.#surroundings = surroundings;
     this.#limits = limits;
     this.#telemetry = telemetry;
     this.#simulator = simulator;
@@ -95,7 +102,7 @@ class Primary {
 
   /** Resolves with the port when all workers listen. */
   async start(): Promise<number> {
-    const ports = await Promise.all(Array.from({ length: this.#count }, () => this.#fork()));
+    const ports = await Promise.all(Array.from({ length: this.#config.workers }, () => this.#fork()));
     this.#started = true;
     return ports[0] ?? 0;
   }
@@ -113,7 +120,10 @@ class Primary {
         contentType: METRICS_CONTENT_TYPE,
         body: mergeMetrics((await this.#askAll({ what: 'metrics' })) as string[]),
       }),
-      sessions: async () => ((await this.#askAll({ what: 'sessions' })) as object[][]).flat(),
+      sessions: mergedSessions((question) => this.#askAll(question)),
+      replica: () => replica(this.#config, this.#surroundings, this.#telemetry),
+      drain: this.#surroundings.drain,
+      audit: (record) => audit(this.#telemetry, record),
       logLevel: {
         levels: LOG_LEVELS,
         get: () => this.#telemetry.level(),

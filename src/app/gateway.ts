@@ -1,14 +1,19 @@
 import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { performance } from 'node:perf_hooks';
 import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { createAccessControl } from '../access/access.ts';
 import { memoryLimits } from '../access/memory-guard.ts';
 import type { SharedLimits } from '../access/types.ts';
+import type { AuditRecord } from '../admin/acts.ts';
 import { type AdminServer, type AdminSources, startAdmin } from '../admin/server.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
 import type { ConnectionEnd } from '../grpc/hardening/fair-http2.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
+import { History } from '../history/history.ts';
+import { steadyNow } from '../session/clock.ts';
 import { shedMemory } from '../session/shedding.ts';
 import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
@@ -18,6 +23,7 @@ import { accessOptions } from './access-options.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
+import { sessionSource } from './session-source.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
 
 export interface GatewaySurroundings {
@@ -33,6 +39,8 @@ export interface GatewaySurroundings {
   readonly local?: LocalPeers;
   /** Limits over those, where no store has them. */
   readonly limits?: SharedLimits;
+  /** Ends the gateway as SIGTERM does. Undefined: the admin server cannot. */
+  readonly drain?: () => void;
 }
 
 /** What serves on the ports: one process, or several behind a primary. */
@@ -97,7 +105,13 @@ async function assemble(
   closeAll: () => Promise<void>,
 ): Promise<RunningGateway> {
   const { environment } = surroundings;
-  const telemetry = await createTelemetry(telemetryOptions(config, surroundings));
+  const history = new History({
+    maxEntries: config.admin.history.entries,
+    maxTurnsPerSession: config.admin.history.turns_per_session,
+    maxEndedSessions: config.admin.history.ended_sessions,
+    clock: steadyNow,
+  });
+  const telemetry = await createTelemetry(telemetryOptions(config, surroundings), history);
   opened.push(() => telemetry.shutdown());
   const { logger } = telemetry;
   // grpc-js writes lines of its own to standard error, which is our log; what it has to say comes as errors as well.
@@ -164,7 +178,9 @@ async function assemble(
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
     ...(server.connections.full ? [`connections at their limit of ${server.connections.max}`] : []),
   ];
-  const sources = adminSources(server, telemetry, notReady);
+  const sources = adminSources({ config, surroundings, server, telemetry, history, notReady });
+  history.start(() => openLinks(telemetry));
+  opened.push(async () => history.close());
   const unobserve = [
     telemetry.observe('draining', () => Number(draining)),
     telemetry.observe('ready', () => Number(notReady().length === 0)),
@@ -224,6 +240,7 @@ export async function openAdmin(config: GatewayConfig, sources: AdminSources): P
     allowedHosts: allowed_hosts,
     // Read each time: the file may be rotated, and whoever asks does so rarely.
     token: () => (token_file === undefined ? undefined : readFileSync(token_file, 'utf8').trim()),
+    console: config.admin.console.enabled,
     sources,
   });
   return listening(listen, admin);
@@ -237,24 +254,79 @@ async function listening<T>(address: HostPort, opening: Promise<T>): Promise<T> 
   }
 }
 
-function adminSources(
-  server: GrpcServer,
-  telemetry: GatewayTelemetry,
-  notReady: () => readonly string[],
-): AdminSources {
+interface AdminParts {
+  readonly config: GatewayConfig;
+  readonly surroundings: GatewaySurroundings;
+  readonly server: GrpcServer;
+  readonly telemetry: GatewayTelemetry;
+  readonly history: History;
+  readonly notReady: () => readonly string[];
+}
+
+function adminSources({
+  config,
+  surroundings,
+  server,
+  telemetry,
+  history,
+  notReady,
+}: AdminParts): AdminSources {
   return {
     notReady: async () => notReady(),
     metrics: async () => ({
       contentType: METRICS_CONTENT_TYPE,
       body: await telemetry.metricsText(),
     }),
-    sessions: async () => server.registry.sessions().map(sessionView),
+    sessions: sessionSource({
+      history,
+      registry: server.registry,
+      telemetry,
+      clock: steadyNow,
+      traceUrl: config.admin.console.trace_url,
+      drainTimeoutMs: config.drain.timeout,
+    }),
+    replica: () => replica(config, surroundings, telemetry),
     logLevel: {
       levels: LOG_LEVELS,
       get: () => telemetry.level(),
       set: (level) => telemetry.setLevel(level),
     },
+    drain: surroundings.drain,
+    audit: (record) => audit(telemetry, record),
   };
+}
+
+/** Names who answers: one of several behind a balancer. */
+export function replica(
+  config: GatewayConfig,
+  { version }: GatewaySurroundings,
+  telemetry: GatewayTelemetry,
+): ReturnType<AdminSources['replica']> {
+  return {
+    host: hostname(),
+    pid: process.pid,
+    version,
+    startedAtMs: performance.timeOrigin,
+    workers: config.workers,
+    logLevel: telemetry.level(),
+  };
+}
+
+export function audit(telemetry: GatewayTelemetry, record: AuditRecord): void {
+  telemetry.audit({
+    action: record.action,
+    session_id: record.sessionId,
+    turn_id: record.turnId,
+    level: record.level,
+    result: record.result,
+    remote_address: record.remoteAddress,
+  });
+}
+
+function openLinks(telemetry: GatewayTelemetry): number {
+  let open = 0;
+  for (const { state, links } of telemetry.linkCounts()) if (state === 'open') open += links;
+  return open;
 }
 
 function durableSessions({ registry }: GrpcServer): number {
@@ -276,11 +348,3 @@ function observeBuffers({ registry }: GrpcServer, telemetry: GatewayTelemetry): 
 
 type Session = ReturnType<GrpcServer['registry']['sessions']>[number];
 type Snapshot = ReturnType<Session['core']['inspect']>;
-
-/** Numbers and names only: no turn ids, labels, content or tokens. */
-function sessionView({ id, principal, core }: Session): object {
-  const { turns, ...snapshot } = core.inspect();
-  const byState: Record<string, number> = {};
-  for (const { state } of turns) byState[state] = (byState[state] ?? 0) + 1;
-  return { id, tenant: principal.tenantId, pid: process.pid, ...snapshot, turns: byState };
-}

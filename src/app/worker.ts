@@ -4,6 +4,7 @@ import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
 import { EXIT } from './exit-codes.ts';
 import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
 import { WorkerLimits } from './host-limits.ts';
+import { answerOf } from './merged-sessions.ts';
 import type { LocalPeers } from './replicas.ts';
 import { type StartFailure, startFailure } from './start-failure.ts';
 
@@ -78,7 +79,7 @@ async function answer({ sources, telemetry }: RunningGateway, question: Question
     case 'metrics':
       return telemetry.metricsText();
     case 'sessions':
-      return sources.sessions();
+      return answerOf(sources.sessions, question);
     case 'notReady':
       return sources.notReady();
     case 'setLevel':

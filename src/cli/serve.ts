@@ -18,7 +18,12 @@ const UNREAD_OUTPUT_MS = 1_000;
 /** Runs the gateway until a signal comes; resolves with the exit code. Throws ConfigError before any port opens. */
 export async function serveCommand(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<number> {
   const { config } = loadConfig({ file: flags.file, flags: flags.settings, environment });
-  const surroundings = { environment, version: packageVersion() };
+  const drainAsked = Promise.withResolvers<'admin'>();
+  const surroundings = {
+    environment,
+    version: packageVersion(),
+    drain: () => drainAsked.resolve('admin'),
+  };
   if (cluster.isWorker) {
     const { runWorker } = await import('../app/worker.ts');
     const exitCode = await runWorker(config, surroundings);
@@ -40,7 +45,7 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   endOnBugs(serving);
   warnBelowFloor(serving);
   announce(config, surroundings.version, serving);
-  const signal = await stopped;
+  const signal = await Promise.race([stopped, drainAsked.promise]);
   serving.telemetry.logger.info({ signal }, 'draining');
   await serving.drain();
   endThoughUnread();

@@ -15,6 +15,11 @@ const DEFAULT_ADMIN_LISTEN = '127.0.0.1:9464';
 const DEFAULT_WORKERS = 1;
 /** Under Kubernetes' own 30 s, so that turns are ended by us, with a reason, not by SIGKILL. */
 const DEFAULT_DRAIN_TIMEOUT = '25s';
+/** Ten megabytes at most. */
+const DEFAULT_HISTORY_ENTRIES = 20_000;
+/** A long agent run. */
+const DEFAULT_HISTORY_TURNS = 250;
+const DEFAULT_ENDED_SESSIONS = 1_000;
 
 const adminSchema = z.strictObject({
   listen: hostPort()
@@ -28,6 +33,44 @@ const adminSchema = z.strictObject({
     .array(z.string())
     .default([])
     .describe('Host names that the admin server answers to, besides localhost and IP addresses.'),
+  console: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('Serve the page at /console.'),
+      trace_url: z
+        .string()
+        .refine(
+          (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+          'an http:// or https:// URL',
+        )
+        .optional()
+        .describe(
+          'Where the trace of a turn is shown, with {trace_id}, {span_id} and {session_id}. Unset: no links to traces.',
+        ),
+    })
+    .prefault({}),
+  history: z
+    .strictObject({
+      entries: z
+        .int()
+        .min(1_000)
+        .max(1_000_000)
+        .default(DEFAULT_HISTORY_ENTRIES)
+        .describe('Turns, links and marks of a process that are remembered; half a kilobyte each.'),
+      turns_per_session: z
+        .int()
+        .min(10)
+        .max(10_000)
+        .default(DEFAULT_HISTORY_TURNS)
+        .describe('Turns of one session that are remembered.'),
+      ended_sessions: z
+        .int()
+        .min(0)
+        .max(100_000)
+        .default(DEFAULT_ENDED_SESSIONS)
+        .describe('Sessions of a process that have ended and are still shown.'),
+    })
+    .prefault({})
+    .describe('What the console shows of the past. Numbers and names, never content.'),
 });
 
 const drainSchema = z.strictObject({

@@ -205,6 +205,7 @@ export class SessionDriver implements Flushable {
       const { laneId, turnId = '' } = request;
       return this.feed({ kind: 'reject', laneId, turnId, error: GatewayError.from(cause) });
     }
+    if (request.kind === 'steerTurn') this.#options.telemetry.steered(request);
     this.feed(request);
   }
 

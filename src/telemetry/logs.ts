@@ -1,4 +1,4 @@
-import pino, { type LevelWithSilent, type Logger } from 'pino';
+import pino, { type LevelWithSilent, type Logger, type LoggerOptions } from 'pino';
 import { LogOutput, type LogTarget } from './log-output.ts';
 import type { TelemetrySettings } from './options.ts';
 import { scrubLine, stripControls } from './scrub.ts';
@@ -7,6 +7,8 @@ export interface Logs {
   readonly logger: Logger;
   /** Gives each further line to somebody else as well, as JSON without secrets. */
   copyTo(take: (line: string) => void): void;
+  /** The same lines, at whatever level the others are. */
+  readonly audit: Logger;
   setLevel(level: string): boolean;
   /** Repeated warnings that were not written. */
   suppressed(): number;
@@ -35,13 +37,11 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
     for (const reference of children) if (reference.deref() === undefined) children.delete(reference);
     pruneAt = Math.max(FIRST_PRUNE, children.size * 2);
   };
+  const writer = await lineWriter(settings, output, (line) => copy?.(line));
   const logger = pino(
     {
+      ...LINES,
       level: isLevel(settings.level) ? settings.level : 'info',
-      base: { pid: process.pid },
-      timestamp: pino.stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: errorFields },
       hooks: {
         logMethod(args, method, level) {
           const suppressed = level === WARN ? repeats.pass(args[0], args[1]) : 0;
@@ -55,7 +55,7 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
       // Levels of children are their own: setLevel has to reach them.
       onChild: remember,
     },
-    await lineWriter(settings, output, (line) => copy?.(line)),
+    writer,
   );
   if (output !== undefined) {
     output.onCaughtUp = (missed) =>
@@ -66,6 +66,7 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
     copyTo(take) {
       copy = take;
     },
+    audit: pino({ ...LINES, level: 'info' }, writer),
     setLevel(level) {
       if (!isLevel(level)) return false;
       logger.level = level;
@@ -80,6 +81,14 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
     dropped: () => output?.dropped ?? 0,
   };
 }
+
+/** What all lines have. */
+const LINES: LoggerOptions = {
+  base: { pid: process.pid },
+  timestamp: pino.stdTimeFunctions.isoTime,
+  formatters: { level: (label) => ({ level: label }) },
+  serializers: { err: errorFields },
+};
 
 let opened: LogOutput | undefined;
 

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { Fact, StartTurn, TraceContext } from '../core/types.ts';
+import type { Fact, StartTurn, SteerTurn, TraceContext } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { type Capture, createCapture } from './capture.ts';
 import { turnExceptions } from './exceptions.ts';
@@ -11,7 +11,7 @@ import { type MeterShare, SessionMeters } from './session-meters.ts';
 import { createSessionSpans, type SessionSpans } from './session-spans.ts';
 import type { Tracing } from './tracing.ts';
 import { RebuildTimes, splitTurn } from './turn-split.ts';
-import type { AddedTime, SessionStart, SessionTelemetry } from './types.ts';
+import type { AddedTime, SessionStart, SessionTelemetry, SessionWatcher, Watcher } from './types.ts';
 
 export interface SessionShare {
   readonly tracing: Tracing | undefined;
@@ -20,10 +20,11 @@ export interface SessionShare {
   /** Undefined: log records are not exported. */
   readonly logExport: LogExport | undefined;
   readonly settings: TelemetrySettings;
+  readonly watcher: Watcher | undefined;
   readonly ended: (sessionId: string) => void;
 }
 
-/** Hands each fact to spans, meters and log; none of them knows of the others. */
+/** Hands each fact to spans, meters, log and watcher; none of them knows of the others. */
 export class ObservedSession implements SessionTelemetry {
   readonly capture: Capture | undefined;
   readonly #share: SessionShare;
@@ -31,6 +32,7 @@ export class ObservedSession implements SessionTelemetry {
   readonly #spans: SessionSpans;
   readonly #meters: SessionMeters;
   readonly #log: SessionLog;
+  readonly #watcher: SessionWatcher | undefined;
   readonly #rebuilds = new RebuildTimes();
   #over = false;
   /** The call of a single turn ends as its turn does. */
@@ -45,6 +47,7 @@ export class ObservedSession implements SessionTelemetry {
     this.#spans = createSessionSpans(tracing, start, settings);
     this.#meters = new SessionMeters(share.meters, start.tenantId);
     this.#log = new SessionLog(share.logger, start, this.#spans.ids(undefined));
+    this.#watcher = share.watcher?.session(start);
     const captures = settings.captureContent === 'full' && start.captureContent && tracing !== undefined;
     this.capture = captures ? createCapture(settings.maxContentBytes) : undefined;
   }
@@ -66,6 +69,7 @@ export class ObservedSession implements SessionTelemetry {
         for (const event of turnExceptions(record, ids, settings.genaiSemconv)) logExport.event(event);
       }
       this.#meters.turnEnded(record, split);
+      this.#watcher?.turnEnded(record, split, ids);
       this.#spans.turnEnded(record, split, this.capture?.take(record));
       return;
     }
@@ -76,11 +80,17 @@ export class ObservedSession implements SessionTelemetry {
     this.#rebuilds.fact(fact);
     this.#meters.fact(fact);
     this.#spans.fact(fact);
+    this.#watcher?.fact(fact);
+  }
+
+  steered(steer: SteerTurn): void {
+    this.#watcher?.steered(steer);
   }
 
   turn(turn: StartTurn): void {
     this.capture?.turn(turn);
     this.#spans.requested(turn);
+    if (turn.chain.kind === 'from') this.#watcher?.forked(turn.turnId, turn.chain.responseId);
   }
 
   outgoing(turnId: string | undefined): TraceContext | undefined {
@@ -94,12 +104,14 @@ export class ObservedSession implements SessionTelemetry {
   resumed(outcome: 'RESUMED' | 'PARTIAL' | 'GONE' | 'RECOVERED'): void {
     this.#meters.resumed(outcome);
     this.#spans.event('resumed', { [OWN.outcome]: outcome });
+    this.#watcher?.resumed(outcome);
   }
 
   /** What the process sees of it, and its driver does not tell. */
   event(name: 'stream opened' | 'stream closed', status?: StatusCode | 'OK'): void {
     this.#callStatus = status ?? 'OK';
     this.#spans.event(name, status === undefined ? undefined : { 'rpc.status_code': status });
+    this.#watcher?.stream(name === 'stream opened');
   }
 
   /** A session that ends well by itself ends as the last call did that it had. */
@@ -110,6 +122,7 @@ export class ObservedSession implements SessionTelemetry {
     this.#log.end(status);
     this.#meters.end(status);
     this.#spans.end(status);
+    this.#watcher?.end(status);
     this.#share.ended(this.#sessionId);
   }
 }

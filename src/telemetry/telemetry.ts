@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type DiagLogger, DiagLogLevel, diag } from '@opentelemetry/api';
+import { type Attributes, type DiagLogger, DiagLogLevel, diag } from '@opentelemetry/api';
 import type { Resource } from '@opentelemetry/resources';
 import type { Logger } from 'pino';
 import { boundedLabel, reasonLabel } from './labels.ts';
@@ -15,7 +15,7 @@ import { createReplicaMeters } from './replica-meters.ts';
 import { ObservedSession, type SessionShare } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
-import type { GatewayTelemetry } from './types.ts';
+import type { GatewayTelemetry, LinkCount, Watcher } from './types.ts';
 import { createUpstreamLog } from './upstream-log.ts';
 import { createUpstreamMeters } from './upstream-meters.ts';
 
@@ -28,7 +28,10 @@ const MAX_REASONS = 64;
  * Traces, metrics and logs of the process. Exporters are loaded only when they are used, and nothing is registered
  * with OpenTelemetry's globals but its diagnostics, which go to the log.
  */
-export async function createTelemetry(options: TelemetryOptions = {}): Promise<GatewayTelemetry> {
+export async function createTelemetry(
+  options: TelemetryOptions = {},
+  watcher?: Watcher,
+): Promise<GatewayTelemetry> {
   const settings = parseTelemetryOptions(options);
   const logs = await createLogs(settings.logs);
   const { logger } = logs;
@@ -74,11 +77,13 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
     logger,
     logExport,
     settings,
+    watcher,
     ended: (id) => sessions.delete(id),
   };
 
   const countUpstream = createUpstreamMeters(instruments);
   const logUpstream = createUpstreamLog(logger);
+  const countRefusal = createRefusals(meters, logger);
 
   return {
     logger,
@@ -113,19 +118,29 @@ export async function createTelemetry(options: TelemetryOptions = {}): Promise<G
       instruments.add('responses_gateway.memory.shed.bytes', transcriptBytes, { what: 'transcripts' });
       instruments.add('responses_gateway.memory.shed.bytes', keptEventBytes, { what: 'kept_events' });
     },
-    callRefused: createRefusals(meters, logger),
+    callRefused(refusal) {
+      countRefusal(refusal);
+      watcher?.callRefused(refusal);
+    },
     upstream(event) {
       countUpstream(event);
       logUpstream(event);
+      watcher?.upstream(event);
     },
     connectionEnded: (reason) => instruments.add('responses_gateway.connections.ended', 1, { reason }),
     replicas: createReplicaMeters(instruments),
     metricsHandler: (request, response) => respond(metrics, request, response),
     metricsText: () => metrics.text(),
     observe: (value, read) => sums.register(value, read),
+    audit: (fields) => logs.audit.info({ code: 'audit', ...fields }, 'an operator acted'),
+    linkCounts: () => [...links.count()].map(linkCount),
     flush: () => settle(tracing?.flush(), metrics.flush(), logExport?.flush()),
     shutdown: () => shutdown(tracing, metrics, logExport),
   };
+}
+
+function linkCount([count, { state, age }]: readonly [number, Attributes]): LinkCount {
+  return { state: state === 'open' ? 'open' : 'connecting', age: String(age), links: count };
 }
 
 function respond(metrics: Metrics, request: IncomingMessage, response: ServerResponse): void {

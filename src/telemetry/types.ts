@@ -1,8 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
-import type { Fact, StartTurn, TraceContext, UpstreamFrame } from '../core/types.ts';
+import type { Fact, StartTurn, SteerTurn, TraceContext, TurnRecord, UpstreamFrame } from '../core/types.ts';
 import type { Reason, StatusCode } from '../errors.ts';
 import type { UpstreamEvent } from '../upstream/types.ts';
+import type { TraceIds } from './tracing.ts';
+import type { TurnSplit } from './turn-split.ts';
+
+export type { TraceIds, TurnSplit };
 
 /** What the gateway itself took of a turn's time, without what the turn waited for its lane, a slot or a link. */
 export interface AddedTime {
@@ -18,6 +22,8 @@ export interface SessionTelemetry {
   turn?(turn: StartTurn): void;
   /** `added` comes with the end of a turn. */
   fact(fact: Fact, added?: AddedTime): void;
+  /** A steer was handed to the core. */
+  steered(steer: SteerTurn): void;
   /** Trace context to send with the upstream handshake or request of this turn; undefined when not configured. */
   outgoing(turnId: string | undefined): TraceContext | undefined;
   /** One write to the client: `events` in one message of `bytes`. */
@@ -76,6 +82,35 @@ export interface CallRefusal {
   readonly proof:
     | { readonly kind: string; readonly keyId?: string | undefined; readonly why: string }
     | undefined;
+}
+
+/** Sees a session as telemetry does, for people who look at it while it runs. Nothing here is called per delta. */
+export interface SessionWatcher {
+  /** Every fact but the end of a turn, which comes with its times worked out. */
+  fact(fact: Fact): void;
+  turnEnded(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): void;
+  /** A turn is asked for from a response that its client names. */
+  forked(turnId: string, responseId: string): void;
+  steered(steer: SteerTurn): void;
+  resumed(outcome: string): void;
+  /** A client stream attached to the session, or left it. */
+  stream(attached: boolean): void;
+  end(status: StatusCode | 'OK'): void;
+}
+
+/** Sees all sessions of the process, and what happens beside them. */
+export interface Watcher {
+  session(start: SessionStart): SessionWatcher;
+  upstream(event: UpstreamEvent): void;
+  callRefused(refusal: CallRefusal): void;
+}
+
+/** Links of all sessions: how many are in a state and of an age. */
+export interface LinkCount {
+  readonly state: 'connecting' | 'open';
+  /** Shortest first: lt_1m, lt_10m, lt_30m, lt_55m, ge_55m. */
+  readonly age: string;
+  readonly links: number;
 }
 
 /** Numbers that only their owner knows; read at every collection, summed over all who registered. */
@@ -142,6 +177,10 @@ export interface GatewayTelemetry extends Telemetry {
   connectionEnded(reason: string): void;
   /** Registers a source of a gauge; the returned function removes it. */
   observe(value: ObservedValue, read: () => number): () => void;
+  /** A line that is written whatever the level. */
+  audit(fields: Readonly<Record<string, string | undefined>>): void;
+  /** Of this moment. */
+  linkCounts(): readonly LinkCount[];
   /** Exports what is waiting. Never rejects. */
   flush(): Promise<void>;
 }

@@ -2,7 +2,13 @@ import { type OutgoingHttpHeaders, request } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, expect, test } from 'vitest';
+import type { AuditRecord } from '../../src/admin/acts.ts';
 import { type AdminOptions, type AdminServer, startAdmin } from '../../src/admin/server.ts';
+import type { SessionSource } from '../../src/admin/source.ts';
+import { sessionSource } from '../../src/app/session-source.ts';
+import { History } from '../../src/history/history.ts';
+import { SessionRegistry } from '../../src/session/registry.ts';
+import { accepted, start } from '../telemetry/facts.ts';
 
 const servers: AdminServer[] = [];
 afterEach(async () => {
@@ -21,9 +27,40 @@ interface Call {
   readonly body?: string;
 }
 
+/** One session with one running turn, which is all that the server itself needs. */
+function source(acts: string[]): SessionSource {
+  const history = new History({ maxEntries: 10, maxTurnsPerSession: 10, maxEndedSessions: 1 });
+  const session = history.session(start({ sessionId: 'ses_1' }));
+  session.fact(accepted({ turnId: 'turn/1', atMs: 1_000 }));
+  const local = sessionSource({
+    history,
+    registry: new SessionRegistry(),
+    telemetry: { linkCounts: () => [] },
+    clock: () => 2_000,
+    traceUrl: undefined,
+    drainTimeoutMs: 1_000,
+  });
+  return {
+    ...local,
+    cancelTurn: async (id, turnId) => {
+      if (id !== 'ses_1') return 'unknownSession';
+      if (turnId !== 'turn/1') return 'unknownTurn';
+      acts.push(`cancel ${turnId}`);
+      return 'done';
+    },
+    drainSession: async (id) => {
+      if (id !== 'ses_1') return 'unknownSession';
+      acts.push(`drain ${id}`);
+      return 'done';
+    },
+  };
+}
+
 async function admin(changes: Partial<AdminOptions> = {}) {
   let level = 'info';
   let reasons: readonly string[] = [];
+  const acts: string[] = [];
+  const audits: AuditRecord[] = [];
   const server = await startAdmin({
     listen: { host: '127.0.0.1', port: 0 },
     allowedHosts: ['gateway.internal'],
@@ -31,7 +68,17 @@ async function admin(changes: Partial<AdminOptions> = {}) {
     sources: {
       notReady: async () => reasons,
       metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
-      sessions: async () => [{ id: 'ses_1', lanes: 2 }],
+      sessions: source(acts),
+      replica: () => ({
+        host: 'gateway-0',
+        pid: 1,
+        version: '0.0.0',
+        startedAtMs: 0,
+        workers: 1,
+        logLevel: level,
+      }),
+      drain: () => acts.push('drain'),
+      audit: (record) => audits.push(record),
       logLevel: {
         levels: ['debug', 'info'],
         get: () => level,
@@ -48,6 +95,8 @@ async function admin(changes: Partial<AdminOptions> = {}) {
   return {
     port: server.port,
     level: () => level,
+    acts,
+    audits,
     notReadyBecause: (...because: string[]) => {
       reasons = because;
     },
@@ -95,7 +144,7 @@ test('metrics and sessions come from their sources, with security headers', asyn
     'cache-control': 'no-store',
     'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   });
-  expect(JSON.parse((await call('/sessions')).body)).toEqual({ sessions: [{ id: 'ses_1', lanes: 2 }] });
+  expect(JSON.parse((await call('/sessions')).body)).toMatchObject({ sessions: [{ id: 'ses_1' }], total: 1 });
   const head = await call('/metrics', { method: 'HEAD' });
   expect(head).toMatchObject({ status: 200, body: '' });
   expect(head.headers['content-length']).toBe('5');
@@ -166,7 +215,7 @@ test('unknown paths and methods are named', async () => {
   expect((await call('/nothing')).status).toBe(404);
   const wrong = await call('/loglevel', { method: 'DELETE' });
   expect(wrong.status).toBe(405);
-  expect(wrong.headers.allow).toBe('GET, PUT');
+  expect(wrong.headers.allow).toBe('GET, PUT, POST');
   expect((await call('/healthz', { method: 'constructor' })).status).toBe(400);
 });
 
@@ -180,4 +229,69 @@ test('an address that is taken is an error of the start', async () => {
   await call('/healthz');
   const port = servers[0]?.port ?? 0;
   await expect(admin({ listen: { host: '127.0.0.1', port } })).rejects.toMatchObject({ code: 'EADDRINUSE' });
+});
+
+const JSON_TYPE = { 'content-type': 'application/json' };
+const TURN_1 = '/sessions/ses_1/turns/turn%2F1/cancel';
+
+test.each([
+  [TURN_1, { confirm: 'turn/1' }, 'cancel turn/1', { action: 'cancel_turn', turnId: 'turn/1' }],
+  ['/sessions/ses_1/drain', { confirm: 'ses_1' }, 'drain ses_1', { action: 'drain_session' }],
+  ['/drain', { confirm: 'drain' }, 'drain', { action: 'drain_process' }],
+])('POST %s is done once it is confirmed, and audited', async (path, body, act, record) => {
+  const { call, acts, audits } = await admin();
+  const post = (value: object, headers: OutgoingHttpHeaders = JSON_TYPE) =>
+    call(path, { method: 'POST', headers, body: JSON.stringify(value) });
+  expect(await post({})).toMatchObject({ status: 400 });
+  expect(await post({ confirm: 'yes' })).toMatchObject({ status: 400 });
+  expect(await post(body, {})).toMatchObject({ status: 415 });
+  expect(await post(body, { ...JSON_TYPE, origin: 'https://evil.example' })).toMatchObject({ status: 403 });
+  expect(await post(body, { ...JSON_TYPE, 'sec-fetch-site': 'cross-site' })).toMatchObject({ status: 403 });
+  expect([acts, audits]).toEqual([[], []]);
+  expect(await post(body)).toMatchObject({ status: 202 });
+  await expect.poll(() => acts).toEqual([act]);
+  expect(audits).toMatchObject([{ ...record, result: 'done', remoteAddress: '127.0.0.1' }]);
+});
+
+test('POST /loglevel wants the level twice, and each change is audited', async () => {
+  const { call, level, audits } = await admin();
+  const post = (body: object) =>
+    call('/loglevel', { method: 'POST', headers: JSON_TYPE, body: JSON.stringify(body) });
+  expect((await post({ level: 'debug' })).status).toBe(400);
+  expect((await post({ level: 'debug', confirm: 'info' })).status).toBe(400);
+  expect((await post({ level: 'debug', confirm: 'debug' })).status).toBe(200);
+  expect(level()).toBe('debug');
+  await call('/loglevel', { method: 'PUT', body: 'info' });
+  expect(audits.map((record) => record.level)).toEqual(['debug', 'info']);
+});
+
+test.each([
+  ['GET', '/sessions?limit=501', 400, 'limit'],
+  ['GET', '/sessions?limit=-1', 400, 'limit'],
+  ['GET', '/sessions?sort=size', 400, 'sort'],
+  ['GET', '/sessions?state=dead', 400, 'state'],
+  ['GET', '/sessions?colour=red', 400, 'colour'],
+  ['GET', '/sessions/ses_2', 404, 'id'],
+  ['GET', '/sessions/ses_1?verbose=1', 400, 'verbose'],
+  ['GET', '/sessions/ses_2/turns', 404, 'id'],
+  ['GET', '/sessions/ses_1/turns?offset=x', 400, 'offset'],
+  ['GET', '/overview?step=0', 400, 'step'],
+  ['POST', '/sessions/ses_2/turns/none/cancel', 404, 'id'],
+  ['POST', '/sessions/ses_1/turns/none/cancel', 404, 'turnId'],
+])('%s %s names what is wrong', async (method, path, status, field) => {
+  const { call } = await admin();
+  const body = method === 'POST' ? '{"confirm":"none"}' : '';
+  const answer = await call(path, { method, headers: JSON_TYPE, body });
+  expect(answer.status).toBe(status);
+  expect(JSON.parse(answer.body)).toEqual({ error: expect.stringMatching(/.{10}/), field });
+});
+
+test('the console is served without the token, with a policy of its own, and can be left out', async () => {
+  const { call } = await admin({ token: () => 's3cret' });
+  const page = await call('/console');
+  expect([200, 503]).toContain(page.status);
+  expect((await call('/overview')).status).toBe(401);
+  expect((await call('/overview/stream')).status).toBe(401);
+  const without = await admin({ console: false });
+  expect((await without.call('/console')).status).toBe(404);
 });

@@ -7,6 +7,13 @@ export class SilentTelemetry extends RecordedTelemetry {
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {
-    return { fact: () => {}, outgoing: () => undefined, batch: () => {}, resumed: () => {}, end: () => {} };
+    return {
+      fact: () => {},
+      outgoing: () => undefined,
+      batch: () => {},
+      resumed: () => {},
+      steered: () => {},
+      end: () => {},
+    };
   }
 }

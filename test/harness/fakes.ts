@@ -98,6 +98,7 @@ export class RecordedTelemetry implements Telemetry {
     this.sessions.push(record);
     return {
       fact: (fact) => record.facts.push(fact),
+      steered: () => {},
       outgoing: () => undefined,
       batch: (events) => {
         this.batches += 1;

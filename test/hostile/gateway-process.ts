@@ -49,7 +49,14 @@ class NoTelemetry extends RecordedTelemetry {
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {
-    return { fact: () => {}, outgoing: () => undefined, batch: () => {}, resumed: () => {}, end: () => {} };
+    return {
+      fact: () => {},
+      outgoing: () => undefined,
+      batch: () => {},
+      resumed: () => {},
+      steered: () => {},
+      end: () => {},
+    };
   }
 }
 

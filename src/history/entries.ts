@@ -1,0 +1,138 @@
+import type { TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
+import type { TraceIds, TurnSplit } from '../telemetry/types.ts';
+
+/** What is kept of a turn: names, times and numbers; never what was said. Times are milliseconds since the epoch. */
+export class TurnEntry {
+  readonly turnId: string;
+  readonly laneId: string;
+  readonly acceptedAtMs: number;
+  model: string | undefined;
+  /** The response that the client named to go on from. */
+  fromResponseId: string | undefined;
+  sentAtMs: number | undefined = undefined;
+  firstOutputAtMs: number | undefined = undefined;
+  endedAtMs: number | undefined = undefined;
+  /** Link of the last send. */
+  linkId: number | undefined = undefined;
+  /** Oldest first; a turn that was steered has several. */
+  responseIds: string | string[] | undefined = undefined;
+  tools: string[] | undefined = undefined;
+  end: TurnEnd | undefined = undefined;
+
+  constructor(turnId: string, laneId: string, acceptedAtMs: number, model: string | undefined) {
+    this.turnId = turnId;
+    this.laneId = laneId;
+    this.acceptedAtMs = acceptedAtMs;
+    this.model = model;
+    this.fromResponseId = undefined;
+  }
+}
+
+/** What the end of a turn tells. Made once, from what telemetry has worked out. */
+export interface TurnEnd {
+  readonly outcome: TurnOutcome;
+  readonly queueMs: number;
+  readonly rebuildMs: number;
+  readonly upstreamMs: number;
+  readonly addedUpMs: number | undefined;
+  readonly addedDownMs: number | undefined;
+  readonly failure:
+    | {
+        readonly reason: string;
+        readonly upstreamCode: string | undefined;
+        readonly fault: string;
+        readonly phase: string;
+        readonly replay: string;
+      }
+    | undefined;
+  readonly responseModel: string | undefined;
+  readonly serviceTier: string | undefined;
+  readonly finishReason: string | undefined;
+  readonly upstream: string | undefined;
+  readonly usage: Usage | undefined;
+  readonly bytesUp: number;
+  readonly bytesDown: number;
+  readonly fullContextBytes: number;
+  readonly events: number;
+  readonly toolCalls: number;
+  readonly sends: number;
+  readonly replays: number;
+  readonly warmUp: boolean;
+  readonly traceId: string | undefined;
+  readonly spanId: string | undefined;
+}
+
+export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): TurnEnd {
+  const { failed, usage } = record;
+  const recorded = trace?.sampled === true ? trace : undefined;
+  return {
+    outcome: record.outcome,
+    queueMs: split.queueSeconds * 1_000,
+    rebuildMs: split.gatewaySeconds * 1_000,
+    upstreamMs: split.upstreamSeconds * 1_000,
+    addedUpMs: split.addedUpSeconds === undefined ? undefined : split.addedUpSeconds * 1_000,
+    addedDownMs: split.addedDownSeconds === undefined ? undefined : split.addedDownSeconds * 1_000,
+    // The error itself would keep the message and everything that it was made of.
+    failure: failed && {
+      reason: failed.error.reason,
+      upstreamCode: failed.error.upstream?.code,
+      fault: failed.error.fault,
+      phase: failed.phase,
+      replay: failed.replay,
+    },
+    responseModel: record.responseModel,
+    serviceTier: record.serviceTier,
+    finishReason: record.finishReason,
+    upstream: record.route?.upstream,
+    usage,
+    bytesUp: record.bytesUp,
+    bytesDown: record.bytesDown,
+    fullContextBytes: record.fullContextBytes,
+    events: record.events,
+    toolCalls: record.toolCalls,
+    sends: record.sends,
+    replays: record.replays,
+    warmUp: record.warmUp,
+    traceId: recorded?.traceId,
+    spanId: recorded?.spanId,
+  };
+}
+
+/** One upstream link of a session, from its dial to its end. */
+export interface LinkEntry {
+  readonly linkId: number;
+  readonly purpose: string;
+  readonly dialedAtMs: number;
+  upAtMs: number | undefined;
+  downAtMs: number | undefined;
+  downReason: string | undefined;
+  closeCode: number | undefined;
+  upstream: string | undefined;
+  pooled: boolean;
+}
+
+export type MarkKind =
+  | 'recovered'
+  | 'rotated'
+  | 'replayed'
+  | 'resumed'
+  | 'takenOver'
+  | 'steered'
+  | 'refused'
+  | 'paused'
+  | 'durabilityLost';
+
+/** Something that happened to a session beside its turns. */
+export interface Mark {
+  readonly kind: MarkKind;
+  /** The same as `endedAtMs` for what takes no time. */
+  readonly startedAtMs: number;
+  endedAtMs: number;
+  readonly laneId: string | undefined;
+  readonly turnId: string | undefined;
+  readonly linkId: number | undefined;
+  readonly reason: string | undefined;
+  readonly bytes: number;
+}
+
+export type Entry = TurnEntry | LinkEntry | Mark;

@@ -1,0 +1,297 @@
+import type { Fact, SteerTurn, TurnRecord } from '../core/types.ts';
+import type { StatusCode } from '../errors.ts';
+import type { SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
+import { type Entry, type LinkEntry, type Mark, TurnEntry, turnEnd } from './entries.ts';
+
+/** What the sessions of a process share. */
+export interface HistoryShare {
+  readonly limits: { readonly turns: number; readonly links: number; readonly marks: number };
+  readonly clock: () => number;
+  /** Makes place for one more over all sessions. */
+  readonly kept: (session: SessionHistory, entry: Entry) => void;
+  readonly onTurnAccepted: () => void;
+  readonly onTurnEnded: (session: SessionHistory, record: TurnRecord, split: TurnSplit) => void;
+  readonly onFact: (fact: Fact) => void;
+  readonly onResumed: () => void;
+  readonly onStream: (attached: boolean) => void;
+  readonly onEnded: (session: SessionHistory) => void;
+}
+
+const MAX_TOOL_NAMES = 16;
+const MAX_RESPONSES = 16;
+const NONE: readonly never[] = [];
+
+/**
+ * What is remembered of one session, bounded by number. Lists are made with their first entry, so that a session which
+ * does nothing has none.
+ */
+export class SessionHistory implements SessionWatcher {
+  readonly start: SessionStart;
+  readonly startedAtMs: number;
+  endedAtMs: number | undefined = undefined;
+  status: StatusCode | 'OK' | undefined = undefined;
+  /** Of the last turn's begin or end; else the session's start. */
+  activeAtMs: number;
+  attached = 0;
+  /** Accepted so far. */
+  turnsTotal = 0;
+  failures = 0;
+  inputTokens = 0;
+  cachedInputTokens = 0;
+  outputTokens = 0;
+  bytesUp = 0;
+  bytesSaved = 0;
+  /** Entries of this session that were given up for newer ones. */
+  dropped = 0;
+  lastModel: string | undefined = undefined;
+  readonly #share: HistoryShare;
+  #turns: TurnEntry[] | undefined = undefined;
+  #running: Map<string, TurnEntry> | undefined = undefined;
+  #links: LinkEntry[] | undefined = undefined;
+  #marks: Mark[] | undefined = undefined;
+  #fork: { readonly turnId: string; readonly responseId: string } | undefined = undefined;
+  #lanes: Set<string> | undefined = undefined;
+
+  constructor(share: HistoryShare, start: SessionStart) {
+    this.#share = share;
+    this.start = start;
+    this.startedAtMs = share.clock();
+    this.activeAtMs = this.startedAtMs;
+    const { takenOverSinceMs } = start;
+    if (takenOverSinceMs !== undefined)
+      this.#mark({ kind: 'takenOver', startedAtMs: takenOverSinceMs, endedAtMs: this.startedAtMs });
+  }
+
+  /** Oldest first. */
+  get turns(): readonly TurnEntry[] {
+    return this.#turns ?? NONE;
+  }
+
+  get links(): readonly LinkEntry[] {
+    return this.#links ?? NONE;
+  }
+
+  get marks(): readonly Mark[] {
+    return this.#marks ?? NONE;
+  }
+
+  /** `running`: a turn runs or waits; `detached`: none does, and no client stream listens. */
+  get state(): 'running' | 'idle' | 'detached' | 'ended' {
+    if (this.endedAtMs !== undefined) return 'ended';
+    if (this.running > 0) return 'running';
+    return this.attached > 0 ? 'idle' : 'detached';
+  }
+
+  get running(): number {
+    return this.#running?.size ?? 0;
+  }
+
+  /** Open ones. */
+  get lanes(): ReadonlySet<string> | undefined {
+    return this.#lanes;
+  }
+
+  fact(fact: Fact): void {
+    this.#share.onFact(fact);
+    switch (fact.kind) {
+      case 'turnAccepted':
+        return this.#turnAccepted(fact);
+      case 'turnSent': {
+        const turn = this.#running?.get(fact.turnId);
+        if (turn === undefined) return;
+        turn.sentAtMs ??= fact.atMs;
+        turn.linkId = fact.linkId;
+        return;
+      }
+      case 'responseCreated':
+        return this.#responseCreated(fact.turnId, fact.responseId);
+      case 'firstOutput': {
+        const turn = this.#running?.get(fact.turnId);
+        if (turn !== undefined) turn.firstOutputAtMs ??= fact.atMs;
+        return;
+      }
+      case 'toolCalled': {
+        const turn = this.#running?.get(fact.turnId);
+        if (turn === undefined) return;
+        turn.tools ??= [];
+        if (turn.tools.length < MAX_TOOL_NAMES) turn.tools.push(fact.name);
+        return;
+      }
+      case 'laneOpened':
+        this.#lanes ??= new Set();
+        this.#lanes.add(fact.laneId);
+        return;
+      case 'laneClosed':
+        this.#lanes?.delete(fact.laneId);
+        return;
+      case 'linkDialing':
+        return this.#linkDialing(fact);
+      case 'linkUp': {
+        const link = this.#link(fact.linkId);
+        if (link === undefined) return;
+        link.upAtMs = fact.atMs;
+        link.upstream = fact.route.upstream;
+        link.pooled = fact.route.pooled;
+        return;
+      }
+      case 'linkDown': {
+        const link = this.#link(fact.linkId);
+        if (link === undefined) return;
+        link.downAtMs = fact.atMs;
+        link.downReason = fact.reason;
+        link.closeCode = fact.closeCode;
+        return;
+      }
+      case 'recovered':
+      case 'rotated':
+      case 'replayed':
+        return this.#mark({
+          kind: fact.kind,
+          startedAtMs: fact.startedAtMs,
+          endedAtMs: fact.endedAtMs,
+          turnId: fact.turnId,
+          linkId: fact.linkId,
+          reason: fact.reason,
+          bytes: fact.bytes,
+        });
+      case 'refused':
+        return this.#mark({ kind: 'refused', startedAtMs: this.#share.clock(), reason: fact.error.reason });
+      case 'paused':
+        return this.#mark({ kind: 'paused', startedAtMs: fact.atMs, bytes: fact.bufferedBytes });
+      case 'unpaused': {
+        const paused = this.#marks?.findLast(({ kind }) => kind === 'paused');
+        if (paused !== undefined) paused.endedAtMs = fact.atMs;
+        return;
+      }
+      case 'durabilityLost':
+        return this.#mark({
+          kind: 'durabilityLost',
+          startedAtMs: this.#share.clock(),
+          reason: fact.reason,
+        });
+      default:
+        return;
+    }
+  }
+
+  turnEnded(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): void {
+    const { turnId, usage } = record;
+    const turn = this.#running?.get(turnId);
+    this.#running?.delete(turnId);
+    if (this.#running?.size === 0) this.#running = undefined;
+    this.activeAtMs = record.endedAtMs;
+    if (record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED') this.failures += 1;
+    this.inputTokens += usage?.inputTokens ?? 0;
+    this.cachedInputTokens += usage?.cachedInputTokens ?? 0;
+    this.outputTokens += usage?.outputTokens ?? 0;
+    this.bytesUp += record.bytesUp;
+    this.bytesSaved += Math.max(0, record.fullContextBytes - record.bytesUp);
+    this.lastModel = record.responseModel ?? record.requestModel ?? this.lastModel;
+    this.#share.onTurnEnded(this, record, split);
+    if (turn === undefined) return;
+    turn.endedAtMs = record.endedAtMs;
+    turn.end = turnEnd(record, split, trace);
+  }
+
+  forked(turnId: string, responseId: string): void {
+    this.#fork = { turnId, responseId };
+  }
+
+  steered({ laneId, turnId }: SteerTurn): void {
+    this.#mark({ kind: 'steered', startedAtMs: this.#share.clock(), laneId, turnId });
+  }
+
+  resumed(outcome: string): void {
+    this.#share.onResumed();
+    this.#mark({ kind: 'resumed', startedAtMs: this.#share.clock(), reason: outcome });
+  }
+
+  stream(attached: boolean): void {
+    this.attached += attached ? 1 : -1;
+    this.#share.onStream(attached);
+  }
+
+  end(status: StatusCode | 'OK'): void {
+    this.endedAtMs = this.#share.clock();
+    this.status = status;
+    this.#share.onEnded(this);
+    this.#running = undefined;
+    this.#lanes = undefined;
+  }
+
+  /** The oldest of its kind, if it is still here: newer entries need the place. */
+  forget(entry: Entry): void {
+    for (const list of [this.#turns, this.#links, this.#marks]) {
+      if (list?.[0] !== entry) continue;
+      list.shift();
+      this.dropped += 1;
+      return;
+    }
+  }
+
+  #turnAccepted({ turnId, laneId, atMs, model }: Extract<Fact, { kind: 'turnAccepted' }>): void {
+    const turn = new TurnEntry(turnId, laneId, atMs, model);
+    if (this.#fork?.turnId === turnId) turn.fromResponseId = this.#fork.responseId;
+    this.#fork = undefined;
+    this.turnsTotal += 1;
+    this.activeAtMs = atMs;
+    this.lastModel = model ?? this.lastModel;
+    this.#running ??= new Map();
+    this.#running.set(turnId, turn);
+    this.#turns ??= [];
+    this.#keep(this.#turns, turn, this.#share.limits.turns);
+    this.#share.onTurnAccepted();
+  }
+
+  #responseCreated(turnId: string, responseId: string): void {
+    const turn = this.#running?.get(turnId);
+    if (turn === undefined) return;
+    const known = turn.responseIds;
+    if (known === undefined) turn.responseIds = responseId;
+    else if (typeof known === 'string') turn.responseIds = [known, responseId];
+    else if (known.length < MAX_RESPONSES) known.push(responseId);
+  }
+
+  #linkDialing({ linkId, purpose, atMs }: Extract<Fact, { kind: 'linkDialing' }>): void {
+    this.#links ??= [];
+    const link: LinkEntry = {
+      linkId,
+      purpose,
+      dialedAtMs: atMs,
+      upAtMs: undefined,
+      downAtMs: undefined,
+      downReason: undefined,
+      closeCode: undefined,
+      upstream: undefined,
+      pooled: false,
+    };
+    this.#keep(this.#links, link, this.#share.limits.links);
+  }
+
+  #link(linkId: number): LinkEntry | undefined {
+    return this.#links?.findLast((link) => link.linkId === linkId);
+  }
+
+  #mark(mark: Pick<Mark, 'kind' | 'startedAtMs'> & Partial<Mark>): void {
+    this.#marks ??= [];
+    const whole: Mark = {
+      endedAtMs: mark.startedAtMs,
+      laneId: undefined,
+      turnId: undefined,
+      linkId: undefined,
+      reason: undefined,
+      bytes: 0,
+      ...mark,
+    };
+    this.#keep(this.#marks, whole, this.#share.limits.marks);
+  }
+
+  #keep<E extends Entry>(list: E[], entry: E, max: number): void {
+    list.push(entry);
+    if (list.length > max) {
+      list.shift();
+      this.dropped += 1;
+    }
+    this.#share.kept(this, entry);
+  }
+}
