@@ -258,6 +258,11 @@ export function streamOf(link: LinkSlot, streamId: string | undefined): Stream |
   return named ?? (link.unnamed === undefined ? undefined : link.streams.get(link.unnamed));
 }
 
+/** Whether the frame says which lane it is for, by a name that the link has given. */
+export function isNamed(link: LinkSlot, streamId: string | undefined): boolean {
+  return streamId !== undefined && streamId !== '' && link.streams.has(streamId);
+}
+
 /** What a frame without a name can be about, where nothing else is under way. */
 export function onlyBusy(link: LinkSlot): Stream | undefined {
   if (link.inFlight !== 1) return undefined;

@@ -6,7 +6,7 @@ import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
 import { muteLane } from './home.ts';
 import { decideInject } from './inject.ts';
 import type { Lane } from './lane.ts';
-import { type LinkSlot, moveStream, onlyBusy, streamOf, type Up, upOf } from './link-slot.ts';
+import { isNamed, type LinkSlot, moveStream, onlyBusy, streamOf, type Up, upOf } from './link-slot.ts';
 import { keepItem, type OpenResponse, outputOf } from './open-response.ts';
 import { lanesProven, unnamedAnswer } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
@@ -45,9 +45,9 @@ export function handleFrame(core: Core, link: LinkSlot, frame: UpstreamFrame): b
     else unheard(core, link, speaker, frame);
     return false;
   }
-  const isNamed = stream !== undefined && stream.laneId !== '' && stream.laneId === frame.streamId;
-  if (isNamed) lanesProven(core, link);
-  handler(core, link, isNamed ? stream : unnamedAnswer(core, link, stream, frame), frame);
+  const named = isNamed(link, frame.streamId);
+  if (named) lanesProven(core, link);
+  handler(core, link, named ? stream : unnamedAnswer(core, link, stream, frame), frame);
   if (link.refusals.length > 0) attributeRefusals(core, link);
   return true;
 }

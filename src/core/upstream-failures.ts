@@ -20,7 +20,7 @@ import { type Core, emitFrame, emitNotice, tell } from './core.ts';
 import { forgetWithheld, isWithheld } from './gates.ts';
 import { muteLane, settle, unsettle } from './home.ts';
 import type { Lane } from './lane.ts';
-import { forgetName, type LinkSlot, retire, upOf } from './link-slot.ts';
+import { forgetName, isNamed, type LinkSlot, retire, upOf } from './link-slot.ts';
 import { canTellWithoutHalfCall, milderReplay } from './planner.ts';
 import { lanesRefuted } from './probe.ts';
 import { warmUpFailed } from './rotation.ts';
@@ -44,7 +44,7 @@ export function handleErrorFrame(
     return emitFrame(core, routed?.laneId ?? '', turnOf(routed)?.id ?? '', frame);
   const hasLanes = upOf(link)?.capabilities.transport !== 'sse';
   // Over HTTP each lane has a request of its own, and the link names it.
-  if (frame.streamId === undefined && hasLanes) return unattributed(core, link, routed, frame, error);
+  if (hasLanes && !isNamed(link, frame.streamId)) return unattributed(core, link, routed, frame, error);
   if (routed === undefined) return emitFrame(core, '', '', frame);
   refused(core, link, routed, frame, error);
 }

@@ -137,6 +137,16 @@ describe('names of lanes that were never given', () => {
     expect(world.dials).toEqual(isProven ? [] : [2]);
   });
 
+  it('do not hide whom an error is about', () => {
+    const world = new World();
+    world.capabilities = { ...OPENAI, lanesUnproven: true };
+    world.answerDial();
+    const turn = world.start({ lane: 'a' });
+    world.say({ ...error, stream_id: 's1' });
+    world.read();
+    expect(world.outcomes(turn)[0]?.turnFailed?.error.reason).toBe('UPSTREAM_ERROR');
+  });
+
   it('are not needed in the middle of the only answer that is under way', () => {
     const world = ready();
     const turn = world.start({ lane: 'a' });

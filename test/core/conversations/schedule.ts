@@ -29,6 +29,11 @@ const KINDS: readonly Kind[] = [
     capabilities: { ...OPENAI, lanesUnproven: true, steering: false },
     answersUnnamed: true,
   },
+  {
+    upstream: 'relay',
+    capabilities: { ...OPENAI, lanesUnproven: true, steering: false },
+    answersByOwnNames: true,
+  },
   { upstream: 'main', capabilities: { ...OPENAI, storesResponses: false } },
   { upstream: 'main', capabilities: OVER_HTTP },
   { upstream: 'spare', capabilities: { ...OPENAI, ...SINGLE, steering: false } },
@@ -84,13 +89,16 @@ export class Schedule {
       refusesWithoutLane: odd(),
       compacts: random.chance(0.3),
       listsNoOutput: random.chance(0.3),
+      endsByStatus: odd(),
+      interrupts: odd(),
+      announcesAgain: odd(),
     });
     const kinds = random.chance(0.4)
       ? [MAIN]
       : Array.from({ length: 1 + random.below(3) }, () => random.pick(KINDS));
     // A response that nobody asked for and the successor of a steered one look the same.
-    const { livesTwice } = this.#upstream.oddities;
-    this.#kinds = livesTwice ? kinds.map(withoutSteering) : kinds;
+    const { livesTwice, interrupts, announcesAgain } = this.#upstream.oddities;
+    this.#kinds = livesTwice || interrupts || announcesAgain ? kinds.map(withoutSteering) : kinds;
     this.#reasons = random.chance(0.4);
     this.#session = new Session(
       {

@@ -10,6 +10,8 @@ export interface Kind {
   readonly capabilities: LinkCapabilities;
   /** It takes the names of lanes and answers without them. */
   readonly answersUnnamed?: boolean;
+  /** It takes the names of lanes and answers by its own. */
+  readonly answersByOwnNames?: boolean;
 }
 
 /** What an upstream of one schedule does besides what the protocol says; each was seen in the field. */
@@ -20,6 +22,9 @@ export interface Oddities {
   readonly endsPrivately: boolean;
   readonly livesTwice: boolean;
   readonly renamesTerminals: boolean;
+  readonly endsByStatus: boolean;
+  readonly interrupts: boolean;
+  readonly announcesAgain: boolean;
   readonly renamesResponses: boolean;
   readonly warns: boolean;
   readonly saysLate: boolean;
@@ -174,7 +179,7 @@ export class Upstream {
     const { capabilities } = link.kind;
     const create: Create = {
       lane: named ?? '',
-      named: link.kind.answersUnnamed === true ? undefined : named,
+      named: namedBy(link.kind, named),
       previousId: frame['previous_response_id'] as string | undefined,
       input: frame['input'] as readonly Item[],
       store: frame['store'] !== false,
@@ -306,14 +311,26 @@ export class Upstream {
       sequence_number: 0,
       response: response('in_progress'),
     };
-    const bursts: Frame[][] = [oddities.repeatsCreated ? [created, created] : [created]];
+    const bursts: (readonly Frame[])[] = [oddities.repeatsCreated ? [created, created] : [created]];
     if (random.chance(0.5))
       bursts.push([{ type: 'response.in_progress', ...tag, response: response('in_progress') }]);
     if (oddities.warns && random.chance(0.3))
       bursts.push([error(create.named, undefined, 'connection_expiring', 'in five minutes')]);
-    for (const [index, item] of output.entries())
+    for (const [index, item] of output.entries()) {
+      // A parent gives it away.
+      if (
+        oddities.interrupts &&
+        oddities.echoesParents &&
+        create.previousId !== undefined &&
+        random.chance(0.3)
+      )
+        bursts.push(this.#secondLife(tag, { previous_response_id: null }));
       bursts.push([{ type: 'response.output_item.done', ...tag, output_index: index, item }]);
-    bursts.push(this.#end(tag, ending, response, publicId, output));
+    }
+    const end = this.#end(tag, ending, response, publicId, output);
+    const announcesAgain = oddities.announcesAgain && ending !== 'error' && ending !== 'failed';
+    const again = response('in_progress', `again_${id}`);
+    bursts.push(announcesAgain ? [{ type: 'response.created', ...tag, response: again }, ...end] : end);
     lane.running = { execution, create, publicId, bursts, ending, steers: [] };
   }
 
@@ -369,7 +386,9 @@ export class Upstream {
     const type =
       oddities.renamesTerminals && ending !== 'incomplete' && ending !== 'failed'
         ? 'response.done'
-        : `response.${ending}`;
+        : oddities.endsByStatus
+          ? 'response.completed'
+          : `response.${ending}`;
     const terminal = {
       type,
       ...tag,
@@ -390,7 +409,7 @@ export class Upstream {
     return frames;
   }
 
-  #secondLife(tag: Frame): readonly Frame[] {
+  #secondLife(tag: Frame, parent: Frame = {}): readonly Frame[] {
     const id = `stray_${this.#newId()}`;
     const item = {
       id: `msg_${id}`,
@@ -399,7 +418,7 @@ export class Upstream {
       content: [{ type: 'output_text', text: `answer ${id}` }],
     };
     return [
-      { type: 'response.created', ...tag, response: { id, status: 'in_progress' } },
+      { type: 'response.created', ...tag, response: { id, status: 'in_progress', ...parent } },
       { type: 'response.output_item.done', ...tag, output_index: 0, item },
       { type: 'response.completed', ...tag, response: { id, status: 'completed', output: [item] } },
     ];
@@ -500,6 +519,11 @@ export class Upstream {
     this.#ids += 1;
     return `resp_${this.#ids}`;
   }
+}
+
+function namedBy(kind: Kind, name: string | undefined): string | undefined {
+  if (kind.answersByOwnNames === true) return `own-${name ?? ''}`;
+  return kind.answersUnnamed === true ? undefined : name;
 }
 
 function laneOf(link: Link, name: string): Lane {
