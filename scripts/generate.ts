@@ -20,6 +20,8 @@ const GENERATORS = {
   'admin-api': [process.execPath, 'scripts/generate/admin-api.ts'],
   /** docs/errors.md and the clients' constants, from src/errors.ts. */
   reasons: [process.execPath, 'scripts/generate/reasons.ts'],
+  /** docs/migration, from the programs in clients. */
+  migration: [process.execPath, 'scripts/generate/migration.ts'],
   /** The clients' stubs, from the .proto files. Java makes its own at build. */
   stubs: [process.execPath, 'scripts/generate/stubs.ts'],
 } as const satisfies Record<string, readonly [string, ...string[]]>;

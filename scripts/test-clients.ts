@@ -50,14 +50,7 @@ const SUITES: readonly Suite[] = [
   {
     name: 'java',
     missing: () => absent('java') ?? (hasJava() ? undefined : 'no javac or no mvn'),
-    steps: () => [
-      step(
-        'tests',
-        'mvn',
-        ['-B', '-ntp', '-q', '-Dsurefire.rerunFailingTestsCount=1', 'verify'],
-        'clients/java',
-      ),
-    ],
+    steps: () => [step('tests', 'mvn', ['-B', '-ntp', '-q', 'verify'], 'clients/java')],
   },
   {
     name: 'typescript',
