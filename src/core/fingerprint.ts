@@ -1,4 +1,6 @@
 import { createHash, type Hash, hash } from 'node:crypto';
+import type { LongTexts } from '../dialect/types.ts';
+import { digestOfText, LONG_TEXT } from '../ground/long-texts.ts';
 import type { StartTurn } from './types.ts';
 
 /** Settings are long and the same from turn to turn: comparing them costs a tenth of hashing them. */
@@ -28,7 +30,7 @@ export class Fingerprints {
     digest.add(create.previousResponseId ?? '');
     for (const name of [...create.fields.keys()].sort()) {
       digest.add(name);
-      digest.add(this.#setting(create.fields.get(name) as string));
+      digest.add(this.#setting(create.fields.get(name) as string, create.long));
     }
     this.#addInput(digest, request);
     return digest.end();
@@ -36,23 +38,25 @@ export class Fingerprints {
 
   #addInput(digest: Digest, { inputMode, create }: StartTurn): void {
     if (inputMode === 'incremental') {
-      for (const item of create.input) digest.add(item);
+      // Of a long one its digest, which is known by now.
+      for (const item of create.input)
+        digest.add(item.length < LONG_TEXT ? item : digestOfText(item, create.long));
       return;
     }
     const before = this.#history;
     this.#history = create.input.map((json, at) => {
       const known = before[at];
       // The same string most of the time, not only an equal one.
-      return known?.json === json ? known : { json, digest: hash('sha256', json, 'base64url') };
+      return known?.json === json ? known : { json, digest: digestOfText(json, create.long) };
     });
     for (const each of this.#history) digest.add(each.digest);
   }
 
-  #setting(json: string): string {
+  #setting(json: string, long: LongTexts | undefined): string {
     if (json.length < MIN_REMEMBERED_CHARS) return json;
     const known = this.#remembered.find((each) => each.json === json);
     if (known !== undefined) return known.digest;
-    const digest = hash('sha256', json, 'base64url');
+    const digest = digestOfText(json, long);
     let left = MAX_REMEMBERED_CHARS;
     this.#remembered = [{ json, digest }, ...this.#remembered.slice(0, MAX_REMEMBERED - 1)].filter((each) => {
       left -= each.json.length;

@@ -53,7 +53,7 @@ export function submitInject(core: Core, request: InjectTurn): void {
   turn.injects.push({ targetId: response.id, input, bytes });
   core.heldInputBytes += bytes;
   const frame = injectFrame(response.id, input);
-  turn.bytesUp += frame.head.length + frame.body.length;
+  turn.bytesUp += frame.bytes;
   core.outputs.push({ kind: 'send', linkId, frame, turnId: turn.id });
 }
 

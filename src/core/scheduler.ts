@@ -168,7 +168,7 @@ export function sendWarmUp(
   const plan = planWarmUp(core, lane, link, up, nodeId);
   if (plan instanceof GatewayError) return false;
   const frame = warmFrame(fields, plan, streamIdFor(link, lane.id, up.capabilities));
-  if (bytesOf(frame) > frameLimit(core, up)) return false;
+  if (frame.bytes > frameLimit(core, up)) return false;
   moveStream(link, streamFor(link, lane.id), { t: 'warmUp', nodeId, plan, responseId: undefined });
   link.lastUsedAtMs = core.nowMs;
   core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: `warm-up:${lane.id}` });
@@ -199,7 +199,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   const { plan } = planned;
   const streamId = streamIdFor(link, lane.id, up.capabilities);
   const frame = createFrame(turn.request.create, plan, streamId);
-  const bytes = bytesOf(frame);
+  const { bytes } = frame;
   const limit = frameLimit(core, up);
   if (bytes > limit) {
     failTurn(core, turn, tooLarge(bytes, limit, plan.replayedBytes), 'SAFE');
@@ -242,10 +242,6 @@ function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame, sai
   if (silentTurnTimeoutMs !== undefined && !core.deadlines.has({ kind: 'silence' }))
     core.deadlines.set({ kind: 'silence' }, core.nowMs + silentTurnTimeoutMs);
   sendTurn(core, turn, { kind: 'send', linkId: link.id, frame, turnId: turn.id }, saidFromSeq);
-}
-
-function bytesOf({ head, body }: OutgoingFrame): number {
-  return Buffer.byteLength(head) + Buffer.byteLength(body);
 }
 
 function refusalOf(turn: Turn, up: Up): GatewayError | undefined {

@@ -70,7 +70,7 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
     }
     const frame = steerFrame(targetId, steer.input);
     moveSteer(steer, { t: 'sent', targetId });
-    turn.bytesUp += frame.head.length + frame.body.length;
+    turn.bytesUp += frame.bytes;
     core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });
   }
 }

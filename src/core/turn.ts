@@ -182,8 +182,8 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
 /** Everything that a request keeps alive, in bytes: its input, and instructions, tools and settings beside it. */
 export function memoryOfRequest(request: StartTurn | SteerTurn | InjectTurn): number {
   if (request.kind !== 'startTurn') return REQUEST_OVERHEAD_BYTES + memoryOfTexts(request.input);
-  const { input, fields } = request.create;
-  return REQUEST_OVERHEAD_BYTES + memoryOfTexts(input) + memoryOfTexts(fields.values());
+  const { input, fields, long } = request.create;
+  return REQUEST_OVERHEAD_BYTES + memoryOfTexts(input, long) + memoryOfTexts(fields.values(), long);
 }
 
 const REQUEST_OVERHEAD_BYTES = 1_024;

@@ -1,4 +1,4 @@
-import type { CreateBody } from './types.ts';
+import type { CreateBody, LongTexts } from './types.ts';
 
 /** How a create reaches its parent. */
 export interface FramePlan {
@@ -14,18 +14,20 @@ export interface OutgoingFrame {
   readonly streamId: string | undefined;
   /** The members that only a WebSocket has, with the opening brace and a comma at the end. */
   readonly head: string;
-  /** All other members, with the closing brace. */
-  readonly body: string;
+  /** All other members, with the closing brace; long texts are parts of their own, so that nobody has to copy them. */
+  readonly body: readonly string[];
+  /** Of all of it, in UTF-8. */
+  readonly bytes: number;
 }
 
 /** The frame as it goes over a WebSocket. */
 export function frameText({ head, body }: OutgoingFrame): string {
-  return head + body;
+  return head + body.join('');
 }
 
 /** The same create as the body of a POST that is answered by an event stream. */
 export function postBody({ body }: OutgoingFrame): string {
-  return `{"stream":true,${body}`;
+  return `{"stream":true,${body.join('')}`;
 }
 
 const ENCRYPTED_REASONING = 'reasoning.encrypted_content';
@@ -37,12 +39,9 @@ export function createFrame(
   streamId: string | undefined,
 ): OutgoingFrame {
   const generate = create.fields.get('generate');
-  return {
-    kind: generate === 'false' ? 'warmUp' : 'create',
-    streamId,
-    head: headOf('response.create', streamId, generate),
-    body: bodyOf(create.fields, includeFor(create), plan, plan.ownInput),
-  };
+  const head = headOf('response.create', streamId, generate);
+  const body = bodyOf(create.fields, includeFor(create), plan, plan.ownInput);
+  return frame(generate === 'false' ? 'warmUp' : 'create', streamId, head, body, create.long);
 }
 
 /** A warm-up of ours: the last turn's settings, no output. */
@@ -53,30 +52,23 @@ export function warmFrame(
 ): OutgoingFrame {
   const settings = new Map(fields);
   settings.delete('prompt_cache_options');
-  return {
-    kind: 'warmUp',
-    streamId,
-    head: headOf('response.create', streamId, 'false'),
-    body: bodyOf(settings, settings.get('include'), plan, []),
-  };
+  const body = bodyOf(settings, settings.get('include'), plan, []);
+  return frame('warmUp', streamId, headOf('response.create', streamId, 'false'), body);
 }
 
 export function steerFrame(responseId: string, input: readonly string[]): OutgoingFrame {
-  return {
-    kind: 'steer',
-    streamId: undefined,
-    head: headOf('response.steer', undefined, undefined),
-    body: `"previous_response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`,
-  };
+  const head = headOf('response.steer', undefined, undefined);
+  return frame(
+    'steer',
+    undefined,
+    head,
+    withInput(`"previous_response_id":${JSON.stringify(responseId)},`, input),
+  );
 }
 
 export function injectFrame(responseId: string, input: readonly string[]): OutgoingFrame {
-  return {
-    kind: 'inject',
-    streamId: undefined,
-    head: headOf('response.inject', undefined, undefined),
-    body: `"response_id":${JSON.stringify(responseId)},"input":[${input.join(',')}]}`,
-  };
+  const head = headOf('response.inject', undefined, undefined);
+  return frame('inject', undefined, head, withInput(`"response_id":${JSON.stringify(responseId)},`, input));
 }
 
 function headOf(type: string, streamId: string | undefined, generate: string | undefined): string {
@@ -91,15 +83,52 @@ function bodyOf(
   include: string | undefined,
   { wireParentId, replayedItems }: FramePlan,
   ownInput: readonly string[],
-): string {
+): readonly string[] {
+  const parts: string[] = [];
   let body = '';
   for (const [name, json] of fields) {
-    if (name !== 'include' && name !== 'generate') body += `${JSON.stringify(name)}:${json},`;
+    if (name === 'include' || name === 'generate') continue;
+    if (json.length < LONG_TEXT) body += `${JSON.stringify(name)}:${json},`;
+    else {
+      parts.push(`${body}${JSON.stringify(name)}:`, json);
+      body = ',';
+    }
   }
   if (include !== undefined) body += `"include":${include},`;
   if (wireParentId !== undefined) body += `"previous_response_id":${JSON.stringify(wireParentId)},`;
-  return `${body}"input":[${[...replayedItems, ...ownInput].join(',')}]}`;
+  parts.push(...withInput(body, [...replayedItems, ...ownInput]));
+  return parts;
 }
+
+function withInput(before: string, items: readonly string[]): readonly string[] {
+  if (!items.some(({ length }) => length >= LONG_TEXT)) return [`${before}"input":[${items.join(',')}]}`];
+  const parts: string[] = [];
+  let short = `${before}"input":[`;
+  items.forEach((item, at) => {
+    if (at > 0) short += ',';
+    if (item.length < LONG_TEXT) short += item;
+    else {
+      parts.push(short, item);
+      short = '';
+    }
+  });
+  return [...parts, `${short}]}`];
+}
+
+function frame(
+  kind: OutgoingFrame['kind'],
+  streamId: string | undefined,
+  head: string,
+  body: readonly string[],
+  long?: LongTexts,
+): OutgoingFrame {
+  let bytes = Buffer.byteLength(head);
+  for (const part of body) bytes += long?.get(part)?.bytes ?? Buffer.byteLength(part);
+  return { kind, streamId, head, body, bytes };
+}
+
+/** UTF-16 units of a part that stands alone. */
+const LONG_TEXT = 256 * 1024;
 
 /**
  * Reasoning that was not stored can only be replayed with its encrypted content, which has to be asked for.

@@ -27,7 +27,12 @@ export interface CreateBody {
   /** False asks for a warm-up. */
   readonly generate: boolean;
   readonly usesConversation: boolean;
+  /** What is known of long texts among `fields` and `input`; of others it is found out when it is asked for. */
+  readonly long?: LongTexts;
 }
+
+/** By the text: its bytes in UTF-8, and its SHA-256. */
+export type LongTexts = ReadonlyMap<string, { readonly bytes: number; readonly digest: string }>;
 
 export interface TraceContext {
   readonly traceparent: string;

@@ -1,6 +1,7 @@
 import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { CreateBody, Fact, InjectTurn, StartTurn, SteerTurn } from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
+import { bytesOfText, type LongTexts } from '../ground/long-texts.ts';
 import { AdmittedHistories, NOTHING_ADMITTED } from './admitted-histories.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
@@ -126,7 +127,7 @@ export class Admission {
     const { laneId, inputMode, create } = turn;
     const isFull = inputMode === 'fullHistory';
     const { items, bytes } = isFull ? this.#histories.admitted(laneId, create.input) : NOTHING_ADMITTED;
-    const itemBytes = bytes + bytesOf(create.input, bytes === 0 ? 0 : items);
+    const itemBytes = bytes + bytesOf(create.input, bytes === 0 ? 0 : items, create.long);
     const admission = {
       model: create.model,
       upstream: this.#upstream,
@@ -176,15 +177,15 @@ export class Admission {
   }
 }
 
-function fieldBytesOf({ fields }: CreateBody): number {
+function fieldBytesOf({ fields, long }: CreateBody): number {
   let bytes = 0;
-  for (const [name, json] of fields) bytes += name.length + Buffer.byteLength(json);
+  for (const [name, json] of fields) bytes += name.length + bytesOfText(json, long);
   return bytes;
 }
 
-function bytesOf(items: readonly string[], from: number): number {
+function bytesOf(items: readonly string[], from: number, long: LongTexts | undefined): number {
   let bytes = 0;
-  for (let at = from; at < items.length; at += 1) bytes += Buffer.byteLength(items[at] ?? '');
+  for (let at = from; at < items.length; at += 1) bytes += bytesOfText(items[at] ?? '', long);
   return bytes;
 }
 

@@ -4,10 +4,12 @@ import type protobuf from 'protobufjs/light.js';
 import type { CreateBody } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName, valuesNamed } from '../ground/json-names.ts';
+import { joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
 import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
 import type { KnownItems } from './known-items.ts';
-import { invalidJson, type Message, objectOf, rawMembers, Writer } from './writer.ts';
+import { measuredTexts, writtenTexts } from './long-values.ts';
+import { invalidJson, type Message, objectOf, rawMembers, Writer, type WrittenTexts } from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
 const OWNED = ['type', 'stream', 'stream_id', 'input', 'previous_response_id', 'extra_json'];
@@ -23,8 +25,9 @@ export function createBodyToUpstream(
   path: string,
   api: Api = loadApi(),
   input: readonly string[] = inputItems('CreateBody', create, path, api),
+  written?: WrittenTexts,
 ): CreateBody {
-  const fields = fieldsOf('CreateBody', create, path, api);
+  const fields = fieldsOf('CreateBody', create, path, api, written);
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(take(fields, 'previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
@@ -45,6 +48,27 @@ export function createBodyToUpstream(
   };
 }
 
+/** The same for items that are still bytes, with a pause offered wherever it may take long. */
+export function* createSteps(
+  create: Message,
+  path: string,
+  api: Api,
+  known?: KnownItems,
+): Generator<undefined, CreateBody> {
+  const input = yield* itemSteps('CreateBody', create, path, api, known);
+  const written = yield* writtenTexts(settingsOf(create));
+  const body = createBodyToUpstream(create, path, api, input, written);
+  if (written !== undefined) yield;
+  const long = yield* measuredTexts([...body.fields.values(), ...input], known?.long);
+  if (known !== undefined) known.long = long;
+  return long === undefined ? body : { ...body, long };
+}
+
+/** Without what is read in another way. */
+function settingsOf(body: Message): Message {
+  return { ...body, input: [], extra_json: [] };
+}
+
 /** The request's model. What is no name is not sent: it is not known what the upstream would make of it. */
 function takeModel(fields: Map<string, string>, path: string): string | undefined {
   const json = fields.get('model');
@@ -62,17 +86,15 @@ function kindOf(value: unknown): string {
 }
 
 /** The body of `/responses/compact`, and the members that the gateway looks at. */
-export function compactBodyToUpstream(
-  compact: Message,
-  path: string,
-  api: Api = loadApi(),
-  input: readonly string[] = inputItems('CompactBody', compact, path, api),
-) {
-  const fields = fieldsOf('CompactBody', compact, path, api);
+export function* compactSteps(compact: Message, path: string, api: Api) {
+  const input = yield* itemSteps('CompactBody', compact, path, api);
+  const written = yield* writtenTexts(settingsOf(compact));
+  const fields = fieldsOf('CompactBody', compact, path, api, written);
+  if (written !== undefined) yield;
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
-  const members = input.length === 0 ? fields : [...fields, ['input', `[${input.join(',')}]`] as const];
+  const members = input.length === 0 ? fields : [...fields, ['input', `[${joinTexts(input, ',')}]`] as const];
   return { body: objectOf(members), fields, input, model, previousResponseId, usesConversation };
 }
 
@@ -105,7 +127,8 @@ export function* itemSteps(
     if (excess !== undefined) throw excess;
     const item = decodeAs(type, bytes);
     if (unknown !== undefined) throw unknown;
-    items.push(writer.field(entry, item, at));
+    const written = bytes.length < LONG_TEXT ? undefined : yield* writtenTexts(item);
+    items.push(writerOf(written).field(entry, item, at));
     yield;
   }
   known?.learn(input, items);
@@ -127,9 +150,19 @@ export function decodeAs(type: protobuf.Type, bytes: Uint8Array): Message {
   }
 }
 
-function fieldsOf(name: string, body: Message, path: string, api: Api): Map<string, string> {
+function writerOf(written: WrittenTexts | undefined): Writer {
+  return written === undefined ? writer : new Writer(true, written);
+}
+
+function fieldsOf(
+  name: string,
+  body: Message,
+  path: string,
+  api: Api,
+  written: WrittenTexts | undefined,
+): Map<string, string> {
   const rest = { ...body, input: [] };
-  const fields = new Map(writer.members(api.plan(name), rest, path));
+  const fields = new Map(writerOf(written).members(api.plan(name), rest, path));
   fields.delete('extra_json');
   const extra = Object.hasOwn(body, 'extra_json') ? (body['extra_json'] as Uint8Array) : undefined;
   if (extra === undefined || extra.length === 0) return fields;

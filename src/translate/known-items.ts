@@ -1,4 +1,5 @@
 import { createCipheriv, randomBytes } from 'node:crypto';
+import type { LongTexts } from '../ground/long-texts.ts';
 
 /** Items in a row, as they came and as they go upstream. */
 interface Segment {
@@ -57,6 +58,8 @@ export class KnownHistories {
 
 /** The items of one history. */
 export class KnownItems {
+  /** What was found out about the long ones of the last history. */
+  long: LongTexts | undefined;
   #segments: readonly Segment[] = [];
   /** How many of them the history that is being read begins with. */
   #same = 0;

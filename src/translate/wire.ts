@@ -2,8 +2,9 @@
 import protobuf from 'protobufjs/light.js';
 import type { Chain, SessionEvent, StartTurn, TraceContext } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
+import { LONG_TEXT } from '../ground/long-texts.ts';
 import { type Api, loadApi } from './api.ts';
-import { compactBodyToUpstream, createBodyToUpstream, decodeAs, itemSteps } from './create.ts';
+import { compactSteps, createSteps, decodeAs, itemSteps } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
 import { inspect } from './inspect.ts';
@@ -102,6 +103,7 @@ function* readConnect(
   const type = api.envelope('ConnectRequest');
   const { unknown, excess } = inspect(type, bytes, { maxItems });
   const message = excess === undefined ? decodeAs(type, bytes) : headOf(bytes);
+  if (bytes.length >= LONG_TEXT) yield;
   const [arm, second] = ARMS.filter((name) => Object.hasOwn(message, name));
   if (arm === undefined)
     throw new GatewayError('EMPTY_MESSAGE', `a ConnectRequest needs one of ${ARMS.join(', ')}`);
@@ -184,8 +186,7 @@ function* readStartTurn(turn: Message, api: Api, known: KnownHistories | undefin
   const path = 'start_turn.create';
   const inputMode = turn['input_mode'] === FULL_HISTORY ? 'fullHistory' : 'incremental';
   const before = inputMode === 'fullHistory' ? known?.of(textOf(turn, 'lane_id')) : undefined;
-  const input = yield* itemSteps('CreateBody', body, path, api, before);
-  const create = createBodyToUpstream(body, path, api, input);
+  const create = yield* createSteps(body, path, api, before);
   const chain = chainOf(turn, create.previousResponseId);
   if (chain.kind === 'from' && create.usesConversation) {
     throw invalidField('start_turn', 'both create.conversation and previous_response_id', 'one of them');
@@ -239,12 +240,7 @@ function* readCreateResponse(
 ): Steps<CreateResponseRequest> {
   const request = requestOf('CreateResponseRequest', bytes, api, maxItems);
   const body = partOf(request, 'create') ?? {};
-  const create = createBodyToUpstream(
-    body,
-    'create',
-    api,
-    yield* itemSteps('CreateBody', body, 'create', api),
-  );
+  const create = yield* createSteps(body, 'create', api);
   const { previousResponseId: responseId } = create;
   return {
     format: formatOf(request),
@@ -266,9 +262,8 @@ function* readCreateResponse(
 function* readCompact(bytes: Uint8Array, api: Api, maxItems: number): Steps<CompactRequest> {
   const request = requestOf('CompactResponseRequest', bytes, api, maxItems);
   const body = partOf(request, 'compact') ?? {};
-  const input = yield* itemSteps('CompactBody', body, 'compact', api);
   return {
-    ...compactBodyToUpstream(body, 'compact', api, input),
+    ...(yield* compactSteps(body, 'compact', api)),
     format: formatOf(request),
     upstream: textOf(request, 'upstream') || undefined,
     timeoutMs: timeLimitMs(request['timeout'], 'timeout'),

@@ -2,11 +2,15 @@
 import { isUtf8 } from 'node:buffer';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName } from '../ground/json-names.ts';
+import { joinTexts } from '../ground/long-texts.ts';
 import { isJson, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
 import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
 
 /** A message as protobufjs decodes it: its own properties are the fields that were on the wire. */
 export type Message = Readonly<Record<string, unknown>>;
+
+/** By the text or the bytes of raw JSON: what it is in JSON. */
+export type WrittenTexts = ReadonlyMap<unknown, string>;
 
 /** Deeper pass-through JSON is refused: no API needs it, and parsers behind us may not stand it. */
 const MAX_JSON_DEPTH = 256;
@@ -15,15 +19,23 @@ const MAX_JSON_DEPTH = 256;
 const MAX_JSON_VALUES = 250_000;
 
 export function objectOf(members: Iterable<readonly [string, string]>): string {
-  return `{${Array.from(members, ([key, json]) => `${JSON.stringify(key)}:${json}`).join(',')}}`;
+  return `{${joinTexts(
+    Array.from(members, ([key, json]) => `${JSON.stringify(key)}:${json}`),
+    ',',
+  )}}`;
 }
 
 export class Writer {
   readonly #checksBounds: boolean;
+  readonly #written: WrittenTexts | undefined;
 
-  /** `checksBounds`: hold values to what the upstream accepts; for what clients send. */
-  constructor(checksBounds: boolean) {
+  /**
+   * `checksBounds`: hold values to what the upstream accepts; for what clients send. `written`: the JSON of long texts, by
+   * the values that stand for them.
+   */
+  constructor(checksBounds: boolean, written?: WrittenTexts) {
     this.#checksBounds = checksBounds;
+    this.#written = written;
   }
 
   /** The members of the object that the message stands for, as raw JSON, in the order of the fields. */
@@ -39,7 +51,7 @@ export class Writer {
   /** The value of one field that is set. */
   field(field: Field, value: unknown, path: string): string {
     if (this.#checksBounds) checkBounds(field, value, path);
-    if (field.shape === 'list') return `[${this.list(field, value, path).join(',')}]`;
+    if (field.shape === 'list') return `[${joinTexts(this.list(field, value, path), ',')}]`;
     if (field.shape === 'map') {
       const [entry] = field.element().fields;
       if (entry === undefined) throw new Error(`${field.name} has no entries`);
@@ -47,8 +59,8 @@ export class Writer {
       return objectOf(entries.map(([key, item]) => [key, this.field(entry, item, `${path}["${key}"]`)]));
     }
     if (field.isMessage) return this.#message(field, value as Message, path);
-    if (field.raw) return rawJson(value, path);
-    if (field.scalar === 'string') return JSON.stringify(value);
+    if (field.raw) return rawJson(value, path, this.#written);
+    if (field.scalar === 'string') return this.#written?.get(value) ?? JSON.stringify(value);
     if (field.scalar === 'double' && !Number.isFinite(value)) {
       throw invalidField(path, String(value), 'a finite number');
     }
@@ -96,7 +108,8 @@ export class Writer {
     const at = `${path}.${field.name}`;
     if (slot.discriminator === '') return this.field(field, value, at);
     if (field.kinds.length > 0) return this.arm(field, slot.discriminator, value as Message, at);
-    const json = field.raw && this.#checksBounds ? rawUnionJson(value, at) : this.field(field, value, at);
+    const json =
+      field.raw && this.#checksBounds ? rawUnionJson(value, at, this.#written) : this.field(field, value, at);
     if (field.raw && slot.scalars === 0 && !isObject(json)) {
       throw invalidJson(at, 'a JSON value that is no object', 'one JSON object');
     }
@@ -124,8 +137,20 @@ function isObject(json: string): boolean {
 }
 
 /** Pass-through JSON, untouched. */
-function rawJson(value: unknown, path: string, onMember?: OnMember): string {
+function rawJson(
+  value: unknown,
+  path: string,
+  written: WrittenTexts | undefined,
+  onMember?: OnMember,
+): string {
   const bytes = value as Uint8Array;
+  checkJson(bytes, path, onMember);
+  return (
+    written?.get(bytes) ?? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
+  );
+}
+
+function checkJson(bytes: Uint8Array, path: string, onMember?: OnMember): void {
   if (!isUtf8(bytes)) throw invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
   if (!isJson(bytes, MAX_JSON_DEPTH, onMember, MAX_JSON_VALUES)) {
     throw invalidJson(
@@ -134,17 +159,16 @@ function rawJson(value: unknown, path: string, onMember?: OnMember): string {
       `one JSON value, nested at most ${MAX_JSON_DEPTH} deep, of at most ${MAX_JSON_VALUES} values`,
     );
   }
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
 }
 
 /**
  * An arm of a union that has no type of its own. What it is, and whose, is told by its members: all who read it have to
  * read the same, so none may come twice, and those that decide only in their own spelling.
  */
-function rawUnionJson(value: unknown, path: string): string {
+function rawUnionJson(value: unknown, path: string, written: WrittenTexts | undefined): string {
   const bytes = bufferOf(value as Uint8Array);
   const names = new Names(path, bytes);
-  return rawJson(bytes, path, (keyStart, keyEnd) => {
+  return rawJson(value, path, written, (keyStart, keyEnd) => {
     const name = names.take(keyStart, keyEnd);
     if (name === 'plain' || name.read === name.key || !DECISIVE.has(name.read)) return;
     const found = `a name that some upstreams read as ${name.read}`;
@@ -159,7 +183,7 @@ export function rawMembers(value: Uint8Array, path: string): Map<string, string>
   const bytes = bufferOf(value);
   const names = new Names(path, bytes);
   const members = new Map<string, string>();
-  rawJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
+  checkJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
     names.take(keyStart, keyEnd);
     members.set(keyAt(bytes, keyStart, keyEnd), bytes.toString('utf8', valueStart, valueEnd));
   });

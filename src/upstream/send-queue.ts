@@ -1,4 +1,5 @@
 import type { WebSocket } from 'ws';
+import { OutgoingText } from './outgoing-text.ts';
 import { SendWindow } from './send-window.ts';
 
 export interface SendQueueOptions {
@@ -18,11 +19,6 @@ export const DEFAULT_FRAGMENT_BYTES = 64 * 1024;
 export const DEFAULT_HIGH_WATER_BYTES = 1024 * 1024;
 export const DEFAULT_LOW_WATER_BYTES = 256 * 1024;
 
-interface Message {
-  readonly bytes: Buffer;
-  sent: number;
-}
-
 /**
  * Feeds a WebSocket in pieces and never hands over more than two of them before the system has taken one: a pong
  * that `ws` writes in between is then at most two fragments late, whatever the size of the message. Control frames
@@ -31,7 +27,7 @@ interface Message {
 export class SendQueue {
   readonly #socket: WebSocket;
   readonly #options: SendQueueOptions;
-  readonly #waiting: Message[] = [];
+  readonly #waiting: OutgoingText[] = [];
   /** Bytes of messages not yet taken by the system: waiting here or in the socket. */
   #queuedBytes = 0;
   readonly #window: SendWindow;
@@ -58,10 +54,10 @@ export class SendQueue {
     return this.#queuedBytes;
   }
 
-  send(text: string): void {
-    const bytes = Buffer.from(text, 'utf8');
-    this.#queuedBytes += bytes.length;
-    this.#waiting.push({ bytes, sent: 0 });
+  /** `bytes`: of all parts together, in UTF-8. */
+  send(parts: readonly string[], bytes: number): void {
+    this.#queuedBytes += bytes;
+    this.#waiting.push(new OutgoingText(parts, this.#options.fragmentBytes));
     this.#pump();
     if (!this.#blocked && this.#queuedBytes > this.#options.highWaterBytes) {
       this.#blocked = true;
@@ -89,10 +85,8 @@ export class SendQueue {
     while (this.#handedOver < maxHandedOver) {
       const message = this.#waiting[0];
       if (message === undefined || !this.#window.isOpen()) return;
-      const end = Math.min(message.sent + this.#options.fragmentBytes, message.bytes.length);
-      const piece = message.bytes.subarray(message.sent, end);
-      message.sent = end;
-      const fin = end === message.bytes.length;
+      const piece = message.next();
+      const fin = message.isDone;
       if (fin) this.#waiting.shift();
       this.#handedOver += piece.length;
       this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));

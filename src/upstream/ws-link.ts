@@ -2,7 +2,7 @@ import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type ClientOptions, WebSocket } from 'ws';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
-import { frameText, type OutgoingFrame } from '../dialect/frames.ts';
+import type { OutgoingFrame } from '../dialect/frames.ts';
 import { parseObject } from '../dialect/json.ts';
 import { brokenLink, closedLink, failedDial, silentLink, timedOutDial } from '../dialect/link-down.ts';
 import { refusedDial } from '../dialect/refusal.ts';
@@ -126,7 +126,7 @@ export class WsLink implements Link {
   }
 
   send(frame: OutgoingFrame, _traceContext: TraceContext | undefined): void {
-    if (this.#state.t === 'open') this.#state.queue.send(frameText(frame));
+    if (this.#state.t === 'open') this.#state.queue.send([frame.head, ...frame.body], frame.bytes);
   }
 
   lanes(named: boolean): void {

@@ -212,7 +212,13 @@ const accepted = (core: ScriptedCore) =>
     );
   });
 
-const frameOf = (body: string): OutgoingFrame => ({ kind: 'create', streamId: undefined, head: '', body });
+const frameOf = (body: string): OutgoingFrame => ({
+  kind: 'create',
+  streamId: undefined,
+  head: '',
+  body: [body],
+  bytes: body.length,
+});
 
 describe('SessionDriver', () => {
   it('turns outputs into calls on links and inputs into calls on the core', async () => {

@@ -168,7 +168,8 @@ export function outgoing(text: string): OutgoingFrame {
     kind: value('type') === 'response.steer' ? 'steer' : create,
     streamId: value('stream_id') as string | undefined,
     head: `{${head.join(',')}${body.length > 0 ? ',' : ''}`,
-    body: `${body.join(',')}}`,
+    body: [`${body.join(',')}}`],
+    bytes: Buffer.byteLength(text),
   };
 }
 
