@@ -16,6 +16,7 @@ const summary = join(report, 'tests');
 const STEPS = {
   runtime: [node, 'scripts/check-runtime.ts'],
   stores: ['scripts/store-servers.sh'],
+  proxies: ['scripts/proxies.sh'],
   lint: ['biome', 'ci', '.'],
   proto: ['buf', 'lint'],
   breaking: ['buf', 'breaking', '--against', 'proto/baseline.binpb'],
