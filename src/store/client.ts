@@ -150,24 +150,38 @@ class Connected implements StoreClient {
     return this.#options.keyPrefix + name;
   }
 
-  async command(
+  /** One promise for a command, beside the library's own: each turn of a session has two. */
+  command(
     key: string,
     args: readonly (string | Buffer)[],
     { timeoutMs = this.#timeoutMs, bytes = false }: CommandOptions = {},
   ): Promise<StoreReply> {
-    if (!this.ready) throw new StoreError('not_sent', 'no connection to the store');
+    if (!this.ready) return Promise.reject(new StoreError('not_sent', 'no connection to the store'));
     const startedAtMs = performance.now();
     const observe = this.#options.onCommand;
     const name = String(args[0]);
-    try {
-      const reply = await within(timeoutMs, this.#native.send(key, args, bytes ? AS_BYTES : AS_TEXT));
-      observe?.(name, 'ok', performance.now() - startedAtMs);
-      return reply as StoreReply;
-    } catch (cause) {
-      const error = explain(cause, name);
-      observe?.(name, error.failure, performance.now() - startedAtMs);
-      throw error;
-    }
+    return new Promise((resolve, reject) => {
+      let settled = false;
+      const fail = (cause: unknown) => {
+        if (settled) return;
+        settled = true;
+        clearTimeout(timer);
+        const error = explain(cause, name);
+        observe?.(name, error.failure, performance.now() - startedAtMs);
+        reject(error);
+      };
+      // The library's own timeout lets go of a command only before it was written.
+      const timeUp = () => fail(new StoreError('unknown', `no answer of the store within ${timeoutMs} ms`));
+      // When this process was late itself, the answer may have come: sockets are read before immediates run.
+      const timer = setTimeout(() => setImmediate(timeUp), timeoutMs);
+      this.#native.send(key, args, bytes ? AS_BYTES : AS_TEXT).then((reply) => {
+        if (settled) return;
+        settled = true;
+        clearTimeout(timer);
+        observe?.(name, 'ok', performance.now() - startedAtMs);
+        resolve(reply as StoreReply);
+      }, fail);
+    });
   }
 
   onEpoch(listener: () => void): () => void {
@@ -298,25 +312,6 @@ function pemOptions({ ca, cert, key, serverName }: NonNullable<StoreClientOption
     ...(key === undefined ? {} : { key }),
     ...(serverName === undefined ? {} : { servername: serverName }),
   };
-}
-
-/** The library's own timeout lets go of a command only before it was written. */
-function within<T>(timeoutMs: number, answer: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timeUp = () => reject(new StoreError('unknown', `no answer of the store within ${timeoutMs} ms`));
-    // When this process was late itself, the answer may have come: sockets are read before immediates run.
-    const timer = setTimeout(() => setImmediate(timeUp), timeoutMs);
-    answer.then(
-      (value) => {
-        clearTimeout(timer);
-        resolve(value);
-      },
-      (error: unknown) => {
-        clearTimeout(timer);
-        reject(error);
-      },
-    );
-  });
 }
 
 function explain(cause: unknown, command: string): StoreError {

@@ -1,9 +1,11 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { StoreClient } from './client.ts';
 
 const DAY_MS = 86_400_000;
 /** Ids that come in one burst are written together. */
 const GATHER_MS = 5;
+/** A process with much to write does so this often. A client needs about as long to come elsewhere with an id. */
+const INTERVAL_MS = 25;
 /** What a store that is away may leave waiting; the oldest go first. */
 const MAX_WAITING = 65_536;
 /**
@@ -48,6 +50,7 @@ export class OwnedIdBuckets {
   readonly #days: number;
   #waiting: Waiting[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #flushedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(client: StoreClient, days: number) {
     this.#client = client;
@@ -58,7 +61,9 @@ export class OwnedIdBuckets {
   add(tenantId: string, responseId: string): void {
     this.#waiting.push({ tenantId, digest: digestOf(tenantId, responseId) });
     if (this.#waiting.length > MAX_WAITING) this.#waiting.shift();
-    this.#timer ??= setTimeout(() => void this.flush(), GATHER_MS);
+    if (this.#timer !== undefined) return;
+    const waitMs = Math.max(GATHER_MS, this.#flushedAtMs + INTERVAL_MS - performance.now());
+    this.#timer = setTimeout(() => void this.flush(), waitMs);
   }
 
   /** Rejects with StoreError. */
@@ -87,6 +92,7 @@ export class OwnedIdBuckets {
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#flushedAtMs = performance.now();
     if (!this.#client.ready) return this.#later(this.#waiting.splice(0));
     const byTenant = Map.groupBy(this.#waiting.splice(0), ({ tenantId }) => tenantId);
     await Promise.all(Array.from(byTenant, ([tenantId, ids]) => this.#writeAll(tenantId, ids)));
@@ -128,10 +134,7 @@ export class OwnedIdBuckets {
 
 /** One byte says the bucket, the others are stored. */
 function digestOf(tenantId: string, responseId: string): Buffer {
-  return createHash('sha256')
-    .update(`${tenantId}\0${responseId}`)
-    .digest()
-    .subarray(0, DIGEST_BYTES + 1);
+  return hash('sha256', `${tenantId}\0${responseId}`, 'buffer').subarray(0, DIGEST_BYTES + 1);
 }
 
 function bucketOf(digest: Buffer): number {
