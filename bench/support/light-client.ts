@@ -31,16 +31,22 @@ export class LightClient {
   }
 
   /** Rejects when the stream ends before it was granted. */
-  async open(payload: 'TYPED' | 'JSON' = 'TYPED'): Promise<LightStream> {
+  async open(payload: 'TYPED' | 'JSON' = 'TYPED', resume?: LightResume): Promise<LightStream> {
     const call = (this.#client as unknown as { connect(): ClientDuplexStream<object, Buffer> }).connect();
     const stream = new LightStream(call);
-    await stream.opened(payload);
+    await stream.opened(payload, resume);
     return stream;
   }
 
   close(): void {
     this.#client.close();
   }
+}
+
+export interface LightResume {
+  readonly token: string;
+  readonly last_seq: number;
+  readonly last_commit: number;
 }
 
 /** As the clients of this project do. */
@@ -51,6 +57,13 @@ export class LightStream {
   events = 0;
   batches = 0;
   bytes = 0;
+  /** Of Opened. */
+  resumeToken = '';
+  outcome = 0;
+  /** Highest of the events. */
+  lastCommit = 0;
+  /** Resolves when the stream is over, however. */
+  readonly ended: Promise<void>;
   #acked = 0;
   #unackedBytes = 0;
   readonly #call: ClientDuplexStream<object, Buffer>;
@@ -67,15 +80,19 @@ export class LightStream {
   constructor(call: ClientDuplexStream<object, Buffer>) {
     this.#call = call;
     call.on('data', (bytes: Buffer) => this.#take(bytes));
+    this.ended = new Promise((resolve) => call.once('status', () => resolve()));
     call.on('error', (error) => {
       this.#onOpened?.failed(error);
       for (const turn of this.#turns.values()) turn.done({ firstMs: Number.NaN, endMs: Number.NaN });
-      if (!/cancel/i.test(String(error))) process.stderr.write(`stream: ${error.message}\n`);
+      if (!/cancel|ECONNRESET|Connection dropped/i.test(String(error)))
+        process.stderr.write(`stream: ${error.message}\n`);
     });
   }
 
-  opened(payload: 'TYPED' | 'JSON'): Promise<void> {
-    this.#call.write({ open: { payload: payload === 'JSON' ? 2 : 1 } });
+  opened(payload: 'TYPED' | 'JSON', resume?: LightResume): Promise<void> {
+    this.#call.write({ open: { payload: payload === 'JSON' ? 2 : 1, schema_revision: 3, resume } });
+    // Numbers go on where the session was.
+    this.events = resume?.last_seq ?? 0;
     return new Promise((done, failed) => {
       this.#onOpened = { done, failed };
     });
@@ -120,7 +137,7 @@ export class LightStream {
     const now = performance.now();
     this.bytes += bytes.length;
     eachField(bytes, 0, bytes.length, (field, from, to) => {
-      if (field === 1) this.#onOpened?.done();
+      if (field === 1) this.#readOpened(bytes, from, to);
       if (field !== 2) return;
       this.batches += 1;
       this.#unackedBytes += to - from;
@@ -133,6 +150,14 @@ export class LightStream {
     this.#call.write({ ack: { seq: this.events } });
   }
 
+  #readOpened(bytes: Buffer, from: number, to: number): void {
+    eachField(bytes, from, to, (field, start, end) => {
+      if (field === 2) this.resumeToken = bytes.toString('latin1', start, end);
+      else if (field === 4) this.outcome = bytes[start] ?? 0;
+    });
+    this.#onOpened?.done();
+  }
+
   #event(bytes: Buffer, from: number, to: number, now: number): void {
     this.events += 1;
     let turnId = '';
@@ -142,6 +167,7 @@ export class LightStream {
       if (field === 3) turnId = bytes.toString('latin1', start, end);
       else if (field === 4) type = bytes.toString('latin1', start, end);
       else if (field === 5) ended = true;
+      else if (field === 76) this.lastCommit = Math.max(this.lastCommit, readVarint(bytes, start));
     });
     this.onEvent?.(turnId, type, now);
     this.onEventBytes?.(turnId, type, bytes.subarray(from, to));
@@ -154,7 +180,18 @@ export class LightStream {
   }
 }
 
-/** Top-level fields of a message: number, and where the content of a length-delimited one lies. */
+function readVarint(bytes: Buffer, from: number): number {
+  let value = 0;
+  let scale = 1;
+  for (let at = from; ; at += 1) {
+    const byte = bytes[at] as number;
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) return value;
+    scale *= 128;
+  }
+}
+
+/** Top-level fields of a message: number, and where the content of one lies. */
 export function eachField(
   bytes: Buffer,
   from: number,
@@ -181,8 +218,9 @@ export function eachField(
       visit(tag >>> 3, at, at + length);
       at += length;
     } else if (wire === 0) {
+      const start = at;
       varint();
-      visit(tag >>> 3, at, at);
+      visit(tag >>> 3, start, at);
     } else at += wire === 1 ? 8 : 4;
   }
 }

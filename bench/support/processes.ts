@@ -134,8 +134,9 @@ async function launch(
         child.once('exit', () => resolve());
         child.kill('SIGINT');
         // Twice means now: a benchmark has nothing to drain.
-        setTimeout(() => child.kill('SIGINT'), 200).unref();
-        setTimeout(() => child.kill('SIGKILL'), 2_000).unref();
+        // A profile that is being written is lost by it.
+        if (nodeFlags().length === 0) setTimeout(() => child.kill('SIGINT'), 200).unref();
+        setTimeout(() => child.kill('SIGKILL'), 10_000).unref();
       }),
   };
 }

@@ -16,6 +16,8 @@ import type { GatewayTelemetry } from '../telemetry/types.ts';
 const FIRST_CONNECTION_MS = 2_000;
 /** What the owner of a session may take to answer, when another process could go on with it. */
 const TAKEOVER_AFTER_MS = 1_000;
+/** The clients of a process that died come within this, one after the other. */
+const UNREACHABLE_MS = 1_000;
 /** Addresses that are remembered for when the store is away. */
 const MAX_ADDRESSES = 1_000;
 
@@ -254,7 +256,7 @@ function peersOptions(
     ],
     secrets: [first, ...others],
     ...(tls === undefined ? {} : { tls: peerTls(tls, secretFile === undefined, telemetry) }),
-    ...(store === undefined ? {} : { openedTimeoutMs: TAKEOVER_AFTER_MS }),
+    ...(store === undefined ? {} : { openedTimeoutMs: TAKEOVER_AFTER_MS, unreachableMs: UNREACHABLE_MS }),
     onForward: (result) => {
       telemetry.replicas({ kind: 'forward', result });
       if (result !== 'refused') return;

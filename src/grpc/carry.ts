@@ -3,9 +3,9 @@ import type { RpcCall } from './call.ts';
 
 /**
  * taken: it is the other process's now. unknown: it does not have the session. refused: it does not know us.
- * unreachable: nobody answered. unheard: the client has left before.
+ * unreachable: nobody is there. silent: no answer in time. unheard: the client has left before.
  */
-export type Answer = 'taken' | 'unknown' | 'refused' | 'unreachable' | 'unheard';
+export type Answer = 'taken' | 'unknown' | 'refused' | 'unreachable' | 'silent' | 'unheard';
 
 export interface Carried {
   /** Unless it is taken nothing has happened, and the client still waits. */
@@ -39,11 +39,11 @@ export function carry(
     over.resolve();
   };
   const timer = setTimeout(() => {
-    settle('unreachable');
+    settle('silent');
     stream.cancel();
   }, openedTimeoutMs);
   stream.on('data', (bytes: Buffer) => {
-    if (answer === 'unreachable' || answer === 'unheard') return;
+    if (answer === 'silent' || answer === 'unheard') return;
     call.write(bytes);
     if (!call.hasRoom) stream.pause();
     if (answer !== undefined) return;

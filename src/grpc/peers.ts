@@ -10,6 +10,8 @@ import type { TlsOptions } from './tls.ts';
 
 /** A process that runs answers in milliseconds; a full event loop may take a second or two. */
 const DEFAULT_OPENED_TIMEOUT_MS = 10_000;
+/** Ids come from tokens, and tokens from callers. */
+const MAX_UNREACHABLE = 1_000;
 
 export interface PeersOptions {
   /** Unique among all processes that may ever share a token's prefix: letters, digits and "-". */
@@ -24,6 +26,11 @@ export interface PeersOptions {
   readonly tls?: PeerTlsOptions;
   /** What the owner of a session may take to answer a resume. Milliseconds, default 10,000. */
   readonly openedTimeoutMs?: number;
+  /**
+   * How long a process that is not there is not tried again: when one dies, all of its clients come at once. Only where
+   * another process can go on with its sessions. Milliseconds, default 0.
+   */
+  readonly unreachableMs?: number;
   /** Each resume that was carried on, or was not, for metrics. */
   readonly onForward?: (answer: Answer) => void;
 }
@@ -60,6 +67,8 @@ export class Peers {
   readonly #clients = new Map<string, Client>();
   /** Carried to other machines. */
   readonly #away = new Set<RpcCall>();
+  /** Until when, by id; of `performance.now()`. */
+  readonly #unreachable = new Map<string, number>();
 
   constructor(options: PeersOptions, tls: PeerCredentials | undefined) {
     this.#options = options;
@@ -109,7 +118,7 @@ export class Peers {
    * be found or reached, or does not have the session. A client that leaves before is done with: true.
    */
   async forward(call: RpcCall, hop: Hop, open: Uint8Array, only: 'local' | 'any' = 'any'): Promise<boolean> {
-    if (hop.to === this.#options.id) return false;
+    if (hop.to === this.#options.id || this.#isUnreachable(hop.to)) return false;
     const route = await this.#options.find(hop.to);
     if (route === undefined || (only === 'local' && !route.local)) return false;
     // It may have left meanwhile.
@@ -131,7 +140,8 @@ export class Peers {
     this.carried.add(over);
     const answer = await answered;
     this.#options.onForward?.(answer);
-    if (answer === 'unreachable' || answer === 'unheard') this.#forget(route.address);
+    if (answer === 'unreachable' || answer === 'silent' || answer === 'unheard') this.#forget(route.address);
+    if (answer === 'unreachable') this.#rememberUnreachable(hop.to);
     if (answer === 'taken' && !route.local) {
       this.#away.add(call);
       void over.finally(() => this.#away.delete(call));
@@ -147,6 +157,23 @@ export class Peers {
   close(): void {
     for (const client of this.#clients.values()) client.close();
     this.#clients.clear();
+  }
+
+  #isUnreachable(id: string): boolean {
+    const untilMs = this.#unreachable.get(id);
+    if (untilMs === undefined) return false;
+    if (performance.now() < untilMs) return true;
+    this.#unreachable.delete(id);
+    return false;
+  }
+
+  #rememberUnreachable(id: string): void {
+    const { unreachableMs = 0 } = this.#options;
+    if (unreachableMs === 0) return;
+    this.#unreachable.delete(id);
+    this.#unreachable.set(id, performance.now() + unreachableMs);
+    const [oldest] = this.#unreachable.keys();
+    if (this.#unreachable.size > MAX_UNREACHABLE && oldest !== undefined) this.#unreachable.delete(oldest);
   }
 
   /** Addresses are given again, and a connection that failed once would have to be waited for. */

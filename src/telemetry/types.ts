@@ -138,7 +138,7 @@ export type ReplicaEvent =
   /** A resume that was carried to the process that has the session, or was not. */
   | {
       readonly kind: 'forward';
-      readonly result: 'taken' | 'unknown' | 'refused' | 'unreachable' | 'unheard';
+      readonly result: 'taken' | 'unknown' | 'refused' | 'unreachable' | 'silent' | 'unheard';
     }
   /** A session that no process answered for. `lost_data`: its record was behind what the client had seen. */
   | {

@@ -283,8 +283,42 @@ test('an owner that does not answer in time is given up', async () => {
     .client()
     .connect({ resume: { token: `replica-9.ses_1.${randomBytes(32).toString('base64url')}` } });
   expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
-  expect(answers).toEqual(['unreachable']);
+  expect(answers).toEqual(['silent']);
   silent.close();
+});
+
+test('an owner that is not there is not tried again for a while, where another process can go on', async () => {
+  const gone = createServer().listen(0, '127.0.0.1');
+  await once(gone, 'listening');
+  const { port } = gone.address() as AddressInfo;
+  gone.close();
+  await once(gone, 'close');
+  for (const [unreachableMs, tries] of [
+    [0, 2],
+    [60_000, 1],
+  ] as const) {
+    const answers: string[] = [];
+    const looked: string[] = [];
+    const peers: PeersOptions = {
+      id: 'replica-0',
+      find: (id) => {
+        looked.push(id);
+        return { address: `127.0.0.1:${port}`, local: false };
+      },
+      listen: ['127.0.0.1:0'],
+      secrets: [secret],
+      unreachableMs,
+      onForward: (answer) => answers.push(answer),
+    };
+    await using gateway = await startGateway({ server: { peers } });
+    for (let n = 0; n < 2; n += 1) {
+      const token = `replica-9.ses_${n}.${randomBytes(32).toString('base64url')}`;
+      const stream = gateway.client().connect({ resume: { token } });
+      expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
+    }
+    expect(answers).toEqual(Array(tries).fill('unreachable'));
+    expect(looked).toEqual(Array(tries).fill('replica-9'));
+  }
 });
 
 test('a process that drains sends the clients away whose sessions are elsewhere', async () => {
