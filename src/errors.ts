@@ -199,6 +199,13 @@ export const REASONS = {
       'The client left its buffer full for `session.slow_client_timeout`. The stream ends; the session can be resumed.',
     fix: 'Make the client read; see the alert "clients are slow".',
   },
+  CLIENT_SILENT: {
+    code: 'UNAVAILABLE',
+    fault: 'client',
+    meaning:
+      'No heartbeat came for three intervals on a stream that agreed on them. The stream ends, the session can be resumed.',
+    fix: 'The client, or the way to it, is gone. If it is often so, a proxy holds back small messages: docs/proxies.md.',
+  },
   // The session's life.
   SESSION_SUPERSEDED: {
     code: 'ABORTED',

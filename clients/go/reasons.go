@@ -68,6 +68,9 @@ const (
 	// ReasonSlowConsumer (RESOURCE_EXHAUSTED): The client left its buffer full for `session.slow_client_timeout`.
 	// The stream ends; the session can be resumed.
 	ReasonSlowConsumer = "SLOW_CONSUMER"
+	// ReasonClientSilent (UNAVAILABLE): No heartbeat came for three intervals on a stream that agreed on them. The
+	// stream ends, the session can be resumed.
+	ReasonClientSilent = "CLIENT_SILENT"
 	// ReasonSessionSuperseded (ABORTED): Another stream resumed the session; this is the older one.
 	ReasonSessionSuperseded = "SESSION_SUPERSEDED"
 	// ReasonSessionExpired (NOT_FOUND): The session to resume is over, or lives in another process.

@@ -25,6 +25,7 @@ export function grpcOptions(
     maxConnectionIdleMs: grpc.max_connection_idle,
     ...(grpc.max_unserved_resets === undefined ? {} : { maxUnservedResets: grpc.max_unserved_resets }),
     openTimeoutMs: grpc.open_timeout,
+    heartbeatIntervalMs: grpc.heartbeat_interval,
     keepaliveTimeMs: grpc.keepalive_time,
     keepaliveTimeoutMs: grpc.keepalive_timeout,
     ...(grpc.max_connection_age === undefined ? {} : { maxConnectionAgeMs: grpc.max_connection_age }),

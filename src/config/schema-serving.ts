@@ -12,6 +12,8 @@ const DEFAULT_KEEPALIVE_TIME = '30s';
 const DEFAULT_KEEPALIVE_TIMEOUT = '10s';
 /** One stream is one session: this bounds what a single connection can open. */
 const DEFAULT_MAX_STREAMS_PER_CONNECTION = 1_000;
+/** Three of them are less than half a minute, and shorter than the patience of proxies, which count messages. */
+const DEFAULT_HEARTBEAT_INTERVAL = '10s';
 /** A stream that says nothing costs a socket only, yet must not stay for ever. */
 const DEFAULT_OPEN_TIMEOUT = '10s';
 /** Clients connect again without noticing; balancers keep theirs busy with health checks. */
@@ -51,6 +53,11 @@ export const grpcSchema = z.strictObject({
   open_timeout: duration({ min: '100ms' })
     .prefault(DEFAULT_OPEN_TIMEOUT)
     .describe('Time for the first message of a stream.'),
+  heartbeat_interval: duration({ max: '10m' })
+    .prefault(DEFAULT_HEARTBEAT_INTERVAL)
+    .describe(
+      'Longest pause between heartbeats on streams whose clients offer them, and between messages of a silent CreateResponse. 0s: none.',
+    ),
   keepalive_time: duration({ min: '1s' })
     .prefault(DEFAULT_KEEPALIVE_TIME)
     .describe('Pause between HTTP/2 pings to the client.'),

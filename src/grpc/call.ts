@@ -1,7 +1,7 @@
 import { constants as http2 } from 'node:http2';
 import {
   status as grpcStatus,
-  type Metadata,
+  Metadata,
   ServerInterceptingCall,
   type ServerInterceptingCallInterface,
   type StatusObject,
@@ -61,6 +61,7 @@ export class RpcCall {
     if (this.#ledger.left() && !this.#gone) this.onRoom();
   };
   #reader: ((received: Received) => void) | undefined;
+  #heard = false;
   #ended = false;
   #gone = false;
 
@@ -115,6 +116,28 @@ export class RpcCall {
       this.#reader = resolve;
       this.#base.startRead();
     });
+  }
+
+  /** Somebody waits for the next message. */
+  get isReading(): boolean {
+    return this.#reader !== undefined;
+  }
+
+  /** Bytes of the client have come. */
+  heard(): void {
+    this.#heard = true;
+  }
+
+  /** Whether any have come since the last look. */
+  takeHeard(): boolean {
+    const heard = this.#heard;
+    this.#heard = false;
+    return heard;
+  }
+
+  /** Sends the headers before the first message: proxies wait for them, and not for long. */
+  sendHeaders(): void {
+    if (!this.over) this.#base.sendMetadata(new Metadata());
   }
 
   /** Never blocks and never throws; look at `hasRoom` before. */
@@ -192,6 +215,7 @@ export class TakenCall extends ServerInterceptingCall {
     let beganAtMs: number | undefined;
     http2Stream(this.#base)?.on('data', () => {
       beganAtMs ??= steadyNow();
+      call?.heard();
     });
     this.#base.start({
       onReceiveMetadata: (metadata) => {

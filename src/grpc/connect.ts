@@ -17,14 +17,15 @@ import {
 import {
   type ActiveTurn,
   type ClientMessage,
-  type EventFormat,
   KnownHistories,
   type OpenedFacts,
   type OpenRequest,
 } from '../translate/index.ts';
+import { type BoundedFormat, boundedMessages } from './bounded-events.ts';
 import type { Received, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { Edge } from './edge.ts';
+import { grantedIntervalMs, Heartbeat } from './heartbeat.ts';
 import { doneWith } from './message-decoder.ts';
 
 /** Serves one Connect stream, from its first message to its status. */
@@ -39,7 +40,7 @@ export async function serveConnect(call: RpcCall, edge: Edge): Promise<void> {
     const { open, bytes } = first;
     const entered = await enter(call, edge, principal, open, bytes);
     if (entered === undefined) return;
-    await new ConnectStream(call, edge, entered.session, open.format).run(entered);
+    await new ConnectStream(call, edge, entered.session, open).run(entered);
   } catch (error) {
     refuse(call, edge, error, principal);
   }
@@ -63,7 +64,7 @@ export async function serveCarried(call: RpcCall, edge: Edge): Promise<void> {
     if (session === undefined)
       throw new GatewayError('SESSION_EXPIRED', 'this process does not have the session');
     const resume = open.resume as Resume;
-    await new ConnectStream(call, edge, session, open.format).run({ kind: 'found', session, resume });
+    await new ConnectStream(call, edge, session, open).run({ kind: 'found', session, resume });
   } catch (error) {
     call.end(explain(error, edge));
   }
@@ -296,7 +297,9 @@ class ConnectStream implements ClientStream {
   readonly #call: RpcCall;
   readonly #edge: Edge;
   readonly #session: EdgeSessionHandle;
-  readonly #format: EventFormat;
+  readonly #format: BoundedFormat;
+  readonly #heartbeatIntervalMs: number | undefined;
+  #heartbeat: Heartbeat | undefined;
   /** Opened is the first message. */
   #opened = false;
   readonly #histories = new KnownHistories();
@@ -304,11 +307,14 @@ class ConnectStream implements ClientStream {
   #goneAway = false;
   #ageTimer: NodeJS.Timeout | undefined;
 
-  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, format: EventFormat) {
+  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, open: OpenRequest) {
     this.#call = call;
     this.#edge = edge;
     this.#session = session;
-    this.#format = format;
+    const { wire } = edge;
+    const { format, maxMessageBytes } = open;
+    this.#format = { wire, format, maxMessageBytes, encode: wire.events };
+    this.#heartbeatIntervalMs = grantedIntervalMs(open.heartbeatIntervalMs, edge.heartbeatIntervalMs);
   }
 
   async run(entered: Entered): Promise<void> {
@@ -316,6 +322,7 @@ class ConnectStream implements ClientStream {
     const openedAtMs = this.#edge.clock();
     this.#edge.telemetry.streamOpened(id);
     this.#call.onEnd = (status) => {
+      this.#stopTimers();
       this.#edge.telemetry.streamClosed(id, status, this.#edge.clock() - openedAtMs);
     };
     this.#call.onRoom = () => driver.room();
@@ -327,6 +334,7 @@ class ConnectStream implements ClientStream {
       await this.#sayOpened(entered);
       driver.room();
       this.#limitAge();
+      this.#beat();
       await this.#readAll();
     } catch (error) {
       this.#call.end(explain(error, this.#edge));
@@ -349,9 +357,12 @@ class ConnectStream implements ClientStream {
 
   deliver(events: readonly SessionEvent[]): void {
     this.#lastSeq = events.at(-1)?.seq ?? this.#lastSeq;
-    const message = this.#edge.wire.events(events, this.#format);
-    this.#call.write(message);
-    this.#session.telemetry.batch(events.length, message.length);
+    let bytes = 0;
+    for (const message of boundedMessages(events, this.#format)) {
+      this.#call.write(message);
+      bytes += message.length;
+    }
+    this.#session.telemetry.batch(events.length, bytes);
   }
 
   goAway(reason: 'draining' | 'maxAge', timeLeftMs: number, movable: boolean): void {
@@ -373,14 +384,19 @@ class ConnectStream implements ClientStream {
   }
 
   end(error: GatewayError | undefined): void {
-    clearTimeout(this.#ageTimer);
+    this.#stopTimers();
     // The client did what GoAway told it to: no reason to count an error.
     const expected = this.#goneAway && error?.reason === 'SESSION_SUPERSEDED';
     this.#call.end(expected ? undefined : error);
   }
 
-  #left(): void {
+  #stopTimers(): void {
     clearTimeout(this.#ageTimer);
+    this.#heartbeat?.stop();
+  }
+
+  #left(): void {
+    this.#stopTimers();
     this.#session.driver.detach(this);
   }
 
@@ -409,6 +425,7 @@ class ConnectStream implements ClientStream {
         activeTurns: entered.kind === 'found' ? activeTurns(core) : [],
         durable: core.durable,
         goneReason: entered.kind === 'gone' ? entered.reason : undefined,
+        heartbeatIntervalMs: this.#heartbeatIntervalMs,
       }),
     );
     // The session was told while no stream listened.
@@ -428,6 +445,27 @@ class ConnectStream implements ClientStream {
   #sayGoAway(reason: 'draining' | 'maxAge', timeLeftMs: number, resumeToken: string, movable: boolean): void {
     this.#goneAway = true;
     this.#call.write(this.#edge.wire.goAway({ reason, timeLeftMs, resumeToken, movable }));
+  }
+
+  #beat(): void {
+    const intervalMs = this.#heartbeatIntervalMs;
+    if (intervalMs === undefined || this.#call.over) return;
+    const { clock, fairShare, wire } = this.#edge;
+    this.#heartbeat = new Heartbeat({
+      call: this.#call,
+      intervalMs,
+      now: clock,
+      message: wire.heartbeat(),
+      onSilent: () => fairShare.run(this.#call.connection, () => this.#silent(intervalMs)),
+    });
+  }
+
+  /** As for a stream that broke: the session waits for its client to come back. */
+  #silent(intervalMs: number): void {
+    this.#session.driver.detach(this);
+    this.end(
+      new GatewayError('CLIENT_SILENT', `no heartbeat of the client for three times ${intervalMs} ms`),
+    );
   }
 
   /** A stream ends before its connection does, and the client is told in time. */
@@ -495,6 +533,9 @@ class ConnectStream implements ClientStream {
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
         return this.#startTurn({ ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs }, gate);
+      case 'heartbeat':
+        this.#heartbeat?.received();
+        return undefined;
       case 'refused':
         driver.feed({
           kind: message.request === 'startTurn' ? 'refuse' : 'reject',

@@ -3,7 +3,8 @@ import type { SessionEvent, TurnFailed } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
 import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
-import type { CreateResponseRequest, EventFormat } from '../translate/index.ts';
+import type { CreateResponseRequest } from '../translate/index.ts';
+import { type BoundedFormat, boundedMessages } from './bounded-events.ts';
 import type { ReceivedMessage, RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
@@ -66,8 +67,10 @@ async function run(
   request: CreateResponseRequest,
 ): Promise<void> {
   const { driver } = session;
-  const stream = new OneTurnStream(call, edge, session, request.format);
+  const stream = new OneTurnStream(call, edge, session, request);
+  call.sendHeaders();
   call.onRoom = () => driver.room();
+  call.onEnd = () => stream.stop();
   call.onGone = () => {
     // Nobody can come back to this session: what still runs is given up.
     driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
@@ -79,16 +82,28 @@ async function run(
 
 class OneTurnStream implements ClientStream {
   readonly #call: RpcCall;
-  readonly #edge: Edge;
   readonly #session: EdgeSessionHandle;
-  readonly #format: EventFormat;
+  readonly #format: BoundedFormat;
   #failed: TurnFailed | undefined;
+  #delivered = false;
+  #keepAlive: NodeJS.Timeout | undefined;
 
-  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, format: EventFormat) {
+  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: CreateResponseRequest) {
+    const { wire, heartbeatIntervalMs } = edge;
+    const { format, maxMessageBytes } = request;
     this.#call = call;
-    this.#edge = edge;
     this.#session = session;
-    this.#format = format;
+    this.#format = { wire, format, maxMessageBytes, encode: wire.createResponse };
+    if (heartbeatIntervalMs === undefined) return;
+    const empty = wire.createResponse([], format);
+    this.#keepAlive = setInterval(() => {
+      if (!this.#delivered && call.hasRoom) call.write(empty);
+      this.#delivered = false;
+    }, heartbeatIntervalMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#keepAlive);
   }
 
   get hasRoom(): boolean {
@@ -96,9 +111,13 @@ class OneTurnStream implements ClientStream {
   }
 
   deliver(events: readonly SessionEvent[]): void {
-    const message = this.#edge.wire.createResponse(events, this.#format);
-    this.#call.write(message);
-    this.#session.telemetry.batch(events.length, message.length);
+    this.#delivered = true;
+    let bytes = 0;
+    for (const message of boundedMessages(events, this.#format)) {
+      this.#call.write(message);
+      bytes += message.length;
+    }
+    this.#session.telemetry.batch(events.length, bytes);
     this.#failed = events.findLast((event) => event.turnFailed !== undefined)?.turnFailed ?? this.#failed;
   }
 

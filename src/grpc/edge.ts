@@ -15,6 +15,8 @@ export interface Edge extends SessionRuntime {
   readonly maxMessageBytes: number;
   readonly maxTurnsInFlight: number;
   readonly openTimeoutMs: number;
+  /** Longest pause between a client's heartbeats; undefined: there are none. */
+  readonly heartbeatIntervalMs: number | undefined;
   readonly maxStreamAgeMs: number | undefined;
   readonly streamAgeGraceMs: number;
   /** Set while the server goes down: milliseconds of the clock when it will be gone. */

@@ -76,6 +76,8 @@ export interface GrpcServerOptions {
   readonly onConnectionEnd?: (reason: ConnectionEnd) => void;
   /** Default 10,000: a stream that says nothing costs little, but must not stay. */
   readonly openTimeoutMs?: number;
+  /** Longest pause between the heartbeats of a client that offers them. Default 10,000; 0: none. */
+  readonly heartbeatIntervalMs?: number;
   /** Pause between pings to the client, default 30,000; balancers drop idle connections after 60 s or more. */
   readonly keepaliveTimeMs?: number;
   /** Default 10,000. */
@@ -111,6 +113,8 @@ const DEFAULT_CONNECTION_IDLE_MS = 300_000;
 const DEFAULT_TRANSCRIPT_BUDGET_BYTES = 512 * MIB;
 const DEFAULT_MAX_STREAMS = 1_000;
 const DEFAULT_OPEN_TIMEOUT_MS = 10_000;
+/** Three of them are less than half a minute, and shorter than any proxy's patience. */
+const DEFAULT_HEARTBEAT_INTERVAL_MS = 10_000;
 const DEFAULT_KEEPALIVE_TIME_MS = 30_000;
 const DEFAULT_KEEPALIVE_TIMEOUT_MS = 10_000;
 /** As long as most turns take. */
@@ -296,6 +300,7 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     maxMessageBytes: options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
     maxTurnsInFlight: limits.maxLinks * TURNS_PER_LINK,
     openTimeoutMs: options.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
+    heartbeatIntervalMs: (options.heartbeatIntervalMs ?? DEFAULT_HEARTBEAT_INTERVAL_MS) || undefined,
     maxStreamAgeMs: options.maxConnectionAgeMs,
     streamAgeGraceMs: options.maxConnectionAgeGraceMs ?? DEFAULT_AGE_GRACE_MS,
     clock: steadyNow,

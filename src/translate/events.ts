@@ -5,7 +5,7 @@ import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
 import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
-import { Frame } from './peek.ts';
+import { Frame, frameFromBytes } from './peek.ts';
 import { Reader } from './reader.ts';
 import type { Plan } from './schema.ts';
 import { interned, MAX_SHAPES, type Shape } from './shape.ts';
@@ -19,6 +19,7 @@ const TYPE_TAG = (4 << 3) | 2;
 const OUTCOME_TAG = 5 << 3;
 const JSON_TAG = (6 << 3) | 2;
 const COMMIT_TAG = 76 << 3;
+const OMITTED_TAG = 79 << 3;
 const EVENT_TAG = (1 << 3) | 2;
 const EVENTS_TAG = (2 << 3) | 2;
 const RESPONSE_TAG = (1 << 3) | 2;
@@ -105,6 +106,12 @@ export class EventEncoder {
     return this.#out.take(from);
   }
 
+  /** The event without its content, which takes `omittedBytes`; of a last event the response without `output` is left. */
+  withoutContent(event: SessionEvent, format: EventFormat, omittedBytes: number): SessionEvent {
+    const bare: BareEvent = { ...event, frame: withoutOutput(event), omittedBytes };
+    return this.event(bare, format).length > MAX_BARE_BYTES ? { ...bare, frame: undefined } : bare;
+  }
+
   /** A `CompactResponseResponse` from the upstream's JSON. */
   compactResponseResponse(json: Uint8Array, format: EventFormat): Uint8Array {
     const out = this.#out;
@@ -144,6 +151,11 @@ export class EventEncoder {
       out.reserve(12);
       out.varint(COMMIT_TAG);
       out.varint64(event.commit);
+    }
+    if (isBare(event)) {
+      out.reserve(12);
+      out.varint(OMITTED_TAG);
+      out.varint64(event.omittedBytes);
     }
     if (event.turnFailed !== undefined)
       this.#message(this.#failedTag, 'TurnFailed', failedOf(event.turnFailed));
@@ -256,6 +268,26 @@ export class EventEncoder {
   #message(tag: number, name: string, value: Readonly<Record<string, unknown>>): void {
     this.#json(tag, this.#api.type(name).encode(value).finish());
   }
+}
+
+/** An event whose content is too long for its client. */
+interface BareEvent extends SessionEvent {
+  readonly omittedBytes: number;
+}
+
+function isBare(event: SessionEvent): event is BareEvent {
+  return 'omittedBytes' in event;
+}
+
+/** Ids and usage of a response are shorter by far; what is longer has more in it than anybody can name here. */
+const MAX_BARE_BYTES = 32 * 1024;
+
+/** What a client needs of a last event to go on. Undefined: nothing is left. */
+function withoutOutput({ frame, outcome }: SessionEvent): UpstreamFrame | undefined {
+  if (frame === undefined || outcome === undefined) return undefined;
+  const { response, ...rest } = frame.brief?.() ?? frame.json();
+  if (typeof response !== 'object' || response === null) return undefined;
+  return frameFromBytes(Buffer.from(JSON.stringify({ ...rest, response: { ...response, output: [] } })));
 }
 
 function sizeOf(events: readonly SessionEvent[]): number {

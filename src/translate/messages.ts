@@ -26,6 +26,10 @@ export interface OpenRequest {
   readonly labels: ReadonlyMap<string, string>;
   readonly clientName: string | undefined;
   readonly clientVersion: string | undefined;
+  /** Undefined: the client offers none. */
+  readonly heartbeatIntervalMs: number | undefined;
+  /** What the client takes. */
+  readonly maxMessageBytes: number;
 }
 
 /** One message of the client. `refused`: the request is wrong, the session is not. */
@@ -33,6 +37,7 @@ export type ClientMessage =
   | { readonly kind: 'open'; readonly open: OpenRequest }
   | { readonly kind: 'startTurn'; readonly turn: StartTurn }
   | { readonly kind: 'input'; readonly input: Input }
+  | { readonly kind: 'heartbeat' }
   | {
       readonly kind: 'refused';
       readonly request: 'startTurn' | 'steerTurn' | 'injectTurn';
@@ -55,6 +60,8 @@ export interface OpenedFacts {
   readonly durable: boolean;
   /** Why the outcome is GONE. */
   readonly goneReason: Reason | undefined;
+  /** Undefined: none. */
+  readonly heartbeatIntervalMs: number | undefined;
 }
 
 export interface GoAwayFacts {
@@ -74,6 +81,8 @@ export interface ActiveTurn {
 
 export interface CreateResponseRequest {
   readonly format: EventFormat;
+  /** What the client takes. */
+  readonly maxMessageBytes: number;
   readonly upstream: string | undefined;
   readonly turn: StartTurn;
 }

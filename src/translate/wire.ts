@@ -25,7 +25,8 @@ const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
 const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const FULL_HISTORY = 2;
-const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack', 'inject_turn'] as const;
+/** In the order of their field numbers, from 1 on. */
+const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack', 'inject_turn', 'heartbeat'] as const;
 /** What brings input; its refusal is an event. */
 const REQUESTS = { start_turn: 'startTurn', steer_turn: 'steerTurn', inject_turn: 'injectTurn' } as const;
 const INPUT_MESSAGES = { steer_turn: 'SteerTurn', inject_turn: 'InjectTurn' } as const;
@@ -48,7 +49,10 @@ export interface Wire {
   compactSteps(bytes: Uint8Array): Steps<CompactRequest>;
   opened(facts: OpenedFacts): Uint8Array;
   goAway(facts: GoAwayFacts): Uint8Array;
+  heartbeat(): Uint8Array;
   event(event: SessionEvent, format: EventFormat): Uint8Array;
+  /** The event as it comes to a client that cannot take `bytes`, which it would need. */
+  withoutContent(event: SessionEvent, format: EventFormat, bytes: number): SessionEvent;
   /** A ConnectResponse with the batch. */
   events(events: readonly SessionEvent[], format: EventFormat): Uint8Array;
   /** A CreateResponseResponse with the batch. */
@@ -77,7 +81,9 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
           movable,
         },
       }),
+    heartbeat: () => encode('ConnectResponse', { heartbeat: {} }),
     event: (event, format) => encoder.event(event, format),
+    withoutContent: (event, format, bytes) => encoder.withoutContent(event, format, bytes),
     events: (events, format) => encoder.connectResponse(events, format),
     createResponse: (events, format) => encoder.createResponseResponse(events, format),
     compactResponse: (json, format = TYPED) => encoder.compactResponseResponse(json, format),
@@ -117,6 +123,8 @@ function* readConnect(
       return { kind: 'open', open: readOpen(body) };
     case 'ack':
       return { kind: 'input', input: { kind: 'ack', seq: countOf(body, 'seq', 'ack.seq') } };
+    case 'heartbeat':
+      return { kind: 'heartbeat' };
     case 'cancel_turn':
       return { kind: 'input', input: { kind: 'cancelTurn', laneId, turnId } };
     default:
@@ -178,6 +186,8 @@ function readOpen(open: Message): OpenRequest {
     ),
     clientName: textOf(open, 'client_name') || undefined,
     clientVersion: textOf(open, 'client_version') || undefined,
+    heartbeatIntervalMs: offeredMs(open['heartbeat_interval']),
+    maxMessageBytes: takenBytes(open['max_message_bytes']),
   };
 }
 
@@ -244,6 +254,7 @@ function* readCreateResponse(
   const { previousResponseId: responseId } = create;
   return {
     format: formatOf(request),
+    maxMessageBytes: takenBytes(request['max_message_bytes']),
     upstream: textOf(request, 'upstream') || undefined,
     turn: {
       kind: 'startTurn',
@@ -281,6 +292,9 @@ function openedOf(facts: OpenedFacts, schemaRevision: number): Message {
     next_seq: facts.nextSeq,
     durable: facts.durable,
     gone_reason: facts.goneReason ?? '',
+    ...(facts.heartbeatIntervalMs !== undefined && {
+      heartbeat_interval: durationOf(facts.heartbeatIntervalMs),
+    }),
     schema_revision: schemaRevision,
     limits: {
       max_message_bytes: facts.maxMessageBytes,
@@ -309,6 +323,26 @@ function formatOf(message: Message): EventFormat {
     payload: PAYLOADS[Number(message['payload'] ?? 0)] ?? 'typed',
     schemaRevision: Number(message['schema_revision'] ?? 0),
   };
+}
+
+/** Of a duration that is only an offer: what makes no sense is none. */
+function offeredMs(value: unknown): number | undefined {
+  const { seconds = 0, nanos = 0 } = (value ?? {}) as {
+    readonly seconds?: unknown;
+    readonly nanos?: unknown;
+  };
+  const ms = Number(seconds) * 1000 + Number(nanos) / 1e6;
+  return ms > 0 ? ms : undefined;
+}
+
+/** gRPC's libraries take so much by default. */
+const DEFAULT_TAKEN_BYTES = 4 * 1024 * 1024;
+/** An event without content always fits. */
+const MIN_TAKEN_BYTES = 64 * 1024;
+
+function takenBytes(value: unknown): number {
+  const bytes = Number(value ?? 0);
+  return bytes > 0 ? Math.max(bytes, MIN_TAKEN_BYTES) : DEFAULT_TAKEN_BYTES;
 }
 
 function traceOf(message: Message): TraceContext | undefined {

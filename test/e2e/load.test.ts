@@ -81,7 +81,7 @@ describe('large events', () => {
     'passes %i MB in one delta',
     async (_, bytes) => {
       await start();
-      const stream = gateway.client().connect();
+      const stream = gateway.client().connect({ max_message_bytes: 64 * MIB });
       stream.startTurn({ turn_id: 't1' }, `much #bytes=${bytes}`);
       const events = await stream.turn('t1');
       expect(Math.max(...events.map((event) => deltaOf(event).length))).toBe(bytes);

@@ -196,7 +196,8 @@ describe('resume', () => {
   it('loses nothing when the stream is cut within an event larger than all that is kept', async () => {
     await start();
     const client = gateway.client();
-    const first = client.connect();
+    const large = { max_message_bytes: 64 * 1024 * 1024 };
+    const first = client.connect(large);
     const { resume_token: token } = await first.opened();
     first.startTurn({ turn_id: 't1' }, 'much #bytes=6000000');
     await first.event('response.created');
@@ -204,7 +205,7 @@ describe('resume', () => {
     const [session] = gateway.server.registry.sessions();
     while ((session?.core.inspect().resumeBytes ?? 0) < 6_000_000) await new Promise((r) => setImmediate(r));
     first.cancel();
-    const second = client.connect({ resume: { token, last_seq: lastSeq(first.events) } });
+    const second = client.connect({ ...large, resume: { token, last_seq: lastSeq(first.events) } });
     expect((await second.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
     await second.turn('t1');
     checkSeq([...first.events, ...second.events]);

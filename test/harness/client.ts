@@ -161,6 +161,7 @@ export class TestStream {
   readonly events: TestEvent[] = [];
   readonly goAways: Message[] = [];
   batches = 0;
+  heartbeats = 0;
   openedMessage: Message | undefined;
   endedWith: Ended | undefined;
   readonly #waiters = new Set<Waiter>();
@@ -246,6 +247,7 @@ export class TestStream {
 
   #take(message: Message): void {
     if (message.opened) this.openedMessage = message.opened as Message;
+    if (message.heartbeat) this.heartbeats += 1;
     if (message.go_away) this.goAways.push(message.go_away as Message);
     if (message.events) {
       this.batches += 1;

@@ -737,6 +737,7 @@ describe("the gateway's own messages", () => {
       activeTurns: [{ laneId: 'a', turnId: 't', phase: 'CREATED' }],
       durable: true,
       goneReason: undefined,
+      heartbeatIntervalMs: undefined,
     });
     expect(decode('ConnectResponse', opened)).toMatchObject({
       opened: {

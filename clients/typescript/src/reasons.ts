@@ -109,6 +109,11 @@ export const Reason = {
    * session can be resumed.
    */
   SLOW_CONSUMER: 'SLOW_CONSUMER',
+  /**
+   * UNAVAILABLE. No heartbeat came for three intervals on a stream that agreed on them. The stream ends, the
+   * session can be resumed.
+   */
+  CLIENT_SILENT: 'CLIENT_SILENT',
   /** ABORTED. Another stream resumed the session; this is the older one. */
   SESSION_SUPERSEDED: 'SESSION_SUPERSEDED',
   /** NOT_FOUND. The session to resume is over, or lives in another process. */

@@ -91,6 +91,10 @@ class Reason(str, Enum):
     #: session can be resumed.
     SLOW_CONSUMER = "SLOW_CONSUMER"
 
+    #: UNAVAILABLE. No heartbeat came for three intervals on a stream that agreed on them. The stream ends, the session
+    #: can be resumed.
+    CLIENT_SILENT = "CLIENT_SILENT"
+
     #: ABORTED. Another stream resumed the session; this is the older one.
     SESSION_SUPERSEDED = "SESSION_SUPERSEDED"
 

@@ -24,6 +24,9 @@ class ResponsesServiceStub(object):
     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
     8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+    A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+    something between client and gateway has ended it.
+    9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     def __init__(self, channel):
@@ -67,6 +70,9 @@ class ResponsesServiceServicer(object):
     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
     8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+    A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+    something between client and gateway has ended it.
+    9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     def Connect(self, request_iterator, context):
@@ -134,6 +140,9 @@ class ResponsesService(object):
     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
     8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+    A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+    something between client and gateway has ended it.
+    9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     @staticmethod

@@ -45,6 +45,9 @@ class ResponsesServiceStub:
         gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
      8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
         after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+        A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+        something between client and gateway has ended it.
+     9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     @_typing.overload
@@ -77,6 +80,9 @@ class ResponsesServiceAsyncStub(ResponsesServiceStub):
         gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
      8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
         after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+        A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+        something between client and gateway has ended it.
+     9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -105,6 +111,9 @@ class ResponsesServiceServicer(metaclass=_abc_1.ABCMeta):
         gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
      8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
         after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+        A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+        something between client and gateway has ended it.
+     9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
     """
 
     @_abc_1.abstractmethod

@@ -157,6 +157,7 @@ class ConnectRequest(_message.Message):
     CANCEL_TURN_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     INJECT_TURN_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___Open:
         """Opens or resumes the session. First on the stream, and only there."""
@@ -181,6 +182,10 @@ class ConnectRequest(_message.Message):
     def inject_turn(self) -> Global___InjectTurn:
         """Gives tool outputs to a multi-agent response that is running."""
 
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Says that the client is there. Only where Opened names an interval."""
+
     def __init__(
         self,
         *,
@@ -190,12 +195,13 @@ class ConnectRequest(_message.Message):
         cancel_turn: Global___CancelTurn | None = ...,
         ack: Global___Ack | None = ...,
         inject_turn: Global___InjectTurn | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "heartbeat", b"heartbeat", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel_turn", b"cancel_turn", "heartbeat", b"heartbeat", "inject_turn", b"inject_turn", "message", b"message", "open", b"open", "start_turn", b"start_turn", "steer_turn", b"steer_turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "start_turn", "steer_turn", "cancel_turn", "ack", "inject_turn"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["open", "start_turn", "steer_turn", "cancel_turn", "ack", "inject_turn", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -210,6 +216,7 @@ class ConnectResponse(_message.Message):
     OPENED_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     GO_AWAY_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def opened(self) -> Global___Opened:
         """Answers Open. First on the stream, and only there."""
@@ -222,22 +229,44 @@ class ConnectResponse(_message.Message):
     def go_away(self) -> Global___GoAway:
         """Announces the planned end of the stream."""
 
+    @_builtins.property
+    def heartbeat(self) -> Global___Heartbeat:
+        """Answers the client's."""
+
     def __init__(
         self,
         *,
         opened: Global___Opened | None = ...,
         events: _event_pb2.Events | None = ...,
         go_away: Global___GoAway | None = ...,
+        heartbeat: Global___Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "go_away", b"go_away", "message", b"message", "opened", b"opened"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "opened", b"opened"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "go_away", b"go_away", "message", b"message", "opened", b"opened"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "go_away", b"go_away", "heartbeat", b"heartbeat", "message", b"message", "opened", b"opened"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["opened", "events", "go_away"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["opened", "events", "go_away", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___ConnectResponse: _TypeAlias = ConnectResponse  # noqa: Y015
+
+@_typing.final
+class Heartbeat(_message.Message):
+    """Says that whoever sends it is there, through whatever lies between: proxies count messages, not HTTP/2 pings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class Open(_message.Message):
@@ -274,6 +303,8 @@ class Open(_message.Message):
     RECOVERY_FIELD_NUMBER: _builtins.int
     CLIENT_NAME_FIELD_NUMBER: _builtins.int
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     payload: Global___PayloadFormat.ValueType
     """In which form events carry their content. Unset means TYPED."""
     schema_revision: _builtins.int
@@ -290,10 +321,14 @@ class Open(_message.Message):
     """Name of the client program, for logs and metrics; for instance "billing-agent"."""
     client_version: _builtins.str
     """Version of the client program."""
+    max_message_bytes: _builtins.int
+    """Largest message that the client takes. An event above it comes without its content, see Event.omitted_bytes.
+    0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
+    """
     @_builtins.property
     def resume(self) -> Global___Resume:
         """Continues an earlier session instead of opening a new one. The other fields of Open are then ignored,
-        except payload and schema_revision.
+        except payload, schema_revision, heartbeat_interval and max_message_bytes.
         """
 
     @_builtins.property
@@ -301,6 +336,10 @@ class Open(_message.Message):
         """Free labels for traces and logs, for instance a tenant or job name. At most 16 entries, keys up to 64 and
         values up to 512 characters; no secrets.
         """
+
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """Offers to send a Heartbeat this often; 15 s is below every common proxy's time-out. Unset or 0 means none."""
 
     def __init__(
         self,
@@ -314,10 +353,12 @@ class Open(_message.Message):
         recovery: _builtins.bool | None = ...,
         client_name: _builtins.str = ...,
         client_version: _builtins.str = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
+        max_message_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "recovery", b"recovery", "resume", b"resume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "heartbeat_interval", b"heartbeat_interval", "recovery", b"recovery", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "client_name", b"client_name", "client_version", b"client_version", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "client_name", b"client_name", "client_version", b"client_version", "heartbeat_interval", b"heartbeat_interval", "max_message_bytes", b"max_message_bytes", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recovery: _TypeAlias = _typing.Literal["recovery"]  # noqa: Y015
     _WhichOneofArgType__recovery: _TypeAlias = _typing.Literal["_recovery", b"_recovery"]  # noqa: Y015
@@ -376,6 +417,7 @@ class Opened(_message.Message):
     ACTIVE_TURNS_FIELD_NUMBER: _builtins.int
     DURABLE_FIELD_NUMBER: _builtins.int
     GONE_REASON_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Names the session in logs, traces and support requests. Not a credential."""
     resume_token: _builtins.str
@@ -412,6 +454,13 @@ class Opened(_message.Message):
     def active_turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActiveTurn]:
         """Turns without an outcome at the moment of the resume, in the order they were started on each lane."""
 
+    @_builtins.property
+    def heartbeat_interval(self) -> _duration_pb2.Duration:
+        """How often the client is to send a Heartbeat, whatever else it sends: what it offered, or less. Each is answered
+        by one, unless events are on their way. Silence of three intervals ends the stream on either side, and the session
+        can be resumed; the gateway's status is then CLIENT_SILENT. Unset means no heartbeats.
+        """
+
     def __init__(
         self,
         *,
@@ -426,10 +475,11 @@ class Opened(_message.Message):
         active_turns: _abc.Iterable[Global___ActiveTurn] | None = ...,
         durable: _builtins.bool = ...,
         gone_reason: _builtins.str = ...,
+        heartbeat_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "resume_grace", b"resume_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "resume_grace", b"resume_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_turns", b"active_turns", "durable", b"durable", "gone_reason", b"gone_reason", "limits", b"limits", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "resume_grace", b"resume_grace", "resume_outcome", b"resume_outcome", "resume_token", b"resume_token", "schema_revision", b"schema_revision", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_turns", b"active_turns", "durable", b"durable", "gone_reason", b"gone_reason", "heartbeat_interval", b"heartbeat_interval", "limits", b"limits", "next_seq", b"next_seq", "oldest_seq", b"oldest_seq", "resume_grace", b"resume_grace", "resume_outcome", b"resume_outcome", "resume_token", b"resume_token", "schema_revision", b"schema_revision", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,7 @@ class CreateResponseRequest(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     UPSTREAM_FIELD_NUMBER: _builtins.int
     WAIT_ON_RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     payload: _session_pb2.PayloadFormat.ValueType
     """In which form events carry their content. Unset means TYPED."""
     schema_revision: _builtins.int
@@ -44,6 +45,8 @@ class CreateResponseRequest(_message.Message):
     """Name of a configured upstream. Empty means the default one."""
     wait_on_rate_limit: _builtins.bool
     """Whether to wait when the upstream refuses the turn for its rate limit. Bounded by timeout."""
+    max_message_bytes: _builtins.int
+    """Largest message that the client takes. See Open.max_message_bytes."""
     @_builtins.property
     def create(self) -> _create_pb2.CreateBody:
         """What to run."""
@@ -66,10 +69,11 @@ class CreateResponseRequest(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         upstream: _builtins.str = ...,
         wait_on_rate_limit: _builtins.bool = ...,
+        max_message_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "timeout", b"timeout", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream", "wait_on_rate_limit", b"wait_on_rate_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "max_message_bytes", b"max_message_bytes", "payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream", "wait_on_rate_limit", b"wait_on_rate_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -77,7 +81,9 @@ Global___CreateResponseRequest: _TypeAlias = CreateResponseRequest  # noqa: Y015
 
 @_typing.final
 class CreateResponseResponse(_message.Message):
-    """A batch of the turn's events, as on Connect; the last event of the call has an outcome."""
+    """A batch of the turn's events, as on Connect; the last event of the call has an outcome. A batch may be empty: that
+    says to proxies that the call lives while the model is silent.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

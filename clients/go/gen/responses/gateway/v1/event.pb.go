@@ -272,7 +272,10 @@ type Event struct {
 	// How far the session's record reaches with this event, on events with an outcome and where else it grows. The
 	// client gives the highest back in Resume.last_commit. 0: the gateway keeps no record of the session.
 	Commit uint64 `protobuf:"varint,76,opt,name=commit,proto3" json:"commit,omitempty"`
-	// The content, by `type`. Several types never share an arm. Next free number: 79.
+	// Bytes that the event would have taken, had the client said that it takes so much (Open.max_message_bytes). Its
+	// content is left out, but for a last event's response without `output`. 0: nothing is left out.
+	OmittedBytes uint64 `protobuf:"varint,79,opt,name=omitted_bytes,json=omittedBytes,proto3" json:"omitted_bytes,omitempty"`
+	// The content, by `type`. Several types never share an arm. Next free number: 80.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -422,6 +425,13 @@ func (x *Event) GetJson() []byte {
 func (x *Event) GetCommit() uint64 {
 	if x != nil {
 		return x.Commit
+	}
+	return 0
+}
+
+func (x *Event) GetOmittedBytes() uint64 {
+	if x != nil {
+		return x.OmittedBytes
 	}
 	return 0
 }
@@ -1848,7 +1858,7 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\n" +
 	" responses/gateway/v1/event.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/events.proto\x1a\"responses/gateway/v1/options.proto\"=\n" +
 	"\x06Events\x123\n" +
-	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xafG\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd4G\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x17\n" +
@@ -1856,7 +1866,8 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x12;\n" +
 	"\aoutcome\x18\x05 \x01(\x0e2!.responses.gateway.v1.TurnOutcomeR\aoutcome\x12\x12\n" +
 	"\x04json\x18\x06 \x01(\fR\x04json\x12\x1c\n" +
-	"\x06commit\x18L \x01(\x04B\x04\xa0\x80\x19\x03R\x06commit\x12s\n" +
+	"\x06commit\x18L \x01(\x04B\x04\xa0\x80\x19\x03R\x06commit\x12#\n" +
+	"\romitted_bytes\x18O \x01(\x04R\fomittedBytes\x12s\n" +
 	"\x11output_text_delta\x18\a \x01(\v2%.responses.gateway.v1.OutputTextDeltaB\x1e\x8a\x80\x19\x1aresponse.output_text.deltaH\x00R\x0foutputTextDelta\x12\x9d\x01\n" +
 	"\x1creasoning_summary_text_delta\x18\b \x01(\v2/.responses.gateway.v1.ReasoningSummaryTextDeltaB)\x8a\x80\x19%response.reasoning_summary_text.deltaH\x00R\x19reasoningSummaryTextDelta\x12\xa1\x01\n" +
 	"\x1dfunction_call_arguments_delta\x18\t \x01(\v20.responses.gateway.v1.FunctionCallArgumentsDeltaB*\x8a\x80\x19&response.function_call_arguments.deltaH\x00R\x1afunctionCallArgumentsDelta\x12s\n" +

@@ -45,6 +45,9 @@ const (
 //     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
 //  8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
 //     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+//     A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+//     something between client and gateway has ended it.
+//  9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
 type ResponsesServiceClient interface {
 	// Opens or resumes a session. See the service comment for the order of messages.
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectRequest, ConnectResponse], error)
@@ -125,6 +128,9 @@ func (c *responsesServiceClient) CompactResponse(ctx context.Context, in *Compac
 //     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
 //  8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
 //     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+//     A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+//     something between client and gateway has ended it.
+//  9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
 type ResponsesServiceServer interface {
 	// Opens or resumes a session. See the service comment for the order of messages.
 	Connect(grpc.BidiStreamingServer[ConnectRequest, ConnectResponse]) error

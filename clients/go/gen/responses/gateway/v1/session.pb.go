@@ -266,6 +266,7 @@ type ConnectRequest struct {
 	//	*ConnectRequest_CancelTurn
 	//	*ConnectRequest_Ack
 	//	*ConnectRequest_InjectTurn
+	//	*ConnectRequest_Heartbeat
 	Message       isConnectRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -362,6 +363,15 @@ func (x *ConnectRequest) GetInjectTurn() *InjectTurn {
 	return nil
 }
 
+func (x *ConnectRequest) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectRequest_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Message interface {
 	isConnectRequest_Message()
 }
@@ -396,6 +406,11 @@ type ConnectRequest_InjectTurn struct {
 	InjectTurn *InjectTurn `protobuf:"bytes,6,opt,name=inject_turn,json=injectTurn,proto3,oneof"`
 }
 
+type ConnectRequest_Heartbeat struct {
+	// Says that the client is there. Only where Opened names an interval.
+	Heartbeat *Heartbeat `protobuf:"bytes,7,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*ConnectRequest_Open) isConnectRequest_Message() {}
 
 func (*ConnectRequest_StartTurn) isConnectRequest_Message() {}
@@ -408,6 +423,8 @@ func (*ConnectRequest_Ack) isConnectRequest_Message() {}
 
 func (*ConnectRequest_InjectTurn) isConnectRequest_Message() {}
 
+func (*ConnectRequest_Heartbeat) isConnectRequest_Message() {}
+
 // One message from the session to its client.
 type ConnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -418,6 +435,7 @@ type ConnectResponse struct {
 	//	*ConnectResponse_Opened
 	//	*ConnectResponse_Events
 	//	*ConnectResponse_GoAway
+	//	*ConnectResponse_Heartbeat
 	Message       isConnectResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -487,6 +505,15 @@ func (x *ConnectResponse) GetGoAway() *GoAway {
 	return nil
 }
 
+func (x *ConnectResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isConnectResponse_Message interface {
 	isConnectResponse_Message()
 }
@@ -506,11 +533,55 @@ type ConnectResponse_GoAway struct {
 	GoAway *GoAway `protobuf:"bytes,3,opt,name=go_away,json=goAway,proto3,oneof"`
 }
 
+type ConnectResponse_Heartbeat struct {
+	// Answers the client's.
+	Heartbeat *Heartbeat `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*ConnectResponse_Opened) isConnectResponse_Message() {}
 
 func (*ConnectResponse_Events) isConnectResponse_Message() {}
 
 func (*ConnectResponse_GoAway) isConnectResponse_Message() {}
+
+func (*ConnectResponse_Heartbeat) isConnectResponse_Message() {}
+
+// Says that whoever sends it is there, through whatever lies between: proxies count messages, not HTTP/2 pings.
+type Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{2}
+}
 
 // Opens a session. Valid with nothing set: a new session, typed payloads, the gateway's default upstream.
 type Open struct {
@@ -521,7 +592,7 @@ type Open struct {
 	// JSON in Event.json. 0 means the gateway's own revision: everything it knows is typed.
 	SchemaRevision uint32 `protobuf:"varint,2,opt,name=schema_revision,json=schemaRevision,proto3" json:"schema_revision,omitempty"`
 	// Continues an earlier session instead of opening a new one. The other fields of Open are then ignored,
-	// except payload and schema_revision.
+	// except payload, schema_revision, heartbeat_interval and max_message_bytes.
 	Resume *Resume `protobuf:"bytes,3,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Name of a configured upstream. Empty means the default one.
 	Upstream string `protobuf:"bytes,4,opt,name=upstream,proto3" json:"upstream,omitempty"`
@@ -536,13 +607,18 @@ type Open struct {
 	ClientName string `protobuf:"bytes,8,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	// Version of the client program.
 	ClientVersion string `protobuf:"bytes,9,opt,name=client_version,json=clientVersion,proto3" json:"client_version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Offers to send a Heartbeat this often; 15 s is below every common proxy's time-out. Unset or 0 means none.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	// Largest message that the client takes. An event above it comes without its content, see Event.omitted_bytes.
+	// 0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
+	MaxMessageBytes uint64 `protobuf:"varint,11,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +630,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[2]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +643,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{2}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Open) GetPayload() PayloadFormat {
@@ -633,6 +709,20 @@ func (x *Open) GetClientVersion() string {
 	return ""
 }
 
+func (x *Open) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
+func (x *Open) GetMaxMessageBytes() uint64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
 // Where to continue an earlier session.
 type Resume struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -649,7 +739,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +751,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +764,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Resume) GetToken() string {
@@ -726,14 +816,18 @@ type Opened struct {
 	Durable bool `protobuf:"varint,10,opt,name=durable,proto3" json:"durable,omitempty"`
 	// Why the outcome is GONE, by a name from the list of reasons: SESSION_EXPIRED, or ENGINE_LOST_DATA where the
 	// session's record is older than Resume.last_commit. Empty otherwise.
-	GoneReason    string `protobuf:"bytes,11,opt,name=gone_reason,json=goneReason,proto3" json:"gone_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	GoneReason string `protobuf:"bytes,11,opt,name=gone_reason,json=goneReason,proto3" json:"gone_reason,omitempty"`
+	// How often the client is to send a Heartbeat, whatever else it sends: what it offered, or less. Each is answered
+	// by one, unless events are on their way. Silence of three intervals ends the stream on either side, and the session
+	// can be resumed; the gateway's status is then CLIENT_SILENT. Unset means no heartbeats.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,12,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +839,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +852,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Opened) GetSessionId() string {
@@ -838,6 +932,13 @@ func (x *Opened) GetGoneReason() string {
 	return ""
 }
 
+func (x *Opened) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
 // What one session may ask for. Sizes are bytes; 0 means no limit of the gateway's own.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -861,7 +962,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +974,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +987,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Limits) GetMaxMessageBytes() uint64 {
@@ -953,7 +1054,7 @@ type ActiveTurn struct {
 
 func (x *ActiveTurn) Reset() {
 	*x = ActiveTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1066,7 @@ func (x *ActiveTurn) String() string {
 func (*ActiveTurn) ProtoMessage() {}
 
 func (x *ActiveTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1079,7 @@ func (x *ActiveTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveTurn.ProtoReflect.Descriptor instead.
 func (*ActiveTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ActiveTurn) GetLaneId() string {
@@ -1037,7 +1138,7 @@ type StartTurn struct {
 
 func (x *StartTurn) Reset() {
 	*x = StartTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1150,7 @@ func (x *StartTurn) String() string {
 func (*StartTurn) ProtoMessage() {}
 
 func (x *StartTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1163,7 @@ func (x *StartTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTurn.ProtoReflect.Descriptor instead.
 func (*StartTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartTurn) GetLaneId() string {
@@ -1166,7 +1267,7 @@ type NewConversation struct {
 
 func (x *NewConversation) Reset() {
 	*x = NewConversation{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1279,7 @@ func (x *NewConversation) String() string {
 func (*NewConversation) ProtoMessage() {}
 
 func (x *NewConversation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1292,7 @@ func (x *NewConversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewConversation.ProtoReflect.Descriptor instead.
 func (*NewConversation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 // Adds user input to a running turn. Acceptance and failure arrive as events of the turn.
@@ -1209,7 +1310,7 @@ type SteerTurn struct {
 
 func (x *SteerTurn) Reset() {
 	*x = SteerTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1322,7 @@ func (x *SteerTurn) String() string {
 func (*SteerTurn) ProtoMessage() {}
 
 func (x *SteerTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1335,7 @@ func (x *SteerTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerTurn.ProtoReflect.Descriptor instead.
 func (*SteerTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SteerTurn) GetLaneId() string {
@@ -1275,7 +1376,7 @@ type InjectTurn struct {
 
 func (x *InjectTurn) Reset() {
 	*x = InjectTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1388,7 @@ func (x *InjectTurn) String() string {
 func (*InjectTurn) ProtoMessage() {}
 
 func (x *InjectTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1401,7 @@ func (x *InjectTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectTurn.ProtoReflect.Descriptor instead.
 func (*InjectTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *InjectTurn) GetLaneId() string {
@@ -1338,7 +1439,7 @@ type CancelTurn struct {
 
 func (x *CancelTurn) Reset() {
 	*x = CancelTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1451,7 @@ func (x *CancelTurn) String() string {
 func (*CancelTurn) ProtoMessage() {}
 
 func (x *CancelTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1464,7 @@ func (x *CancelTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurn.ProtoReflect.Descriptor instead.
 func (*CancelTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CancelTurn) GetLaneId() string {
@@ -1391,7 +1492,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1504,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1517,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Ack) GetSeq() uint64 {
@@ -1444,7 +1545,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1557,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1570,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GoAway) GetReason() GoAwayReason {
@@ -1504,7 +1605,7 @@ var File_responses_gateway_v1_session_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\x8a\x03\n" +
+	"\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\xcb\x03\n" +
 	"\x0eConnectRequest\x120\n" +
 	"\x04open\x18\x01 \x01(\v2\x1a.responses.gateway.v1.OpenH\x00R\x04open\x12@\n" +
 	"\n" +
@@ -1515,13 +1616,16 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"cancelTurn\x12-\n" +
 	"\x03ack\x18\x05 \x01(\v2\x19.responses.gateway.v1.AckH\x00R\x03ack\x12C\n" +
 	"\vinject_turn\x18\x06 \x01(\v2 .responses.gateway.v1.InjectTurnH\x00R\n" +
-	"injectTurnB\t\n" +
-	"\amessage\"\xc5\x01\n" +
+	"injectTurn\x12?\n" +
+	"\theartbeat\x18\a \x01(\v2\x1f.responses.gateway.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"\x86\x02\n" +
 	"\x0fConnectResponse\x126\n" +
 	"\x06opened\x18\x01 \x01(\v2\x1c.responses.gateway.v1.OpenedH\x00R\x06opened\x126\n" +
 	"\x06events\x18\x02 \x01(\v2\x1c.responses.gateway.v1.EventsH\x00R\x06events\x127\n" +
-	"\ago_away\x18\x03 \x01(\v2\x1c.responses.gateway.v1.GoAwayH\x00R\x06goAwayB\t\n" +
-	"\amessage\"\xcf\x03\n" +
+	"\ago_away\x18\x03 \x01(\v2\x1c.responses.gateway.v1.GoAwayH\x00R\x06goAway\x12?\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x1f.responses.gateway.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"\v\n" +
+	"\tHeartbeat\"\xc5\x04\n" +
 	"\x04Open\x12=\n" +
 	"\apayload\x18\x01 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
 	"\x0fschema_revision\x18\x02 \x01(\rR\x0eschemaRevision\x124\n" +
@@ -1532,7 +1636,10 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\brecovery\x18\a \x01(\bH\x00R\brecovery\x88\x01\x01\x12\x1f\n" +
 	"\vclient_name\x18\b \x01(\tR\n" +
 	"clientName\x12%\n" +
-	"\x0eclient_version\x18\t \x01(\tR\rclientVersion\x1a;\n" +
+	"\x0eclient_version\x18\t \x01(\tR\rclientVersion\x12H\n" +
+	"\x12heartbeat_interval\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12*\n" +
+	"\x11max_message_bytes\x18\v \x01(\x04R\x0fmaxMessageBytes\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -1542,7 +1649,7 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x12*\n" +
 	"\vlast_commit\x18\x03 \x01(\x04B\x04\xa0\x80\x19\x03H\x00R\n" +
 	"lastCommit\x88\x01\x01B\x0e\n" +
-	"\f_last_commit\"\xf9\x03\n" +
+	"\f_last_commit\"\xc3\x04\n" +
 	"\x06Opened\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12!\n" +
@@ -1558,7 +1665,8 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\adurable\x18\n" +
 	" \x01(\bB\x04\xa0\x80\x19\x03R\adurable\x12%\n" +
 	"\vgone_reason\x18\v \x01(\tB\x04\xa0\x80\x19\x03R\n" +
-	"goneReason\"\xba\x02\n" +
+	"goneReason\x12H\n" +
+	"\x12heartbeat_interval\x18\f \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\"\xba\x02\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x04R\x0fmaxMessageBytes\x12\x1b\n" +
 	"\tmax_lanes\x18\x02 \x01(\rR\bmaxLanes\x12-\n" +
@@ -1640,7 +1748,7 @@ func file_responses_gateway_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_responses_gateway_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(PayloadFormat)(0),          // 0: responses.gateway.v1.PayloadFormat
 	(ResumeOutcome)(0),          // 1: responses.gateway.v1.ResumeOutcome
@@ -1648,58 +1756,63 @@ var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(GoAwayReason)(0),           // 3: responses.gateway.v1.GoAwayReason
 	(*ConnectRequest)(nil),      // 4: responses.gateway.v1.ConnectRequest
 	(*ConnectResponse)(nil),     // 5: responses.gateway.v1.ConnectResponse
-	(*Open)(nil),                // 6: responses.gateway.v1.Open
-	(*Resume)(nil),              // 7: responses.gateway.v1.Resume
-	(*Opened)(nil),              // 8: responses.gateway.v1.Opened
-	(*Limits)(nil),              // 9: responses.gateway.v1.Limits
-	(*ActiveTurn)(nil),          // 10: responses.gateway.v1.ActiveTurn
-	(*StartTurn)(nil),           // 11: responses.gateway.v1.StartTurn
-	(*NewConversation)(nil),     // 12: responses.gateway.v1.NewConversation
-	(*SteerTurn)(nil),           // 13: responses.gateway.v1.SteerTurn
-	(*InjectTurn)(nil),          // 14: responses.gateway.v1.InjectTurn
-	(*CancelTurn)(nil),          // 15: responses.gateway.v1.CancelTurn
-	(*Ack)(nil),                 // 16: responses.gateway.v1.Ack
-	(*GoAway)(nil),              // 17: responses.gateway.v1.GoAway
-	nil,                         // 18: responses.gateway.v1.Open.MetadataEntry
-	(*Events)(nil),              // 19: responses.gateway.v1.Events
-	(*durationpb.Duration)(nil), // 20: google.protobuf.Duration
-	(TurnPhase)(0),              // 21: responses.gateway.v1.TurnPhase
-	(*CreateBody)(nil),          // 22: responses.gateway.v1.CreateBody
-	(*TraceContext)(nil),        // 23: responses.gateway.v1.TraceContext
-	(*InputItem)(nil),           // 24: responses.gateway.v1.InputItem
+	(*Heartbeat)(nil),           // 6: responses.gateway.v1.Heartbeat
+	(*Open)(nil),                // 7: responses.gateway.v1.Open
+	(*Resume)(nil),              // 8: responses.gateway.v1.Resume
+	(*Opened)(nil),              // 9: responses.gateway.v1.Opened
+	(*Limits)(nil),              // 10: responses.gateway.v1.Limits
+	(*ActiveTurn)(nil),          // 11: responses.gateway.v1.ActiveTurn
+	(*StartTurn)(nil),           // 12: responses.gateway.v1.StartTurn
+	(*NewConversation)(nil),     // 13: responses.gateway.v1.NewConversation
+	(*SteerTurn)(nil),           // 14: responses.gateway.v1.SteerTurn
+	(*InjectTurn)(nil),          // 15: responses.gateway.v1.InjectTurn
+	(*CancelTurn)(nil),          // 16: responses.gateway.v1.CancelTurn
+	(*Ack)(nil),                 // 17: responses.gateway.v1.Ack
+	(*GoAway)(nil),              // 18: responses.gateway.v1.GoAway
+	nil,                         // 19: responses.gateway.v1.Open.MetadataEntry
+	(*Events)(nil),              // 20: responses.gateway.v1.Events
+	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
+	(TurnPhase)(0),              // 22: responses.gateway.v1.TurnPhase
+	(*CreateBody)(nil),          // 23: responses.gateway.v1.CreateBody
+	(*TraceContext)(nil),        // 24: responses.gateway.v1.TraceContext
+	(*InputItem)(nil),           // 25: responses.gateway.v1.InputItem
 }
 var file_responses_gateway_v1_session_proto_depIdxs = []int32{
-	6,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
-	11, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
-	13, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
-	15, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
-	16, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
-	14, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
-	8,  // 6: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
-	19, // 7: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
-	17, // 8: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
-	0,  // 9: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
-	7,  // 10: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
-	18, // 11: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
-	20, // 12: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
-	1,  // 13: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
-	9,  // 14: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
-	10, // 15: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
-	21, // 16: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
-	22, // 17: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
-	12, // 18: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
-	2,  // 19: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
-	23, // 20: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
-	20, // 21: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
-	24, // 22: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
-	24, // 23: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
-	3,  // 24: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
-	20, // 25: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	7,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
+	12, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
+	14, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
+	16, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
+	17, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
+	15, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
+	6,  // 6: responses.gateway.v1.ConnectRequest.heartbeat:type_name -> responses.gateway.v1.Heartbeat
+	9,  // 7: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
+	20, // 8: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
+	18, // 9: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
+	6,  // 10: responses.gateway.v1.ConnectResponse.heartbeat:type_name -> responses.gateway.v1.Heartbeat
+	0,  // 11: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
+	8,  // 12: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
+	19, // 13: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
+	21, // 14: responses.gateway.v1.Open.heartbeat_interval:type_name -> google.protobuf.Duration
+	21, // 15: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
+	1,  // 16: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
+	10, // 17: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
+	11, // 18: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
+	21, // 19: responses.gateway.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
+	22, // 20: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
+	23, // 21: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
+	13, // 22: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
+	2,  // 23: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
+	24, // 24: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
+	21, // 25: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
+	25, // 26: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
+	25, // 27: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
+	3,  // 28: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
+	21, // 29: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_session_proto_init() }
@@ -1718,15 +1831,17 @@ func file_responses_gateway_v1_session_proto_init() {
 		(*ConnectRequest_CancelTurn)(nil),
 		(*ConnectRequest_Ack)(nil),
 		(*ConnectRequest_InjectTurn)(nil),
+		(*ConnectRequest_Heartbeat)(nil),
 	}
 	file_responses_gateway_v1_session_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Opened)(nil),
 		(*ConnectResponse_Events)(nil),
 		(*ConnectResponse_GoAway)(nil),
+		(*ConnectResponse_Heartbeat)(nil),
 	}
-	file_responses_gateway_v1_session_proto_msgTypes[2].OneofWrappers = []any{}
 	file_responses_gateway_v1_session_proto_msgTypes[3].OneofWrappers = []any{}
-	file_responses_gateway_v1_session_proto_msgTypes[7].OneofWrappers = []any{
+	file_responses_gateway_v1_session_proto_msgTypes[4].OneofWrappers = []any{}
+	file_responses_gateway_v1_session_proto_msgTypes[8].OneofWrappers = []any{
 		(*StartTurn_NewConversation)(nil),
 		(*StartTurn_PreviousResponseId)(nil),
 	}
@@ -1736,7 +1851,7 @@ func file_responses_gateway_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_session_proto_rawDesc), len(file_responses_gateway_v1_session_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

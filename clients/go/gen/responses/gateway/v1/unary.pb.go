@@ -39,6 +39,8 @@ type CreateResponseRequest struct {
 	Upstream string `protobuf:"bytes,6,opt,name=upstream,proto3" json:"upstream,omitempty"`
 	// Whether to wait when the upstream refuses the turn for its rate limit. Bounded by timeout.
 	WaitOnRateLimit bool `protobuf:"varint,7,opt,name=wait_on_rate_limit,json=waitOnRateLimit,proto3" json:"wait_on_rate_limit,omitempty"`
+	// Largest message that the client takes. See Open.max_message_bytes.
+	MaxMessageBytes uint64 `protobuf:"varint,8,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -122,7 +124,15 @@ func (x *CreateResponseRequest) GetWaitOnRateLimit() bool {
 	return false
 }
 
-// A batch of the turn's events, as on Connect; the last event of the call has an outcome.
+func (x *CreateResponseRequest) GetMaxMessageBytes() uint64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
+// A batch of the turn's events, as on Connect; the last event of the call has an outcome. A batch may be empty: that
+// says to proxies that the call lives while the model is silent.
 type CreateResponseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Events in order; seq starts at 1.
@@ -318,7 +328,7 @@ var File_responses_gateway_v1_unary_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_unary_proto_rawDesc = "" +
 	"\n" +
-	" responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\x80\x03\n" +
+	" responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\xac\x03\n" +
 	"\x15CreateResponseRequest\x128\n" +
 	"\x06create\x18\x01 \x01(\v2 .responses.gateway.v1.CreateBodyR\x06create\x12=\n" +
 	"\apayload\x18\x02 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
@@ -326,7 +336,8 @@ const file_responses_gateway_v1_unary_proto_rawDesc = "" +
 	"\rtrace_context\x18\x04 \x01(\v2\".responses.gateway.v1.TraceContextR\ftraceContext\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
 	"\bupstream\x18\x06 \x01(\tR\bupstream\x12+\n" +
-	"\x12wait_on_rate_limit\x18\a \x01(\bR\x0fwaitOnRateLimit\"M\n" +
+	"\x12wait_on_rate_limit\x18\a \x01(\bR\x0fwaitOnRateLimit\x12*\n" +
+	"\x11max_message_bytes\x18\b \x01(\x04R\x0fmaxMessageBytes\"M\n" +
 	"\x16CreateResponseResponse\x123\n" +
 	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd7\x02\n" +
 	"\x16CompactResponseRequest\x12;\n" +

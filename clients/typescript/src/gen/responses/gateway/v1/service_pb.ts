@@ -33,6 +33,9 @@ export const file_responses_gateway_v1_service: GenFile = /*@__PURE__*/
  *     gRPC status with google.rpc details: ErrorInfo always, RetryInfo where waiting helps.
  *  8. After a lost stream the client calls Connect again within the grace time, with Open.resume. Events
  *     after `last_seq` follow, without gap or repeat. A resume fences the old stream, should it still live.
+ *     A status without ErrorInfo that nobody asked for (CANCELLED, INTERNAL, UNKNOWN, UNAVAILABLE …) is a lost stream:
+ *     something between client and gateway has ended it.
+ *  9. A client that offers Open.heartbeat_interval sends Heartbeat that often. See Opened.heartbeat_interval.
  *
  * @generated from service responses.gateway.v1.ResponsesService
  */

@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file responses/gateway/v1/session.proto.
  */
 export const file_responses_gateway_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXNzaW9uLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MSLRAgoOQ29ubmVjdFJlcXVlc3QSKgoEb3BlbhgBIAEoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW5IABI1CgpzdGFydF90dXJuGAIgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RhcnRUdXJuSAASNQoKc3RlZXJfdHVybhgDIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyVHVybkgAEjcKC2NhbmNlbF90dXJuGAQgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsVHVybkgAEigKA2FjaxgFIAEoCzIZLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFja0gAEjcKC2luamVjdF90dXJuGAYgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5qZWN0VHVybkgAQgkKB21lc3NhZ2UirQEKD0Nvbm5lY3RSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PcGVuZWRIABIuCgZldmVudHMYAiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5FdmVudHNIABIvCgdnb19hd2F5GAMgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5SABCCQoHbWVzc2FnZSLiAgoET3BlbhI0CgdwYXlsb2FkGAEgASgOMiMucmVzcG9uc2VzLmdhdGV3YXkudjEuUGF5bG9hZEZvcm1hdBIXCg9zY2hlbWFfcmV2aXNpb24YAiABKA0SLAoGcmVzdW1lGAMgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzdW1lEhAKCHVwc3RyZWFtGAQgASgJEjoKCG1ldGFkYXRhGAUgAygLMigucmVzcG9uc2VzLmdhdGV3YXkudjEuT3Blbi5NZXRhZGF0YUVudHJ5Eg0KBW1vZGVsGAYgASgJEhUKCHJlY292ZXJ5GAcgASgISACIAQESEwoLY2xpZW50X25hbWUYCCABKAkSFgoOY2xpZW50X3ZlcnNpb24YCSABKAkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgsKCV9yZWNvdmVyeSJZCgZSZXN1bWUSDQoFdG9rZW4YASABKAkSEAoIbGFzdF9zZXEYAiABKAQSHgoLbGFzdF9jb21taXQYAyABKARCBKCAGQNIAIgBAUIOCgxfbGFzdF9jb21taXQi9wIKBk9wZW5lZBISCgpzZXNzaW9uX2lkGAEgASgJEhQKDHJlc3VtZV90b2tlbhgCIAEoCRIvCgxyZXN1bWVfZ3JhY2UYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOwoOcmVzdW1lX291dGNvbWUYBCABKA4yIy5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXN1bWVPdXRjb21lEhIKCm9sZGVzdF9zZXEYBSABKAQSLAoGbGltaXRzGAYgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuTGltaXRzEhcKD3NjaGVtYV9yZXZpc2lvbhgHIAEoDRIQCghuZXh0X3NlcRgIIAEoBBI2CgxhY3RpdmVfdHVybnMYCSADKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BY3RpdmVUdXJuEhUKB2R1cmFibGUYCiABKAhCBKCAGQMSGQoLZ29uZV9yZWFzb24YCyABKAlCBKCAGQMixQEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoBBIRCgltYXhfbGFuZXMYAiABKA0SGwoTbWF4X3R1cm5zX2luX2ZsaWdodBgDIAEoDRIaChJtYXhfYnVmZmVyZWRfYnl0ZXMYBCABKAQSFwoPbWF4X2ZyYW1lX2J5dGVzGAUgASgEEiEKGW1heF9xdWV1ZWRfdHVybnNfcGVyX2xhbmUYBiABKA0SGAoQbWF4X3Jlc3VtZV9ieXRlcxgHIAEoBCJeCgpBY3RpdmVUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVwaGFzZRgDIAEoDjIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlR1cm5QaGFzZSKDAwoJU3RhcnRUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIwCgZjcmVhdGUYAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5EkEKEG5ld19jb252ZXJzYXRpb24YBCABKAsyJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5OZXdDb252ZXJzYXRpb25IABIeChRwcmV2aW91c19yZXNwb25zZV9pZBgJIAEoCUgAEjMKCmlucHV0X21vZGUYBSABKA4yHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dE1vZGUSOQoNdHJhY2VfY29udGV4dBgGIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRyYWNlQ29udGV4dBIqCgd0aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEndhaXRfb25fcmF0ZV9saW1pdBgIIAEoCEIHCgVjaGFpbiIRCg9OZXdDb252ZXJzYXRpb24iXQoJU3RlZXJUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSJeCgpJbmplY3RUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSIuCgpDYW5jZWxUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCSISCgNBY2sSCwoDc2VxGAEgASgEIpcBCgZHb0F3YXkSMgoGcmVhc29uGAEgASgOMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5UmVhc29uEiwKCXRpbWVfbGVmdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxyZXN1bWVfdG9rZW4YAyABKAkSFQoHbW92YWJsZRgEIAEoCEIEoIAZAyp7Cg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVFlQRUQQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISFwoTUEFZTE9BRF9GT1JNQVRfQk9USBADKrYBCg1SZXN1bWVPdXRjb21lEh4KGlJFU1VNRV9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSUkVTVU1FX09VVENPTUVfTkVXEAESGgoWUkVTVU1FX09VVENPTUVfUkVTVU1FRBACEhoKFlJFU1VNRV9PVVRDT01FX1BBUlRJQUwQAxIXChNSRVNVTUVfT1VUQ09NRV9HT05FEAQSHAoYUkVTVU1FX09VVENPTUVfUkVDT1ZFUkVEEAUqYAoJSW5wdXRNb2RlEhoKFklOUFVUX01PREVfVU5TUEVDSUZJRUQQABIaChZJTlBVVF9NT0RFX0lOQ1JFTUVOVEFMEAESGwoXSU5QVVRfTU9ERV9GVUxMX0hJU1RPUlkQAipnCgxHb0F3YXlSZWFzb24SHgoaR09fQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdHT19BV0FZX1JFQVNPTl9EUkFJTklORxABEhoKFkdPX0FXQVlfUkVBU09OX01BWF9BR0UQAkJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_google_protobuf_duration, file_responses_gateway_v1_create, file_responses_gateway_v1_event, file_responses_gateway_v1_items, file_responses_gateway_v1_options]);
+  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXNzaW9uLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MSKHAwoOQ29ubmVjdFJlcXVlc3QSKgoEb3BlbhgBIAEoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW5IABI1CgpzdGFydF90dXJuGAIgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RhcnRUdXJuSAASNQoKc3RlZXJfdHVybhgDIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyVHVybkgAEjcKC2NhbmNlbF90dXJuGAQgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsVHVybkgAEigKA2FjaxgFIAEoCzIZLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFja0gAEjcKC2luamVjdF90dXJuGAYgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5qZWN0VHVybkgAEjQKCWhlYXJ0YmVhdBgHIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2Ui4wEKD0Nvbm5lY3RSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PcGVuZWRIABIuCgZldmVudHMYAiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5FdmVudHNIABIvCgdnb19hd2F5GAMgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5SAASNAoJaGVhcnRiZWF0GAQgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSILCglIZWFydGJlYXQitAMKBE9wZW4SNAoHcGF5bG9hZBgBIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlBheWxvYWRGb3JtYXQSFwoPc2NoZW1hX3JldmlzaW9uGAIgASgNEiwKBnJlc3VtZRgDIAEoCzIcLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZRIQCgh1cHN0cmVhbRgEIAEoCRI6CghtZXRhZGF0YRgFIAMoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW4uTWV0YWRhdGFFbnRyeRINCgVtb2RlbBgGIAEoCRIVCghyZWNvdmVyeRgHIAEoCEgAiAEBEhMKC2NsaWVudF9uYW1lGAggASgJEhYKDmNsaWVudF92ZXJzaW9uGAkgASgJEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9ieXRlcxgLIAEoBBovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCwoJX3JlY292ZXJ5IlkKBlJlc3VtZRINCgV0b2tlbhgBIAEoCRIQCghsYXN0X3NlcRgCIAEoBBIeCgtsYXN0X2NvbW1pdBgDIAEoBEIEoIAZA0gAiAEBQg4KDF9sYXN0X2NvbW1pdCKuAwoGT3BlbmVkEhIKCnNlc3Npb25faWQYASABKAkSFAoMcmVzdW1lX3Rva2VuGAIgASgJEi8KDHJlc3VtZV9ncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI7Cg5yZXN1bWVfb3V0Y29tZRgEIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZU91dGNvbWUSEgoKb2xkZXN0X3NlcRgFIAEoBBIsCgZsaW1pdHMYBiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5MaW1pdHMSFwoPc2NoZW1hX3JldmlzaW9uGAcgASgNEhAKCG5leHRfc2VxGAggASgEEjYKDGFjdGl2ZV90dXJucxgJIAMoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFjdGl2ZVR1cm4SFQoHZHVyYWJsZRgKIAEoCEIEoIAZAxIZCgtnb25lX3JlYXNvbhgLIAEoCUIEoIAZAxI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ixQEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoBBIRCgltYXhfbGFuZXMYAiABKA0SGwoTbWF4X3R1cm5zX2luX2ZsaWdodBgDIAEoDRIaChJtYXhfYnVmZmVyZWRfYnl0ZXMYBCABKAQSFwoPbWF4X2ZyYW1lX2J5dGVzGAUgASgEEiEKGW1heF9xdWV1ZWRfdHVybnNfcGVyX2xhbmUYBiABKA0SGAoQbWF4X3Jlc3VtZV9ieXRlcxgHIAEoBCJeCgpBY3RpdmVUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVwaGFzZRgDIAEoDjIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlR1cm5QaGFzZSKDAwoJU3RhcnRUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIwCgZjcmVhdGUYAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5EkEKEG5ld19jb252ZXJzYXRpb24YBCABKAsyJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5OZXdDb252ZXJzYXRpb25IABIeChRwcmV2aW91c19yZXNwb25zZV9pZBgJIAEoCUgAEjMKCmlucHV0X21vZGUYBSABKA4yHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dE1vZGUSOQoNdHJhY2VfY29udGV4dBgGIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRyYWNlQ29udGV4dBIqCgd0aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEndhaXRfb25fcmF0ZV9saW1pdBgIIAEoCEIHCgVjaGFpbiIRCg9OZXdDb252ZXJzYXRpb24iXQoJU3RlZXJUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSJeCgpJbmplY3RUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSIuCgpDYW5jZWxUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCSISCgNBY2sSCwoDc2VxGAEgASgEIpcBCgZHb0F3YXkSMgoGcmVhc29uGAEgASgOMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5UmVhc29uEiwKCXRpbWVfbGVmdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxyZXN1bWVfdG9rZW4YAyABKAkSFQoHbW92YWJsZRgEIAEoCEIEoIAZAyp7Cg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVFlQRUQQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISFwoTUEFZTE9BRF9GT1JNQVRfQk9USBADKrYBCg1SZXN1bWVPdXRjb21lEh4KGlJFU1VNRV9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSUkVTVU1FX09VVENPTUVfTkVXEAESGgoWUkVTVU1FX09VVENPTUVfUkVTVU1FRBACEhoKFlJFU1VNRV9PVVRDT01FX1BBUlRJQUwQAxIXChNSRVNVTUVfT1VUQ09NRV9HT05FEAQSHAoYUkVTVU1FX09VVENPTUVfUkVDT1ZFUkVEEAUqYAoJSW5wdXRNb2RlEhoKFklOUFVUX01PREVfVU5TUEVDSUZJRUQQABIaChZJTlBVVF9NT0RFX0lOQ1JFTUVOVEFMEAESGwoXSU5QVVRfTU9ERV9GVUxMX0hJU1RPUlkQAipnCgxHb0F3YXlSZWFzb24SHgoaR09fQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdHT19BV0FZX1JFQVNPTl9EUkFJTklORxABEhoKFkdPX0FXQVlfUkVBU09OX01BWF9BR0UQAkJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_google_protobuf_duration, file_responses_gateway_v1_create, file_responses_gateway_v1_event, file_responses_gateway_v1_items, file_responses_gateway_v1_options]);
 
 /**
  * One message from the client to its session.
@@ -80,6 +80,14 @@ export type ConnectRequest = Message<"responses.gateway.v1.ConnectRequest"> & {
      */
     value: InjectTurn;
     case: "injectTurn";
+  } | {
+    /**
+     * Says that the client is there. Only where Opened names an interval.
+     *
+     * @generated from field: responses.gateway.v1.Heartbeat heartbeat = 7;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
   } | { case: undefined; value?: undefined };
 };
 
@@ -125,6 +133,14 @@ export type ConnectResponse = Message<"responses.gateway.v1.ConnectResponse"> & 
      */
     value: GoAway;
     case: "goAway";
+  } | {
+    /**
+     * Answers the client's.
+     *
+     * @generated from field: responses.gateway.v1.Heartbeat heartbeat = 4;
+     */
+    value: Heartbeat;
+    case: "heartbeat";
   } | { case: undefined; value?: undefined };
 };
 
@@ -134,6 +150,21 @@ export type ConnectResponse = Message<"responses.gateway.v1.ConnectResponse"> & 
  */
 export const ConnectResponseSchema: GenMessage<ConnectResponse> = /*@__PURE__*/
   messageDesc(file_responses_gateway_v1_session, 1);
+
+/**
+ * Says that whoever sends it is there, through whatever lies between: proxies count messages, not HTTP/2 pings.
+ *
+ * @generated from message responses.gateway.v1.Heartbeat
+ */
+export type Heartbeat = Message<"responses.gateway.v1.Heartbeat"> & {
+};
+
+/**
+ * Describes the message responses.gateway.v1.Heartbeat.
+ * Use `create(HeartbeatSchema)` to create a new message.
+ */
+export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_session, 2);
 
 /**
  * Opens a session. Valid with nothing set: a new session, typed payloads, the gateway's default upstream.
@@ -158,7 +189,7 @@ export type Open = Message<"responses.gateway.v1.Open"> & {
 
   /**
    * Continues an earlier session instead of opening a new one. The other fields of Open are then ignored,
-   * except payload and schema_revision.
+   * except payload, schema_revision, heartbeat_interval and max_message_bytes.
    *
    * @generated from field: responses.gateway.v1.Resume resume = 3;
    */
@@ -206,6 +237,21 @@ export type Open = Message<"responses.gateway.v1.Open"> & {
    * @generated from field: string client_version = 9;
    */
   clientVersion: string;
+
+  /**
+   * Offers to send a Heartbeat this often; 15 s is below every common proxy's time-out. Unset or 0 means none.
+   *
+   * @generated from field: google.protobuf.Duration heartbeat_interval = 10;
+   */
+  heartbeatInterval?: Duration | undefined;
+
+  /**
+   * Largest message that the client takes. An event above it comes without its content, see Event.omitted_bytes.
+   * 0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
+   *
+   * @generated from field: uint64 max_message_bytes = 11;
+   */
+  maxMessageBytes: bigint;
 };
 
 /**
@@ -213,7 +259,7 @@ export type Open = Message<"responses.gateway.v1.Open"> & {
  * Use `create(OpenSchema)` to create a new message.
  */
 export const OpenSchema: GenMessage<Open> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 2);
+  messageDesc(file_responses_gateway_v1_session, 3);
 
 /**
  * Where to continue an earlier session.
@@ -249,7 +295,7 @@ export type Resume = Message<"responses.gateway.v1.Resume"> & {
  * Use `create(ResumeSchema)` to create a new message.
  */
 export const ResumeSchema: GenMessage<Resume> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 3);
+  messageDesc(file_responses_gateway_v1_session, 4);
 
 /**
  * The session stands.
@@ -337,6 +383,15 @@ export type Opened = Message<"responses.gateway.v1.Opened"> & {
    * @generated from field: string gone_reason = 11;
    */
   goneReason: string;
+
+  /**
+   * How often the client is to send a Heartbeat, whatever else it sends: what it offered, or less. Each is answered
+   * by one, unless events are on their way. Silence of three intervals ends the stream on either side, and the session
+   * can be resumed; the gateway's status is then CLIENT_SILENT. Unset means no heartbeats.
+   *
+   * @generated from field: google.protobuf.Duration heartbeat_interval = 12;
+   */
+  heartbeatInterval?: Duration | undefined;
 };
 
 /**
@@ -344,7 +399,7 @@ export type Opened = Message<"responses.gateway.v1.Opened"> & {
  * Use `create(OpenedSchema)` to create a new message.
  */
 export const OpenedSchema: GenMessage<Opened> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 4);
+  messageDesc(file_responses_gateway_v1_session, 5);
 
 /**
  * What one session may ask for. Sizes are bytes; 0 means no limit of the gateway's own.
@@ -407,7 +462,7 @@ export type Limits = Message<"responses.gateway.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 5);
+  messageDesc(file_responses_gateway_v1_session, 6);
 
 /**
  * A turn of a resumed session that has not ended.
@@ -442,7 +497,7 @@ export type ActiveTurn = Message<"responses.gateway.v1.ActiveTurn"> & {
  * Use `create(ActiveTurnSchema)` to create a new message.
  */
 export const ActiveTurnSchema: GenMessage<ActiveTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 6);
+  messageDesc(file_responses_gateway_v1_session, 7);
 
 /**
  * Starts a turn: one response and everything until its one terminal event.
@@ -533,7 +588,7 @@ export type StartTurn = Message<"responses.gateway.v1.StartTurn"> & {
  * Use `create(StartTurnSchema)` to create a new message.
  */
 export const StartTurnSchema: GenMessage<StartTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 7);
+  messageDesc(file_responses_gateway_v1_session, 8);
 
 /**
  * Says that a turn continues from nothing.
@@ -548,7 +603,7 @@ export type NewConversation = Message<"responses.gateway.v1.NewConversation"> & 
  * Use `create(NewConversationSchema)` to create a new message.
  */
 export const NewConversationSchema: GenMessage<NewConversation> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 8);
+  messageDesc(file_responses_gateway_v1_session, 9);
 
 /**
  * Adds user input to a running turn. Acceptance and failure arrive as events of the turn.
@@ -583,7 +638,7 @@ export type SteerTurn = Message<"responses.gateway.v1.SteerTurn"> & {
  * Use `create(SteerTurnSchema)` to create a new message.
  */
 export const SteerTurnSchema: GenMessage<SteerTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 9);
+  messageDesc(file_responses_gateway_v1_session, 10);
 
 /**
  * Gives outputs of tools to a multi-agent response that is running, all of them or none. Needs an upstream with
@@ -620,7 +675,7 @@ export type InjectTurn = Message<"responses.gateway.v1.InjectTurn"> & {
  * Use `create(InjectTurnSchema)` to create a new message.
  */
 export const InjectTurnSchema: GenMessage<InjectTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 10);
+  messageDesc(file_responses_gateway_v1_session, 11);
 
 /**
  * Gives up a turn. Its outcome arrives at once; what the upstream still produces for it is dropped.
@@ -649,7 +704,7 @@ export type CancelTurn = Message<"responses.gateway.v1.CancelTurn"> & {
  * Use `create(CancelTurnSchema)` to create a new message.
  */
 export const CancelTurnSchema: GenMessage<CancelTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 11);
+  messageDesc(file_responses_gateway_v1_session, 12);
 
 /**
  * Confirms all events up to and including one. Optional: it frees memory and lets a resume start late.
@@ -670,7 +725,7 @@ export type Ack = Message<"responses.gateway.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 12);
+  messageDesc(file_responses_gateway_v1_session, 13);
 
 /**
  * The gateway will end the stream with OK in a while. Start no new turns here; open or resume elsewhere.
@@ -713,7 +768,7 @@ export type GoAway = Message<"responses.gateway.v1.GoAway"> & {
  * Use `create(GoAwaySchema)` to create a new message.
  */
 export const GoAwaySchema: GenMessage<GoAway> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 13);
+  messageDesc(file_responses_gateway_v1_session, 14);
 
 /**
  * In which form events carry the upstream's content.

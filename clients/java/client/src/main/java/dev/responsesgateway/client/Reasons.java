@@ -92,6 +92,12 @@ public final class Reasons {
    */
   public static final String SLOW_CONSUMER = "SLOW_CONSUMER";
 
+  /**
+   * UNAVAILABLE. No heartbeat came for three intervals on a stream that agreed on them. The stream ends, the
+   * session can be resumed.
+   */
+  public static final String CLIENT_SILENT = "CLIENT_SILENT";
+
   /** ABORTED. Another stream resumed the session; this is the older one. */
   public static final String SESSION_SUPERSEDED = "SESSION_SUPERSEDED";
 
