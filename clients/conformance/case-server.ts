@@ -18,6 +18,9 @@ interface Action {
   readonly restart?: boolean;
   readonly stall_clients?: boolean;
   readonly cut_after?: number;
+  readonly freeze_clients?: boolean;
+  readonly cut_idle?: number;
+  readonly wait_messages?: number;
   readonly wait_detached?: boolean;
   readonly wait_resets?: number;
   readonly replace_gateway?: 'SIGTERM' | 'SIGKILL';
@@ -110,6 +113,9 @@ class Stage {
     if (action.replace_gateway !== undefined) await this.#replace(action.replace_gateway);
     if (action.stall_clients !== undefined) this.proxy.stalled = action.stall_clients;
     if (action.cut_after !== undefined) this.proxy.cutAfterBytes = action.cut_after;
+    if (action.freeze_clients === true) this.proxy.freeze();
+    if (action.cut_idle !== undefined) this.proxy.cutIdleMs = action.cut_idle;
+    if (action.wait_messages !== undefined) await this.#waitForMessages(action.wait_messages);
     if (action.wait_detached === true) await this.#waitForDetached();
     if (action.wait_resets !== undefined) await this.#waitForResets(action.wait_resets);
     if (action.wait_requests !== undefined) await this.#waitForRequests(action.wait_requests);
@@ -165,6 +171,15 @@ class Stage {
     );
   }
 
+  async #waitForMessages(count: number): Promise<void> {
+    const { proxy } = this;
+    const before = proxy.messages;
+    await poll(
+      async () => proxy.messages - before >= count,
+      async () => `${proxy.messages - before} messages of clients instead of ${count}`,
+    );
+  }
+
   async #sessions(): Promise<Readonly<Record<string, unknown>>[]> {
     return ((await this.#gateway?.sources.sessions()) ?? []) as Readonly<Record<string, unknown>>[];
   }
@@ -213,12 +228,19 @@ class CuttingProxy {
   stalled = false;
   /** Cuts a connection whose client has sent so many bytes; 0: none. */
   cutAfterBytes = 0;
+  /** Cuts a connection on which its client has sent no message for so long, as many proxies do; 0: none. */
+  cutIdleMs = 0;
+  /** Frames of data that clients have sent. */
+  messages = 0;
+  readonly #idle: NodeJS.Timeout;
+  readonly #heardAtMs = new Map<Socket, number>();
   /** Streams that the gateway has reset. */
   resets = 0;
   #blocked = false;
 
   private constructor(target: number) {
     this.target = target;
+    this.#idle = setInterval(() => this.#cutIdle(), 20);
     this.#server = createServer((client) => {
       if (this.#blocked) {
         client.resetAndDestroy();
@@ -239,10 +261,11 @@ class CuttingProxy {
         from.setNoDelay(true);
         from.pipe(to);
         if (from === client) this.#count(client);
-        else eachFrame(from, ({ type }) => (this.resets += type === RST_STREAM ? 1 : 0));
+        else eachFrame(from, 0, ({ type }) => (this.resets += type === RST_STREAM ? 1 : 0));
         from.on('error', () => undefined);
         from.on('close', () => {
           this.#sockets.delete(from);
+          this.#heardAtMs.delete(from);
           to.destroy();
         });
       }
@@ -266,6 +289,27 @@ class CuttingProxy {
       sent += length;
       if (this.cutAfterBytes > 0 && sent > this.cutAfterBytes) client.resetAndDestroy();
     });
+    this.#heardAtMs.set(client, performance.now());
+    eachFrame(client, PREFACE_BYTES, ({ type }) => {
+      if (type !== DATA) return;
+      this.messages += 1;
+      this.#heardAtMs.set(client, performance.now());
+    });
+  }
+
+  #cutIdle(): void {
+    if (this.cutIdleMs === 0) return;
+    for (const [client, heardAtMs] of this.#heardAtMs) {
+      if (performance.now() - heardAtMs > this.cutIdleMs) client.resetAndDestroy();
+    }
+  }
+
+  /** Open connections stay, and nothing comes through any more. */
+  freeze(): void {
+    for (const socket of this.#sockets) {
+      socket.unpipe();
+      socket.resume();
+    }
   }
 
   cut(): void {
@@ -278,18 +322,26 @@ class CuttingProxy {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#idle);
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 }
 
+const DATA = 0;
 const RST_STREAM = 3;
+/** Before a client's first frame. */
+const PREFACE_BYTES = 24;
 const FRAME_HEADER_BYTES = 9;
 
-/** Calls `take` with the header of each HTTP/2 frame that a server sends. */
-function eachFrame(socket: Socket, take: (frame: { readonly type: number }) => void): void {
+/** Calls `take` with the header of each HTTP/2 frame that a socket sends after its first bytes. */
+function eachFrame(
+  socket: Socket,
+  skipBytes: number,
+  take: (frame: { readonly type: number }) => void,
+): void {
   let header = Buffer.alloc(0);
-  let payloadLeft = 0;
+  let payloadLeft = skipBytes;
   socket.on('data', (chunk: Buffer) => {
     let rest = chunk;
     while (rest.length > 0) {

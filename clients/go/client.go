@@ -96,6 +96,7 @@ func (c *Client) Connect(ctx context.Context, options ...SessionOption) (*Sessio
 		closeTimeout: DefaultCloseTimeout,
 
 		connectTimeout: DefaultConnectTimeout,
+		heartbeat:      DefaultHeartbeat,
 	}
 	for _, option := range options {
 		if err := option(&opts); err != nil {

@@ -175,7 +175,7 @@ func (e *Error) resumable() bool {
 		return true
 	}
 	if !e.Inferred {
-		return e.Reason == ReasonSlowConsumer || e.Reason == ReasonOverloaded
+		return e.Reason == ReasonSlowConsumer || e.Reason == ReasonOverloaded || e.Reason == ReasonClientSilent
 	}
 	switch e.Code {
 	case codes.OK, codes.Unavailable, codes.Internal, codes.Unknown, codes.Canceled, codes.DeadlineExceeded:

@@ -23,6 +23,8 @@ const (
 	DefaultMaxQueuedBytes = 64 << 20
 	// DefaultConnectTimeout is how long opening a session takes at most: name resolution, connection, TLS, a token.
 	DefaultConnectTimeout = 10 * time.Second
+	// DefaultHeartbeat is below the time-outs of proxies, which count messages; a gateway may ask for less.
+	DefaultHeartbeat = 15 * time.Second
 	// DefaultCloseTimeout is how long Close waits for the gateway to end the stream: a few round trips.
 	DefaultCloseTimeout = 3 * time.Second
 
@@ -139,6 +141,7 @@ type sessionOptions struct {
 	closeTimeout time.Duration
 
 	connectTimeout time.Duration
+	heartbeat      time.Duration
 
 	onEvent  func(Event)
 	onGoAway func(GoAway)
@@ -186,6 +189,18 @@ func WithConnectTimeout(timeout time.Duration) SessionOption {
 			return errors.New("gateway: WithConnectTimeout must be positive")
 		}
 		o.connectTimeout = timeout
+		return nil
+	}
+}
+
+// WithHeartbeat sets how often the client says that it is there, if the gateway agrees; three times as long without an
+// answer, and the stream is resumed on another connection. 0: never. Default: DefaultHeartbeat.
+func WithHeartbeat(interval time.Duration) SessionOption {
+	return func(o *sessionOptions) error {
+		if interval < 0 {
+			return errors.New("gateway: WithHeartbeat must not be negative")
+		}
+		o.heartbeat = interval
 		return nil
 	}
 }

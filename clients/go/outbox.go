@@ -11,6 +11,7 @@ type outgoing struct {
 	message *gatewayv1.ConnectRequest
 	turn    *Turn // whose start it is
 	last    bool  // no message: half-close
+	beat    bool  // a heartbeat
 	size    int64
 }
 
@@ -21,6 +22,8 @@ type outbox struct {
 	// held are starts that wait until the session has moved.
 	held    []outgoing
 	holding bool
+	// beating: a heartbeat waits.
+	beating bool
 	// ready wakes the writer.
 	ready chan struct{}
 	// room is closed when something was taken, for those that wait in Start or Steer; nil if nobody waits.
@@ -53,6 +56,17 @@ func (o *outbox) addFirst(first []outgoing) {
 	o.queue = append(o.queue, rest...)
 }
 
+// beat queues a heartbeat before all else. One at a time: where nothing is taken, more would only pile up.
+func (o *outbox) beat() {
+	if o.beating {
+		return
+	}
+	o.beating = true
+	o.addFirst([]outgoing{{beat: true, message: &gatewayv1.ConnectRequest{
+		Message: &gatewayv1.ConnectRequest_Heartbeat{Heartbeat: &gatewayv1.Heartbeat{}},
+	}}})
+}
+
 func (o *outbox) halfClose() { o.add(outgoing{last: true}) }
 
 func (o *outbox) take() (outgoing, bool) {
@@ -62,6 +76,9 @@ func (o *outbox) take() (outgoing, bool) {
 	out := o.queue[0]
 	o.queue[0] = outgoing{}
 	o.queue = o.queue[1:]
+	if out.beat {
+		o.beating = false
+	}
 	o.freed(out.size)
 	return out, true
 }
@@ -106,7 +123,7 @@ func (o *outbox) full(maxBytes int64) <-chan struct{} {
 
 func (o *outbox) clear() {
 	bytes := o.bytes
-	o.queue, o.held = nil, nil
+	o.queue, o.held, o.beating = nil, nil, false
 	o.freed(bytes)
 }
 

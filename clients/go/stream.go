@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
 )
@@ -99,6 +100,7 @@ type stream struct {
 	connection
 	on     *sharedConn
 	cancel context.CancelFunc
+	pulse  pulse
 	// done gives the place on the connection back.
 	done func()
 	// ended is closed when the writer has stopped.
@@ -181,6 +183,11 @@ func (s *Session) openMessage(resume *gatewayv1.Resume) *gatewayv1.Open {
 		Model:          o.model,
 		ClientName:     o.clientName,
 		ClientVersion:  o.version,
+
+		MaxMessageBytes: uint64(s.client.opts.maxReceive),
+	}
+	if o.heartbeat > 0 {
+		open.HeartbeatInterval = durationpb.New(o.heartbeat)
 	}
 	if o.rawJSON {
 		open.Payload = gatewayv1.PayloadFormat_PAYLOAD_FORMAT_BOTH
@@ -214,8 +221,16 @@ func (s *Session) run(current *stream) {
 	var lost losses
 	for {
 		began, heard := time.Now(), s.heard()
+		current.pulse.began = began
 		go s.write(current)
+		interval := s.heartbeatInterval()
+		if interval > 0 {
+			go s.beat(current, interval)
+		}
 		err := s.read(current)
+		if current.pulse.silent.Load() {
+			err = silence(interval)
+		}
 		s.setConnected(false)
 		current.end()
 		<-current.ended
@@ -505,7 +520,9 @@ func (s *Session) read(current *stream) error {
 		if err := s.waitForRoom(); err != nil {
 			return err
 		}
+		current.pulse.waits(true)
 		response, err := current.Recv()
+		current.pulse.waits(false)
 		if err != nil {
 			return err
 		}

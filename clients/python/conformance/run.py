@@ -80,6 +80,8 @@ class Run:
             token = _token_source(list(step["token_source"]))
         self._client = make(self._address, token=token, logger=self._logger)
         options = {name: step[name] for name in _SESSION_OPTIONS if name in step}
+        if "heartbeat_ms" in step:
+            options["heartbeat"] = step["heartbeat_ms"] / 1000
         timeout = {"timeout": step["timeout_ms"] / 1000} if "timeout_ms" in step else {}
 
         def on_event(event: gateway.Event) -> Any:

@@ -146,6 +146,7 @@ export class CaseRun {
       maxBufferedBytes: fields['max_buffered_bytes'],
       maxQueuedBytes: fields['max_queued_bytes'],
       timeoutMs: fields['timeout_ms'],
+      heartbeatMs: fields['heartbeat_ms'],
       onEvent: (event) => {
         this.#sessionEvents.push(event);
         if (fields['callbacks'] === 'raise') throw new Error('a bug in a callback');

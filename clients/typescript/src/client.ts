@@ -66,7 +66,9 @@ export class Client {
   async connect(options: SessionOptions = {}): Promise<Session> {
     if (this.#closed) throw closedError();
     const opener = new Opener(this.#connections, () => this.metadata());
-    const core = await SessionCore.connect(opener, options, this.#log);
+    const core = await SessionCore.connect(opener, options, this.#log, {
+      maxReceiveBytes: this.#options.maxReceiveBytes ?? DEFAULT_MAX_RECEIVE_BYTES,
+    });
     if (this.#closed) {
       core.abandon(closedError());
       throw closedError();

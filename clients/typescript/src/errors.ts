@@ -161,7 +161,7 @@ export class StreamError extends GatewayError {
    * reader or is short of room. Whatever else the gateway says is meant.
    */
   get resumable(): boolean {
-    if (!this.inferred) return this.reason === 'SLOW_CONSUMER' || this.reason === 'OVERLOADED';
+    if (!this.inferred) return GOES_ON.has(this.reason);
     // A token source may do better next time.
     return RESUMABLE.has(this.code) || this.reason === 'TOKEN_SOURCE_FAILED';
   }
@@ -204,6 +204,8 @@ export class TurnBusyError extends GatewayError {
 }
 
 const DOMAIN = 'responses-gateway';
+/** The gateway ended the stream, and keeps the session. */
+const GOES_ON: ReadonlySet<string> = new Set(['SLOW_CONSUMER', 'OVERLOADED', 'CLIENT_SILENT']);
 const RESUMABLE: ReadonlySet<Code> = new Set([
   'OK',
   'UNAVAILABLE',

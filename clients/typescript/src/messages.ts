@@ -5,13 +5,19 @@ import {
   PayloadFormat,
   type StartTurn,
 } from './gen/responses/gateway/v1/session_pb.ts';
-import type { SessionOptions } from './options.ts';
+import { DEFAULT_HEARTBEAT_MS, type SessionOptions } from './options.ts';
 
 /** The newest `since_revision` of the generated code: what is newer comes as raw JSON. */
 const SCHEMA_REVISION = 3;
 
+/** What the calls of a session take in one message. */
+export interface Receiving {
+  readonly maxReceiveBytes: number;
+}
+
 export function openMessage(
   options: SessionOptions,
+  { maxReceiveBytes }: Receiving,
   resume: { readonly token: string; readonly lastSeq: number; readonly lastCommit: bigint } | undefined,
 ): Uint8Array {
   return encode({
@@ -24,6 +30,9 @@ export function openMessage(
       model: options.model ?? '',
       clientName: options.clientName ?? '',
       clientVersion: options.clientVersion ?? '',
+      heartbeatInterval: durationOf(options.heartbeatMs ?? DEFAULT_HEARTBEAT_MS),
+      // -1 is no limit to grpc-js.
+      maxMessageBytes: BigInt(maxReceiveBytes < 0 ? Number.MAX_SAFE_INTEGER : maxReceiveBytes),
       ...(options.recovery !== undefined && { recovery: options.recovery }),
       ...(resume && { resume: { ...resume, lastSeq: BigInt(resume.lastSeq) } }),
     },
@@ -47,6 +56,15 @@ export function cancelMessage(turn: {
 
 export function ackMessage(seq: number): Uint8Array {
   return encode({ case: 'ack', value: { seq: BigInt(seq) } });
+}
+
+export function heartbeatMessage(): Uint8Array {
+  return encode({ case: 'heartbeat', value: {} });
+}
+
+function durationOf(ms: number): { readonly seconds: bigint; readonly nanos: number } {
+  const seconds = Math.floor(ms / 1000);
+  return { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1e6) };
 }
 
 function encode(message: NonNullable<MessageInitShape<typeof ConnectRequestSchema>['message']>): Uint8Array {

@@ -12,6 +12,8 @@ export const DEFAULT_MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 export const DEFAULT_MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 /** A handshake with room for a slow token source. */
 export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
+/** Below the time-outs of proxies, which count messages; a gateway may ask for less. */
+export const DEFAULT_HEARTBEAT_MS = 15_000;
 /** A few round trips. */
 export const DEFAULT_CLOSE_TIMEOUT_MS = 3_000;
 
@@ -66,6 +68,11 @@ export interface SessionOptions {
   readonly maxQueuedBytes?: number;
   /** How long opening takes at most, the token source included. Default: {@link DEFAULT_CONNECT_TIMEOUT_MS}. */
   readonly timeoutMs?: number;
+  /**
+   * How often the client says that it is there, if the gateway agrees; three times as long without an answer, and the
+   * stream is resumed on another connection. 0: never. Default: {@link DEFAULT_HEARTBEAT_MS}.
+   */
+  readonly heartbeatMs?: number;
   /** How long `close` waits for the gateway to end the stream. Default: {@link DEFAULT_CLOSE_TIMEOUT_MS}. */
   readonly closeTimeoutMs?: number;
   /** Is told events that belong to no turn of this client: notices about the session, refusals of unknown turns. */

@@ -15,9 +15,18 @@ import {
   type StartTurn,
   StartTurnSchema,
 } from './gen/responses/gateway/v1/session_pb.ts';
+import { Heartbeat } from './heartbeat.ts';
 import { type LaneState, Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
-import { ackMessage, cancelMessage, openMessage, startMessage, steerMessage } from './messages.ts';
+import {
+  ackMessage,
+  cancelMessage,
+  heartbeatMessage,
+  openMessage,
+  type Receiving,
+  startMessage,
+  steerMessage,
+} from './messages.ts';
 import type { Accepted, Opener } from './opening.ts';
 import {
   DEFAULT_CLOSE_TIMEOUT_MS,
@@ -72,6 +81,7 @@ export class SessionCore implements Steering {
   readonly #affinity: string;
   readonly #options: SessionOptions;
   readonly #log: Log;
+  readonly #receiving: Receiving;
   readonly #unread: Unread;
   readonly #outbox: Outbox;
   readonly #lanes = new Lanes();
@@ -88,6 +98,9 @@ export class SessionCore implements Steering {
   #call: Call | undefined;
   #writing = false;
   #paused = false;
+  #heartbeat: Heartbeat | undefined;
+  /** Waits to be sent. */
+  #beat: Outgoing | undefined;
   #closeTimer: NodeJS.Timeout | undefined;
   #started = 0;
   #resumes = 0;
@@ -99,23 +112,29 @@ export class SessionCore implements Steering {
   #unackedEvents = 0;
   #unackedBytes = 0;
 
-  static async connect(opener: Opener, options: SessionOptions, log: Log): Promise<SessionCore> {
+  static async connect(
+    opener: Opener,
+    options: SessionOptions,
+    log: Log,
+    receiving: Receiving,
+  ): Promise<SessionCore> {
     const signal = options.signal ?? new AbortController().signal;
     const affinity = randomUUID();
     const accepted = await opener.open({
-      open: openMessage(options, undefined),
+      open: openMessage(options, receiving, undefined),
       affinity,
       waitForReady: false,
       timeoutMs: options.timeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
       signal,
     });
-    return new SessionCore(opener, options, log, affinity, accepted);
+    return new SessionCore(opener, options, log, receiving, affinity, accepted);
   }
 
   private constructor(
     opener: Opener,
     options: SessionOptions,
     log: Log,
+    receiving: Receiving,
     affinity: string,
     { call, opened, connection }: Accepted,
   ) {
@@ -124,6 +143,7 @@ export class SessionCore implements Steering {
     this.#connection = connection;
     this.#options = options;
     this.#log = log;
+    this.#receiving = receiving;
     this.#unread = new Unread(
       options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES,
       () => this.#continue(),
@@ -370,14 +390,44 @@ export class SessionCore implements Steering {
     this.#paused = false;
     call.listen(
       (received) => {
-        if (this.#call === call) this.#receive(received);
+        if (this.#call !== call) return;
+        this.#heartbeat?.heard();
+        this.#receive(received);
       },
       (error) => {
         if (this.#call === call) this.#lost(error, error === undefined);
       },
     );
     if (this.#unread.isFull) this.#pause();
+    this.#beginToBeat();
     this.#write();
+  }
+
+  #beginToBeat(): void {
+    this.#heartbeat?.stop();
+    const { heartbeatInterval } = this.#opened;
+    const intervalMs = heartbeatInterval ? durationMs(heartbeatInterval) : 0;
+    if (intervalMs <= 0) return;
+    this.#heartbeat = new Heartbeat({
+      intervalMs,
+      isPaused: () => this.#paused,
+      send: () => {
+        // One at a time: where nothing is taken, more would only pile up.
+        if (this.#beat || this.#phase.kind === 'closing') return;
+        this.#beat = { message: heartbeatMessage() };
+        this.#outbox.addFirst([this.#beat]);
+      },
+      onSilent: () => {
+        this.#call?.cancel();
+        const message = `nothing was heard for three heartbeats of ${intervalMs} ms`;
+        this.#lost(inferred('UNAVAILABLE', 'STREAM_LOST', message), false);
+      },
+    });
+  }
+
+  #detach(): void {
+    this.#heartbeat?.stop();
+    this.#call = undefined;
   }
 
   /** One message at a time: what is handed to the transport but not sent is bounded by one. */
@@ -389,6 +439,7 @@ export class SessionCore implements Steering {
     const outgoing = this.#outbox.take(!this.#moving);
     this.#writing = outgoing?.message !== undefined;
     if (!outgoing) return;
+    if (outgoing === this.#beat) this.#beat = undefined;
     if (!outgoing.message) return call.halfClose();
     if (outgoing.turn) {
       outgoing.turn.sent = true;
@@ -409,6 +460,7 @@ export class SessionCore implements Steering {
   #continue(): void {
     if (!this.#paused) return;
     this.#paused = false;
+    this.#heartbeat?.heard();
     this.#call?.resume();
   }
 
@@ -485,13 +537,13 @@ export class SessionCore implements Steering {
 
   #replace(): void {
     const old = this.#call;
-    this.#call = undefined;
+    this.#detach();
     old?.cancel();
     void this.#resume(undefined);
   }
 
   #lost(error: StreamError | undefined, planned: boolean): void {
-    this.#call = undefined;
+    this.#detach();
     const failure = this.#verdict(error, planned);
     if (failure) return this.#finish(failure);
     for (const turn of this.#turns.values()) {
@@ -515,7 +567,7 @@ export class SessionCore implements Steering {
   async #resume(lost: StreamError | undefined): Promise<void> {
     this.#log('info', `responses-gateway: resuming session ${this.id}`, lost);
     const place = { token: this.#token, lastSeq: this.#lastSeq, lastCommit: this.#lastCommit };
-    const stream = { open: openMessage(this.#options, place), affinity: this.#affinity };
+    const stream = { open: openMessage(this.#options, this.#receiving, place), affinity: this.#affinity };
     const untilMs = this.#phase.kind === 'draining' ? this.#phase.untilMs : Number.POSITIVE_INFINITY;
     const elsewhere = this.#moving || this.durable;
     const limits = { graceMs: this.#graceMs, untilMs, lost, elsewhere };
@@ -614,7 +666,7 @@ export class SessionCore implements Steering {
     this.#phase = { kind: 'over', error };
     clearTimeout(this.#closeTimer);
     const call = this.#call;
-    this.#call = undefined;
+    this.#detach();
     call?.cancel();
     this.#lifetime.abort(error);
     for (const turn of this.#turns.values()) turn.fail(error.forTurn(turn, turn.replay));

@@ -238,6 +238,7 @@ type connectStep struct {
 	MaxBuffered int64        `json:"max_buffered_bytes"`
 	MaxQueued   int64        `json:"max_queued_bytes"`
 	TimeoutMs   int          `json:"timeout_ms"`
+	HeartbeatMs *int         `json:"heartbeat_ms"`
 	Callbacks   string       `json:"callbacks"`
 	TokenSource []string     `json:"token_source"`
 	Error       *wantedError `json:"error"`
@@ -303,6 +304,9 @@ func (r *run) connect(ctx context.Context, step connectStep) error {
 			defer r.mu.Unlock()
 			r.goAways = append(r.goAways, goAway)
 		}),
+	}
+	if step.HeartbeatMs != nil {
+		session = append(session, gateway.WithHeartbeat(time.Duration(*step.HeartbeatMs)*time.Millisecond))
 	}
 	if step.RawJSON {
 		session = append(session, gateway.WithRawJSON())

@@ -175,6 +175,7 @@ class Session:
     def __init__(self, client: Client, options: SessionOptions) -> None:
         self._client = client
         self._core = SessionCore(options, client.logger)
+        self._core.max_receive_bytes = client._options.max_receive_bytes
         self._writable = asyncio.Event()
         self._room = asyncio.Event()
         self._sent = asyncio.Event()
@@ -291,12 +292,13 @@ class Session:
             self._sent.set()
 
     async def _serve(self, stream: Stream) -> tuple[bool, SessionError | None]:
-        writer = asyncio.create_task(stream.write_all())
+        beside = [asyncio.create_task(stream.write_all()), asyncio.create_task(stream.beat())]
         try:
             return await self._read(stream)
         finally:
-            writer.cancel()
-            await asyncio.wait([writer])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
     async def _read(self, stream: Stream) -> tuple[bool, SessionError | None]:
         """Whether the stream is to be replaced, and how it ended; None is OK."""
@@ -305,12 +307,8 @@ class Session:
             while True:
                 # The backpressure: while nothing is received, HTTP/2 holds the gateway up.
                 core.relieve()
-                while not core.has_room_to_receive():
-                    self._room.clear()
-                    try:
-                        await asyncio.wait_for(self._room.wait(), _STALL_CHECK)
-                    except asyncio.TimeoutError:
-                        core.relieve()
+                if not core.has_room_to_receive():
+                    await self._wait_for_readers()
                 response = await stream.receive()
                 if response is None:
                     return False, None
@@ -318,6 +316,16 @@ class Session:
                     return True, None
         except SessionError as error:
             return False, error
+
+    async def _wait_for_readers(self) -> None:
+        core = self._core
+        while not core.has_room_to_receive():
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), _STALL_CHECK)
+            except asyncio.TimeoutError:
+                core.relieve()
+        core.resumes_receiving()
 
     def _tell(self, told: list[Event | GoAway], stream: Stream) -> bool:
         options, replace = self._core.options, False

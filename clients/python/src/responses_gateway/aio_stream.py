@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from .connections import PATIENCE, Connection
-from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, silence
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -64,6 +64,7 @@ class Stream:
         self._resume = resume
         self._accepted = False
         self._over = False
+        self._silent = False
         client = session._client
         self.connection: Connection[grpc.aio.Channel] = client._take()
         try:
@@ -100,6 +101,8 @@ class Stream:
         except asyncio.CancelledError:
             # grpc says so too when the call was cancelled, and not the task.
             task = asyncio.current_task()
+            if self._silent and task is not None and not _is_cancelling(task):
+                raise silence() from None
             if self._call.done() and task is not None and not _is_cancelling(task):
                 raise inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled") from None
             raise
@@ -129,6 +132,19 @@ class Stream:
                 # The reader hears why, and what was lost is sorted out when the session is resumed.
                 return
 
+    async def beat(self) -> None:
+        """Sends heartbeats, and ends the call when nothing is heard any more."""
+        core = self._session._core
+        heartbeat = core.heartbeat
+        if heartbeat is None:
+            return
+        wait = core.beat(heartbeat)
+        while wait is not None:
+            await asyncio.sleep(wait)
+            wait = core.beat(heartbeat)
+        self._silent = True
+        self._call.cancel()
+
     def cancel(self) -> None:
         self._call.cancel()
         if not self._over:
@@ -143,6 +159,8 @@ class Stream:
         return await self.receive()
 
     async def _error(self, error: grpc.aio.AioRpcError | None) -> SessionError:
+        if self._silent:
+            return silence()
         otherwise = Reason.STREAM_LOST if self._accepted else Reason.UNREACHABLE
         if error is not None:
             code, said, trailers = error.code(), error.details(), error.trailing_metadata()

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from .errors import SessionError, inferred, turn_error
 from .gen import event_pb2, items_pb2, session_pb2
+from .heartbeat import Heartbeat
 from .options import SessionOptions
 from .reasons import Reason
 from .request import Input, Request, input_items
@@ -58,6 +59,7 @@ class _Outgoing:
     size: int = 0
     #: The turn that it cancels.
     cancels: TurnCore | None = None
+    is_beat: bool = False
 
 
 class SessionCore:
@@ -92,6 +94,11 @@ class SessionCore:
         self._unacked_events = 0
         self._unacked_bytes = 0
         self._outbox: deque[_Outgoing] = deque()
+        #: Of the stream that is in use; None: the gateway agreed to none.
+        self.heartbeat: Heartbeat | None = None
+        self._beat_waits = False
+        #: Largest message that the calls take.
+        self.max_receive_bytes = 0
         self._queued_bytes = 0
         self._accepted_at = 0.0
         self._attempts = 0
@@ -249,6 +256,7 @@ class SessionCore:
             return False
         self.phase = "closing"
         self._outbox.clear()
+        self._beat_waits = False
         self._queued_bytes = 0
         closed = inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         for turn in self.turns.values():
@@ -272,6 +280,7 @@ class SessionCore:
 
     def open_message(self, *, resume: bool) -> session_pb2.ConnectRequest:
         opened = self.options.open()
+        opened.max_message_bytes = self.max_receive_bytes
         if resume:
             opened.resume.token = self.token
             opened.resume.last_seq = self._last_seq
@@ -290,6 +299,8 @@ class SessionCore:
         self.token = opened.resume_token or self.token
         self.connected = True
         self._accepted_at = time.monotonic()
+        interval = opened.heartbeat_interval.seconds + opened.heartbeat_interval.nanos / 1e9
+        self.heartbeat = Heartbeat(interval, self._accepted_at) if interval > 0 else None
         self.wake_writer()
 
     def has_room_to_receive(self) -> bool:
@@ -297,16 +308,38 @@ class SessionCore:
 
     def receive(self, response: session_pb2.ConnectResponse) -> list[Event | GoAway]:
         """Returns what the session's own callbacks are to be told."""
+        if self.heartbeat is not None:
+            self.heartbeat.heard(time.monotonic())
         kind = response.WhichOneof("message")
         if kind == "events":
             return self._receive_events(response.events)
         return [self._receive_go_away(response.go_away)] if kind == "go_away" else []
+
+    def resumes_receiving(self) -> None:
+        """The stream is read again after a pause."""
+        if self.heartbeat is not None:
+            self.heartbeat.heard(time.monotonic())
+
+    def beat(self, heartbeat: Heartbeat) -> float | None:
+        """Sends what is due. Returns the seconds until the next look; None: nothing was heard for too long."""
+        now = time.monotonic()
+        if heartbeat.is_silent(now, paused=not self.has_room_to_receive()):
+            return None
+        # One at a time: where nothing is taken, more would only pile up.
+        if heartbeat.sends(now) and not self._beat_waits and self.phase in ("open", "draining"):
+            self._beat_waits = True
+            message = session_pb2.ConnectRequest(heartbeat=session_pb2.Heartbeat())
+            self._outbox.appendleft(_Outgoing(message, is_beat=True))
+            self.wake_writer()
+        return max(0.0, heartbeat.due - now)
 
     def next_outgoing(self) -> session_pb2.ConnectRequest | HalfClose | None:
         out = self._next_to_send()
         if out is None:
             return None
         self._queued_bytes -= out.size
+        if out.is_beat:
+            self._beat_waits = False
         if out.turn is not None:
             # Before it is sent: afterwards nobody could say that it was not.
             out.turn.sent = out.turn.on_stream = True
@@ -400,6 +433,7 @@ class SessionCore:
             turn.fail(error)
         self.turns.clear()
         self._outbox.clear()
+        self._beat_waits = False
         self._queued_bytes = 0
         self.wake_writer()
 
@@ -578,6 +612,10 @@ class SessionCore:
             if running is not None:
                 self._send(_cancel_of(turn))
             turn.fail(lost)
+
+
+def silence() -> SessionError:
+    return inferred("UNAVAILABLE", Reason.STREAM_LOST, "nothing was heard for three heartbeats")
 
 
 def retry_delay(attempt: int, told: float | None) -> float:

@@ -25,7 +25,7 @@ ERROR_DOMAIN = "responses-gateway"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 # Statuses without details of the gateway's: the transport broke, the session may live.
 _LOST = frozenset({"OK", "UNAVAILABLE", "INTERNAL", "UNKNOWN", "CANCELLED", "DEADLINE_EXCEEDED"})
-_RESUMABLE_REASONS = frozenset({Reason.SLOW_CONSUMER, Reason.OVERLOADED})
+_RESUMABLE_REASONS = frozenset({Reason.SLOW_CONSUMER, Reason.OVERLOADED, Reason.CLIENT_SILENT})
 
 
 class GatewayError(Exception):

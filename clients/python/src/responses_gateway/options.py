@@ -25,6 +25,8 @@ DEFAULT_MAX_QUEUED_BYTES = 64 << 20
 #: Seconds that close waits for the gateway to end the stream: a few round trips.
 DEFAULT_CLOSE_TIMEOUT = 3.0
 
+#: Seconds between heartbeats: below the time-outs of proxies, which count messages. A gateway may ask for less.
+DEFAULT_HEARTBEAT = 15.0
 #: Seconds that opening a session takes at most.
 DEFAULT_CONNECT_TIMEOUT = 10.0
 
@@ -111,6 +113,7 @@ class ConnectOptions(TypedDict, total=False):
     max_buffered_bytes: int
     max_queued_bytes: int
     close_timeout: float
+    heartbeat: float
     on_event: Callable[[Event], object] | None
     on_go_away: Callable[[GoAway], object] | None
     on_error: Callable[[BaseException], object] | None
@@ -140,6 +143,9 @@ class SessionOptions:
     max_queued_bytes: int = DEFAULT_MAX_QUEUED_BYTES
     #: Seconds that `close` waits for the gateway.
     close_timeout: float = DEFAULT_CLOSE_TIMEOUT
+    #: Seconds after which the client says again that it is there, if the gateway agrees; three times as long without an
+    #: answer, and the stream is resumed on another connection. 0: never.
+    heartbeat: float = DEFAULT_HEARTBEAT
     #: Told events that belong to no turn: notices about the session, refusals of unknown turns.
     on_event: Callable[[Event], object] | None = None
     #: Told that the gateway announces the end of the stream.
@@ -150,6 +156,8 @@ class SessionOptions:
     def __post_init__(self) -> None:
         if self.max_buffered_bytes <= 0 or self.max_queued_bytes <= 0:
             raise ValueError("limits in bytes must be positive")
+        if self.heartbeat < 0:
+            raise ValueError("heartbeat must not be negative")
 
     def open(self) -> session_pb2.Open:
         opened = session_pb2.Open(
@@ -160,6 +168,8 @@ class SessionOptions:
             client_name=self.client_name,
             client_version=self.client_version,
         )
+        if self.heartbeat > 0:
+            opened.heartbeat_interval.FromNanoseconds(round(self.heartbeat * 1e9))
         if self.raw_json:
             opened.payload = session_pb2.PAYLOAD_FORMAT_BOTH
         if not self.recovery:

@@ -136,6 +136,7 @@ class Session:
     def __init__(self, client: Client, options: SessionOptions) -> None:
         self._client = client
         self._core = SessionCore(options, client.logger)
+        self._core.max_receive_bytes = client._options.max_receive_bytes
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._core.wake_writer = self._changed.notify_all
@@ -252,9 +253,8 @@ class Session:
                 with self._lock:
                     # The backpressure: while nothing is received, HTTP/2 holds the gateway up.
                     self._core.relieve()
-                    while not self._core.has_room_to_receive():
-                        self._changed.wait(_STALL_CHECK)
-                        self._core.relieve()
+                    if not self._core.has_room_to_receive():
+                        self._wait_for_readers()
                 response = stream.receive()
                 if response is None:
                     return False, None
@@ -264,6 +264,12 @@ class Session:
                     return True, None
         except SessionError as error:
             return False, error
+
+    def _wait_for_readers(self) -> None:
+        while not self._core.has_room_to_receive():
+            self._changed.wait(_STALL_CHECK)
+            self._core.relieve()
+        self._core.resumes_receiving()
 
     def _tell(self, told: list[Event | GoAway], stream: Stream) -> bool:
         options = self._core.options

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from .alarms import Alarm, call_after
 from .connections import PATIENCE, Connection
-from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, silence
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -66,6 +67,8 @@ class Stream:
         self._ended = False
         self._accepted = False
         self._late = False
+        self._silent = False
+        self._alarm: Alarm | None = None
         client = session._client
         metadata = (*client.metadata(max(deadline - time.monotonic(), 0)), (AFFINITY_HEADER, session._core.affinity))
         self.connection: Connection[grpc.Channel] = client._take()
@@ -96,6 +99,7 @@ class Stream:
                 self._session._core.accept(response, resume=self._resume)
                 self._accepted = True
                 self._session._changed.notify_all()
+            self._begin_to_beat()
         except BaseException as error:
             self.cancel()
             if self._late:
@@ -114,7 +118,27 @@ class Stream:
         except grpc.RpcError as error:
             raise self._error() from error
 
+    def _begin_to_beat(self) -> None:
+        session = self._session
+        heartbeat = session._core.heartbeat
+        if heartbeat is None:
+            return
+
+        def beat() -> float | None:
+            with session._lock:
+                if self._ended:
+                    return None
+                wait = session._core.beat(heartbeat)
+                self._silent = wait is None
+            if wait is None:
+                self._call.cancel()
+            return wait
+
+        self._alarm = call_after(max(0.0, heartbeat.due - time.monotonic()), beat)
+
     def cancel(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         with self._session._lock:
             self._ended = True
             self._session._changed.notify_all()
@@ -131,6 +155,8 @@ class Stream:
             self._session._client._give_back(self.connection)
 
     def _error(self) -> SessionError:
+        if self._silent:
+            return silence()
         call: Any = self._call
         trailers = dict(call.trailing_metadata() or ())
         otherwise = Reason.STREAM_LOST if self._accepted else Reason.UNREACHABLE

@@ -45,6 +45,7 @@ public final class Client implements AutoCloseable {
   private final Supplier<ManagedChannel> channels;
   private final Headers headers;
   private final Executor executor;
+  private final int maxReceiveBytes;
   private final Set<SessionCore> sessions = new HashSet<>();
   private ManagedChannel own;
   private boolean closed;
@@ -53,6 +54,7 @@ public final class Client implements AutoCloseable {
     this.channels = channels;
     this.headers = new Headers(builder.token, Map.copyOf(builder.metadata));
     this.executor = builder.executor;
+    this.maxReceiveBytes = builder.maxReceiveBytes;
   }
 
   /** A client from the environment: {@code RESPONSES_GATEWAY_ADDR} and {@code RESPONSES_GATEWAY_TOKEN}. */
@@ -90,7 +92,7 @@ public final class Client implements AutoCloseable {
       if (closed) {
         return CompletableFuture.failedFuture(clientClosed());
       }
-      core = SessionCore.connect(channels, headers, executor, options);
+      core = SessionCore.connect(channels, headers, executor, options, maxReceiveBytes);
       sessions.add(core);
     }
     core.closed()

@@ -12,6 +12,10 @@ final class Outbox {
   private final ArrayDeque<Outgoing> held = new ArrayDeque<>();
 
   private boolean holding;
+
+  /** A heartbeat that waits, or null. */
+  private Outgoing beat;
+
   private long bytes;
 
   /**
@@ -40,6 +44,14 @@ final class Outbox {
     }
   }
 
+  /** Queues a heartbeat before all else. One at a time: where nothing is taken, more would only pile up. */
+  void beat(ConnectRequest message) {
+    if (beat == null) {
+      beat = new Outgoing(message, null);
+      addFirst(List.of(beat));
+    }
+  }
+
   /** Keeps starts back that were not sent, and those that come. */
   void hold() {
     holding = true;
@@ -54,6 +66,9 @@ final class Outbox {
 
   Outgoing take() {
     var outgoing = queue.poll();
+    if (outgoing == beat) {
+      beat = null;
+    }
     if (outgoing != null) {
       bytes -= outgoing.bytes();
     }
@@ -63,6 +78,7 @@ final class Outbox {
   void clear() {
     queue.clear();
     held.clear();
+    beat = null;
     bytes = 0;
   }
 

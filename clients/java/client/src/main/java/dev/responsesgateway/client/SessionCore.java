@@ -7,7 +7,9 @@ import dev.responsesgateway.v1.ConnectRequest;
 import dev.responsesgateway.v1.ConnectResponse;
 import dev.responsesgateway.v1.Events;
 import dev.responsesgateway.v1.GoAwayReason;
+import dev.responsesgateway.v1.Heartbeat;
 import dev.responsesgateway.v1.InputItem;
+import dev.responsesgateway.v1.Open;
 import dev.responsesgateway.v1.Opened;
 import dev.responsesgateway.v1.ResumeOutcome;
 import dev.responsesgateway.v1.SteerTurn;
@@ -54,6 +56,9 @@ final class SessionCore implements Call.Listener {
   /** Grace time if the gateway names none. */
   private static final Duration DEFAULT_GRACE = Duration.ofSeconds(60);
 
+  private static final ConnectRequest HEARTBEAT =
+      ConnectRequest.newBuilder().setHeartbeat(Heartbeat.getDefaultInstance()).build();
+
   private static final Metadata.Key<String> AFFINITY =
       Metadata.Key.of("x-responses-session", Metadata.ASCII_STRING_MARSHALLER);
 
@@ -70,6 +75,7 @@ final class SessionCore implements Call.Listener {
   private final Executor executor;
   private final Callbacks callbacks;
   private final SessionOptions options;
+  private final Open open;
   private final Optional<TraceContext> trace = Trace.current();
   private final CompletableFuture<SessionCore> ready = new CompletableFuture<>();
   private final CompletableFuture<Optional<GatewayException>> closed = new CompletableFuture<>();
@@ -121,6 +127,10 @@ final class SessionCore implements Call.Listener {
   private Instant fullSince;
 
   private boolean makeRoomLater;
+
+  /** Of the stream that is in use; null: there are no heartbeats on it. */
+  private Pulse pulse;
+
   private int waitingStarts;
   private ResumeAttempts attempts;
   private Losses losses = Losses.NONE;
@@ -138,19 +148,28 @@ final class SessionCore implements Call.Listener {
   private final List<Runnable> afterwards = new ArrayList<>();
 
   private SessionCore(
-      Supplier<ManagedChannel> channels, Headers headers, Executor executor, SessionOptions options) {
+      Supplier<ManagedChannel> channels,
+      Headers headers,
+      Executor executor,
+      SessionOptions options,
+      int maxReceiveBytes) {
     this.channels = channels;
     this.managed = channels.get();
     this.headers = headers;
     this.executor = executor;
     this.callbacks = new Callbacks(executor);
     this.options = options;
+    this.open = options.open.toBuilder().setMaxMessageBytes(maxReceiveBytes).build();
   }
 
   static SessionCore connect(
-      Supplier<ManagedChannel> channels, Headers headers, Executor executor, SessionOptions options) {
-    var core = new SessionCore(channels, headers, executor, options);
-    core.locked(() -> core.open(false, ConnectRequest.newBuilder().setOpen(options.open).build()));
+      Supplier<ManagedChannel> channels,
+      Headers headers,
+      Executor executor,
+      SessionOptions options,
+      int maxReceiveBytes) {
+    var core = new SessionCore(channels, headers, executor, options, maxReceiveBytes);
+    core.locked(() -> core.open(false, ConnectRequest.newBuilder().setOpen(core.open).build()));
     core.later(options.connectTimeout.toMillis(), core::connectTimedOut);
     return core;
   }
@@ -417,8 +436,7 @@ final class SessionCore implements Call.Listener {
         () -> {
           buffered -= bytes;
           if (stalled && buffered < options.maxBufferedBytes && connected) {
-            stalled = false;
-            call.request();
+            continueReceiving();
           }
         });
   }
@@ -475,8 +493,7 @@ final class SessionCore implements Call.Listener {
     write();
     if (stalled) {
       // Nobody reads any more: what still comes is dropped.
-      stalled = false;
-      call.request();
+      continueReceiving();
     }
   }
 
@@ -486,6 +503,9 @@ final class SessionCore implements Call.Listener {
         () -> {
           if (from != call) {
             return;
+          }
+          if (pulse != null) {
+            pulse.heard();
           }
           switch (response.getMessageCase()) {
             case OPENED -> begin(response.getOpened());
@@ -543,6 +563,14 @@ final class SessionCore implements Call.Listener {
     return event.hasTurnFailed() && event.getTurnFailed().getReason().equals(Reasons.TURN_ID_REUSED);
   }
 
+  private void continueReceiving() {
+    stalled = false;
+    if (pulse != null) {
+      pulse.heard();
+    }
+    call.request();
+  }
+
   /** Folds turns, those that nobody reads first and then the largest, if the reader of another one waits. */
   private void makeRoom() {
     makeRoomLater = false;
@@ -583,8 +611,7 @@ final class SessionCore implements Call.Listener {
       }
     }
     if (stalled && buffered < options.maxBufferedBytes) {
-      stalled = false;
-      call.request();
+      continueReceiving();
     }
   }
 
@@ -606,7 +633,38 @@ final class SessionCore implements Call.Listener {
     connected = true;
     stalled = false;
     execute(() -> ready.complete(this));
+    beginToBeat(message);
     write();
+  }
+
+  private void beginToBeat(Opened message) {
+    var interval = Times.of(message.getHeartbeatInterval());
+    pulse = interval.isZero() || interval.isNegative() ? null : new Pulse(interval.toNanos());
+    if (pulse != null) {
+      beatLater(call, pulse);
+    }
+  }
+
+  private void beatLater(Call beating, Pulse beat) {
+    later(
+        beat.millisUntilDue(),
+        () -> {
+          if (call != beating || pulse != beat) {
+            return;
+          }
+          if (beat.isSilent(stalled)) {
+            beating.cancel();
+            lost(
+                StreamException.inferred(
+                    Code.UNAVAILABLE, Reasons.STREAM_LOST, "nothing was heard for three heartbeats"));
+            return;
+          }
+          if (beat.sends() && phase != Phase.CLOSING) {
+            outbox.beat(HEARTBEAT);
+            write();
+          }
+          beatLater(beating, beat);
+        });
   }
 
   /** Hands to the transport what it takes. */
@@ -837,15 +895,15 @@ final class SessionCore implements Call.Listener {
 
   /** Opens a stream; what becomes of it is heard as a message or as an end. */
   private void attempt() {
-    var open = options.open.toBuilder();
-    open.getResumeBuilder().setToken(token).setLastSeq(lastSeq).setLastCommit(lastCommit);
+    var resume = open.toBuilder();
+    resume.getResumeBuilder().setToken(token).setLastSeq(lastSeq).setLastCommit(lastCommit);
     if (retired) {
       retired = false;
       var old = managed;
       afterwards.add(old::shutdownNow);
       managed = channels.get();
     }
-    open(true, ConnectRequest.newBuilder().setOpen(open).build());
+    open(true, ConnectRequest.newBuilder().setOpen(resume).build());
   }
 
   private void abandon() {

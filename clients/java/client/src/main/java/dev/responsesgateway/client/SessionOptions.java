@@ -17,6 +17,9 @@ public final class SessionOptions {
   /** Name resolution, connection, TLS, a token. */
   public static final Duration DEFAULT_CONNECT_TIMEOUT = Duration.ofSeconds(10);
 
+  /** Below the time-outs of proxies, which count messages; a gateway may ask for less. */
+  public static final Duration DEFAULT_HEARTBEAT = Duration.ofSeconds(15);
+
   /** A few round trips. */
   public static final Duration DEFAULT_CLOSE_TIMEOUT = Duration.ofSeconds(3);
 
@@ -50,7 +53,10 @@ public final class SessionOptions {
 
   /** Builds options. */
   public static final class Builder {
-    private final Open.Builder open = Open.newBuilder().setSchemaRevision(SCHEMA_REVISION);
+    private final Open.Builder open =
+        Open.newBuilder()
+            .setSchemaRevision(SCHEMA_REVISION)
+            .setHeartbeatInterval(Times.of(DEFAULT_HEARTBEAT));
     private boolean resume = true;
     private long maxBufferedBytes = DEFAULT_MAX_BUFFERED_BYTES;
     private long maxQueuedBytes = DEFAULT_MAX_QUEUED_BYTES;
@@ -130,6 +136,18 @@ public final class SessionOptions {
         throw new IllegalArgumentException("must be positive: " + timeout);
       }
       connectTimeout = timeout;
+      return this;
+    }
+
+    /**
+     * How often the client says that it is there, if the gateway agrees; three times as long without an answer, and the
+     * stream is resumed on another connection. Zero: never. Default: {@link #DEFAULT_HEARTBEAT}.
+     */
+    public Builder heartbeat(Duration interval) {
+      if (interval.isNegative()) {
+        throw new IllegalArgumentException("must not be negative: " + interval);
+      }
+      open.setHeartbeatInterval(Times.of(interval));
       return this;
     }
 

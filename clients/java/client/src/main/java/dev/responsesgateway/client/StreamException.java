@@ -8,9 +8,14 @@ import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 
 /** Trouble with a whole session. Reasons that the client finds itself stand in {@link Reasons} with a sentence. */
 public final class StreamException extends GatewayException {
+  /** The gateway ended the stream, and keeps the session. */
+  private static final Set<String> GOES_ON =
+      Set.of(Reasons.SLOW_CONSUMER, Reasons.OVERLOADED, Reasons.CLIENT_SILENT);
+
   private static final long serialVersionUID = 1L;
 
   StreamException(Facts facts) {
@@ -71,7 +76,7 @@ public final class StreamException extends GatewayException {
       return true;
     }
     if (!inferred()) {
-      return reason().equals(Reasons.SLOW_CONSUMER) || reason().equals(Reasons.OVERLOADED);
+      return GOES_ON.contains(reason());
     }
     return switch (code()) {
       case OK, UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED, DEADLINE_EXCEEDED -> true;

@@ -212,6 +212,9 @@ final class CaseRun implements AutoCloseable {
     if (fields.has("timeout_ms")) {
       options.connectTimeout(Duration.ofMillis(fields.get("timeout_ms").asLong()));
     }
+    if (fields.has("heartbeat_ms")) {
+      options.heartbeat(Duration.ofMillis(fields.get("heartbeat_ms").asLong()));
+    }
     var callbacks = fields.path("callbacks").asText("");
     options.onEvent(
         event -> {
