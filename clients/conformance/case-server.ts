@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
@@ -19,6 +20,7 @@ interface Action {
   readonly stall_clients?: boolean;
   readonly cut_after?: number;
   readonly freeze_clients?: boolean;
+  readonly answer_http?: number;
   readonly cut_idle?: number;
   readonly wait_messages?: number;
   readonly wait_detached?: boolean;
@@ -113,6 +115,7 @@ class Stage {
     if (action.replace_gateway !== undefined) await this.#replace(action.replace_gateway);
     if (action.stall_clients !== undefined) this.proxy.stalled = action.stall_clients;
     if (action.cut_after !== undefined) this.proxy.cutAfterBytes = action.cut_after;
+    if (action.answer_http !== undefined) this.proxy.answerStatus = action.answer_http;
     if (action.freeze_clients === true) this.proxy.freeze();
     if (action.cut_idle !== undefined) this.proxy.cutIdleMs = action.cut_idle;
     if (action.wait_messages !== undefined) await this.#waitForMessages(action.wait_messages);
@@ -230,6 +233,13 @@ class CuttingProxy {
   cutAfterBytes = 0;
   /** Cuts a connection on which its client has sent no message for so long, as many proxies do; 0: none. */
   cutIdleMs = 0;
+  /** Answers each call of a new connection itself, with this HTTP status; 0: passes it on. */
+  answerStatus = 0;
+  readonly #http = createHttp2Server((_, response) => {
+    response.writeHead(this.answerStatus, { 'content-type': 'text/html' }).flushHeaders();
+    // The end resets a stream that its client has not ended, and grpcio may hear of that first.
+    setTimeout(() => response.end('<html></html>'), 100);
+  });
   /** Frames of data that clients have sent. */
   messages = 0;
   readonly #idle: NodeJS.Timeout;
@@ -244,6 +254,13 @@ class CuttingProxy {
     this.#server = createServer((client) => {
       if (this.#blocked) {
         client.resetAndDestroy();
+        return;
+      }
+      if (this.answerStatus !== 0) {
+        this.#sockets.add(client);
+        client.on('error', () => undefined);
+        client.on('close', () => this.#sockets.delete(client));
+        this.#http.emit('connection', client);
         return;
       }
       if (this.stalled) {

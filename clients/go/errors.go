@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,7 +156,46 @@ func streamError(err error) *Error {
 			e.RetryAfter = &wait
 		}
 	}
+	if e.Inferred {
+		e.explain()
+	}
 	return e
+}
+
+// pathCause is something that lies between client and gateway.
+type pathCause struct {
+	name  string
+	http  []int
+	text  string // part of the message, in small letters; "" fits none
+	codes []codes.Code
+	says  string
+}
+
+// httpStatus is how grpc-go and the other libraries write the status of an HTTP answer that is none of gRPC's.
+var httpStatus = regexp.MustCompile(`(?i)\bstatus(?: code)?(?: received from server)?:? (\d{3})\b`)
+
+// explain says what something on the way has done, where the gateway has said nothing.
+func (e *Error) explain() {
+	found, status := httpStatus.FindStringSubmatch(e.Message), 0
+	if found != nil {
+		status, _ = strconv.Atoi(found[1])
+	}
+	for _, cause := range pathCauses {
+		fits := slices.Contains(cause.http, status) || slices.Contains(cause.http, 0)
+		if status == 0 {
+			fits = slices.Contains(cause.codes, e.Code) ||
+				(cause.text != "" && strings.Contains(strings.ToLower(e.Message), cause.text))
+		}
+		if !fits {
+			continue
+		}
+		e.Message += " (" + cause.says + ")"
+		e.Metadata = map[string]string{"path": cause.name}
+		if status != 0 {
+			e.Metadata["http_status"] = found[1]
+		}
+		return
+	}
 }
 
 func inferred(code codes.Code, reason, message string) *Error {

@@ -229,6 +229,8 @@ func (s *Session) run(current *stream) {
 		}
 		err := s.read(current)
 		if current.pulse.silent.Load() {
+			// What is dead may be the whole connection.
+			s.client.conns.retire(current.on)
 			err = silence(interval)
 		}
 		s.setConnected(false)
@@ -382,7 +384,7 @@ func (s *Session) givenUp(last *Error) *Error {
 		return s.closing
 	}
 	lost := inferred(codes.Unavailable, ReasonStreamLost, "the stream could not be resumed in time: "+last.Message)
-	lost.cause = last
+	lost.cause, lost.Metadata = last, last.Metadata
 	return lost
 }
 

@@ -1,6 +1,7 @@
-/** Writes docs/errors.md and the clients' constants, from REASONS in src/errors.ts and CLIENT_REASONS. */
+/** Writes docs/errors.md and the clients' constants, from REASONS in src/errors.ts, CLIENT_REASONS and PATH_CAUSES. */
 import { REASONS } from '../../src/errors.ts';
 import { CLIENT_REASONS } from './client-reasons.ts';
+import { goCauses, javaCauses, PATH_CAUSES, pythonCauses, toldBy, typescriptCauses } from './path-causes.ts';
 import { write } from './write.ts';
 
 interface Entry {
@@ -23,6 +24,13 @@ const TARGETS: readonly Target[] = [
   },
   { file: 'clients/python/src/responses_gateway/reasons.py', render: pythonFile },
   { file: 'clients/typescript/src/reasons.ts', render: typescriptFile },
+  { file: 'clients/go/pathcauses.go', render: goCauses },
+  {
+    file: 'clients/java/client/src/main/java/dev/responsesgateway/client/PathCauses.java',
+    render: javaCauses,
+  },
+  { file: 'clients/python/src/responses_gateway/path_causes.py', render: pythonCauses },
+  { file: 'clients/typescript/src/path-causes.ts', render: typescriptCauses },
 ];
 
 const gateway = Object.entries(REASONS).map(([name, { code, meaning }]) => ({ name, code, doc: meaning }));
@@ -65,6 +73,17 @@ function errorsDoc(_gateway: readonly Entry[], client: readonly Entry[]): string
       ...wrapped(doc, 115),
       '',
     ]),
+    '## From what lies between',
+    '',
+    'A proxy knows no reasons. Where the gateway has said nothing, the clients of this project say what the gRPC code or the',
+    'HTTP status means: `metadata.path` is the name below, `metadata.http_status` the status, and the message has the sentence.',
+    'For stubs of your own: a `CANCELLED`, `INTERNAL` or `UNKNOWN` without `ErrorInfo` that nobody asked for is a lost stream;',
+    'resume it.',
+    '',
+    '| `path` | told by | means | what to do |',
+    '|---|---|---|---|',
+    ...PATH_CAUSES.map((cause) => `| \`${cause.name}\` | ${toldBy(cause)} | ${cause.says} | ${cause.fix} |`),
+    '',
   ].join('\n');
 }
 

@@ -153,10 +153,13 @@ export class RpcCall {
    */
   async halfCloseHolds(): Promise<boolean> {
     const stream = http2Stream(this.#base);
-    if (stream?.session === undefined || this.over) return !this.over;
-    await Promise.race([roundTrip(stream.session), this.#untilGone()]);
+    if (stream === undefined || this.over) return !this.over;
+    const { session } = stream;
+    // A connection that ends does so before its calls are told, and leaves them without one.
+    if (session === undefined) return false;
+    await Promise.race([roundTrip(session), this.#untilGone()]);
     // A reset shows here before it is told.
-    return !this.over && stream.closed !== true;
+    return !this.over && stream.closed !== true && !session.destroyed;
   }
 
   #untilGone(): Promise<void> {

@@ -7,17 +7,21 @@ export const ERROR_DOMAIN = 'responses-gateway';
 
 const DETAILS_KEY = 'grpc-status-details-bin';
 
-// gRPC's C core takes 8 KiB of trailers by default and proxies less, so all of ours stay below 4 KiB:
-// grpc-message is percent-encoded (three bytes for one), the details are base64 (four for three).
-const MAX_MESSAGE_BYTES = 480;
-const MAX_DETAIL_VALUE_BYTES = 256;
+// Proxies keep a response's trailers in small buffers: with nginx's of 4 KiB two such statuses make an INTERNAL of the
+// call (docs/proxies.md). So all of it, as it is on the wire, is below 1.5 KB, whatever it has to say. What does not fit
+// is cut; the reason never is.
+const MAX_MESSAGE_BYTES = 440;
+/** base64 makes 960 of it. */
+const MAX_DETAILS_BYTES = 720;
+const MAX_ERROR_INFO_BYTES = 240;
+const MAX_METADATA_VALUE_BYTES = 128;
+const MAX_VIOLATION_BYTES = 80;
 const MAX_METADATA_ENTRIES = 6;
-const MAX_DETAILS_BYTES = 1_800;
 
 /** The status that ends a call: `undefined` is OK. The only place where errors become gRPC statuses. */
 export function toStatus(error: GatewayError | undefined): StatusObject {
   if (error === undefined) return { code: grpcStatus.OK, details: 'OK', metadata: new Metadata() };
-  const message = clip(error.message, MAX_MESSAGE_BYTES);
+  const message = clipEncoded(error.message, MAX_MESSAGE_BYTES);
   const metadata = new Metadata();
   metadata.set(DETAILS_KEY, Buffer.from(encodeDetails(error, message)));
   return { code: STATUS_NUMBER[error.code], details: message, metadata };
@@ -31,24 +35,26 @@ export function encodeDetails(error: GatewayError, message: string): Uint8Array 
   if (field !== undefined) details.push(violation('BadRequest', field, message));
   if (limit !== undefined) details.push(violation('QuotaFailure', limit, message));
 
+  const anys = details.map(({ type, value }) =>
+    protobuf.Writer.create()
+      .uint32(10)
+      .string(`type.googleapis.com/google.rpc.${type}`)
+      .uint32(18)
+      .bytes(value)
+      .finish(),
+  );
+  const used = anys.reduce((sum, { length }) => sum + length + FRAMING_BYTES, 2 * FRAMING_BYTES);
   const status = protobuf.Writer.create()
     .uint32(8)
     .int32(STATUS_NUMBER[error.code])
     .uint32(18)
-    .string(message);
-  for (const detail of details) {
-    const any = protobuf.Writer.create()
-      .uint32(10)
-      .string(`type.googleapis.com/google.rpc.${detail.type}`)
-      .uint32(18)
-      .bytes(detail.value)
-      .finish();
-    // ErrorInfo comes first and always fits; what does not fit after it is left out.
-    if (status.len + any.length > MAX_DETAILS_BYTES) continue;
-    status.uint32(26).bytes(any);
-  }
+    .string(clip(message, Math.max(0, MAX_DETAILS_BYTES - used)));
+  for (const any of anys) status.uint32(26).bytes(any);
   return status.finish();
 }
+
+/** Tag and length of a field. */
+const FRAMING_BYTES = 3;
 
 interface Detail {
   readonly type: 'ErrorInfo' | 'RetryInfo' | 'BadRequest' | 'QuotaFailure';
@@ -62,8 +68,9 @@ function errorInfo(error: GatewayError): Detail {
       .uint32(10)
       .string(clip(key, 64))
       .uint32(18)
-      .string(clip(value, MAX_DETAIL_VALUE_BYTES / 2))
+      .string(clip(value, MAX_METADATA_VALUE_BYTES))
       .finish();
+    if (writer.len + entry.length + FRAMING_BYTES > MAX_ERROR_INFO_BYTES) continue;
     writer.uint32(26).bytes(entry);
   }
   return { type: 'ErrorInfo', value: writer.finish() };
@@ -84,11 +91,24 @@ function retryInfo(retryAfterMs: number): Detail {
 function violation(type: 'BadRequest' | 'QuotaFailure', subject: string, description: string): Detail {
   const one = protobuf.Writer.create()
     .uint32(10)
-    .string(clip(subject, MAX_DETAIL_VALUE_BYTES))
+    .string(clip(subject, MAX_VIOLATION_BYTES))
     .uint32(18)
-    .string(clip(description, MAX_DETAIL_VALUE_BYTES))
+    .string(clip(description, MAX_VIOLATION_BYTES / 2))
     .finish();
   return { type, value: protobuf.Writer.create().uint32(10).bytes(one).finish() };
+}
+
+/** At most `maxBytes` as `grpc-message` is written: escaped, a space takes three bytes. */
+function clipEncoded(text: string, maxBytes: number): string {
+  let length = 0;
+  let end = 0;
+  const whole = clip(text, maxBytes);
+  for (const character of whole) {
+    length += encodeURI(character).length;
+    if (length > maxBytes) break;
+    end += character.length;
+  }
+  return whole.slice(0, end);
 }
 
 /** At most `maxBytes` of UTF-8, whole characters only: grpc-js throws on a lone surrogate in a message. */

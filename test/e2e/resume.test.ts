@@ -1,5 +1,7 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { checkSeq, NO_OUTCOME, type TestEvent, textOf } from '../harness/client.ts';
+import { checkSeq, NO_OUTCOME, TestClient, type TestEvent, textOf } from '../harness/client.ts';
 import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway, type TestGateway } from '../harness/gateway.ts';
 
@@ -54,6 +56,39 @@ describe('resume', () => {
     expect(all.filter((event) => event.outcome !== NO_OUTCOME)).toHaveLength(1);
     expect(gateway.telemetry.resumes).toEqual(Array(4).fill('RESUMED'));
     expect(new Set(gateway.telemetry.streams.map((one) => one.sessionId)).size).toBe(1);
+  });
+
+  it('finds the sessions of connections that a proxy closes in good order', async () => {
+    await start();
+    let closeInOrder = (): void => {};
+    const proxy = createServer((client) => {
+      const toGateway = connect(gateway.port, '127.0.0.1');
+      // To the gateway it is a FIN, without any word of HTTP/2.
+      closeInOrder = () => {
+        client.unpipe(toGateway);
+        toGateway.end();
+      };
+      client.pipe(toGateway).pipe(client);
+      for (const socket of [client, toGateway]) socket.on('error', () => {});
+    }).listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    const tokens: string[] = [];
+    for (let round = 0; round < 6; round++) {
+      const client = new TestClient(`127.0.0.1:${(proxy.address() as AddressInfo).port}`);
+      const streams = Array.from({ length: 5 }, () => client.connect());
+      for (const stream of streams) tokens.push((await stream.opened()).resume_token);
+      closeInOrder();
+      await Promise.all(streams.map((stream) => stream.ended()));
+      client.close();
+    }
+    proxy.close();
+    const client = gateway.client();
+    for (const token of tokens) {
+      const stream = client.connect({ resume: { token, last_seq: 0 } });
+      expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_RESUMED');
+      stream.halfClose();
+      await stream.ended();
+    }
   });
 
   it('finds the sessions of clients that cancel, and none of those that half-close', async () => {

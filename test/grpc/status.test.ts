@@ -1,7 +1,7 @@
 import type { Metadata } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { describe, expect, it } from 'vitest';
-import { GatewayError } from '../../src/errors.ts';
+import { GatewayError, REASONS, type Reason } from '../../src/errors.ts';
 import { ERROR_DOMAIN, toStatus } from '../../src/grpc/status.ts';
 
 // The public definitions, written independently of the encoder under test.
@@ -69,18 +69,33 @@ describe('toStatus', () => {
     });
   });
 
-  it('stays below 4 KiB of trailers and survives lone surrogates, whatever the error holds', () => {
-    const metadata = Object.fromEntries(
-      Array.from({ length: 40 }, (_, i) => [`key${i}${'k'.repeat(500)}`, '\u{1F600}\ud800'.repeat(500)]),
-    );
-    const error = new GatewayError('INVALID_FIELD', '\ud800é'.repeat(5_000), {
-      metadata: { ...metadata, field: 'ü'.repeat(2_000), limit: 'x'.repeat(2_000) },
-      retryAfterMs: 5,
-    });
-    const status = toStatus(error);
-    const message = encodeURI(status.details ?? '');
-    const binary = Buffer.from(status.metadata.get('grpc-status-details-bin')[0] ?? '').toString('base64');
-    expect(message.length + binary.length).toBeLessThan(4_096);
-    expect(details(status.metadata)['google.rpc.ErrorInfo']).toMatchObject({ reason: 'INVALID_FIELD' });
+  it.each([
+    ['emoji and lone surrogates', '\u{1F600}\ud800'.repeat(500)],
+    ['spaces, which take three bytes', ' '.repeat(5_000)],
+    ['percent signs', '%'.repeat(5_000)],
+    ['plain text', 'x'.repeat(5_000)],
+  ])('stays below 1.5 KB on the wire and keeps its reason, whatever it holds: %s', (_, long) => {
+    for (const reason of Object.keys(REASONS) as Reason[]) {
+      const more = Object.fromEntries(Array.from({ length: 40 }, (__, i) => [`key${i}${long}`, long]));
+      const error = new GatewayError(reason, long, {
+        metadata: { field: long, limit: long, ...more },
+        retryAfterMs: 86_400_000,
+      });
+      const status = toStatus(error);
+      const message = encodeURI(status.details ?? '');
+      const binary = Buffer.from(status.metadata.get('grpc-status-details-bin')[0] ?? '').toString('base64');
+      const names = 'grpc-message grpc-status-details-bin grpc-status 16'.length;
+      expect(message.length + binary.length + names).toBeLessThanOrEqual(1_500);
+      const found = details(status.metadata);
+      expect(Object.keys(found).sort()).toEqual([
+        'google.rpc.BadRequest',
+        'google.rpc.ErrorInfo',
+        'google.rpc.QuotaFailure',
+        'google.rpc.RetryInfo',
+        'status',
+      ]);
+      expect(found['google.rpc.ErrorInfo']).toMatchObject({ reason });
+      expect(String(found.status?.['message'] ?? '').length).toBeGreaterThan(3);
+    }
   });
 });

@@ -8,6 +8,7 @@ import {
   TurnPhase,
 } from './gen/responses/gateway/v1/event_pb.ts';
 import type { FunctionCall } from './gen/responses/gateway/v1/items_pb.ts';
+import { PATH_CAUSES } from './path-causes.ts';
 import type { InferredReason, Reason } from './reasons.ts';
 import type { Result } from './result.ts';
 
@@ -230,8 +231,9 @@ export function inferred(
   reason: InferredReason | 'SESSION_EXPIRED' | 'ENGINE_LOST_DATA' | 'DRAINING' | 'MESSAGE_TOO_LARGE',
   message: string,
   cause?: unknown,
+  metadata: Readonly<Record<string, string>> = {},
 ): StreamError {
-  return new StreamError({ code, reason, message, inferred: true, cause });
+  return new StreamError({ code, reason, message, inferred: true, cause, metadata });
 }
 
 export function turnError(event: EventMessage, failed: TurnFailed): TurnError {
@@ -268,15 +270,38 @@ export function streamError(
     }
   }
   const own = info.domain === DOMAIN;
+  const code = codeOf(status.code);
+  const path = own ? undefined : pathOf(code, status.details);
   return new StreamError({
-    code: codeOf(status.code),
+    code,
     reason: own ? info.reason : otherwise,
-    message: status.details,
+    message: path ? `${status.details} (${path.says})` : status.details,
     domain: own ? DOMAIN : '',
-    metadata: own ? info.metadata : {},
+    metadata: own ? info.metadata : (path?.metadata ?? {}),
     retryAfterMs,
     inferred: !own,
   });
+}
+
+/** grpc-js and the other libraries write the status of an HTTP answer that is none of gRPC's so. */
+const HTTP_STATUS = /\bstatus(?: code)?(?: received from server)?:? (\d{3})\b/i;
+
+/** What something on the way has done, where the gateway has said nothing. */
+function pathOf(
+  code: Code,
+  message: string,
+): { readonly says: string; readonly metadata: Readonly<Record<string, string>> } | undefined {
+  const status = HTTP_STATUS.exec(message)?.[1];
+  const cause = PATH_CAUSES.find(({ http, text, codes }) =>
+    status === undefined
+      ? codes.includes(code) || (text !== '' && message.toLowerCase().includes(text))
+      : http.includes(Number(status)) || http.includes(0),
+  );
+  if (!cause) return undefined;
+  return {
+    says: cause.says,
+    metadata: { path: cause.name, ...(status !== undefined && { http_status: status }) },
+  };
 }
 
 export function codeOf(number: number): Code {

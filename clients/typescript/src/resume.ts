@@ -42,7 +42,9 @@ export class Resumption {
     for (;;) {
       const waitMs = retryWaitMs(this.#attempts, failure?.retryAfterMs);
       if (lifetime.aborted || Date.now() + waitMs > deadlineMs) {
-        return inferred('UNAVAILABLE', 'STREAM_LOST', 'the stream could not be resumed in time', failure);
+        const why = failure ? `: ${failure.message}` : '';
+        const message = `the stream could not be resumed in time${why}`;
+        return inferred('UNAVAILABLE', 'STREAM_LOST', message, failure, failure?.metadata);
       }
       this.#attempts += 1;
       if (waitMs > 0) await pause(waitMs, lifetime);

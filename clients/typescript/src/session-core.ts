@@ -419,6 +419,8 @@ export class SessionCore implements Steering {
       },
       onSilent: () => {
         this.#call?.cancel();
+        // What is dead may be the whole connection.
+        this.#connection.retired = true;
         const message = `nothing was heard for three heartbeats of ${intervalMs} ms`;
         this.#lost(inferred('UNAVAILABLE', 'STREAM_LOST', message), false);
       },

@@ -5,8 +5,11 @@ export interface Pingable {
   ping(done: (error: Error | null) => void): boolean;
 }
 
-/** A connection whose other side does not answer is judged by what has arrived until then. */
-const MAX_WAIT_MS = 250;
+/**
+ * A connection whose other side does not answer is judged by what has arrived until then. Longer than proxies and busy
+ * processes on the way stand still: a cancel whose second half is late would end its session.
+ */
+const MAX_WAIT_MS = 2_000;
 
 /** The ping that is on its way, and the one after it. */
 interface Trips {

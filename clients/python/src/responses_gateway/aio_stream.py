@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from .connections import PATIENCE, Connection
-from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, silence
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, given_up, silence
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -43,8 +43,7 @@ async def resume_stream(session: Session, ended: SessionError | None) -> Stream:
     while True:
         wait = core.next_attempt(None if failure is None else failure.retry_after)
         if wait is None or session._giving_up.is_set():
-            lost = inferred("UNAVAILABLE", Reason.STREAM_LOST, "the stream could not be resumed in time")
-            raise lost from failure
+            raise given_up(failure) from failure
         await asyncio.sleep(wait)
         core.logger.info("responses-gateway: resuming session %s after %s", session.id, failure)
         try:
@@ -143,6 +142,8 @@ class Stream:
             await asyncio.sleep(wait)
             wait = core.beat(heartbeat)
         self._silent = True
+        # What is dead may be the whole connection.
+        self.connection.retired = True
         self._call.cancel()
 
     def cancel(self) -> None:

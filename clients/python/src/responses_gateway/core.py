@@ -614,6 +614,14 @@ class SessionCore:
             turn.fail(lost)
 
 
+def given_up(last: SessionError | None) -> SessionError:
+    """No stream could be resumed; `last` is how the last attempt ended."""
+    why = "" if last is None else f": {last.message}"
+    lost = inferred("UNAVAILABLE", Reason.STREAM_LOST, f"the stream could not be resumed in time{why}")
+    lost.metadata = {} if last is None else dict(last.metadata)
+    return lost
+
+
 def silence() -> SessionError:
     return inferred("UNAVAILABLE", Reason.STREAM_LOST, "nothing was heard for three heartbeats")
 

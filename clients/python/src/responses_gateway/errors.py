@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from . import pickling as _  # noqa: F401 - errors hold messages
 from .gen import event_pb2
+from .path_causes import PATH_CAUSES
 from .reasons import Reason
 
 if TYPE_CHECKING:
@@ -210,7 +212,27 @@ def stream_error(
                 reason, metadata, inferred = info.reason, dict(info.metadata), False
             elif _unpack(detail, retry):
                 retry_after = _seconds(retry.retry_delay.seconds, retry.retry_delay.nanos)
+    if inferred:
+        says, metadata = _path(code.name, message)
+        message += says
     return SessionError(code.name, reason, message, metadata=metadata, retry_after=retry_after, inferred=inferred)
+
+
+# How grpcio and the other libraries write the status of an HTTP answer that is none of gRPC's. grpcio: "http2 header with
+# status: 413".
+_HTTP_STATUS = re.compile(r"\bstatus(?: code)?(?: received from server)?:? (\d{3})\b", re.IGNORECASE)
+
+
+def _path(code: str, message: str) -> tuple[str, dict[str, str]]:
+    """What something on the way has done, where the gateway has said nothing: a sentence and metadata."""
+    found = _HTTP_STATUS.search(message)
+    for name, http, text, codes, says in PATH_CAUSES:
+        if found is not None:
+            if int(found[1]) in http or 0 in http:
+                return f" ({says})", {"path": name, "http_status": found[1]}
+        elif code in codes or (text and text in message.lower()):
+            return f" ({says})", {"path": name}
+    return "", {}
 
 
 def inferred(code: str, reason: Reason, message: str) -> SessionError:

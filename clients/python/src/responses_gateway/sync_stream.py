@@ -11,7 +11,7 @@ import grpc
 
 from .alarms import Alarm, call_after
 from .connections import PATIENCE, Connection
-from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, silence
+from .core import AFFINITY_HEADER, ATTEMPT_TIMEOUT, HalfClose, given_up, silence
 from .errors import SessionError, inferred, stream_error
 from .gen import session_pb2
 from .reasons import Reason
@@ -44,8 +44,7 @@ def resume_stream(session: Session, ended: SessionError | None) -> Stream:
         with session._lock:
             wait = core.next_attempt(None if failure is None else failure.retry_after)
         if wait is None or session._giving_up.is_set():
-            lost = inferred("UNAVAILABLE", Reason.STREAM_LOST, "the stream could not be resumed in time")
-            raise lost from failure
+            raise given_up(failure) from failure
         if session._giving_up.wait(wait):
             continue
         core.logger.info("responses-gateway: resuming session %s after %s", session.id, failure)
@@ -131,6 +130,8 @@ class Stream:
                 wait = session._core.beat(heartbeat)
                 self._silent = wait is None
             if wait is None:
+                # What is dead may be the whole connection.
+                self.connection.retired = True
                 self._call.cancel()
             return wait
 

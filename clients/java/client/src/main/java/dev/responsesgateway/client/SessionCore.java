@@ -654,6 +654,8 @@ final class SessionCore implements Call.Listener {
           }
           if (beat.isSilent(stalled)) {
             beating.cancel();
+            // What is dead may be the whole connection.
+            retired = true;
             lost(
                 StreamException.inferred(
                     Code.UNAVAILABLE, Reasons.STREAM_LOST, "nothing was heard for three heartbeats"));

@@ -58,6 +58,11 @@ public final class StreamException extends GatewayException {
       }
     }
     var message = status.getDescription() == null ? "" : status.getDescription();
+    var path = own ? Optional.<PathCause.Found>empty() : PathCause.find(status.getCode(), message);
+    if (path.isPresent()) {
+      message += " (" + path.get().cause().says() + ")";
+      metadata = path.get().metadata();
+    }
     return new StreamException(
         new Facts(status.getCode(), reason, message, own ? DOMAIN : "", metadata, retryAfter, !own, error));
   }
