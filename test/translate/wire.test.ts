@@ -30,6 +30,9 @@ describe('messages of a client', () => {
         labels: new Map(),
         clientName: undefined,
         clientVersion: undefined,
+        heartbeatIntervalMs: undefined,
+        // gRPC's libraries take so much by default.
+        maxMessageBytes: 4 * 1024 * 1024,
       },
     });
   });
@@ -45,6 +48,8 @@ describe('messages of a client', () => {
       recovery: false,
       client_name: 'billing',
       client_version: '2',
+      heartbeat_interval: { seconds: '15', nanos: 500_000_000 },
+      max_message_bytes: '9000000',
     };
     expect(wire.readConnect(encode('ConnectRequest', { open }))).toEqual({
       kind: 'open',
@@ -60,6 +65,8 @@ describe('messages of a client', () => {
         ]),
         clientName: 'billing',
         clientVersion: '2',
+        heartbeatIntervalMs: 15_500,
+        maxMessageBytes: 9_000_000,
       },
     });
   });

@@ -58,7 +58,7 @@ describe('a round trip', () => {
     vi.useFakeTimers();
     try {
       const trip = roundTrip({ destroyed: false, ping });
-      await vi.advanceTimersByTimeAsync(1_000);
+      await vi.advanceTimersByTimeAsync(3_000);
       await trip;
     } finally {
       vi.useRealTimers();
