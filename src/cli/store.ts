@@ -35,7 +35,7 @@ export function forgetTenantCommand(
     const processId = randomBytes(8).toString('hex');
     const limits = openSharedLimits({ client, processId, timeoutMs: COMMAND_TIMEOUT_MS, ownedIdDays });
     try {
-      await new TenantSalts(client).delete(tenantId);
+      await new TenantSalts(client).forget(tenantId);
       await limits.forget(tenantId);
     } finally {
       await limits.close();

@@ -213,9 +213,12 @@ export class Durability {
         this.#options.observe?.takeover(resultOf(recovery), performance.now() - startedAtMs);
       return recovery;
     } catch (error) {
-      if (error instanceof GatewayError) throw error;
-      if (error instanceof Error && error.name === 'StoreError') throw unavailable();
-      throw error;
+      const why = error instanceof Error ? UNREADABLE.get(error.name) : undefined;
+      if (why === 'gone') {
+        this.#options.observe?.takeover('lost_data', performance.now() - startedAtMs);
+        return { kind: 'gone', reason: 'ENGINE_LOST_DATA' };
+      }
+      throw why === undefined ? error : unavailable(why);
     } finally {
       if (this.#taking.get(names.sessionId) === taking) this.#taking.delete(names.sessionId);
     }
@@ -371,8 +374,18 @@ function resultOf(recovery: Exclude<Recovery, { kind: 'elsewhere' }>): 'taken' |
   return recovery.reason === 'ENGINE_LOST_DATA' ? 'lost_data' : 'gone';
 }
 
-function unavailable(): GatewayError {
-  return new GatewayError('STORE_UNAVAILABLE', 'the store of sessions does not answer', {
-    retryAfterMs: 1_000,
-  });
+/**
+ * By name of an error: what its client hears. What another process could read is not gone: during a rollout versions and
+ * keys differ.
+ */
+const UNREADABLE: ReadonlyMap<string, string> = new Map([
+  ['StoreError', 'the store of sessions does not answer'],
+  ['MissingKeyError', "the session's record is sealed with a key that this process does not have"],
+  ['RecordFormatError', "the session's record is of a version that this process does not read"],
+  // Changed, or its tenant was forgotten.
+  ['SealError', 'gone'],
+]);
+
+function unavailable(why = 'the store of sessions does not answer'): GatewayError {
+  return new GatewayError('STORE_UNAVAILABLE', why, { retryAfterMs: 1_000 });
 }

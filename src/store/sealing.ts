@@ -10,7 +10,12 @@ export interface SealingKey {
 
 /** What cannot be opened: another key's, another place's, or changed. */
 export class SealError extends Error {
-  override readonly name = 'SealError';
+  override readonly name: string = 'SealError';
+}
+
+/** Sealed with a key that this process does not have; another one may. */
+export class MissingKeyError extends SealError {
+  override readonly name = 'MissingKeyError';
 }
 
 const CIPHER = 'aes-256-gcm';
@@ -29,7 +34,8 @@ export function createSealer(keys: readonly SealingKey[], tenantSalt: Uint8Array
     const known = derived.get(id);
     if (known !== undefined) return known;
     const master = keys.find((key) => key.id === id);
-    if (master === undefined) throw new SealError(`sealed with key ${JSON.stringify(id)}, which is not here`);
+    if (master === undefined)
+      throw new MissingKeyError(`sealed with key ${JSON.stringify(id)}, which is not here`);
     const info = `responses-gateway journal ${sessionId}`;
     const key = Buffer.from(hkdfSync('sha256', master.secret, tenantSalt, info, KEY_BYTES));
     derived.set(id, key);

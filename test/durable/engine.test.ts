@@ -1,12 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { createDurability } from '../../src/app/durability.ts';
 import type { StoreClient } from '../../src/store/client.ts';
+import { createJournalStore } from '../../src/store/journal-store.ts';
+import { createSealer } from '../../src/store/sealing.ts';
+import { TenantSalts } from '../../src/store/tenant-salts.ts';
 import { startGateway, type TestGateway } from '../harness/gateway.ts';
 import { StoreRelay } from '../harness/store-relay.ts';
-import { AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
+import { ANY_SERVER, AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
 import { ClientSession } from './client-session.ts';
 
-const SECRET = Buffer.alloc(32, 7);
+const KEY = { id: 'k', secret: Buffer.alloc(32, 7) };
+const NEW_KEY = { id: 'k2', secret: Buffer.alloc(32, 8) };
 const COMPLETED = { outcome: 'TURN_OUTCOME_COMPLETED' };
 
 /** Gateways of one process with one store and one upstream; nobody answers for another. */
@@ -15,7 +19,7 @@ async function world(options: { readonly kind: 'redis' | 'valkey'; readonly conf
   const server = stack.use(await StoreServer.start(options));
   const first = stack.use(await startGateway());
   let processes = 0;
-  const start = async ({ url = server.url, keys = true } = {}) => {
+  const start = async ({ url = server.url, keys = true, sealing = [KEY] } = {}) => {
     const client = await connectStore(url, { commandTimeoutMs: 500 });
     stack.defer(() => client.close());
     processes += 1;
@@ -23,7 +27,7 @@ async function world(options: { readonly kind: 'redis' | 'valkey'; readonly conf
       client,
       heartbeats: { addressOf: async () => undefined },
       owner: { process: `p${processes}`, address: '' },
-      keys: keys ? [{ id: 'k', secret: SECRET }] : [],
+      keys: keys ? sealing : [],
       onFailure: 'local',
       resumeGraceMs: 60_000,
       onBug: (error) => {
@@ -185,5 +189,121 @@ describe.each(AVAILABLE)('durable sessions while %s', (kind) => {
       outcome: 'TURN_OUTCOME_FAILED',
       turn_failed: { reason: 'CHAIN_LOST', replay: 'REPLAY_VERDICT_SAFE' },
     });
+  });
+});
+
+describe.runIf(ANY_SERVER !== undefined)('a record that is not as it should be', () => {
+  const kind = ANY_SERVER ?? 'valkey';
+  const idOf = async (client: StoreClient, { sessionId }: ClientSession) => {
+    const key = client.key(`{${sessionId}}`);
+    const [newest] = (await client.command(key, ['XREVRANGE', key, '+', '-', 'COUNT', '1'])) as [[string]];
+    const [fence, n] = newest[0].split('-').map(Number) as [number, number];
+    return { key, next: { fence, n: n + 1 } };
+  };
+  const refused = async (session: ClientSession, gateway: TestGateway) => {
+    const resume = { token: session.token, last_seq: session.lastSeq, last_commit: session.lastCommit };
+    const stream = gateway.client().connect({ resume });
+    return (await stream.ended()).reason;
+  };
+
+  it('is sealed with a key that is not here: the client tries elsewhere, and nothing is lost', async () => {
+    await using all = await world({ kind });
+    const { gateway } = await all.start({ sealing: [NEW_KEY, KEY] });
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    const { gateway: old } = await all.start();
+    expect(await refused(session, old)).toBe('STORE_UNAVAILABLE');
+    // The owner was not fenced by the one that could not read.
+    expect(await turn(session, 't2', 'Go on.')).toMatchObject(COMPLETED);
+    const { gateway: other } = await all.start({ sealing: [KEY, NEW_KEY] });
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    // Sealed with both by now.
+    expect(String((await turn(session, 't3', 'And?'))?.json)).toContain('sees 5 items');
+    const { gateway: third } = await all.start({ sealing: [NEW_KEY, KEY] });
+    expect(await resumed(session, third)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't4', 'And?'))?.json)).toContain('sees 7 items');
+    session.checkSeq();
+  });
+
+  it('has lost its tenant: the session is gone, and a turn that runs meanwhile ends', async () => {
+    await using all = await world({ kind });
+    const { gateway, client } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My secret is Rosebud.');
+    session.stream.startTurn({ turn_id: 't2', create: { store: false } }, 'Go on. #deltas=40 #tps=200');
+    await session.stream.event('response.output_text.delta', 't2');
+    await new TenantSalts(client).forget('anonymous');
+    expect((await session.stream.turn('t2')).at(-1)).toMatchObject(COMPLETED);
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({
+      resume_outcome: 'RESUME_OUTCOME_GONE',
+      gone_reason: 'ENGINE_LOST_DATA',
+    });
+  });
+
+  it('has entries and fields that this version does not know: what it knows counts, a newer format is left alone', async () => {
+    await using all = await world({ kind });
+    const { gateway, client } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    const sealer = createSealer([KEY], await new TenantSalts(client).of('anonymous'), session.sessionId);
+    const journal = createJournalStore(client);
+    const add = async (kindOfEntry: string, text: string) => {
+      const { next: id } = await idOf(client, session);
+      const where = { sessionId: session.sessionId, id, kind: kindOfEntry };
+      const payload = sealer.seal(Buffer.from(`${text}\n`), where);
+      await journal.append(
+        session.sessionId,
+        { id, kind: kindOfEntry, payload },
+        { create: false, ttlMs: 60_000 },
+      );
+    };
+    await add('wish', '{"v":1,"kind":"wish","of":{"a":1}}');
+    await add('mark', '{"v":1,"kind":"mark","commit":0,"newer":[1]}');
+    const { gateway: other } = await all.start();
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't2', 'And?'))?.json)).toContain('sees 3 items');
+    await add('mark', '{"v":2,"kind":"mark","commit":0}');
+    const { gateway: third } = await all.start();
+    expect(await refused(session, third)).toBe('STORE_UNAVAILABLE');
+  });
+
+  it('is wanted by two at once: one goes on, the other hears so, and nothing runs twice', async () => {
+    await using all = await world({ kind });
+    const { gateway } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    session.stream.cancel();
+    const heirs = [await all.start(), await all.start()];
+    const resume = { token: session.token, last_seq: session.lastSeq, last_commit: session.lastCommit };
+    const streams = heirs.map((heir) =>
+      heir.gateway.client().connect({ payload: 'PAYLOAD_FORMAT_BOTH', resume }),
+    );
+    for (const stream of streams)
+      stream.startTurn({ turn_id: 't2', create: { store: false } }, 'asked twice');
+    const ends = await Promise.all(
+      streams.map(async (stream) => {
+        try {
+          return (await stream.turn('t2')).at(-1)?.outcome ?? 'none';
+        } catch {
+          return stream.endedWith?.reason ?? 'none';
+        }
+      }),
+    );
+    // Where it had begun when the other one came, it is reported.
+    for (const end of ends)
+      expect(['TURN_OUTCOME_COMPLETED', 'TURN_OUTCOME_FAILED', 'SESSION_SUPERSEDED']).toContain(end);
+    expect(ends.filter((end) => end === 'SESSION_SUPERSEDED').length).toBeLessThan(2);
+    const asked = all.simulator.journal.entries.filter(({ request }) =>
+      JSON.stringify(request?.['input']).includes('asked twice'),
+    );
+    expect(asked.length).toBeLessThan(2);
+    // One of them has it, and goes on.
+    for (const stream of streams.filter(({ endedWith }) => endedWith === undefined))
+      stream.startTurn({ turn_id: 't3', create: { store: false } }, 'And?');
+    const last = await Promise.all(streams.map((stream) => stream.turn('t3').catch(() => [])));
+    const completed = last.filter((events) => events.at(-1)?.outcome === 'TURN_OUTCOME_COMPLETED');
+    expect(completed).toHaveLength(1);
+    expect(String(completed[0]?.at(-1)?.json)).toMatch(/sees [35] items/);
   });
 });

@@ -129,13 +129,27 @@ describe.each(AVAILABLE)('journals in %s', (kind) => {
   });
 
   it('gives each tenant one salt, also to several processes', async () => {
-    const [left, right] = [new TenantSalts(client), new TenantSalts(client)];
+    let nowMs = 0;
+    const [left, right] = [new TenantSalts(client, () => nowMs), new TenantSalts(client, () => nowMs)];
     const [one, two] = await Promise.all([left.of('acme'), right.of('acme')]);
     expect(one).toEqual(two);
     expect(one).toHaveLength(32);
     expect(await left.of('other')).not.toEqual(one);
-    await left.delete('acme');
-    expect(await left.of('acme')).not.toEqual(one);
+    await left.forget('acme');
+    const next = await left.of('acme');
+    expect(next).not.toEqual(one);
+    // Who remembers the old one gives it back to nobody, and learns the new one.
+    expect(await right.of('acme')).toEqual(one);
+    nowMs += 60_000;
+    expect(await right.of('acme')).toEqual(next);
+    await left.forget('acme');
+    expect(await right.refresh('acme')).not.toEqual(next);
+    expect(await left.of('acme')).toEqual(await right.of('acme'));
+    // A store that has lost it gets it back.
+    const salt = await left.of('acme');
+    const key = client.key('salt:acme');
+    await client.command(key, ['UNLINK', key]);
+    expect(await right.refresh('acme')).toEqual(salt);
   });
 
   it('knows which processes are alive', async () => {
