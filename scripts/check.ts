@@ -31,6 +31,7 @@ const STEPS = {
   licences: [node, 'scripts/licence-check.ts'],
   advisories: ['sh', 'scripts/audit.sh'],
   sbom: ['sh', 'scripts/sbom.sh'],
+  release: [node, 'scripts/release.ts', '--dry-run'],
   clients: [node, 'scripts/test-clients.ts'],
   performance: [node, 'bench/check.ts'],
 } as const satisfies Record<string, readonly [string, ...string[]]>;
