@@ -9,6 +9,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -52,7 +53,9 @@ function dryRun(version: string): number {
   const clone = mkdtempSync(join(tmpdir(), 'release-'));
   try {
     execFileSync('git', ['clone', '--quiet', '--no-local', ROOT, clone]);
-    symlinkSync(join(ROOT, 'node_modules'), join(clone, 'node_modules'));
+    // Installed before, and ignored by git.
+    for (const folder of ['node_modules', '.cache'])
+      if (existsSync(join(ROOT, folder))) symlinkSync(join(ROOT, folder), join(clone, folder));
     release(clone, version);
     console.log('dry run: nothing was changed');
     return 0;
