@@ -159,7 +159,7 @@ export function moveStream(link: LinkSlot, stream: Stream, next: StreamState): v
   if (next.t !== 'idle') return;
   stream.suspect = false;
   // Whatever still comes of it is no answer to what is asked next.
-  rememberEnded(stream, responseIdOf(before));
+  rememberEnded(stream, responseIdOf(before), before.t === 'abandoned' ? before.formerId : undefined);
 }
 
 export function streamFor(link: LinkSlot, laneId: string): Stream {

@@ -20,9 +20,11 @@ export type StreamState =
       readonly t: 'abandoned';
       readonly turnId: string;
       /** Not the rest of the plan: what the turn brought along would stay for as long as the upstream is silent. */
-      readonly plan: Pick<SendPlan, 'cachedIn'> | undefined;
+      readonly plan: Pick<SendPlan, 'cachedIn' | 'wireParentId'> | undefined;
       readonly phase: 'awaiting' | 'open' | 'settling';
       readonly responseId: string | undefined;
+      /** The id before `response.created` came once more with another: the end of either is the end. */
+      readonly formerId: string | undefined;
       /** The upstream may yet begin a successor for them (upstream.md#life-of-a-steer). */
       readonly steers: readonly Steer[];
       readonly sinceMs: number;

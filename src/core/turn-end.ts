@@ -91,9 +91,10 @@ export function abandonTurn(
     moveStream(link, stream, {
       t: 'abandoned',
       turnId: turn.id,
-      plan: plan && { cachedIn: plan.cachedIn },
+      plan: plan && { cachedIn: plan.cachedIn, wireParentId: plan.wireParentId },
       phase: state.t === 'settling' ? 'settling' : state.t === 'running' ? 'open' : 'awaiting',
       responseId: state.t === 'running' ? state.response.id : undefined,
+      formerId: state.t === 'running' ? state.response.before?.id : undefined,
       steers: undecided,
       sinceMs: core.nowMs,
     });

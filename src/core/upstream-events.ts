@@ -23,7 +23,7 @@ import {
 } from './steering.ts';
 import { isAwaiting, rememberEnded, responseIdOf, type Stream, turnOf } from './stream.ts';
 import type { NewNode } from './transcript.ts';
-import { moveTurn, phaseOf, type Turn } from './turn.ts';
+import { moveTurn, phaseOf, type SendPlan, type Turn } from './turn.ts';
 import { awaitSuccessor, endTurn, endUnanswered, releaseHold, releaseStream } from './turn-end.ts';
 import type { TurnFailed, TurnOutcome, UpstreamFrame } from './types.ts';
 import { attributeRefusals, handleErrorFrame, sendOtherHistory } from './upstream-failures.ts';
@@ -139,13 +139,25 @@ function onCreated(core: Core, link: LinkSlot, stream: Stream | undefined, frame
     case 'idle':
       return stray(core, link, stream, frame, id);
     case 'warmUp':
+      if (!namesParent(link, state.plan, response)) return stray(core, link, stream, frame, id);
       stream.answered = true;
       return moveStream(link, stream, { ...state, responseId: id ?? '' });
-    case 'abandoned':
+    case 'abandoned': {
+      // A successor that nobody waits for: its terminal frees the lane, however long it takes.
+      const follows = state.phase === 'settling' || (state.phase === 'open' && state.steers.length > 0);
+      if (!follows && !namesParent(link, state.plan, response)) return stray(core, link, stream, frame, id);
+      if (id !== undefined && stream.endedIds.includes(id)) return swallow(core, link, frame);
       stream.answered = true;
       core.deadlines.clear({ kind: 'steerSettle', laneId: stream.laneId, linkId: link.id });
-      // A successor that nobody waits for: its terminal frees the lane, however long it takes.
-      return moveStream(link, stream, { ...state, phase: 'open', responseId: id, sinceMs: core.nowMs });
+      const formerId = id === state.responseId ? state.formerId : state.responseId;
+      return moveStream(link, stream, {
+        ...state,
+        phase: 'open',
+        responseId: id,
+        formerId,
+        sinceMs: core.nowMs,
+      });
+    }
     case 'turn':
       return createdFor(core, link, stream, state.turn, frame, response);
   }
@@ -161,13 +173,14 @@ function createdFor(
 ): void {
   const id = idOf(response);
   const { state } = turn;
-  if (state.t === 'sent' && !namesParent(link, turn, response)) return stray(core, link, stream, frame, id);
+  if (state.t === 'sent' && !namesParent(link, turn.plan, response))
+    return stray(core, link, stream, frame, id);
   if (state.t === 'running') {
     // Told twice; or the relay has begun anew, and what is said from now on belongs to the new id.
     if (id === undefined || id === state.response.id || stream.endedIds.includes(id))
       return swallow(core, link, frame);
     const follows = hasUndecidedSteers(turn, state.response.id);
-    if (!follows && !namesParent(link, turn, response)) return stray(core, link, stream, frame, id);
+    if (!follows && !namesParent(link, turn.plan, response)) return stray(core, link, stream, frame, id);
     rememberEnded(stream, state.response.id);
   }
   if (id === undefined) {
@@ -204,9 +217,13 @@ function strayEnded(stream: Stream): void {
 }
 
 /** Where the upstream is known to say what a response continues, one that continues something else is not the answer. */
-function namesParent(link: LinkSlot, turn: Turn, response: Readonly<Record<string, unknown>>): boolean {
+function namesParent(
+  link: LinkSlot,
+  plan: Pick<SendPlan, 'wireParentId'> | undefined,
+  response: Readonly<Record<string, unknown>>,
+): boolean {
   const said = response['previous_response_id'];
-  const wanted = turn.plan?.wireParentId;
+  const wanted = plan?.wireParentId;
   if (said === undefined) return true;
   if (typeof said === 'string' && said === wanted) link.echoesParent = true;
   return !link.echoesParent || (said ?? undefined) === wanted;
@@ -300,6 +317,7 @@ function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: 
   // Its response is over; only a successor may follow.
   if (state.t === 'abandoned' && state.phase === 'settling') return true;
   if (id !== undefined && id === responseIdOf(state)) return false;
+  if (id !== undefined && state.t === 'abandoned' && id === state.formerId) return false;
   if (isBegunTwice(turn, type, id)) return false;
   if (id !== undefined && (id === stream.strayId || stream.endedIds.includes(id))) return true;
   if (stream.strayId !== undefined) return id === undefined || stream.strayId === '';
@@ -431,6 +449,7 @@ function abandonedEnded(
     ...state,
     phase: 'settling',
     responseId: undefined,
+    formerId: undefined,
     steers,
     sinceMs: core.nowMs,
   });

@@ -101,6 +101,44 @@ it('lets a response of another conversation interrupt, and go on with nothing', 
   expect([answersTo(world, 't2'), answersTo(world, 't3')]).toEqual([['own'], ['next']]);
 });
 
+it('lets a response of another conversation interrupt one that was given up', () => {
+  const continuing = (id: string, parent: string | null) => ({
+    type: 'response.created',
+    response: { id, previous_response_id: parent },
+  });
+  const world = ready();
+  world.start({ turn: 't1' });
+  world.burst([continuing('r1', null), completed('r1')]);
+  const cancelled = world.start();
+  world.start({ lane: 'other' });
+  world.burst([continuing('r2', 'r1')]);
+  world.cancel('', cancelled);
+  world.burst([continuing('x', null), said('stray'), completed('x')]);
+  const turn = world.start();
+  world.burst([said('late'), completed('r2'), continuing('r3', 'r1'), said('own'), completed('r3')]);
+  world.settle();
+  expect(answersTo(world, turn)).not.toContain('late');
+  expect(outcomeOf(world, turn)).toBe('COMPLETED');
+});
+
+it('goes on from its own warm-up when another response interrupts that', () => {
+  const world = ready();
+  const onLane = (frame: object) => ({ ...frame, stream_id: 'a' });
+  for (const [id, laterMs] of [
+    ['r1', 2_995_000],
+    ['r2', 305_000],
+  ] as const) {
+    world.start({ lane: 'a' });
+    world.burst([created(id), completed(id)].map(onLane));
+    world.advance(laterMs);
+  }
+  world.answerDial();
+  expect(sent(world).at(-1)).toMatchObject({ generate: false, stream_id: 'a' });
+  world.burst([created('w'), created('x'), completed('w')].map(onLane), 2);
+  world.start({ lane: 'a' });
+  expect(sent(world).at(-1)).toMatchObject({ previous_response_id: 'w' });
+});
+
 it('takes nothing of a request over HTTP that was given up for the next answer', () => {
   const world = new World();
   world.answerDial(1, OVER_HTTP);
