@@ -26,6 +26,7 @@ import { telemetryOptions } from './options.ts';
 import { newHostId } from './replicas.ts';
 import { type StartFailure, WorkerStartError } from './start-failure.ts';
 import { chooseUpstreams } from './upstreams.ts';
+import { workerFlags } from './worker-flags.ts';
 
 /** A worker that dies this soon after its start will do so again; the next try waits. */
 const SHORT_LIFE_MS = 5_000;
@@ -102,6 +103,7 @@ class Primary {
 
   /** Resolves with the port when all workers listen. */
   async start(): Promise<number> {
+    cluster.setupPrimary({ execArgv: workerFlags(process.execArgv, this.#config.workers) });
     const ports = await Promise.all(Array.from({ length: this.#config.workers }, () => this.#fork()));
     this.#started = true;
     return ports[0] ?? 0;

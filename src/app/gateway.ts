@@ -20,6 +20,7 @@ import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
 import { accessOptions } from './access-options.ts';
+import { countDescriptors, descriptorLimit } from './descriptors.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
@@ -181,12 +182,17 @@ async function assemble(
   const sources = adminSources({ config, surroundings, server, telemetry, history, notReady });
   history.start(() => openLinks(telemetry));
   opened.push(async () => history.close());
+  const descriptors = countDescriptors();
+  opened.push(async () => descriptors.close());
+  const maxDescriptors = descriptorLimit();
   const unobserve = [
     telemetry.observe('draining', () => Number(draining)),
     telemetry.observe('ready', () => Number(notReady().length === 0)),
     telemetry.observe('memory.share', () => access.memoryShare),
     telemetry.observe('connections', () => server.connections.open),
     telemetry.observe('connections.limit', () => server.connections.max),
+    telemetry.observe('descriptors', () => descriptors.open),
+    telemetry.observe('descriptors.limit', () => maxDescriptors),
     telemetry.observe('sessions.durable', () => durableSessions(server)),
     ...observeBuffers(server, telemetry),
   ];

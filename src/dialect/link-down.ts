@@ -21,6 +21,20 @@ export function timedOutDial(timeoutMs: number): LinkDown {
   };
 }
 
+/** Whether it was this process or its host that had nothing left to dial with: nothing is told of the upstream. */
+export function isOwnShortage({ metadata }: GatewayError): boolean {
+  return OWN_SHORTAGES.has(metadata['cause'] ?? '');
+}
+
+/** File descriptors, memory, buffers, local ports. */
+const OWN_SHORTAGES: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+  'ENOBUFS',
+  'EADDRNOTAVAIL',
+]);
+
 /** A connection that was never made. */
 export function notReached(error?: unknown): GatewayError {
   const code = errorCode(error);

@@ -486,6 +486,21 @@ export const METRICS = {
       'Client connections that there may be: `grpc.max_connections`, or what the file descriptors allow.',
     labels: [],
   },
+  'responses_gateway.descriptors': {
+    kind: 'observedUpDown',
+    unit: '{descriptor}',
+    description:
+      'File descriptors of the process: connections of clients, links, and the rest; counted every 10 s, on Linux.',
+    labels: [],
+    alert:
+      'Over 80 % of `responses_gateway_descriptors_limit`: links can soon no longer be dialled, nor clients taken.',
+  },
+  'responses_gateway.descriptors.limit': {
+    kind: 'observedUpDown',
+    unit: '{descriptor}',
+    description: 'File descriptors that the process may have (`ulimit -n`).',
+    labels: [],
+  },
   'responses_gateway.connections.ended': {
     kind: 'counter',
     unit: '{connection}',

@@ -85,6 +85,8 @@ function observeOwn(instruments: Instruments, sources: MetricSources): void {
   instruments.observe('responses_gateway.transcript.bytes', () => sums.sum('transcript.bytes'));
   instruments.observe('responses_gateway.connections', () => sums.sum('connections'));
   instruments.observe('responses_gateway.connections.limit', () => sums.sum('connections.limit'));
+  instruments.observe('responses_gateway.descriptors', () => sums.sum('descriptors'));
+  instruments.observe('responses_gateway.descriptors.limit', () => sums.sum('descriptors.limit'));
   instruments.observe('responses_gateway.sessions.durable', () => sums.sum('sessions.durable'));
   instruments.observe('responses_gateway.processes', () => sums.sum('processes'));
   instruments.observe('responses_gateway.processes.ready', () => sums.sum('ready'));

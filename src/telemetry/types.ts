@@ -120,6 +120,8 @@ export type ObservedValue =
   | 'transcript.bytes'
   | 'connections'
   | 'connections.limit'
+  | 'descriptors'
+  | 'descriptors.limit'
   | 'draining'
   | 'ready'
   | 'memory.share'

@@ -1,5 +1,5 @@
 import type { LinkDown, LinkRoute } from '../core/types.ts';
-import { failedDial } from '../dialect/link-down.ts';
+import { failedDial, isOwnShortage } from '../dialect/link-down.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import {
@@ -114,8 +114,7 @@ class UpstreamDialer implements Dialer {
       return answer;
     } catch (error) {
       const failure = GatewayError.from(error);
-      if (COUNTS_AS_FAILED.has(failure.reason))
-        this.#breaker.failed(key, failure.retryAfterMs, undefined, failure.reason);
+      if (COUNTS_AS_FAILED.has(failure.reason)) this.#failed(key, failure, undefined);
       else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
       else this.#breaker.succeeded(key);
       throw failure;
@@ -223,7 +222,7 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         report(down);
         if (this.#fallsToHttp(upstream, down)) return this.#dialSse(step, true);
-        this.#breaker.failed(key, down.retryAfterMs, link.request.caller, down.error.reason);
+        this.#failed(key, down.error, link.request.caller, down.retryAfterMs);
         this.#missed(link, upstream, rest, down);
       },
     });
@@ -232,7 +231,7 @@ class UpstreamDialer implements Dialer {
 
   #dialSse({ link, upstream, rest, credential, key }: Step, reachable: boolean): void {
     const report = this.#dialReport(upstream, 'sse', link.request.purpose, link.request.attempt);
-    const notReached = () => this.#breaker.failed(key, undefined, link.request.caller);
+    const notReached = (error: GatewayError) => this.#failed(key, error, link.request.caller);
     const dialed = upstream.openSse(credential, reachable, notReached, {
       onUp: (capabilities, route) => {
         report(undefined);
@@ -245,11 +244,16 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         if (down.during === 'open') return link.down(down);
         report(down);
-        this.#breaker.failed(key, down.retryAfterMs, link.request.caller, down.error.reason);
+        this.#failed(key, down.error, link.request.caller, down.retryAfterMs);
         this.#missed(link, upstream, rest, down);
       },
     });
     link.trying(dialed);
+  }
+
+  #failed(key: string, error: GatewayError, by: object | undefined, retryAfterMs = error.retryAfterMs): void {
+    if (isOwnShortage(error)) this.#breaker.abandoned(key);
+    else this.#breaker.failed(key, retryAfterMs, by, error.reason);
   }
 
   #missed(link: DialedLink, from: Upstream, rest: readonly Upstream[], down: LinkDown): void {

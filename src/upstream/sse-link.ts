@@ -1,7 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame } from '../core/types.ts';
 import { type OutgoingFrame, postBody } from '../dialect/frames.ts';
-import { failedDial, notReached, timedOutDial } from '../dialect/link-down.ts';
+import { failedDial, timedOutDial } from '../dialect/link-down.ts';
+import type { GatewayError } from '../errors.ts';
 import { post } from './http-post.ts';
 import type { ConnectOptions } from './network.ts';
 import type { Redactor } from './redact.ts';
@@ -23,7 +24,7 @@ export interface SseLinkOptions {
   readonly limits: SseLinkLimits;
   /** Whether to try a TCP connection first: without it a dead upstream is seen by the first request only. */
   readonly probe: boolean;
-  readonly onNotReached: () => void;
+  readonly onNotReached: (error: GatewayError) => void;
 }
 
 export interface SseLinkLimits {
@@ -109,9 +110,9 @@ export class SseLink implements Link {
       redactor,
       onFrame: (frame) => this.#frame(frame),
       onWritten: () => this.#written(length),
-      onEnd: (reached) => {
+      onEnd: (error) => {
         running.delete(request);
-        if (!reached) this.#notReached(running);
+        if (error !== undefined) this.#notReached(running, error);
       },
     });
     running.add(request);
@@ -134,11 +135,11 @@ export class SseLink implements Link {
   }
 
   /** With nothing else running a new dial decides where to go on. */
-  #notReached(running: ReadonlySet<SseRequest>): void {
-    this.#options.onNotReached();
+  #notReached(running: ReadonlySet<SseRequest>, error: GatewayError): void {
+    this.#options.onNotReached(error);
     if (this.#state.t !== 'open' || running.size > 0) return;
     this.#state = { t: 'ended' };
-    this.#listener.onDown({ during: 'open', error: notReached(), permanent: false });
+    this.#listener.onDown({ during: 'open', error, permanent: false });
   }
 
   #probe(): () => void {

@@ -1,7 +1,9 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
 import { asObject, parseObject } from '../dialect/json.ts';
+import { notReached } from '../dialect/link-down.ts';
 import type { UpstreamFrame } from '../dialect/types.ts';
+import type { GatewayError } from '../errors.ts';
 import { frameFromBytes } from '../translate/peek.ts';
 import { readAnswer } from './http-answer.ts';
 import { onConnected } from './http-post.ts';
@@ -26,8 +28,8 @@ export interface SseRequestOptions {
   readonly onFrame: (frame: UpstreamFrame) => void;
   /** The body is written, or will never be. Once. */
   readonly onWritten: () => void;
-  /** The last frame was reported. Once, and not after `abort`. */
-  readonly onEnd: (reached: boolean) => void;
+  /** The last frame was reported. Once, and not after `abort`. With the error of a connection that was never made. */
+  readonly onEnd: (notReached?: GatewayError) => void;
 }
 
 /** Frames after which a response over HTTP says no more. */
@@ -61,7 +63,7 @@ export class SseRequest {
     request.once('finish', () => this.#bodyWritten());
     request.once('close', () => this.#bodyWritten());
     request.on('response', (response) => this.#answered(response));
-    request.on('error', () => this.#lost());
+    request.on('error', (error) => this.#lost(error));
   }
 
   pause(): void {
@@ -149,19 +151,19 @@ export class SseRequest {
     this.#finish(protocolFrame(this.streamId));
   }
 
-  #lost(): void {
+  #lost(error?: Error): void {
     if (this.#state !== 'running') return;
     this.#options.request.destroy();
     if (this.#connected) this.#finish(lostFrame(this.streamId));
-    else this.#finish(notReachedFrame(this.streamId), false);
+    else this.#finish(notReachedFrame(this.streamId), notReached(error));
   }
 
-  #finish(frame: UpstreamFrame, reached = true): void {
+  #finish(frame: UpstreamFrame, error?: GatewayError): void {
     if (this.#state !== 'running') return;
     this.#state = 'ended';
     this.#drain();
     this.#options.onFrame(frame);
-    this.#options.onEnd(reached);
+    this.#options.onEnd(error);
   }
 
   #drain(): void {

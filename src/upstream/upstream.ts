@@ -1,4 +1,5 @@
 import type { LinkCapabilities, LinkRoute, TraceContext } from '../core/types.ts';
+import type { GatewayError } from '../errors.ts';
 import type { Secret } from '../ground/secret.ts';
 import type { CredentialSource } from './credential.ts';
 import { type Endpoint, parseEndpoint } from './endpoint.ts';
@@ -112,7 +113,7 @@ export class Upstream {
   openSse(
     credential: Secret | undefined,
     reachable: boolean,
-    onNotReached: () => void,
+    onNotReached: (error: GatewayError) => void,
     listener: LinkListener,
   ): SseLink {
     const { httpUrl, host, port } = this.#endpoint;
