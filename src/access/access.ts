@@ -9,6 +9,7 @@ import {
   DEFAULT_OWNED_ID_BYTES,
   DEFAULT_PROCESS_LIMITS,
 } from './options.ts';
+import { Prices } from './prices.ts';
 import { Tenant, type TenantContext } from './tenant.ts';
 import type { AccessControl } from './types.ts';
 
@@ -46,6 +47,7 @@ export function createAccessControl(
     now,
     warn,
   });
+  const prices = options.prices === undefined ? undefined : new Prices(options.prices);
   const processLedger = new Ledger('process', { ...DEFAULT_PROCESS_LIMITS, ...options.processLimits });
   const guard = createMemoryGuard(options.memoryGuard ?? {}, warn);
   options.shared?.keep(function* () {
@@ -82,6 +84,7 @@ export function createAccessControl(
         isForeignItem,
         tenantIds,
         shared: options.shared,
+        prices,
         now,
         reservation,
       });
@@ -95,11 +98,6 @@ export function createAccessControl(
 
     close() {
       guard.close();
-      processLedger.close();
-      for (const { ledger, shared } of tenants.values()) {
-        ledger.close();
-        shared?.close();
-      }
       return Promise.resolve();
     },
 

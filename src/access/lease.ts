@@ -1,18 +1,23 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
+import { ZERO } from '../ground/money.ts';
 import type { Secret } from '../ground/secret.ts';
-import type { CountedLimit, Ledger, TokenHold } from './limits.ts';
+import { type CountedLimit, type Ledger, NOTHING, type UseHold } from './limits.ts';
 import type { OwnedIds } from './ownership.ts';
+import { type PricedUse, type Prices, usedBy } from './prices.ts';
 import { Place } from './shared-ledger.ts';
 import { storedItemOf } from './stored-items.ts';
 import type { Tenant } from './tenant.ts';
 import type {
+  BudgetLow,
   Principal,
   Reservation,
   SessionLease,
   SharedLimits,
   TurnAdmission,
   TurnLease,
+  TurnUse,
+  Use,
 } from './types.ts';
 
 /** English text has about four bytes a token; other scripts have fewer, and the settlement puts it right. */
@@ -33,6 +38,7 @@ export interface LeaseContext {
   readonly tenantIds: readonly string[];
   readonly shared: SharedLimits | undefined;
   readonly now: () => number;
+  readonly prices: Prices | undefined;
   /** Of the session's place over all processes. */
   readonly reservation: Reservation | undefined;
 }
@@ -72,8 +78,27 @@ export class RunningSession implements SessionLease {
     return this.#context.tenant.captureContent;
   }
 
+  get currency(): string | undefined {
+    return this.#context.prices?.currency;
+  }
+
   get upstream(): string | undefined {
     return this.#context.upstream;
+  }
+
+  useOf(record: TurnRecord): TurnUse {
+    const used = usedBy(record);
+    if (used !== undefined) return priceUse(used, this.#context.prices);
+    return { use: didNotRun(record) ? NOTHING : undefined, cost: undefined, unpriced: undefined };
+  }
+
+  guess(turn: TurnAdmission): Use {
+    return guessUse(turn, this.#context.prices);
+  }
+
+  takeLow(): readonly BudgetLow[] {
+    const { ledger, shared } = this.#context.tenant;
+    return shared === undefined ? ledger.takeLow() : shared.takeLow();
   }
 
   get allowedUpstreams(): readonly string[] | undefined {
@@ -84,7 +109,7 @@ export class RunningSession implements SessionLease {
     const { tenant, shared } = this.#context;
     if (shared === undefined || tenant.shared === undefined) return undefined;
     const wanted = turn();
-    const places = tenant.shared.reserveTurn(guessTokens(wanted), newLane);
+    const places = tenant.shared.reserveTurn(this.guess(wanted), newLane);
     const looks = this.#lookUps(wanted, shared);
     return looks.length === 0 ? places : Promise.all([places, ...looks]).then(([place]) => place);
   }
@@ -94,7 +119,7 @@ export class RunningSession implements SessionLease {
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     checkPermissions(turn, this.#context);
-    const lease = new RunningTurn(this.#ledgers, this.#context.tenant, turn, reservation, (ended) =>
+    const lease = new RunningTurn(this.#ledgers, this.#context, turn, reservation, (ended) =>
       this.#running.delete(ended),
     );
     this.#running.add(lease);
@@ -148,9 +173,10 @@ export class RunningSession implements SessionLease {
   }
 
   usedTokens(usage: Usage): void {
-    const tokens = tokensOf(usage);
-    for (const ledger of this.#ledgers) ledger.holdTokens(0).add(tokens);
-    this.#context.tenant.shared?.spend(tokens);
+    // Whose they are is not known, and so not what they cost.
+    const use = { ...NOTHING, tokens: tokensOf(usage) };
+    for (const ledger of this.#ledgers) ledger.hold(NOTHING).add(use);
+    this.#context.tenant.shared?.spend(use);
   }
 
   release(): void {
@@ -210,23 +236,26 @@ function itemKey(itemId: string): string {
 class RunningTurn implements TurnLease {
   readonly #ledgers: readonly Ledger[];
   readonly #tenant: Tenant;
+  readonly #prices: Prices | undefined;
   readonly #place: Place | undefined;
-  readonly #holds: readonly TokenHold[];
+  readonly #holds: readonly UseHold[];
   readonly #onPlaceFree: (turn: RunningTurn) => void;
   #state: 'running' | 'orphaned' | 'unsettled' | 'settled' = 'running';
+  /** Whose answer it is, for usage that comes later. */
+  #priced: Omit<PricedUse, 'usage'>;
 
   constructor(
     ledgers: readonly Ledger[],
-    tenant: Tenant,
+    { tenant, prices }: LeaseContext,
     turn: TurnAdmission,
     reservation: Reservation | undefined,
     onPlaceFree: (turn: RunningTurn) => void,
   ) {
-    const tokens = guessTokens(turn);
+    const guess = guessUse(turn, prices);
     for (const ledger of ledgers) {
       throwIf(ledger.refuseMessage(turn.inputBytes));
       throwIf(ledger.refuseCounted('turnsInFlight'));
-      throwIf(ledger.refuseTurnRate(tokens));
+      throwIf(ledger.refuseTurnRate(guess));
     }
     takeShared(tenant, reservation, 'turnsInFlight');
     for (const ledger of ledgers) {
@@ -235,25 +264,30 @@ class RunningTurn implements TurnLease {
     }
     this.#ledgers = ledgers;
     this.#tenant = tenant;
+    this.#prices = prices;
+    this.#priced = { model: turn.model, upstream: turn.upstream, tier: undefined };
     this.#place = reservation instanceof Place ? reservation : undefined;
     this.#holds = [
-      ...ledgers.map((ledger) => ledger.holdTokens(tokens)),
-      ...(this.#place === undefined ? [] : this.#place.tokens),
+      ...ledgers.map((ledger) => ledger.hold(guess)),
+      ...(this.#place === undefined ? [] : this.#place.uses),
     ];
     this.#onPlaceFree = onPlaceFree;
   }
 
   settle(record: TurnRecord): void {
     if (!this.#end()) return;
-    if (record.usage !== undefined) this.#settle(tokensOf(record.usage));
-    else if (didNotRun(record)) this.#settle(0);
+    const used = usedBy(record);
+    if (used !== undefined) {
+      this.#priced = used;
+      this.#settle(priceUse(used, this.#prices).use);
+    } else if (didNotRun(record)) this.#settle(NOTHING);
     // Otherwise it may have cost something; late usage will tell, or the guess stands.
     else this.#state = 'unsettled';
   }
 
   abandon(): void {
     if (!this.#end()) return;
-    this.#settle(0);
+    this.#settle(NOTHING);
     for (const ledger of this.#ledgers) ledger.uncountTurn();
     this.#place?.uncountTurn();
   }
@@ -261,14 +295,17 @@ class RunningTurn implements TurnLease {
   holdMore(inputBytes: number): void {
     if (this.#state !== 'running') return;
     const tokens = Math.ceil(inputBytes / BYTES_PER_TOKEN);
-    for (const ledger of this.#ledgers) throwIf(ledger.refuseTokens(tokens));
-    for (const hold of this.#holds) hold.add(tokens);
+    const { model, upstream } = this.#priced;
+    const use = { tokens, money: this.#prices?.guess(model, upstream, tokens, 0) ?? ZERO };
+    for (const ledger of this.#ledgers) throwIf(ledger.refuseUse(use));
+    for (const hold of this.#holds) hold.add(use);
   }
 
-  lateUsage(usage: Usage): void {
-    const tokens = tokensOf(usage);
-    if (this.#state === 'settled') for (const hold of this.#holds) hold.add(tokens);
-    else if (this.#state === 'unsettled') this.#settle(tokens);
+  lateUsage(usage: Usage): TurnUse & { readonly use: Use } {
+    const told = priceUse({ ...this.#priced, usage, hostedCalls: undefined }, this.#prices);
+    if (this.#state === 'settled') for (const hold of this.#holds) hold.add(told.use);
+    else if (this.#state === 'unsettled') this.#settle(told.use);
+    return told;
   }
 
   orphan(): void {
@@ -285,9 +322,9 @@ class RunningTurn implements TurnLease {
     return true;
   }
 
-  #settle(tokens: number): void {
+  #settle(use: Use): void {
     this.#state = 'settled';
-    for (const hold of this.#holds) hold.settle(tokens);
+    for (const hold of this.#holds) hold.settle(use);
   }
 
   #freePlace(): void {
@@ -315,8 +352,19 @@ function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignIte
   tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant), admittedItems);
 }
 
-function guessTokens({ inputBytes, maxOutputTokens }: TurnAdmission): number {
-  return Math.ceil(inputBytes / BYTES_PER_TOKEN) + Math.max(0, maxOutputTokens ?? ASSUMED_OUTPUT_TOKENS);
+function guessUse(turn: TurnAdmission, prices: Prices | undefined): Use {
+  const { model, upstream, inputBytes, maxOutputTokens } = turn;
+  const input = Math.ceil(inputBytes / BYTES_PER_TOKEN);
+  const output = Math.ceil(Math.max(0, maxOutputTokens ?? ASSUMED_OUTPUT_TOKENS));
+  return { tokens: input + output, money: prices?.guess(model, upstream, input, output) ?? ZERO };
+}
+
+function priceUse(used: PricedUse, prices: Prices | undefined): TurnUse & { readonly use: Use } {
+  const tokens = tokensOf(used.usage);
+  const priced = prices?.price(used);
+  if (prices === undefined || priced === undefined || priced.kind === 'unpriced')
+    return { use: { tokens, money: ZERO }, cost: undefined, unpriced: priced?.why };
+  return { use: { tokens, money: priced.picos }, cost: prices.cost(priced.picos), unpriced: undefined };
 }
 
 function tokensOf(usage: Usage): number {

@@ -1,17 +1,47 @@
-import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { GatewayError } from '../errors.ts';
+import { formatMoney, fromNanos, toNanos, ZERO } from '../ground/money.ts';
 import type { LimitName, Limits } from './options.ts';
+import type { BudgetLow, Use } from './types.ts';
+
+export const NOTHING: Use = { tokens: 0, money: ZERO };
 
 export type Scope = 'tenant' | 'process';
 export type CountedLimit = 'sessions' | 'lanes' | 'turnsInFlight';
-export type RateLimit = 'turnsPerMinute' | 'tokensPerMinute' | 'tokensPerDay';
+export type RateLimit =
+  | 'turnsPerMinute'
+  | 'tokensPerMinute'
+  | 'tokensPerDay'
+  | 'tokensPerMonth'
+  | 'moneyPerDay'
+  | 'moneyPerMonth';
 
-/** Lengths of the windows. */
-export const SECONDS: Readonly<Record<RateLimit, number>> = {
-  turnsPerMinute: 60,
-  tokensPerMinute: 60,
-  tokensPerDay: 86_400,
+const MINUTE = 60;
+const DAY = 86_400;
+
+/** Length of each window, and what it counts: turns, tokens, or nanos of the price table's currency. */
+export const RATES: Readonly<
+  Record<RateLimit, { readonly seconds: number; readonly unit: 'turns' | 'tokens' | 'money' }>
+> = {
+  turnsPerMinute: { seconds: MINUTE, unit: 'turns' },
+  tokensPerMinute: { seconds: MINUTE, unit: 'tokens' },
+  tokensPerDay: { seconds: DAY, unit: 'tokens' },
+  tokensPerMonth: { seconds: 30 * DAY, unit: 'tokens' },
+  moneyPerDay: { seconds: DAY, unit: 'money' },
+  moneyPerMonth: { seconds: 30 * DAY, unit: 'money' },
 };
+export const RATE_NAMES = Object.keys(RATES) as RateLimit[];
+
+/** What counts in a window of turns, tokens or money. */
+export function pointsOf(name: RateLimit, { tokens, money }: Use): number {
+  switch (RATES[name].unit) {
+    case 'turns':
+      return 1;
+    case 'tokens':
+      return Math.ceil(tokens);
+    case 'money':
+      return toNanos(money);
+  }
+}
 
 /** Something has to end first, and nobody knows when: a second keeps the retries cheap. */
 export const RETRY_COUNTED_MS = 1_000;
@@ -25,14 +55,30 @@ const PUBLIC_NAMES: Readonly<Record<LimitName, string>> = {
   turnsPerMinute: 'turns_per_minute',
   tokensPerMinute: 'tokens_per_minute',
   tokensPerDay: 'tokens_per_day',
+  tokensPerMonth: 'tokens_per_month',
+  moneyPerDay: 'money_per_day',
+  moneyPerMonth: 'money_per_month',
 };
 
-/** Tokens held for one turn in the windows that were open when it began. */
-export interface TokenHold {
-  /** Replaces what is held by what is known now; zero gives everything back. */
-  settle(tokens: number): void;
-  /** Tokens on top of what was settled. */
-  add(tokens: number): void;
+/** What is held for one turn in the windows that were open when it began. */
+export interface UseHold {
+  /** Replaces what is held by what is known now; nothing used gives everything back. */
+  settle(use: Use): void;
+  /** On top of what was settled. */
+  add(use: Use): void;
+}
+
+/** Points of one window. */
+export interface PointHold {
+  settle(points: number): void;
+  add(points: number): void;
+}
+
+export function useHold(name: RateLimit, hold: PointHold): UseHold {
+  return {
+    settle: (use) => hold.settle(pointsOf(name, use)),
+    add: (use) => hold.add(pointsOf(name, use)),
+  };
 }
 
 export interface LedgerCounts {
@@ -47,13 +93,14 @@ export class Ledger {
   readonly #limits: Limits;
   readonly #counts = { sessions: 0, lanes: 0, turnsInFlight: 0 };
   readonly #turns: Window | undefined;
-  readonly #tokens: readonly (readonly [RateLimit, Window])[];
+  readonly #uses: readonly (readonly [RateLimit, Window])[];
+  readonly #lowTold = new Map<RateLimit, number>();
 
   constructor(scope: Scope, limits: Limits) {
     this.#scope = scope;
     this.#limits = limits;
     this.#turns = openWindow(limits, 'turnsPerMinute');
-    this.#tokens = (['tokensPerMinute', 'tokensPerDay'] as const).flatMap((name) => {
+    this.#uses = RATE_NAMES.filter((name) => name !== 'turnsPerMinute').flatMap((name) => {
       const window = openWindow(limits, name);
       return window === undefined ? [] : [[name, window] as const];
     });
@@ -67,7 +114,7 @@ export class Ledger {
   get used(): { readonly [name in RateLimit]?: number } {
     const windows = [
       ...(this.#turns === undefined ? [] : [['turnsPerMinute', this.#turns] as const]),
-      ...this.#tokens,
+      ...this.#uses,
     ];
     return Object.fromEntries(windows.map(([name, window]) => [name, window.used()]));
   }
@@ -91,20 +138,31 @@ export class Ledger {
     return bytes <= limit ? undefined : this.#error('messageBytes', limit, undefined);
   }
 
-  refuseTurnRate(tokens: number): GatewayError | undefined {
+  refuseTurnRate(use: Use): GatewayError | undefined {
     const turnsWait = this.#turns?.waitFor(1);
     if (this.#turns !== undefined && turnsWait !== undefined) {
-      return this.#error('turnsPerMinute', this.#turns.limit, turnsWait);
+      return this.#error('turnsPerMinute', this.#turns.limit, turnsWait, this.#turns.left);
     }
-    return this.refuseTokens(tokens);
+    return this.refuseUse(use);
   }
 
-  refuseTokens(tokens: number): GatewayError | undefined {
-    for (const [name, window] of this.#tokens) {
-      const wait = window.waitFor(Math.min(tokens, window.limit));
-      if (wait !== undefined) return this.#error(name, window.limit, wait);
+  refuseUse(use: Use): GatewayError | undefined {
+    for (const [name, window] of this.#uses) {
+      const wait = window.waitFor(Math.min(pointsOf(name, use), window.limit));
+      if (wait !== undefined) return this.#error(name, window.limit, wait, window.left);
     }
     return undefined;
+  }
+
+  /** Windows that are nearly used up; each is told once. */
+  takeLow(): readonly BudgetLow[] {
+    return this.#uses.flatMap(([name, window]) => {
+      const { endsAtMs } = window;
+      if (endsAtMs === undefined || !isBudget(name) || !isLow(window.used(), window.limit)) return [];
+      if (this.#lowTold.get(name) === endsAtMs) return [];
+      this.#lowTold.set(name, endsAtMs);
+      return [lowOf(name, window.used(), window.limit)];
+    });
   }
 
   countTurn(): void {
@@ -117,8 +175,10 @@ export class Ledger {
   }
 
   /** A guess above a window's limit holds the whole window: such a turn runs when nothing else did. */
-  holdTokens(tokens: number): TokenHold {
-    const holds = this.#tokens.map(([, window]) => window.hold(Math.min(tokens, window.limit)));
+  hold(use: Use): UseHold {
+    const holds = this.#uses.map(([name, window]) =>
+      useHold(name, window.hold(Math.min(pointsOf(name, use), window.limit))),
+    );
     return {
       settle: (settled) => {
         for (const hold of holds) hold.settle(settled);
@@ -129,74 +189,103 @@ export class Ledger {
     };
   }
 
-  close(): void {
-    this.#turns?.close();
-    for (const [, window] of this.#tokens) window.close();
-  }
-
-  #error(name: LimitName, value: number, retryAfterMs: number | undefined): GatewayError {
-    return limitExceeded(this.#scope, name, value, retryAfterMs);
+  #error(
+    name: LimitName,
+    value: number,
+    retryAfterMs: number | undefined,
+    left?: number | undefined,
+  ): GatewayError {
+    return limitExceeded(this.#scope, name, value, retryAfterMs, left);
   }
 }
 
-/** `retryAfterMs` undefined: it does not help to wait. */
+/** `retryAfterMs` undefined: it does not help to wait. `left`: of a window. */
 export function limitExceeded(
   scope: Scope,
   name: LimitName,
   value: number,
   retryAfterMs: number | undefined,
+  left?: number | undefined,
 ): GatewayError {
   const limit = PUBLIC_NAMES[name];
   const whose = scope === 'tenant' ? 'of this tenant' : 'of this gateway';
-  return new GatewayError('LIMIT_EXCEEDED', `the limit ${limit} ${whose} is ${value}`, {
-    metadata: { limit, value: String(value), scope },
+  const text = (points: number): string => amountText(name, points);
+  const rest = left === undefined ? '' : `, of which ${text(left)} is left`;
+  return new GatewayError('LIMIT_EXCEEDED', `the limit ${limit} ${whose} is ${text(value)}${rest}`, {
+    metadata: { limit, value: text(value), scope, ...(left !== undefined && { left: text(left) }) },
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
 }
 
-const KEY = 'used';
+function amountText(name: LimitName, points: number): string {
+  const rate = (RATES as Readonly<Partial<Record<LimitName, { readonly unit: string }>>>)[name];
+  return rate?.unit === 'money' ? formatMoney(fromNanos(points)) : String(points);
+}
 
-/**
- * A fixed window that begins with its first use. The library answers with promises, but its memory store counts
- * before `penalty` returns and `dump` looks without waiting; both are public, and a test holds it to that.
- */
+const LOW_SHARE = 0.8;
+
+export function isLow(used: number, limit: number): boolean {
+  return used >= limit * LOW_SHARE;
+}
+
+/** A minute's window fills and empties all the time: nobody wants to hear of that. */
+export function isBudget(name: RateLimit): boolean {
+  return RATES[name].seconds >= DAY;
+}
+
+export function lowOf(name: RateLimit, used: number, limit: number): BudgetLow {
+  return { name: PUBLIC_NAMES[name], used: amountText(name, used), limit: amountText(name, limit) };
+}
+
+/** A fixed window that begins with its first use. */
 export class Window {
   limit: number;
-  readonly #limiter: RateLimiterMemory;
+  readonly #lengthMs: number;
+  #used = 0;
+  #endsAtMs = 0;
 
   constructor(limit: number, seconds: number) {
     this.limit = limit;
-    this.#limiter = new RateLimiterMemory({ points: limit, duration: seconds });
+    this.#lengthMs = seconds * 1_000;
   }
 
   used(): number {
-    return this.#current()?.used ?? 0;
+    return Date.now() < this.#endsAtMs ? this.#used : 0;
+  }
+
+  get left(): number {
+    return Math.max(0, this.limit - this.used());
   }
 
   /** Undefined: nothing was used. */
   get endsAtMs(): number | undefined {
-    return this.#current()?.endsAtMs;
+    return Date.now() < this.#endsAtMs ? this.#endsAtMs : undefined;
   }
 
   /** Milliseconds until `points` may fit; undefined: they fit now. */
   waitFor(points: number): number | undefined {
-    const current = this.#current();
-    if (current === undefined || current.used + points <= this.limit) return undefined;
-    return Math.max(1, current.endsAtMs - Date.now());
+    const used = this.used();
+    if (used === 0 || used + points <= this.limit) return undefined;
+    return Math.max(1, this.#endsAtMs - Date.now());
   }
 
   add(points: number): void {
-    if (points > 0) void this.#limiter.penalty(KEY, points);
+    if (points <= 0) return;
+    const now = Date.now();
+    if (now >= this.#endsAtMs) {
+      this.#used = 0;
+      this.#endsAtMs = now + this.#lengthMs;
+    }
+    this.#used += points;
   }
 
   takeBack(points: number): void {
-    const used = this.used();
-    if (points > 0 && used > 0) void this.#limiter.reward(KEY, Math.min(points, used));
+    this.#used = Math.max(0, this.#used - Math.max(0, points));
   }
 
-  hold(points: number): TokenHold {
+  hold(points: number): PointHold {
     this.add(points);
-    const window = this.#current()?.endsAtMs;
+    const window = this.endsAtMs;
     let held = points;
     return {
       settle: (actual) => {
@@ -204,7 +293,7 @@ export class Window {
         held = actual;
         if (more > 0) this.add(more);
         // What is given back belongs to the window it was taken from, and not to the next.
-        else if (this.#current()?.endsAtMs === window) this.takeBack(-more);
+        else if (this.endsAtMs === window) this.takeBack(-more);
       },
       add: (more) => {
         held += more;
@@ -212,20 +301,9 @@ export class Window {
       },
     };
   }
-
-  /** Stops the timer with which the library forgets the window. */
-  close(): void {
-    void this.#limiter.delete(KEY);
-  }
-
-  #current(): { readonly used: number; readonly endsAtMs: number } | undefined {
-    const record = this.#limiter.dump().storage[0];
-    if (record === undefined || record.expiresAt === null || record.expiresAt <= Date.now()) return undefined;
-    return { used: record.value, endsAtMs: record.expiresAt };
-  }
 }
 
 function openWindow(limits: Limits, name: RateLimit): Window | undefined {
   const limit = limits[name];
-  return limit === undefined || limit === null ? undefined : new Window(limit, SECONDS[name]);
+  return limit === undefined || limit === null ? undefined : new Window(limit, RATES[name].seconds);
 }

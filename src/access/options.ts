@@ -1,3 +1,4 @@
+import type { PriceTable } from './prices.ts';
 import type { SharedLimits } from './types.ts';
 
 /** What an operator can set about callers, tenants and limits. Plain data; the configuration maps onto it. */
@@ -14,6 +15,8 @@ export interface AccessOptions {
   /** Over all tenants. Unset values: `DEFAULT_PROCESS_LIMITS`. */
   readonly processLimits?: Limits;
   readonly memoryGuard?: MemoryGuardOptions;
+  /** Undefined: turns have no cost. */
+  readonly prices?: PriceTable;
   /** Bytes of response ids remembered per tenant, least recently used first out. Default `DEFAULT_OWNED_ID_BYTES`. */
   readonly maxOwnedIdBytes?: number;
   /** What other processes have to know of tenants. Undefined: this process is alone. */
@@ -190,6 +193,11 @@ export interface Limits {
   /** Input and output tokens as the upstream counts them; reserved at the start of a turn, settled at its end. */
   readonly tokensPerMinute?: number | null;
   readonly tokensPerDay?: number | null;
+  /** A month is thirty days from its first turn. */
+  readonly tokensPerMonth?: number | null;
+  /** Nanos of the price table's currency. */
+  readonly moneyPerDay?: number | null;
+  readonly moneyPerMonth?: number | null;
 }
 
 export type LimitName = keyof Limits;

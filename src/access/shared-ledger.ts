@@ -1,21 +1,30 @@
 import type { GatewayError } from '../errors.ts';
 import {
   type CountedLimit,
+  isBudget,
+  isLow,
   limitExceeded,
+  lowOf,
+  NOTHING,
+  type PointHold,
+  pointsOf,
+  RATE_NAMES,
+  RATES,
   type RateLimit,
   RETRY_COUNTED_MS,
-  SECONDS,
-  type TokenHold,
+  type UseHold,
+  useHold,
   Window,
 } from './limits.ts';
 import type { LimitName, Limits } from './options.ts';
-import type { HeldCount, Reservation, SharedLimits, WindowCharge } from './types.ts';
+import type { BudgetLow, HeldCount, Reservation, SharedLimits, Use, WindowCharge } from './types.ts';
 
 /** Above 64 times this share of a limit, a process takes several places at once: a limit may stay that much unused. */
 const CHUNK_SHARE = 1 / 64;
+/** Ends of one window differ by less, whichever process works them out. */
+const SAME_WINDOW_MS = 60_000;
 
 const COUNTED: readonly CountedLimit[] = ['sessions', 'lanes', 'turnsInFlight'];
-const RATES: readonly RateLimit[] = ['turnsPerMinute', 'tokensPerMinute', 'tokensPerDay'];
 
 /**
  * What one tenant uses of its limits over all processes. A place is taken before the work is admitted, since others
@@ -28,6 +37,9 @@ export class SharedLedger {
   readonly #counts: ReadonlyMap<CountedLimit, SharedCount>;
   /** For times without an answer. */
   readonly #local = new Map<RateLimit, Window>();
+  /** Ends of the windows of which it was told that they are nearly used up. */
+  readonly #lowTold = new Map<RateLimit, number>();
+  #low: BudgetLow[] = [];
 
   constructor(tenantId: string, limits: Limits, shared: SharedLimits) {
     this.#tenantId = tenantId;
@@ -47,10 +59,10 @@ export class SharedLedger {
     return this.#reserve(['sessions'], []);
   }
 
-  /** `tokens` is the guess that the turn is held for. */
-  reserveTurn(tokens: number, newLane: boolean): Place | Promise<Place> {
+  /** `guess` is what the turn is held for. */
+  reserveTurn(guess: Use, newLane: boolean): Place | Promise<Place> {
     // A guess above a window's limit holds the whole window: such a turn runs when nothing else did.
-    const charges = this.#charges(tokens).map((each) => ({
+    const charges = this.#charges(guess).map((each) => ({
       ...each,
       points: Math.min(each.points, each.limit),
     }));
@@ -66,9 +78,17 @@ export class SharedLedger {
     this.#counts.get(name)?.give();
   }
 
-  /** Tokens that no turn holds. */
-  spend(tokens: number): void {
-    for (const charge of this.#charges(tokens)) {
+  /** Windows of which this process saw that they are nearly used up; each is told once. */
+  takeLow(): readonly BudgetLow[] {
+    if (this.#low.length === 0) return [];
+    const low = this.#low;
+    this.#low = [];
+    return low;
+  }
+
+  /** What no turn holds. */
+  spend(use: Use): void {
+    for (const charge of this.#charges(use)) {
       if (charge.name !== 'turnsPerMinute') this.#shared.adjust(this.#tenantId, charge, undefined);
     }
   }
@@ -78,16 +98,12 @@ export class SharedLedger {
     for (const count of this.#counts.values()) yield* count.held();
   }
 
-  close(): void {
-    for (const window of this.#local.values()) window.close();
-  }
-
-  #charges(tokens: number): WindowCharge[] {
-    return RATES.flatMap((name): WindowCharge[] => {
+  #charges(use: Use): WindowCharge[] {
+    return RATE_NAMES.flatMap((name): WindowCharge[] => {
       const limit = this.#limits[name];
       if (limit === undefined || limit === null) return [];
-      const points = name === 'turnsPerMinute' ? 1 : Math.ceil(tokens);
-      return points > 0 ? [{ name, seconds: SECONDS[name], points, limit }] : [];
+      const points = pointsOf(name, use);
+      return points > 0 ? [{ name, seconds: RATES[name].seconds, points, limit }] : [];
     });
   }
 
@@ -117,7 +133,9 @@ export class SharedLedger {
     if (charges.length === 0) return new Place(this, taken, undefined, undefined);
     const answer = await this.#shared.charge(this.#tenantId, charges);
     if (answer === undefined) return this.#chargeLocally(taken, charges);
-    if (answer.kind === 'full') return this.#refused(taken, answer.name, answer.waitMs);
+    if (answer.kind === 'full') return this.#refused(taken, answer.name, answer.waitMs, answer.left);
+    for (const charge of charges)
+      this.#noteLow(charge, answer.used?.[charge.name], answer.endsAtMs[charge.name]);
     const holds = charges.map((charge) => this.#sharedHold(charge, answer.endsAtMs[charge.name]));
     return new Place(this, taken, undefined, split(charges, holds));
   }
@@ -127,7 +145,7 @@ export class SharedLedger {
     for (const [at, window] of windows.entries()) {
       const { name, points } = charges[at] as WindowCharge;
       const waitMs = window.waitFor(Math.min(points, window.limit));
-      if (waitMs !== undefined) return this.#refused(taken, name, waitMs);
+      if (waitMs !== undefined) return this.#refused(taken, name, waitMs, window.left);
     }
     const holds = windows.map((window, at) => window.hold((charges[at] as WindowCharge).points));
     return new Place(this, taken, undefined, split(charges, holds));
@@ -140,12 +158,20 @@ export class SharedLedger {
       known.limit = part;
       return known;
     }
-    const window = new Window(part, SECONDS[name]);
+    const window = new Window(part, RATES[name].seconds);
     this.#local.set(name, window);
     return window;
   }
 
-  #sharedHold(charge: WindowCharge, endsAtMs: number | undefined): TokenHold {
+  #noteLow({ name, limit }: WindowCharge, used = 0, endsAtMs = 0): void {
+    // Windows are told apart by their ends, of which each process has its own idea.
+    const last = this.#lowTold.get(name) ?? 0;
+    if (!isBudget(name) || !isLow(used, limit) || endsAtMs - last < SAME_WINDOW_MS) return;
+    this.#lowTold.set(name, endsAtMs);
+    this.#low.push(lowOf(name, used, limit));
+  }
+
+  #sharedHold(charge: WindowCharge, endsAtMs: number | undefined): PointHold {
     let held = charge.points;
     // Without an answer later on, this process has had this much of its part already.
     const own = this.#localWindow(charge.name, charge.limit).hold(held);
@@ -165,23 +191,33 @@ export class SharedLedger {
     };
   }
 
-  #refused(taken: readonly CountedLimit[], name: LimitName, waitMs: number): Place {
+  #refused(
+    taken: readonly CountedLimit[],
+    name: LimitName,
+    waitMs: number,
+    left?: number | undefined,
+  ): Place {
     for (const each of taken) this.give(each);
-    const error = limitExceeded('tenant', name, this.#limits[name] ?? 0, waitMs);
+    const error = limitExceeded('tenant', name, this.#limits[name] ?? 0, waitMs, left);
     return new Place(this, [], error, undefined);
   }
 }
 
-/** The turn's own window apart from those of its tokens, whose holds are settled later. */
-function split(charges: readonly WindowCharge[], holds: readonly TokenHold[]): Holds {
-  const of = (isTurns: boolean) =>
-    holds.filter((_, at) => (charges[at]?.name === 'turnsPerMinute') === isTurns);
-  return { turns: of(true), tokens: of(false) };
+/** The turn's own window apart from those of what it uses, whose holds are settled later. */
+function split(charges: readonly WindowCharge[], holds: readonly PointHold[]): Holds {
+  const turns: PointHold[] = [];
+  const uses: UseHold[] = [];
+  for (const [at, hold] of holds.entries()) {
+    const { name } = charges[at] as WindowCharge;
+    if (name === 'turnsPerMinute') turns.push(hold);
+    else uses.push(useHold(name, hold));
+  }
+  return { turns, uses };
 }
 
 interface Holds {
-  readonly turns: readonly TokenHold[];
-  readonly tokens: readonly TokenHold[];
+  readonly turns: readonly PointHold[];
+  readonly uses: readonly UseHold[];
 }
 
 /** Places that were reserved together, or why there are none. */
@@ -200,7 +236,7 @@ export class Place implements Reservation {
     this.#ledger = ledger;
     this.#names = new Set(names);
     this.refusal = refusal;
-    this.#holds = holds ?? { turns: [], tokens: [] };
+    this.#holds = holds ?? { turns: [], uses: [] };
   }
 
   /** Whoever takes it gives it back by itself. Throws the refusal. */
@@ -209,8 +245,8 @@ export class Place implements Reservation {
     if (!this.#names.delete(name)) this.#ledger.force(name);
   }
 
-  get tokens(): readonly TokenHold[] {
-    return this.#holds.tokens;
+  get uses(): readonly UseHold[] {
+    return this.#holds.uses;
   }
 
   /** The turn never ran. */
@@ -221,7 +257,7 @@ export class Place implements Reservation {
   release(): void {
     if (this.#names.has('turnsInFlight')) {
       this.uncountTurn();
-      for (const hold of this.#holds.tokens) hold.settle(0);
+      for (const hold of this.#holds.uses) hold.settle(NOTHING);
     }
     for (const name of this.#names) this.#ledger.give(name);
     this.#names.clear();

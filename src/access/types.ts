@@ -1,9 +1,11 @@
-import type { TurnRecord, Usage } from '../core/types.ts';
+import type { TurnCost, TurnRecord, Usage } from '../core/types.ts';
 import type { GatewayError } from '../errors.ts';
+import type { Picos } from '../ground/money.ts';
 import type { Secret } from '../ground/secret.ts';
 import type { CountedLimit, RateLimit } from './limits.ts';
+import type { Unpriced } from './prices.ts';
 
-export type { CountedLimit, RateLimit };
+export type { CountedLimit, RateLimit, Unpriced };
 
 /** Who calls, after authentication. */
 export interface Principal {
@@ -44,11 +46,35 @@ export interface TurnAdmission {
   readonly fields?: ReadonlyMap<string, string>;
 }
 
+/** What a turn is held for, or what it took. */
+export interface Use {
+  readonly tokens: number;
+  readonly money: Picos;
+}
+
+/** A budget that is nearly used up. */
+export interface BudgetLow {
+  readonly name: string;
+  readonly used: string;
+  readonly limit: string;
+}
+
+/** What a turn took, and what that costs. */
+export interface TurnUse {
+  /** Undefined: it may have run, and nobody knows. */
+  readonly use: Use | undefined;
+  readonly cost: TurnCost | undefined;
+  /** Why there is no cost, where there is a price table. */
+  readonly unpriced: Unpriced | undefined;
+}
+
 /** A session's place under its tenant's limits. `release` is idempotent. */
 export interface SessionLease {
   readonly principal: Principal;
   readonly credential: Secret | undefined;
   readonly captureContent: boolean;
+  /** Of the price table; undefined: there is none, and nothing has a cost. */
+  readonly currency: string | undefined;
   /** The upstream that the session named. */
   readonly upstream: string | undefined;
   /** The only ones to dial, fallbacks included; undefined: all. */
@@ -76,6 +102,12 @@ export interface SessionLease {
   ownResponse(responseId: string): void;
   /** The same for the id of an output item. */
   ownItem(itemId: string): void;
+  /** What an ended turn took. Never throws. */
+  useOf(record: TurnRecord): TurnUse;
+  /** What a turn is held for before it runs. */
+  guess(turn: TurnAdmission): Use;
+  /** Budgets of the tenant that are nearly used up, each told once. */
+  takeLow(): readonly BudgetLow[];
   /** Tokens that the session cost beside its turns: warm-ups, and what follows a turn that was given up. */
   usedTokens(usage: Usage): void;
   release(): void;
@@ -92,7 +124,7 @@ export interface TurnLease {
   abandon(): void;
   /** Throws LIMIT_EXCEEDED; else more is held for a turn that runs. */
   holdMore(inputBytes: number): void;
-  lateUsage(usage: Usage): void;
+  lateUsage(usage: Usage): TurnUse & { readonly use: Use };
 }
 
 export interface AccessControl {
@@ -153,5 +185,15 @@ export interface WindowCharge {
 
 export type WindowAnswer =
   /** When each window ends, by this process's clock. */
-  | { readonly kind: 'taken'; readonly endsAtMs: { readonly [name in RateLimit]?: number } }
-  | { readonly kind: 'full'; readonly name: RateLimit; readonly waitMs: number };
+  | {
+      readonly kind: 'taken';
+      readonly endsAtMs: { readonly [name in RateLimit]?: number };
+      /** Of each window, this charge included; undefined: not told. */
+      readonly used?: { readonly [name in RateLimit]?: number };
+    }
+  | {
+      readonly kind: 'full';
+      readonly name: RateLimit;
+      readonly waitMs: number;
+      readonly left?: number | undefined;
+    };

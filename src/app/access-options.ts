@@ -9,6 +9,7 @@ import type {
   MtlsRule,
   TenantOptions,
 } from '../access/options.ts';
+import { loadPrices } from '../config/prices.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { DEFAULT_TENANT_ID } from '../config/schema-access.ts';
 import { isLoopback } from '../ground/loopback.ts';
@@ -44,6 +45,7 @@ export function accessOptions(config: GatewayConfig, surroundings: AccessSurroun
       onPressure: surroundings.onMemoryPressure,
     },
     maxOwnedIdBytes: owned_ids,
+    ...(config.prices_file === undefined ? {} : { prices: loadPrices(config.prices_file) }),
   };
 }
 
@@ -149,6 +151,9 @@ function limits(config: GatewayConfig['tenants'][number]['limits']): Limits {
     ...given('turnsPerMinute', config.turns_per_minute),
     ...given('tokensPerMinute', config.tokens_per_minute),
     ...given('tokensPerDay', config.tokens_per_day),
+    ...given('tokensPerMonth', config.tokens_per_month),
+    ...given('moneyPerDay', config.money_per_day),
+    ...given('moneyPerMonth', config.money_per_month),
   };
 }
 

@@ -157,7 +157,6 @@ class Primary {
   }
 
   async #cleanUp(): Promise<void> {
-    this.#limits.close();
     await this.#simulator?.close();
     await this.#telemetry.shutdown();
     if (this.#socketFolder !== undefined) rmSync(this.#socketFolder, { recursive: true, force: true });

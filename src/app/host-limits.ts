@@ -76,21 +76,20 @@ export class HostLimits {
     for (const places of this.#places.values()) places.delete(workerId);
   }
 
-  close(): void {
-    for (const window of this.#windows.values()) window.close();
-  }
-
   #charge(tenantId: string, charges: readonly WindowCharge[]): WindowAnswer {
     const windows = charges.map((charge) => this.#windowOf(tenantId, charge));
     for (const [at, { name, points }] of charges.entries()) {
       const waitMs = windows[at]?.waitFor(points);
-      if (waitMs !== undefined) return { kind: 'full', name, waitMs };
+      if (waitMs !== undefined) return { kind: 'full', name, waitMs, left: windows[at]?.left };
     }
-    const ends = charges.map(({ name, points }, at) => {
-      windows[at]?.add(points);
-      return [name, windows[at]?.endsAtMs];
-    });
-    return { kind: 'taken', endsAtMs: Object.fromEntries(ends) };
+    for (const [at, { points }] of charges.entries()) windows[at]?.add(points);
+    const of = <T>(read: (window: Window | undefined) => T) =>
+      Object.fromEntries(charges.map(({ name }, at) => [name, read(windows[at])]));
+    return {
+      kind: 'taken',
+      endsAtMs: of((window) => window?.endsAtMs),
+      used: of((window) => window?.used()),
+    };
   }
 
   #placesOf(name: CountedLimit, tenantId: string): Map<number, number> {

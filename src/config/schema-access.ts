@@ -6,6 +6,7 @@ import {
   DEFAULT_TENANT_LIMITS,
   type Limits,
 } from '../access/options.ts';
+import { formatMoney, fromNanos, parseMoney, toNanos } from '../ground/money.ts';
 import { DEFAULT_MAX_ITEMS } from '../translate/limits.ts';
 import { byteSize, duration, formatByteSize, formatDuration } from './units.ts';
 
@@ -92,7 +93,25 @@ export const authSchema = z
   .default([])
   .describe('How callers are told apart; the first method that fits decides. Empty: no authentication.');
 
+/** As much as windows can count in nanos without rounding. */
+const MONEY_PATTERN = '^\\d{1,6}(?:\\.\\d{1,9})?$';
 const limit = z.int().min(1).nullable();
+/** Text, since most decimals are no floating-point numbers; nanos inside. */
+const money = z
+  .codec(z.string('a decimal in quotes, e.g. "12.50"').meta({ pattern: MONEY_PATTERN }), z.number(), {
+    decode: (text, context) => {
+      const picos = new RegExp(MONEY_PATTERN).test(text) ? parseMoney(text) : undefined;
+      if (picos !== undefined && picos > 0n) return toNanos(picos);
+      context.issues.push({
+        code: 'custom',
+        message: 'a decimal in quotes above 0, e.g. "12.50"',
+        input: text,
+      });
+      return z.NEVER;
+    },
+    encode: (nanos) => formatMoney(fromNanos(nanos)),
+  })
+  .nullable();
 const bytes = byteSize({ min: '1KiB' }).nullable();
 
 /** Null lifts a default. */
@@ -109,6 +128,11 @@ function limitFields({ sessions, lanes, turnsInFlight, messageBytes }: Limits) {
     turns_per_minute: limit.default(null).describe('Turns started.'),
     tokens_per_minute: limit.default(null).describe('Input and output tokens as the upstream counts them.'),
     tokens_per_day: limit.default(null).describe('The same, over a day.'),
+    tokens_per_month: limit.default(null).describe('The same, over thirty days from the first turn.'),
+    money_per_day: money
+      .default(null)
+      .describe('What turns cost over a day, in the currency of prices_file, e.g. "12.50".'),
+    money_per_month: money.default(null).describe('The same, over thirty days from the first turn.'),
   } as const;
 }
 

@@ -103,6 +103,10 @@ export const configShape = {
   limits: limitsSchema
     .prefault({})
     .describe('Limits of a process, over all tenants. Each worker counts for itself.'),
+  prices_file: z
+    .string()
+    .optional()
+    .describe('Price table (docs/costs.md). Turns are told with what they cost; budgets of money need it.'),
   drain: drainSchema.prefault({}),
   cluster: clusterSchema
     .optional()

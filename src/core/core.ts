@@ -17,8 +17,12 @@ import type {
   Notice,
   Output,
   SessionLimits,
+  Spent,
+  TurnAccount,
+  TurnCost,
   TurnFailed,
   TurnOutcome,
+  TurnRecord,
   UpstreamFrame,
 } from './types.ts';
 
@@ -69,8 +73,11 @@ export interface Core {
   /** What the last link could do; the best guess for one that is still dialled. */
   lastCapabilities: LinkCapabilities | undefined;
   lastUpstream: string | undefined;
+  /** As the last turn that ended told it. */
+  spent: Spent | undefined;
   /** Undefined: nothing is written down. */
   readonly journal: Journal | undefined;
+  readonly account: ((record: TurnRecord) => TurnAccount) | undefined;
   /** A loss whose recovery was given up, because nobody waited for it: the next link is its end. */
   unrecovered: LinkSlot['replaces'];
 }
@@ -103,6 +110,7 @@ export function emitFrame(
   outcome?: TurnOutcome,
   turnFailed?: TurnFailed,
   commit?: number,
+  cost?: TurnCost,
 ): void {
   const { outbox } = core;
   outbox.append({
@@ -115,6 +123,7 @@ export function emitFrame(
     turnFailed,
     notice: undefined,
     commit,
+    cost,
     byteLength: frame.byteLength + EVENT_OVERHEAD_BYTES,
   });
   if (!core.paused && outbox.waitingBytes > core.limits.maxBufferedBytes) pauseLinks(core);
@@ -131,6 +140,7 @@ export function emitOwn(
     readonly turnFailed?: TurnFailed;
     readonly notice?: Notice;
     readonly commit?: number | undefined;
+    readonly cost?: TurnCost | undefined;
   },
 ): void {
   const { outbox, limits } = core;
@@ -144,6 +154,7 @@ export function emitOwn(
     turnFailed: what.turnFailed,
     notice: what.notice,
     commit: what.commit,
+    cost: what.cost,
     byteLength: OWN_EVENT_BYTES,
   });
   if (outbox.waitingBytes <= limits.maxBufferedBytes) return;
@@ -169,14 +180,17 @@ export function emitNotice(
   turnId: string,
   {
     commit,
+    cost,
     ...notice
-  }: Pick<Notice, 'kind' | 'reason'> & Partial<Notice> & { readonly commit?: number | undefined },
+  }: Pick<Notice, 'kind' | 'reason'> &
+    Partial<Notice> & { readonly commit?: number | undefined; readonly cost?: TurnCost | undefined },
   outcome?: TurnOutcome,
 ): void {
   emitOwn(core, laneId, turnId, {
     type: 'gateway.notice',
     notice: { replayedBytes: 0, elapsedMs: 0, ...notice },
     commit,
+    cost,
     ...(outcome === undefined ? {} : { outcome }),
   });
 }

@@ -180,6 +180,7 @@ export function recordEnd(core: Core, lane: Lane, { fingerprint, headBefore, eve
     lane: laneOf(lane),
     nodes,
     heardSeq: journal.heardSeq,
+    ...(core.spent !== undefined && { spent: core.spent }),
   });
   hold(core, journal, n, event.seq);
   noteIncomplete(core, journal, nodes);
@@ -305,6 +306,7 @@ function stateOf(core: Core, journal: Journal): SavedState {
     outcomes: [...journal.outcomes],
     lostCommit: journal.lostCommit,
     outbox: [],
+    ...(core.spent !== undefined && { spent: core.spent }),
   };
 }
 
@@ -497,7 +499,7 @@ function laneOf({ id, headId, carried }: Lane): SavedLane {
 const utf8 = new TextDecoder();
 
 function outcomeOf(event: SessionEvent, headBefore: string | undefined): SavedOutcome {
-  const { seq, laneId, turnId, type, frame, turnFailed, notice, commit, outcome } = event;
+  const { seq, laneId, turnId, type, frame, turnFailed, notice, commit, outcome, cost } = event;
   if (commit === undefined || outcome === undefined) throw new Error('an event that ends no turn');
   return {
     commit,
@@ -510,6 +512,7 @@ function outcomeOf(event: SessionEvent, headBefore: string | undefined): SavedOu
     failed: turnFailed && failureOf(turnFailed),
     notice: notice && { kind: notice.kind, reason: notice.reason },
     headBefore,
+    ...(cost !== undefined && { cost }),
   };
 }
 

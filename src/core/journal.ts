@@ -1,5 +1,13 @@
 import type { Reason, UpstreamErrorFacts } from '../errors.ts';
-import type { NoticeKind, ReplayVerdict, SessionEvent, TurnOutcome, TurnPhase } from './types.ts';
+import type {
+  NoticeKind,
+  ReplayVerdict,
+  SessionEvent,
+  Spent,
+  TurnCost,
+  TurnOutcome,
+  TurnPhase,
+} from './types.ts';
 
 /**
  * What a session writes down of itself, so that another process can go on with it. Entries are made at the boundaries
@@ -18,6 +26,8 @@ export type JournalEntry =
       /** Responses that the journal does not have, parents first. */
       readonly nodes: readonly SavedNode[];
       readonly heardSeq: number;
+      /** By the session, this turn included. */
+      readonly spent?: Spent | undefined;
     }
   /** The session was not durable for a while: a record without this is too old for a client that knows. */
   | { readonly kind: 'mark'; readonly commit: number }
@@ -83,11 +93,15 @@ export interface SavedOutcome {
   readonly notice: { readonly kind: NoticeKind; readonly reason: string } | undefined;
   /** What the lane stood on before the turn. */
   readonly headBefore: string | undefined;
+  readonly cost?: TurnCost | undefined;
 }
 
 /** An event as it was told, or would have been. */
 export interface SavedEvent
-  extends Pick<SessionEvent, 'seq' | 'laneId' | 'turnId' | 'type' | 'outcome' | 'commit' | 'notice'> {
+  extends Pick<
+    SessionEvent,
+    'seq' | 'laneId' | 'turnId' | 'type' | 'outcome' | 'commit' | 'notice' | 'cost'
+  > {
   /** The upstream's event, raw JSON. */
   readonly frame: string | undefined;
   readonly failed: SavedFailure | undefined;
@@ -121,6 +135,7 @@ export interface SavedState {
   readonly lostCommit: number;
   /** Without gaps; empty unless the session was let go by a drain. */
   readonly outbox: readonly SavedEvent[];
+  readonly spent?: Spent | undefined;
 }
 
 /** Turns whose ids are remembered in a record. A client repeats only what it has heard nothing of. */
@@ -151,6 +166,7 @@ export class JournalFold {
   readonly #ended = new Map<string, string>();
   #outcomes: SavedOutcome[] = [];
   #outbox: SavedEvent[] = [];
+  #spent: Spent | undefined;
 
   apply(entry: JournalEntry): void {
     // Whoever goes on with the session has other events behind it.
@@ -187,6 +203,7 @@ export class JournalFold {
       outcomes: this.#outcomes,
       lostCommit: this.#lostCommit,
       outbox: this.#outbox,
+      ...(this.#spent !== undefined && { spent: this.#spent }),
     };
   }
 
@@ -196,6 +213,7 @@ export class JournalFold {
     lane,
     nodes,
     heardSeq,
+    spent,
   }: Extract<JournalEntry, { kind: 'commit' }>): void {
     const { turnId, commit } = outcome;
     this.#commit = Math.max(this.#commit, commit);
@@ -204,6 +222,7 @@ export class JournalFold {
     this.#lanes.set(lane.laneId, lane);
     for (const node of nodes) this.#addNode(node);
     this.#outcomes.push(outcome);
+    this.#spent = spent ?? this.#spent;
     this.#hear(heardSeq);
   }
 
@@ -230,6 +249,7 @@ export class JournalFold {
     this.#ended.clear();
     for (const [turnId, fingerprint] of state.ended) this.#remember(turnId, fingerprint);
     this.#outcomes = [...state.outcomes];
+    this.#spent = state.spent;
   }
 
   /** Some upstreams give several responses one id: the newest stands for it. */

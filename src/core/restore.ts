@@ -140,7 +140,7 @@ function end(core: Core, lane: Lane, turnId: string, fingerprint: string, turnFa
 }
 
 function eventOf(
-  { commit, laneId, turnId, type, outcome, frame: json, failed, notice }: Omit<SavedEvent, 'seq'>,
+  { commit, laneId, turnId, type, outcome, frame: json, failed, notice, cost }: Omit<SavedEvent, 'seq'>,
   seq: number,
   frameOf: (json: string) => UpstreamFrame,
 ): SessionEvent {
@@ -155,6 +155,7 @@ function eventOf(
     turnFailed: failed && failureOf(failed),
     notice,
     commit,
+    cost,
     byteLength: EVENT_BYTES + (frame?.byteLength ?? 0),
   };
 }

@@ -97,7 +97,7 @@ export class Session {
 
   /** Dials its first link at once, so that the first turn does not wait for it. */
   constructor(options: SessionOptions, nowMs: number, restored?: Restored) {
-    const { limits, random, transcriptBudget, journal } = options;
+    const { limits, random, transcriptBudget, journal, account } = options;
     this.#core = {
       limits,
       random,
@@ -129,6 +129,8 @@ export class Session {
       lastUpstream: undefined,
       unrecovered: undefined,
       journal: journal && newJournal(journal),
+      account,
+      spent: restored?.state.spent,
     };
     if (restored !== undefined) this.#restore(restored);
     dial(this.#core, 'session', 0, 0, undefined);
@@ -319,6 +321,8 @@ export class Session {
       }
       case 'reroute':
         return reroute(core);
+      case 'notify':
+        return emitNotice(core, '', '', input.notice);
       case 'shed':
         if (input.what === 'keptEvents') core.outbox.dropKept();
         else this.#shedTranscript();

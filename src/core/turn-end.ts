@@ -159,24 +159,31 @@ function announce(core: Core, turn: Turn, outcome: TurnOutcome, last: LastEvent)
   core.deadlines.clear({ kind: 'turn', turnId: turn.id });
   releaseHold(core, turn);
   const commit = nextCommit(core);
+  if (!('noticeReason' in last)) turn.failed = last.failed;
+  turn.events += 1;
+  const ended = recordOf(core, turn, outcome);
+  const account = core.account?.(ended);
+  const cost = account?.cost;
+  if (account?.spent !== undefined) core.spent = account.spent;
   if ('noticeReason' in last) {
-    const notice = { kind: 'steer_lost', reason: last.noticeReason, commit } as const;
+    const notice = { kind: 'steer_lost', reason: last.noticeReason, commit, cost } as const;
     emitNotice(core, turn.laneId, turn.id, notice, outcome);
   } else {
-    turn.failed = last.failed;
-    if ('frame' in last) emitFrame(core, turn.laneId, turn.id, last.frame, outcome, last.failed, commit);
+    if ('frame' in last)
+      emitFrame(core, turn.laneId, turn.id, last.frame, outcome, last.failed, commit, cost);
     else
       emitOwn(core, turn.laneId, turn.id, {
         type: 'gateway.turn.failed',
         outcome,
         turnFailed: last.failed,
         commit,
+        cost,
       });
   }
   const event = core.outbox.newest as SessionEvent;
   forgetWithheld(core, turn);
-  turn.events += 1;
-  tell(core, { kind: 'turnEnded', record: recordOf(core, turn, outcome) });
+  const record = account === undefined ? ended : { ...ended, cost, unpriced: account.unpriced };
+  tell(core, { kind: 'turnEnded', record });
   return event;
 }
 
@@ -230,6 +237,7 @@ function recordOf(core: Core, turn: Turn, outcome: TurnOutcome): TurnRecord {
     fullContextBytes: turn.fullContextBytes,
     bytesDown: turn.bytesDown,
     toolCalls: turn.toolCalls,
+    hostedCalls: turn.hostedCalls,
     replays: turn.replays,
     sends: turn.sends,
     route: turn.route,

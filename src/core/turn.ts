@@ -122,6 +122,7 @@ export interface Turn {
   bytesDown: number;
   fullContextBytes: number;
   toolCalls: number;
+  hostedCalls: Map<string, number> | undefined;
   replays: number;
   sends: number;
   usage: Usage | undefined;
@@ -166,6 +167,7 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     bytesDown: 0,
     fullContextBytes: 0,
     toolCalls: 0,
+    hostedCalls: undefined,
     replays: 0,
     sends: 0,
     usage: undefined,

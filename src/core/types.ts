@@ -140,6 +140,8 @@ export type Input =
    * resume.
    */
   | { readonly kind: 'shed'; readonly what: 'transcript' | 'keptEvents' }
+  /** Something about the session that is decided outside, for its client to hear of. */
+  | { readonly kind: 'notify'; readonly notice: Pick<Notice, 'kind' | 'reason' | 'detail'> }
   /** End at once. Every turn fails with the error. */
   | { readonly kind: 'terminate'; readonly error: GatewayError }
   | { readonly kind: 'time' }
@@ -211,7 +213,8 @@ export type NoticeKind =
   | 'inject_lost'
   | 'upstream_changed'
   | 'durability_lost'
-  | 'durability_restored';
+  | 'durability_restored'
+  | 'budget_low';
 
 export interface Notice {
   readonly kind: NoticeKind;
@@ -219,6 +222,35 @@ export interface Notice {
   readonly reason: string;
   readonly replayedBytes: number;
   readonly elapsedMs: number;
+  /** A sentence for people. */
+  readonly detail?: string | undefined;
+}
+
+/** What a turn cost by the operator's price table. */
+export interface TurnCost {
+  /** Exact decimal, e.g. `0.00123`. */
+  readonly amount: string;
+  /** As the price table has it, e.g. `USD`. */
+  readonly currency: string;
+  /** Date of the prices, `YYYY-MM-DD`. */
+  readonly pricesAsOf: string;
+}
+
+/** What a session has used so far. */
+export interface Spent {
+  readonly turns: number;
+  readonly tokens: number;
+  /** Exact decimal, in the currency of the price table. */
+  readonly money: string;
+}
+
+/** What the end of a turn is told with, worked out outside. */
+export interface TurnAccount {
+  readonly cost: TurnCost | undefined;
+  /** Why there is no cost, from a short list; undefined: there is one, or no price table. */
+  readonly unpriced?: string | undefined;
+  /** The session with this turn; undefined: nobody asks. */
+  readonly spent: Spent | undefined;
 }
 
 /**
@@ -238,6 +270,8 @@ export interface SessionEvent {
   readonly notice: Notice | undefined;
   /** How far the session's record reaches with this event. */
   readonly commit: number | undefined;
+  /** With an outcome, where prices are known. */
+  readonly cost?: TurnCost | undefined;
   readonly byteLength: number;
 }
 
@@ -267,10 +301,15 @@ export interface TurnRecord {
   readonly fullContextBytes: number;
   readonly bytesDown: number;
   readonly toolCalls: number;
+  /** Calls of tools that the upstream runs itself, by type of their item, e.g. `web_search_call`. */
+  readonly hostedCalls?: ReadonlyMap<string, number> | undefined;
   readonly replays: number;
   readonly sends: number;
   readonly route: LinkRoute | undefined;
   readonly warmUp: boolean;
+  readonly cost?: TurnCost | undefined;
+  /** Why there is none; undefined: there is one, or no price table. */
+  readonly unpriced?: string | undefined;
 }
 
 export type Fact =
@@ -355,6 +394,8 @@ export interface SessionOptions {
   readonly limits: SessionLimits;
   /** Undefined: no journal is written. */
   readonly journal?: JournalOptions | undefined;
+  /** Called once for each turn, at its end. Undefined: turns are told without cost. */
+  readonly account?: ((record: TurnRecord) => TurnAccount) | undefined;
 }
 
 export interface JournalOptions {

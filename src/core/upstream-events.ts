@@ -273,7 +273,7 @@ function onItemDone(core: Core, link: LinkSlot, stream: Stream | undefined, fram
 function noteItem(core: Core, turn: Turn, item: unknown): void {
   const { id, type, name } = (item ?? {}) as Readonly<Record<string, unknown>>;
   if (typeof id === 'string') tell(core, { kind: 'itemDone', itemId: id });
-  if (type !== 'function_call' && type !== 'custom_tool_call') return;
+  if (type !== 'function_call' && type !== 'custom_tool_call') return noteHostedCall(turn, type);
   turn.toolCalls += 1;
   tell(core, {
     kind: 'toolCalled',
@@ -281,6 +281,16 @@ function noteItem(core: Core, turn: Turn, item: unknown): void {
     name: typeof name === 'string' ? name : '',
     atMs: core.nowMs,
   });
+}
+
+const MAX_HOSTED_TYPES = 16;
+
+function noteHostedCall(turn: Turn, type: unknown): void {
+  if (typeof type !== 'string' || !type.endsWith('_call')) return;
+  turn.hostedCalls ??= new Map();
+  const count = turn.hostedCalls.get(type);
+  if (count !== undefined || turn.hostedCalls.size < MAX_HOSTED_TYPES)
+    turn.hostedCalls.set(type, (count ?? 0) + 1);
 }
 
 function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {

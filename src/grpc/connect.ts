@@ -252,6 +252,10 @@ async function begin(
   edge.durability?.checkOpen();
   const lease = await leaseFor(call, edge, principal, open.upstream);
   if (lease === undefined) return undefined;
+  if (open.budget?.money !== undefined && lease.currency === undefined) {
+    lease.release();
+    throw invalidField('open.budget.money', 'an amount', 'tokens or turns: this gateway has no price table');
+  }
   return openSession(edge, {
     principal,
     lease,
@@ -265,6 +269,7 @@ async function begin(
     clientName: open.clientName,
     clientVersion: open.clientVersion,
     namedUpstream: open.upstream,
+    budget: open.budget,
   });
 }
 

@@ -1,8 +1,24 @@
-import type { Reservation, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
-import type { CreateBody, Fact, InjectTurn, StartTurn, SteerTurn } from '../core/types.ts';
+import type {
+  BudgetLow,
+  Reservation,
+  SessionLease,
+  TurnAdmission,
+  TurnLease,
+  TurnUse,
+} from '../access/types.ts';
+import type {
+  CreateBody,
+  Fact,
+  InjectTurn,
+  StartTurn,
+  SteerTurn,
+  TurnAccount,
+  TurnRecord,
+} from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
 import { bytesOfText, type LongTexts } from '../ground/long-texts.ts';
 import { AdmittedHistories, NOTHING_ADMITTED } from './admitted-histories.ts';
+import type { SessionBudget } from './budget.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
@@ -25,14 +41,31 @@ interface LateTurn {
 export class Admission {
   readonly #lease: SessionLease;
   readonly #upstream: string | undefined;
+  readonly #budget: SessionBudget | undefined;
+  readonly #onLow: (low: BudgetLow) => void;
   readonly #turns = new Map<string, Held>();
   readonly #late = new Map<string, LateTurn>();
   readonly #lanes = new Set<string>();
   readonly #histories = new AdmittedHistories();
 
-  constructor(lease: SessionLease, upstream: string | undefined) {
+  /** `onLow` hears once of each budget, the session's and its tenant's, that is nearly used up. */
+  constructor(
+    lease: SessionLease,
+    upstream: string | undefined,
+    budget?: SessionBudget,
+    onLow: (low: BudgetLow) => void = () => {},
+  ) {
     this.#lease = lease;
     this.#upstream = upstream;
+    this.#budget = budget;
+    this.#onLow = onLow;
+  }
+
+  /** What the end of a turn is told with. Called once for each turn that the core took. */
+  account(record: TurnRecord): TurnAccount {
+    const { use, cost, unpriced } = this.#lease.useOf(record);
+    this.#budget?.settle(record.turnId, use);
+    return { cost, unpriced, spent: this.#budget?.spent };
   }
 
   /** What limits over all processes give for the turn; undefined: nothing has to be waited for. */
@@ -54,6 +87,7 @@ export class Admission {
     if (newLane) this.#lease.admitLane(reservation);
     try {
       const { admission, itemBytes } = this.#admissionOf(turn);
+      this.#budget?.reserve(turn.turnId, this.#lease.guess(admission));
       const lease = this.#lease.admitTurn(admission, reservation);
       this.#turns.set(turn.turnId, { turn, itemBytes, lease, accepted: false });
       feed();
@@ -69,37 +103,42 @@ export class Admission {
     this.#lease.admitInput(input, turn?.lease);
   }
 
-  fact(fact: Fact): void {
+  /** Of usage that comes late: what it was, and what it cost. */
+  fact(fact: Fact): TurnUse | undefined {
     switch (fact.kind) {
       case 'turnAccepted': {
         const held = this.#turns.get(fact.turnId);
         if (held !== undefined) this.#accepted(held);
-        return;
+        return undefined;
       }
       case 'responseCreated':
-        return this.#lease.ownResponse(fact.responseId);
+        this.#lease.ownResponse(fact.responseId);
+        return undefined;
       case 'turnEnded': {
         const held = this.#turns.get(fact.record.turnId);
-        if (held === undefined) return;
+        if (held === undefined) return undefined;
         this.#turns.delete(fact.record.turnId);
         held.lease.settle(fact.record);
+        this.#tellLow();
         if (fact.record.outcome === 'CANCELLED' || fact.record.outcome === 'DEADLINE_EXCEEDED') {
           this.#remember(fact.record.turnId, held.lease);
         }
-        return;
+        return undefined;
       }
       case 'itemDone':
-        return this.#lease.ownItem(fact.itemId);
+        this.#lease.ownItem(fact.itemId);
+        return undefined;
       case 'lateUsage':
         return this.#lateUsage(fact);
       case 'laneOpened':
         this.#lanes.add(fact.laneId);
-        return;
+        return undefined;
       case 'laneClosed':
         if (this.#lanes.delete(fact.laneId)) this.#lease.laneClosed();
         this.#histories.drop(fact.laneId);
-        return;
+        return undefined;
       default:
+        return undefined;
     }
   }
 
@@ -150,7 +189,9 @@ export class Admission {
 
   #giveBack(turnId: string): void {
     const held = this.#turns.get(turnId);
+    if (held === undefined) this.#budget?.release(turnId);
     if (held === undefined || held.accepted) return;
+    this.#budget?.release(turnId);
     this.#turns.delete(turnId);
     held.lease.abandon();
   }
@@ -161,12 +202,24 @@ export class Admission {
     return undefined;
   }
 
-  #lateUsage({ turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>): void {
-    if (turnId === '') return this.#lease.usedTokens(usage);
+  #lateUsage(fact: Extract<Fact, { kind: 'lateUsage' }>): TurnUse | undefined {
+    const { turnId, responseId = '', usage } = fact;
+    if (turnId === '') {
+      this.#lease.usedTokens(usage);
+      return undefined;
+    }
     const late = this.#late.get(turnId);
-    if (late === undefined || late.heard.has(responseId)) return;
+    if (late === undefined || late.heard.has(responseId)) return undefined;
     late.heard.add(responseId);
-    late.lease.lateUsage(usage);
+    const told = late.lease.lateUsage(usage);
+    this.#budget?.late(turnId, told.use);
+    this.#tellLow();
+    return told;
+  }
+
+  #tellLow(): void {
+    for (const low of this.#budget?.takeLow() ?? []) this.#onLow(low);
+    for (const low of this.#lease.takeLow()) this.#onLow(low);
   }
 
   #remember(turnId: string, lease: TurnLease): void {

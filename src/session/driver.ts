@@ -335,9 +335,17 @@ export class SessionDriver implements Flushable {
       case 'fact':
         this.#learnLanes(output.fact);
         this.#countTurns(output.fact);
-        this.#options.admission.fact(output.fact);
-        return this.#options.telemetry.fact(output.fact, this.#times.fact(output.fact, this.#options.clock));
+        return this.#tell(output.fact);
     }
+  }
+
+  #tell(fact: Fact): void {
+    const late = this.#options.admission.fact(fact);
+    const added =
+      late === undefined
+        ? this.#times.fact(fact, this.#options.clock)
+        : { cost: late.cost, unpriced: late.unpriced };
+    this.#options.telemetry.fact(fact, added);
   }
 
   /** What a session has seen of its upstream spares the next one the probe. */

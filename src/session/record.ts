@@ -23,6 +23,14 @@ export interface SessionOpening {
   readonly labels: readonly (readonly [string, string])[];
   readonly clientName: string | undefined;
   readonly clientVersion: string | undefined;
+  /** `money`: exact decimal. Absent: none. */
+  readonly budget?:
+    | {
+        readonly turns?: number | undefined;
+        readonly tokens?: number | undefined;
+        readonly money?: string | undefined;
+      }
+    | undefined;
 }
 
 /** The process that writes a journal, and where others reach it. */

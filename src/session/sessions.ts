@@ -8,10 +8,12 @@ import type {
   TraceContext,
   UpstreamFrame,
 } from '../core/types.ts';
+import { formatMoney, parseMoney } from '../ground/money.ts';
 import type { Sealer } from '../store/types.ts';
 import type { SessionTelemetry, Telemetry } from '../telemetry/types.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { Admission } from './admission.ts';
+import { type Budget, SessionBudget } from './budget.ts';
 import { SessionDriver } from './driver.ts';
 import type { Durability, JournalSession, TakenJournal } from './durability.ts';
 import type { FairShare } from './fair-share.ts';
@@ -51,6 +53,7 @@ export interface SessionRequest {
   readonly clientVersion: string | undefined;
   /** The upstream that the client named; the lease may say another. */
   readonly namedUpstream: string | undefined;
+  readonly budget?: Budget | undefined;
 }
 
 /** A session that another process held, and the client that comes back to it. */
@@ -109,6 +112,7 @@ export function takeSession(
       clientName: opening.clientName,
       clientVersion: opening.clientVersion,
       namedUpstream: opening.upstream,
+      budget: opening.budget && budgetOf(opening.budget),
     },
     taken.id,
     { kind: 'taken', taken },
@@ -180,8 +184,16 @@ function assemble(
         open: origin.kind !== 'away',
         gateTimeoutMs: durability.gateTimeoutMs,
       },
+    account: (record) => admission.account(record),
   };
   const taken = origin?.kind === 'taken' ? origin.taken : undefined;
+  const budget = request.budget && new SessionBudget(request.budget, taken?.record.state.spent);
+  const admission = new Admission(lease, lease.upstream, budget, ({ name, used, limit }) =>
+    driver.feed({
+      kind: 'notify',
+      notice: { kind: 'budget_low', reason: name, detail: `${used} of ${limit} ${name} are used` },
+    }),
+  );
   const core =
     taken === undefined
       ? new Session(options, runtime.clock())
@@ -220,7 +232,7 @@ function assemble(
     },
     current: taken?.record.state.nodes.at(-1)?.upstream,
     model: request.model,
-    admission: new Admission(lease, lease.upstream),
+    admission,
     telemetry,
     flushQueue: runtime.flushQueue,
     fairShare: runtime.fairShare,
@@ -278,5 +290,14 @@ function openingOf({ principal, labels, ...request }: SessionRequest): SessionOp
     labels: [...labels],
     clientName: request.clientName,
     clientVersion: request.clientVersion,
+    ...(request.budget !== undefined && { budget: savedBudget(request.budget) }),
   };
+}
+
+function savedBudget({ turns, tokens, money }: Budget): NonNullable<SessionOpening['budget']> {
+  return { turns, tokens, money: money === undefined ? undefined : formatMoney(money) };
+}
+
+function budgetOf({ turns, tokens, money }: NonNullable<SessionOpening['budget']>): Budget {
+  return { turns, tokens, money: money === undefined ? undefined : parseMoney(money) };
 }

@@ -1,5 +1,5 @@
 import type { Fact, StartTurn } from '../core/types.ts';
-import type { AddedTime } from '../telemetry/types.ts';
+import type { BesideFact } from '../telemetry/types.ts';
 
 interface Times {
   readonly receivedAtMs: number;
@@ -30,7 +30,7 @@ export class TurnTimes {
   }
 
   /** With the end of a turn, which is told once its last event was written. */
-  fact(fact: Fact, now: () => number): AddedTime | undefined {
+  fact(fact: Fact, now: () => number): BesideFact | undefined {
     if (fact.kind !== 'turnEnded') return undefined;
     const { turnId, acceptedAtMs, sentAtMs, endedAtMs } = fact.record;
     const times = this.#turns.get(turnId);

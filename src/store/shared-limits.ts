@@ -121,8 +121,9 @@ class StoredLimits implements OpenSharedLimits {
     if (answers === undefined) return undefined;
     const full = answers.findIndex(({ fits }) => !fits);
     if (full < 0) {
-      const endsAtMs = Object.fromEntries(answers.map((answer, at) => [charges[at]?.name, answer.endsAtMs]));
-      return { kind: 'taken', endsAtMs };
+      const of = (value: 'endsAtMs' | 'used') =>
+        Object.fromEntries(answers.map((answer, at) => [charges[at]?.name, answer[value]]));
+      return { kind: 'taken', endsAtMs: of('endsAtMs'), used: of('used') };
     }
     // The library counts what it refuses.
     charges.forEach((charge, at) => {
@@ -130,7 +131,9 @@ class StoredLimits implements OpenSharedLimits {
       this.adjust(tenantId, { ...charge, points: -points }, answers[at]?.endsAtMs);
     });
     const waitMs = Math.max(1, (answers[full]?.endsAtMs ?? 0) - Date.now());
-    return { kind: 'full', name: (charges[full] as WindowCharge).name, waitMs };
+    const { name, limit, points } = charges[full] as WindowCharge;
+    const left = Math.max(0, limit - ((answers[full]?.used ?? 0) - points));
+    return { kind: 'full', name, waitMs, left };
   }
 
   adjust(tenantId: string, charge: WindowCharge, endsAtMs: number | undefined): void {
@@ -189,15 +192,16 @@ class StoredLimits implements OpenSharedLimits {
   async #consume(
     tenantId: string,
     charge: WindowCharge,
-  ): Promise<{ readonly fits: boolean; readonly endsAtMs: number }> {
+  ): Promise<{ readonly fits: boolean; readonly endsAtMs: number; readonly used: number }> {
     const until = ({ msBeforeNext }: RateLimiterRes) => Date.now() + msBeforeNext;
     try {
       const answer = await this.#limiter(charge).consume(tenantId, charge.points);
-      return { fits: true, endsAtMs: until(answer) };
+      return { fits: true, endsAtMs: until(answer), used: answer.consumedPoints };
     } catch (refusal) {
       // What is no error is the library's answer.
       if (refusal instanceof Error) throw refusal;
-      return { fits: false, endsAtMs: until(refusal as RateLimiterRes) };
+      const answer = refusal as RateLimiterRes;
+      return { fits: false, endsAtMs: until(answer), used: answer.consumedPoints };
     }
   }
 

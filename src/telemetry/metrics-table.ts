@@ -243,6 +243,21 @@ export const METRICS = {
     labels: [...TURN_LABELS, 'gen_ai.token.type', 'tenant'],
     alert: 'A falling cached_input share: something in the front of the prompt changes with every turn.',
   },
+  'responses_gateway.cost': {
+    kind: 'counter',
+    unit: '{currency}',
+    description:
+      'What turns cost by the price table, in its currency. Told to clients and in logs to the last digit; here it is a floating-point number.',
+    labels: [...TURN_LABELS, 'tenant', 'currency'],
+  },
+  'responses_gateway.turns.unpriced': {
+    kind: 'counter',
+    unit: '{turn}',
+    description:
+      'Turns without a cost although there is a price table: their `model`, their service `tier`, or a `tool` that the upstream ran is not in it.',
+    labels: [...TURN_LABELS, 'why'],
+    alert: 'Any: the price table lacks something, and budgets of money do not count these turns.',
+  },
   'responses_gateway.tool_calls': {
     kind: 'counter',
     unit: '{call}',

@@ -9,6 +9,8 @@ export const OWN = {
   bytes: 'gateway.bytes',
   clientName: 'gateway.client.name',
   clientVersion: 'gateway.client.version',
+  cost: 'gateway.cost.amount',
+  costCurrency: 'gateway.cost.currency',
   contentTruncated: 'gateway.content.truncated',
   laneId: 'gateway.lane.id',
   linkCloseCode: 'gateway.link.close_code',

@@ -82,6 +82,8 @@ export class SessionLog {
         cached_tokens: usage?.cachedInputTokens,
         output_tokens: usage?.outputTokens,
         reasoning_tokens: usage?.reasoningTokens,
+        cost: record.cost?.amount,
+        currency: record.cost?.currency,
         events: record.events,
         tool_calls: record.toolCalls,
         bytes_up: record.bytesUp,

@@ -7,6 +7,7 @@ import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { TurnSplit } from './turn-split.ts';
+import type { BesideFact } from './types.ts';
 
 /** What all sessions of the process share. */
 export interface MeterShare {
@@ -57,7 +58,7 @@ export class SessionMeters {
   }
 
   /** Every fact but the end of a turn. */
-  fact(fact: Fact): void {
+  fact(fact: Fact, beside?: BesideFact): void {
     const { instruments, links: census } = this.#share;
     switch (fact.kind) {
       case 'turnAccepted':
@@ -65,7 +66,7 @@ export class SessionMeters {
         instruments.move('responses_gateway.turns.active', 1);
         return;
       case 'lateUsage': {
-        return this.#lateUsage(fact);
+        return this.#lateUsage(fact, beside);
       }
       case 'durabilityLost':
         instruments.add('responses_gateway.sessions.durability_lost', 1, { reason: fact.reason });
@@ -160,6 +161,7 @@ export class SessionMeters {
       instruments.record(METRIC.operationTimePerOutputChunk, split.perOutputSeconds, genAi);
     }
     if (usage !== undefined) this.#tokens({ genAi, turn }, usage);
+    this.#cost(turn, record);
     const runsOn = record.outcome === 'CANCELLED' || record.outcome === 'DEADLINE_EXCEEDED';
     if (record.sentAtMs !== undefined && (usage === undefined || runsOn))
       this.#awaitUsage(record.turnId, { genAi, turn, heard: new Set() });
@@ -296,12 +298,28 @@ export class SessionMeters {
     }
   }
 
-  #lateUsage({ turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>): void {
+  #cost(turn: Attributes, { cost, unpriced }: Pick<BesideFact, 'cost' | 'unpriced'>): void {
+    const { instruments } = this.#share;
+    if (unpriced !== undefined)
+      instruments.add('responses_gateway.turns.unpriced', 1, { ...turn, why: unpriced });
+    if (cost === undefined) return;
+    instruments.add('responses_gateway.cost', Number(cost.amount), {
+      ...turn,
+      ...this.#tenant,
+      currency: cost.currency,
+    });
+  }
+
+  #lateUsage(
+    { turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>,
+    beside: BesideFact | undefined,
+  ): void {
     if (turnId === '') return this.#tokens(this.#ownLabels(), usage);
     const awaited = this.#awaitedUsage?.get(turnId);
     if (awaited === undefined || awaited.heard.has(responseId)) return;
     awaited.heard.add(responseId);
     this.#tokens(awaited, usage);
+    if (beside !== undefined) this.#cost(awaited.turn, beside);
   }
 
   /** Of what the gateway spends by itself, and of no turn any more. */

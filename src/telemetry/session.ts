@@ -11,7 +11,7 @@ import { type MeterShare, SessionMeters } from './session-meters.ts';
 import { createSessionSpans, type SessionSpans } from './session-spans.ts';
 import type { Tracing } from './tracing.ts';
 import { RebuildTimes, splitTurn } from './turn-split.ts';
-import type { AddedTime, SessionStart, SessionTelemetry, SessionWatcher, Watcher } from './types.ts';
+import type { BesideFact, SessionStart, SessionTelemetry, SessionWatcher, Watcher } from './types.ts';
 
 export interface SessionShare {
   readonly tracing: Tracing | undefined;
@@ -56,7 +56,7 @@ export class ObservedSession implements SessionTelemetry {
     return this.#log.logger;
   }
 
-  fact(fact: Fact, added?: AddedTime): void {
+  fact(fact: Fact, added?: BesideFact): void {
     if (this.#over) return;
     if (fact.kind === 'turnEnded') {
       const { record } = fact;
@@ -78,7 +78,7 @@ export class ObservedSession implements SessionTelemetry {
       if (this.#isOneTurn) this.#callStatus = fact.error.code;
     }
     this.#rebuilds.fact(fact);
-    this.#meters.fact(fact);
+    this.#meters.fact(fact, added);
     this.#spans.fact(fact);
     this.#watcher?.fact(fact);
   }

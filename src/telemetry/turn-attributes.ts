@@ -70,6 +70,11 @@ export function endedAttributes(
       if (semconv !== '1.41') attributes[ATTR.cacheWriteTokens] = usage.cacheWriteTokens;
     }
   }
+  if (record.cost !== undefined) {
+    // As text: a decimal is exact, and a floating-point number is not.
+    attributes[OWN.cost] = record.cost.amount;
+    attributes[OWN.costCurrency] = record.cost.currency;
+  }
   if (failed !== undefined) {
     attributes['error.type'] = errorType(failed.error.reason, failed.error.upstream?.code);
     attributes[OWN.replay] = failed.replay;

@@ -1,6 +1,6 @@
 import type { Fact, TurnRecord } from '../core/types.ts';
 import { withEntry, without } from './optional-map.ts';
-import type { AddedTime } from './types.ts';
+import type { BesideFact } from './types.ts';
 
 /** Where a turn's time went. Queue, gateway and upstream add up to the whole. */
 export interface TurnSplit {
@@ -18,7 +18,7 @@ export interface TurnSplit {
   readonly perOutputSeconds: number | undefined;
 }
 
-export function splitTurn(record: TurnRecord, rebuildMs: number, added: AddedTime = {}): TurnSplit {
+export function splitTurn(record: TurnRecord, rebuildMs: number, added: BesideFact = {}): TurnSplit {
   const totalMs = Math.max(0, record.endedAtMs - record.acceptedAtMs);
   const queueMs = Math.min(totalMs, Math.max(0, (record.sentAtMs ?? record.endedAtMs) - record.acceptedAtMs));
   const gatewayMs = Math.min(totalMs - queueMs, rebuildMs);

@@ -1,6 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
-import type { Fact, StartTurn, SteerTurn, TraceContext, TurnRecord, UpstreamFrame } from '../core/types.ts';
+import type {
+  Fact,
+  StartTurn,
+  SteerTurn,
+  TraceContext,
+  TurnCost,
+  TurnRecord,
+  UpstreamFrame,
+} from '../core/types.ts';
 import type { Reason, StatusCode } from '../errors.ts';
 import type { UpstreamEvent } from '../upstream/types.ts';
 import type { TraceIds } from './tracing.ts';
@@ -8,20 +16,23 @@ import type { TurnSplit } from './turn-split.ts';
 
 export type { TraceIds, TurnSplit };
 
-/** What the gateway itself took of a turn's time, without what the turn waited for its lane, a slot or a link. */
-export interface AddedTime {
+/** What is told beside a fact: what the gateway itself took of a turn's time, and what usage that came late cost. */
+export interface BesideFact {
   /** From the first byte of the request until it was written upstream. */
   readonly upMs?: number;
   /** From the last byte of the upstream until the turn's last event was written to the client. */
   readonly downMs?: number;
+  readonly cost?: TurnCost | undefined;
+  /** Why there is none. */
+  readonly unpriced?: string | undefined;
 }
 
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
 export interface SessionTelemetry {
   /** What a turn asks for, before the core is given it. */
   turn?(turn: StartTurn): void;
-  /** `added` comes with the end of a turn. */
-  fact(fact: Fact, added?: AddedTime): void;
+  /** `beside` comes with the end of a turn and with late usage. */
+  fact(fact: Fact, beside?: BesideFact): void;
   /** A steer was handed to the core. */
   steered(steer: SteerTurn): void;
   /** Trace context to send with the upstream handshake or request of this turn; undefined when not configured. */

@@ -1,5 +1,5 @@
 /** Session events → bytes of the API, straight from the upstream's bytes. */
-import type { SessionEvent, TurnFailed, UpstreamFrame } from '../core/types.ts';
+import type { SessionEvent, TurnCost, TurnFailed, UpstreamFrame } from '../core/types.ts';
 import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
 import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
@@ -52,6 +52,7 @@ export class EventEncoder {
   readonly #arms = new Map<string, Arm>();
   readonly #failedTag: number;
   readonly #noticeTag: number;
+  readonly #costTag: number;
   readonly #out = new Output();
   readonly #reader = new Reader(this.#out);
   readonly #shapes = new Map<Shape, Map<number, ShapeEncoder | undefined>>();
@@ -77,6 +78,7 @@ export class EventEncoder {
     }
     this.#failedTag = ((event.fields['turn_failed']?.id ?? 0) << 3) | 2;
     this.#noticeTag = ((event.fields['notice']?.id ?? 0) << 3) | 2;
+    this.#costTag = ((event.fields['cost']?.id ?? 0) << 3) | 2;
   }
 
   /** One `Event`. Never throws: what cannot be typed goes as the upstream's exact JSON. */
@@ -157,6 +159,7 @@ export class EventEncoder {
       out.varint(OMITTED_TAG);
       out.varint64(event.omittedBytes);
     }
+    if (event.cost !== undefined) this.#message(this.#costTag, 'Cost', costOf(event.cost));
     if (event.turnFailed !== undefined)
       this.#message(this.#failedTag, 'TurnFailed', failedOf(event.turnFailed));
     else if (event.notice !== undefined) this.#message(this.#noticeTag, 'Notice', noticeOf(event.notice));
@@ -331,5 +334,10 @@ function noticeOf(notice: NonNullable<SessionEvent['notice']>): Readonly<Record<
     reason: notice.reason,
     replayed_bytes: notice.replayedBytes,
     elapsed: durationOf(notice.elapsedMs),
+    detail: notice.detail,
   };
+}
+
+function costOf({ amount, currency, pricesAsOf }: TurnCost): Readonly<Record<string, unknown>> {
+  return { amount, currency, prices_as_of: pricesAsOf };
 }

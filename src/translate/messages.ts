@@ -30,6 +30,14 @@ export interface OpenRequest {
   readonly heartbeatIntervalMs: number | undefined;
   /** What the client takes. */
   readonly maxMessageBytes: number;
+  /** What the session may use in its life; `money` is in picos of the gateway's currency. Undefined: anything. */
+  readonly budget:
+    | {
+        readonly turns: number | undefined;
+        readonly tokens: number | undefined;
+        readonly money: bigint | undefined;
+      }
+    | undefined;
 }
 
 /** One message of the client. `refused`: the request is wrong, the session is not. */

@@ -3,6 +3,7 @@ import protobuf from 'protobufjs/light.js';
 import type { Chain, SessionEvent, StartTurn, TraceContext } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { LONG_TEXT } from '../ground/long-texts.ts';
+import { parseMoney } from '../ground/money.ts';
 import { type Api, loadApi } from './api.ts';
 import { compactSteps, createSteps, decodeAs, itemSteps } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
@@ -188,6 +189,21 @@ function readOpen(open: Message): OpenRequest {
     clientVersion: textOf(open, 'client_version') || undefined,
     heartbeatIntervalMs: offeredMs(open['heartbeat_interval']),
     maxMessageBytes: takenBytes(open['max_message_bytes']),
+    budget: budgetOf(partOf(open, 'budget')),
+  };
+}
+
+/** 0 and empty: no limit of that kind. */
+function budgetOf(budget: Message | undefined): OpenRequest['budget'] {
+  if (budget === undefined) return undefined;
+  const text = textOf(budget, 'money');
+  const money = text === '' ? undefined : parseMoney(text);
+  if (text !== '' && money === undefined)
+    throw invalidField('open.budget.money', `"${text.slice(0, 40)}"`, 'a decimal such as "0.50"');
+  return {
+    turns: countOf(budget, 'turns', 'open.budget.turns') || undefined,
+    tokens: countOf(budget, 'tokens', 'open.budget.tokens') || undefined,
+    money: money === 0n ? undefined : money,
   };
 }
 

@@ -46,6 +46,10 @@ export class OpenAccess implements AccessControl {
       allowedUpstreams: undefined,
       renew: () => {},
       captureContent: false,
+      currency: undefined,
+      useOf: () => ({ use: undefined, cost: undefined, unpriced: undefined }),
+      guess: () => ({ tokens: 0, money: 0n }),
+      takeLow: () => [],
       reserveTurn: () => undefined,
       admitTurn: (turn) => {
         this.onTurn(turn);
@@ -56,7 +60,10 @@ export class OpenAccess implements AccessControl {
             this.abandoned += 1;
           },
           holdMore: () => {},
-          lateUsage: (usage) => this.late.push(usage),
+          lateUsage: (usage) => {
+            this.late.push(usage);
+            return { use: { tokens: 0, money: 0n }, cost: undefined, unpriced: undefined };
+          },
         };
       },
       admitInput: () => this.onSteer(),

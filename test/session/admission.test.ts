@@ -77,6 +77,7 @@ function open() {
     admitLane: () => {},
     laneClosed: () => {},
     ownItem: (id: string) => told.push(`item ${id}`),
+    takeLow: () => [],
     usedTokens: ({ outputTokens }: Usage) => told.push(`session ${outputTokens}`),
     admitInput: (_input: readonly string[], turn?: TurnLease) =>
       told.push(`steer ${turn === undefined ? 'of nothing' : names.get(turn)}`),
@@ -87,7 +88,10 @@ function open() {
         settle: () => told.push(`settled ${name}`),
         abandon: () => told.push(`abandoned ${name}`),
         holdMore: () => {},
-        lateUsage: ({ outputTokens }) => told.push(`late ${name} ${outputTokens}`),
+        lateUsage: ({ outputTokens }) => {
+          told.push(`late ${name} ${outputTokens}`);
+          return { use: { tokens: 0, money: 0n }, cost: undefined, unpriced: undefined };
+        },
       };
       names.set(turn, name);
       return turn;

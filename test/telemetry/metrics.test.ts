@@ -42,7 +42,15 @@ function useEverything(t: GatewayTelemetry): void {
     });
   }
   session.fact(
-    { kind: 'turnEnded', record: record({ turnId: 'a', acceptedAtMs: AT, toolCalls: 2 }) },
+    {
+      kind: 'turnEnded',
+      record: record({
+        turnId: 'a',
+        acceptedAtMs: AT,
+        toolCalls: 2,
+        cost: { amount: '0.25', currency: 'USD', pricesAsOf: '2026-11-30' },
+      }),
+    },
     { upMs: 2, downMs: 1 },
   );
   session.fact(accepted({ turnId: 'b', atMs: AT }));
@@ -51,6 +59,7 @@ function useEverything(t: GatewayTelemetry): void {
     record: record({
       turnId: 'b',
       acceptedAtMs: AT,
+      unpriced: 'model',
       outcome: 'FAILED',
       failed: { error: new GatewayError('CHAIN_LOST', 'lost'), replay: 'SAFE', phase: 'SENT' },
     }),

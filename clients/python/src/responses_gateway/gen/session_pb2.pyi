@@ -305,6 +305,7 @@ class Open(_message.Message):
     CLIENT_VERSION_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
     payload: Global___PayloadFormat.ValueType
     """In which form events carry their content. Unset means TYPED."""
     schema_revision: _builtins.int
@@ -341,6 +342,10 @@ class Open(_message.Message):
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """Offers to send a Heartbeat this often; 15 s is below every common proxy's time-out. Unset or 0 means none."""
 
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """What the session may use in its life. Unset means as much as its tenant may."""
+
     def __init__(
         self,
         *,
@@ -355,16 +360,52 @@ class Open(_message.Message):
         client_version: _builtins.str = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         max_message_bytes: _builtins.int = ...,
+        budget: Global___Budget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "heartbeat_interval", b"heartbeat_interval", "recovery", b"recovery", "resume", b"resume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "budget", b"budget", "heartbeat_interval", b"heartbeat_interval", "recovery", b"recovery", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "client_name", b"client_name", "client_version", b"client_version", "heartbeat_interval", b"heartbeat_interval", "max_message_bytes", b"max_message_bytes", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "budget", b"budget", "client_name", b"client_name", "client_version", b"client_version", "heartbeat_interval", b"heartbeat_interval", "max_message_bytes", b"max_message_bytes", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recovery: _TypeAlias = _typing.Literal["recovery"]  # noqa: Y015
     _WhichOneofArgType__recovery: _TypeAlias = _typing.Literal["_recovery", b"_recovery"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recovery) -> _WhichOneofReturnType__recovery | None: ...
 
 Global___Open: _TypeAlias = Open  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """What a session may use. A turn that does not fit is refused with LIMIT_EXCEEDED, whose metadata has what is left; at
+    80 % a Notice of kind budget_low is sent. What runs is counted by a guess until its usage is known, so that the last
+    turn may end above the budget.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    TURNS_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """Input and output tokens, as the upstream counts them. 0 means no limit."""
+    money: _builtins.str
+    """Exact decimal in the currency of the gateway's price table, for instance "0.50". Empty means no limit. Refused
+    where the gateway has no price table.
+    """
+    turns: _builtins.int
+    """Turns. 0 means no limit."""
+    def __init__(
+        self,
+        *,
+        tokens: _builtins.int = ...,
+        money: _builtins.str = ...,
+        turns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["money", b"money", "tokens", b"tokens", "turns", b"turns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015
 
 @_typing.final
 class Resume(_message.Message):

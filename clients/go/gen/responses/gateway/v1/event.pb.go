@@ -275,7 +275,9 @@ type Event struct {
 	// Bytes that the event would have taken, had the client said that it takes so much (Open.max_message_bytes). Its
 	// content is left out, but for a last event's response without `output`. 0: nothing is left out.
 	OmittedBytes uint64 `protobuf:"varint,79,opt,name=omitted_bytes,json=omittedBytes,proto3" json:"omitted_bytes,omitempty"`
-	// The content, by `type`. Several types never share an arm. Next free number: 80.
+	// What the turn cost, on its last event, where the gateway has a price table that knows model, tier and tools.
+	Cost *Cost `protobuf:"bytes,80,opt,name=cost,proto3" json:"cost,omitempty"`
+	// The content, by `type`. Several types never share an arm. Next free number: 81.
 	//
 	// Types that are valid to be assigned to Payload:
 	//
@@ -434,6 +436,13 @@ func (x *Event) GetOmittedBytes() uint64 {
 		return x.OmittedBytes
 	}
 	return 0
+}
+
+func (x *Event) GetCost() *Cost {
+	if x != nil {
+		return x.Cost
+	}
+	return nil
 }
 
 func (x *Event) GetPayload() isEvent_Payload {
@@ -1705,11 +1714,75 @@ func (x *UpstreamError) GetJson() []byte {
 	return nil
 }
 
+// What a turn cost by the price table of the gateway's operator. The provider's invoice decides.
+type Cost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exact decimal, for instance "0.00123".
+	Amount string `protobuf:"bytes,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	// ISO 4217 code, for instance "USD".
+	Currency string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
+	// Date of the price table, YYYY-MM-DD.
+	PricesAsOf    string `protobuf:"bytes,3,opt,name=prices_as_of,json=pricesAsOf,proto3" json:"prices_as_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cost) Reset() {
+	*x = Cost{}
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cost) ProtoMessage() {}
+
+func (x *Cost) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cost.ProtoReflect.Descriptor instead.
+func (*Cost) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_event_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Cost) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *Cost) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Cost) GetPricesAsOf() string {
+	if x != nil {
+		return x.PricesAsOf
+	}
+	return ""
+}
+
 // Something the gateway did that a careful client may want to know. It never ends a turn.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened; an open set. Today: recovered, rotated, replayed, full_input_sent, transcript_dropped,
-	// rate_limited, steer_lost, inject_lost, upstream_changed, durability_lost, durability_restored.
+	// rate_limited, steer_lost, inject_lost, upstream_changed, durability_lost, durability_restored, budget_low.
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Why, in one word of the upstream's or the gateway's; for instance previous_response_not_found.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1725,7 +1798,7 @@ type Notice struct {
 
 func (x *Notice) Reset() {
 	*x = Notice{}
-	mi := &file_responses_gateway_v1_event_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1737,7 +1810,7 @@ func (x *Notice) String() string {
 func (*Notice) ProtoMessage() {}
 
 func (x *Notice) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_event_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1750,7 +1823,7 @@ func (x *Notice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Notice.ProtoReflect.Descriptor instead.
 func (*Notice) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_event_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_event_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Notice) GetKind() string {
@@ -1803,7 +1876,7 @@ type TraceContext struct {
 
 func (x *TraceContext) Reset() {
 	*x = TraceContext{}
-	mi := &file_responses_gateway_v1_event_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1888,7 @@ func (x *TraceContext) String() string {
 func (*TraceContext) ProtoMessage() {}
 
 func (x *TraceContext) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_event_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_event_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1901,7 @@ func (x *TraceContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceContext.ProtoReflect.Descriptor instead.
 func (*TraceContext) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_event_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_event_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TraceContext) GetTraceparent() string {
@@ -1858,7 +1931,7 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\n" +
 	" responses/gateway/v1/event.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/events.proto\x1a\"responses/gateway/v1/options.proto\"=\n" +
 	"\x06Events\x123\n" +
-	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd4G\n" +
+	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\x8aH\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x17\n" +
@@ -1867,7 +1940,8 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\aoutcome\x18\x05 \x01(\x0e2!.responses.gateway.v1.TurnOutcomeR\aoutcome\x12\x12\n" +
 	"\x04json\x18\x06 \x01(\fR\x04json\x12\x1c\n" +
 	"\x06commit\x18L \x01(\x04B\x04\xa0\x80\x19\x03R\x06commit\x12#\n" +
-	"\romitted_bytes\x18O \x01(\x04R\fomittedBytes\x12s\n" +
+	"\romitted_bytes\x18O \x01(\x04R\fomittedBytes\x124\n" +
+	"\x04cost\x18P \x01(\v2\x1a.responses.gateway.v1.CostB\x04\xa0\x80\x19\x03R\x04cost\x12s\n" +
 	"\x11output_text_delta\x18\a \x01(\v2%.responses.gateway.v1.OutputTextDeltaB\x1e\x8a\x80\x19\x1aresponse.output_text.deltaH\x00R\x0foutputTextDelta\x12\x9d\x01\n" +
 	"\x1creasoning_summary_text_delta\x18\b \x01(\v2/.responses.gateway.v1.ReasoningSummaryTextDeltaB)\x8a\x80\x19%response.reasoning_summary_text.deltaH\x00R\x19reasoningSummaryTextDelta\x12\xa1\x01\n" +
 	"\x1dfunction_call_arguments_delta\x18\t \x01(\v20.responses.gateway.v1.FunctionCallArgumentsDeltaB*\x8a\x80\x19&response.function_call_arguments.deltaH\x00R\x1afunctionCallArgumentsDelta\x12s\n" +
@@ -1959,7 +2033,12 @@ const file_responses_gateway_v1_event_proto_rawDesc = "" +
 	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x14\n" +
 	"\x05param\x18\x05 \x01(\tR\x05param\x12\x12\n" +
-	"\x04json\x18\x06 \x01(\fR\x04json\"\xa8\x01\n" +
+	"\x04json\x18\x06 \x01(\fR\x04json\"\\\n" +
+	"\x04Cost\x12\x16\n" +
+	"\x06amount\x18\x01 \x01(\tR\x06amount\x12\x1a\n" +
+	"\bcurrency\x18\x02 \x01(\tR\bcurrency\x12 \n" +
+	"\fprices_as_of\x18\x03 \x01(\tR\n" +
+	"pricesAsOf\"\xa8\x01\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12%\n" +
@@ -2005,7 +2084,7 @@ func file_responses_gateway_v1_event_proto_rawDescGZIP() []byte {
 }
 
 var file_responses_gateway_v1_event_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_responses_gateway_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_responses_gateway_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_responses_gateway_v1_event_proto_goTypes = []any{
 	(TurnOutcome)(0),                        // 0: responses.gateway.v1.TurnOutcome
 	(ReplayVerdict)(0),                      // 1: responses.gateway.v1.ReplayVerdict
@@ -2014,155 +2093,157 @@ var file_responses_gateway_v1_event_proto_goTypes = []any{
 	(*Event)(nil),                           // 4: responses.gateway.v1.Event
 	(*TurnFailed)(nil),                      // 5: responses.gateway.v1.TurnFailed
 	(*UpstreamError)(nil),                   // 6: responses.gateway.v1.UpstreamError
-	(*Notice)(nil),                          // 7: responses.gateway.v1.Notice
-	(*TraceContext)(nil),                    // 8: responses.gateway.v1.TraceContext
-	nil,                                     // 9: responses.gateway.v1.TurnFailed.MetadataEntry
-	(*OutputTextDelta)(nil),                 // 10: responses.gateway.v1.OutputTextDelta
-	(*ReasoningSummaryTextDelta)(nil),       // 11: responses.gateway.v1.ReasoningSummaryTextDelta
-	(*FunctionCallArgumentsDelta)(nil),      // 12: responses.gateway.v1.FunctionCallArgumentsDelta
-	(*OutputItemAdded)(nil),                 // 13: responses.gateway.v1.OutputItemAdded
-	(*OutputItemDone)(nil),                  // 14: responses.gateway.v1.OutputItemDone
-	(*ContentPartAdded)(nil),                // 15: responses.gateway.v1.ContentPartAdded
-	(*ContentPartDone)(nil),                 // 16: responses.gateway.v1.ContentPartDone
-	(*ReasoningTextDelta)(nil),              // 17: responses.gateway.v1.ReasoningTextDelta
-	(*CustomToolCallInputDelta)(nil),        // 18: responses.gateway.v1.CustomToolCallInputDelta
-	(*ResponseCreated)(nil),                 // 19: responses.gateway.v1.ResponseCreated
-	(*ResponseQueued)(nil),                  // 20: responses.gateway.v1.ResponseQueued
-	(*ResponseInProgress)(nil),              // 21: responses.gateway.v1.ResponseInProgress
-	(*ResponseCompleted)(nil),               // 22: responses.gateway.v1.ResponseCompleted
-	(*ResponseFailed)(nil),                  // 23: responses.gateway.v1.ResponseFailed
-	(*ResponseIncomplete)(nil),              // 24: responses.gateway.v1.ResponseIncomplete
-	(*ErrorEvent)(nil),                      // 25: responses.gateway.v1.ErrorEvent
-	(*OutputTextDone)(nil),                  // 26: responses.gateway.v1.OutputTextDone
-	(*OutputTextAnnotationAdded)(nil),       // 27: responses.gateway.v1.OutputTextAnnotationAdded
-	(*RefusalDelta)(nil),                    // 28: responses.gateway.v1.RefusalDelta
-	(*RefusalDone)(nil),                     // 29: responses.gateway.v1.RefusalDone
-	(*ReasoningTextDone)(nil),               // 30: responses.gateway.v1.ReasoningTextDone
-	(*ReasoningSummaryPartAdded)(nil),       // 31: responses.gateway.v1.ReasoningSummaryPartAdded
-	(*ReasoningSummaryPartDone)(nil),        // 32: responses.gateway.v1.ReasoningSummaryPartDone
-	(*ReasoningSummaryTextDone)(nil),        // 33: responses.gateway.v1.ReasoningSummaryTextDone
-	(*FunctionCallArgumentsDone)(nil),       // 34: responses.gateway.v1.FunctionCallArgumentsDone
-	(*CustomToolCallInputDone)(nil),         // 35: responses.gateway.v1.CustomToolCallInputDone
-	(*McpCallArgumentsDelta)(nil),           // 36: responses.gateway.v1.McpCallArgumentsDelta
-	(*McpCallArgumentsDone)(nil),            // 37: responses.gateway.v1.McpCallArgumentsDone
-	(*McpCallInProgress)(nil),               // 38: responses.gateway.v1.McpCallInProgress
-	(*McpCallCompleted)(nil),                // 39: responses.gateway.v1.McpCallCompleted
-	(*McpCallFailed)(nil),                   // 40: responses.gateway.v1.McpCallFailed
-	(*McpListToolsInProgress)(nil),          // 41: responses.gateway.v1.McpListToolsInProgress
-	(*McpListToolsCompleted)(nil),           // 42: responses.gateway.v1.McpListToolsCompleted
-	(*McpListToolsFailed)(nil),              // 43: responses.gateway.v1.McpListToolsFailed
-	(*WebSearchCallInProgress)(nil),         // 44: responses.gateway.v1.WebSearchCallInProgress
-	(*WebSearchCallSearching)(nil),          // 45: responses.gateway.v1.WebSearchCallSearching
-	(*WebSearchCallCompleted)(nil),          // 46: responses.gateway.v1.WebSearchCallCompleted
-	(*FileSearchCallInProgress)(nil),        // 47: responses.gateway.v1.FileSearchCallInProgress
-	(*FileSearchCallSearching)(nil),         // 48: responses.gateway.v1.FileSearchCallSearching
-	(*FileSearchCallCompleted)(nil),         // 49: responses.gateway.v1.FileSearchCallCompleted
-	(*CodeInterpreterCallInProgress)(nil),   // 50: responses.gateway.v1.CodeInterpreterCallInProgress
-	(*CodeInterpreterCallInterpreting)(nil), // 51: responses.gateway.v1.CodeInterpreterCallInterpreting
-	(*CodeInterpreterCallCompleted)(nil),    // 52: responses.gateway.v1.CodeInterpreterCallCompleted
-	(*CodeInterpreterCallCodeDelta)(nil),    // 53: responses.gateway.v1.CodeInterpreterCallCodeDelta
-	(*CodeInterpreterCallCodeDone)(nil),     // 54: responses.gateway.v1.CodeInterpreterCallCodeDone
-	(*ImageGenerationCallInProgress)(nil),   // 55: responses.gateway.v1.ImageGenerationCallInProgress
-	(*ImageGenerationCallGenerating)(nil),   // 56: responses.gateway.v1.ImageGenerationCallGenerating
-	(*ImageGenerationCallCompleted)(nil),    // 57: responses.gateway.v1.ImageGenerationCallCompleted
-	(*ImageGenerationCallPartialImage)(nil), // 58: responses.gateway.v1.ImageGenerationCallPartialImage
-	(*ShellCallCommandAdded)(nil),           // 59: responses.gateway.v1.ShellCallCommandAdded
-	(*ShellCallCommandDelta)(nil),           // 60: responses.gateway.v1.ShellCallCommandDelta
-	(*ShellCallCommandDone)(nil),            // 61: responses.gateway.v1.ShellCallCommandDone
-	(*ShellCallOutputContentDelta)(nil),     // 62: responses.gateway.v1.ShellCallOutputContentDelta
-	(*ShellCallOutputContentDone)(nil),      // 63: responses.gateway.v1.ShellCallOutputContentDone
-	(*AudioDelta)(nil),                      // 64: responses.gateway.v1.AudioDelta
-	(*AudioDone)(nil),                       // 65: responses.gateway.v1.AudioDone
-	(*AudioTranscriptDelta)(nil),            // 66: responses.gateway.v1.AudioTranscriptDelta
-	(*AudioTranscriptDone)(nil),             // 67: responses.gateway.v1.AudioTranscriptDone
-	(*CompactionCompacting)(nil),            // 68: responses.gateway.v1.CompactionCompacting
-	(*SteerAccepted)(nil),                   // 69: responses.gateway.v1.SteerAccepted
-	(*SteerPending)(nil),                    // 70: responses.gateway.v1.SteerPending
-	(*SteerFailed)(nil),                     // 71: responses.gateway.v1.SteerFailed
-	(*InjectCreated)(nil),                   // 72: responses.gateway.v1.InjectCreated
-	(*InjectFailed)(nil),                    // 73: responses.gateway.v1.InjectFailed
-	(*durationpb.Duration)(nil),             // 74: google.protobuf.Duration
+	(*Cost)(nil),                            // 7: responses.gateway.v1.Cost
+	(*Notice)(nil),                          // 8: responses.gateway.v1.Notice
+	(*TraceContext)(nil),                    // 9: responses.gateway.v1.TraceContext
+	nil,                                     // 10: responses.gateway.v1.TurnFailed.MetadataEntry
+	(*OutputTextDelta)(nil),                 // 11: responses.gateway.v1.OutputTextDelta
+	(*ReasoningSummaryTextDelta)(nil),       // 12: responses.gateway.v1.ReasoningSummaryTextDelta
+	(*FunctionCallArgumentsDelta)(nil),      // 13: responses.gateway.v1.FunctionCallArgumentsDelta
+	(*OutputItemAdded)(nil),                 // 14: responses.gateway.v1.OutputItemAdded
+	(*OutputItemDone)(nil),                  // 15: responses.gateway.v1.OutputItemDone
+	(*ContentPartAdded)(nil),                // 16: responses.gateway.v1.ContentPartAdded
+	(*ContentPartDone)(nil),                 // 17: responses.gateway.v1.ContentPartDone
+	(*ReasoningTextDelta)(nil),              // 18: responses.gateway.v1.ReasoningTextDelta
+	(*CustomToolCallInputDelta)(nil),        // 19: responses.gateway.v1.CustomToolCallInputDelta
+	(*ResponseCreated)(nil),                 // 20: responses.gateway.v1.ResponseCreated
+	(*ResponseQueued)(nil),                  // 21: responses.gateway.v1.ResponseQueued
+	(*ResponseInProgress)(nil),              // 22: responses.gateway.v1.ResponseInProgress
+	(*ResponseCompleted)(nil),               // 23: responses.gateway.v1.ResponseCompleted
+	(*ResponseFailed)(nil),                  // 24: responses.gateway.v1.ResponseFailed
+	(*ResponseIncomplete)(nil),              // 25: responses.gateway.v1.ResponseIncomplete
+	(*ErrorEvent)(nil),                      // 26: responses.gateway.v1.ErrorEvent
+	(*OutputTextDone)(nil),                  // 27: responses.gateway.v1.OutputTextDone
+	(*OutputTextAnnotationAdded)(nil),       // 28: responses.gateway.v1.OutputTextAnnotationAdded
+	(*RefusalDelta)(nil),                    // 29: responses.gateway.v1.RefusalDelta
+	(*RefusalDone)(nil),                     // 30: responses.gateway.v1.RefusalDone
+	(*ReasoningTextDone)(nil),               // 31: responses.gateway.v1.ReasoningTextDone
+	(*ReasoningSummaryPartAdded)(nil),       // 32: responses.gateway.v1.ReasoningSummaryPartAdded
+	(*ReasoningSummaryPartDone)(nil),        // 33: responses.gateway.v1.ReasoningSummaryPartDone
+	(*ReasoningSummaryTextDone)(nil),        // 34: responses.gateway.v1.ReasoningSummaryTextDone
+	(*FunctionCallArgumentsDone)(nil),       // 35: responses.gateway.v1.FunctionCallArgumentsDone
+	(*CustomToolCallInputDone)(nil),         // 36: responses.gateway.v1.CustomToolCallInputDone
+	(*McpCallArgumentsDelta)(nil),           // 37: responses.gateway.v1.McpCallArgumentsDelta
+	(*McpCallArgumentsDone)(nil),            // 38: responses.gateway.v1.McpCallArgumentsDone
+	(*McpCallInProgress)(nil),               // 39: responses.gateway.v1.McpCallInProgress
+	(*McpCallCompleted)(nil),                // 40: responses.gateway.v1.McpCallCompleted
+	(*McpCallFailed)(nil),                   // 41: responses.gateway.v1.McpCallFailed
+	(*McpListToolsInProgress)(nil),          // 42: responses.gateway.v1.McpListToolsInProgress
+	(*McpListToolsCompleted)(nil),           // 43: responses.gateway.v1.McpListToolsCompleted
+	(*McpListToolsFailed)(nil),              // 44: responses.gateway.v1.McpListToolsFailed
+	(*WebSearchCallInProgress)(nil),         // 45: responses.gateway.v1.WebSearchCallInProgress
+	(*WebSearchCallSearching)(nil),          // 46: responses.gateway.v1.WebSearchCallSearching
+	(*WebSearchCallCompleted)(nil),          // 47: responses.gateway.v1.WebSearchCallCompleted
+	(*FileSearchCallInProgress)(nil),        // 48: responses.gateway.v1.FileSearchCallInProgress
+	(*FileSearchCallSearching)(nil),         // 49: responses.gateway.v1.FileSearchCallSearching
+	(*FileSearchCallCompleted)(nil),         // 50: responses.gateway.v1.FileSearchCallCompleted
+	(*CodeInterpreterCallInProgress)(nil),   // 51: responses.gateway.v1.CodeInterpreterCallInProgress
+	(*CodeInterpreterCallInterpreting)(nil), // 52: responses.gateway.v1.CodeInterpreterCallInterpreting
+	(*CodeInterpreterCallCompleted)(nil),    // 53: responses.gateway.v1.CodeInterpreterCallCompleted
+	(*CodeInterpreterCallCodeDelta)(nil),    // 54: responses.gateway.v1.CodeInterpreterCallCodeDelta
+	(*CodeInterpreterCallCodeDone)(nil),     // 55: responses.gateway.v1.CodeInterpreterCallCodeDone
+	(*ImageGenerationCallInProgress)(nil),   // 56: responses.gateway.v1.ImageGenerationCallInProgress
+	(*ImageGenerationCallGenerating)(nil),   // 57: responses.gateway.v1.ImageGenerationCallGenerating
+	(*ImageGenerationCallCompleted)(nil),    // 58: responses.gateway.v1.ImageGenerationCallCompleted
+	(*ImageGenerationCallPartialImage)(nil), // 59: responses.gateway.v1.ImageGenerationCallPartialImage
+	(*ShellCallCommandAdded)(nil),           // 60: responses.gateway.v1.ShellCallCommandAdded
+	(*ShellCallCommandDelta)(nil),           // 61: responses.gateway.v1.ShellCallCommandDelta
+	(*ShellCallCommandDone)(nil),            // 62: responses.gateway.v1.ShellCallCommandDone
+	(*ShellCallOutputContentDelta)(nil),     // 63: responses.gateway.v1.ShellCallOutputContentDelta
+	(*ShellCallOutputContentDone)(nil),      // 64: responses.gateway.v1.ShellCallOutputContentDone
+	(*AudioDelta)(nil),                      // 65: responses.gateway.v1.AudioDelta
+	(*AudioDone)(nil),                       // 66: responses.gateway.v1.AudioDone
+	(*AudioTranscriptDelta)(nil),            // 67: responses.gateway.v1.AudioTranscriptDelta
+	(*AudioTranscriptDone)(nil),             // 68: responses.gateway.v1.AudioTranscriptDone
+	(*CompactionCompacting)(nil),            // 69: responses.gateway.v1.CompactionCompacting
+	(*SteerAccepted)(nil),                   // 70: responses.gateway.v1.SteerAccepted
+	(*SteerPending)(nil),                    // 71: responses.gateway.v1.SteerPending
+	(*SteerFailed)(nil),                     // 72: responses.gateway.v1.SteerFailed
+	(*InjectCreated)(nil),                   // 73: responses.gateway.v1.InjectCreated
+	(*InjectFailed)(nil),                    // 74: responses.gateway.v1.InjectFailed
+	(*durationpb.Duration)(nil),             // 75: google.protobuf.Duration
 }
 var file_responses_gateway_v1_event_proto_depIdxs = []int32{
 	4,  // 0: responses.gateway.v1.Events.events:type_name -> responses.gateway.v1.Event
 	0,  // 1: responses.gateway.v1.Event.outcome:type_name -> responses.gateway.v1.TurnOutcome
-	10, // 2: responses.gateway.v1.Event.output_text_delta:type_name -> responses.gateway.v1.OutputTextDelta
-	11, // 3: responses.gateway.v1.Event.reasoning_summary_text_delta:type_name -> responses.gateway.v1.ReasoningSummaryTextDelta
-	12, // 4: responses.gateway.v1.Event.function_call_arguments_delta:type_name -> responses.gateway.v1.FunctionCallArgumentsDelta
-	13, // 5: responses.gateway.v1.Event.output_item_added:type_name -> responses.gateway.v1.OutputItemAdded
-	14, // 6: responses.gateway.v1.Event.output_item_done:type_name -> responses.gateway.v1.OutputItemDone
-	15, // 7: responses.gateway.v1.Event.content_part_added:type_name -> responses.gateway.v1.ContentPartAdded
-	16, // 8: responses.gateway.v1.Event.content_part_done:type_name -> responses.gateway.v1.ContentPartDone
-	17, // 9: responses.gateway.v1.Event.reasoning_text_delta:type_name -> responses.gateway.v1.ReasoningTextDelta
-	18, // 10: responses.gateway.v1.Event.custom_tool_call_input_delta:type_name -> responses.gateway.v1.CustomToolCallInputDelta
-	19, // 11: responses.gateway.v1.Event.response_created:type_name -> responses.gateway.v1.ResponseCreated
-	20, // 12: responses.gateway.v1.Event.response_queued:type_name -> responses.gateway.v1.ResponseQueued
-	21, // 13: responses.gateway.v1.Event.response_in_progress:type_name -> responses.gateway.v1.ResponseInProgress
-	22, // 14: responses.gateway.v1.Event.response_completed:type_name -> responses.gateway.v1.ResponseCompleted
-	23, // 15: responses.gateway.v1.Event.response_failed:type_name -> responses.gateway.v1.ResponseFailed
-	24, // 16: responses.gateway.v1.Event.response_incomplete:type_name -> responses.gateway.v1.ResponseIncomplete
-	25, // 17: responses.gateway.v1.Event.error:type_name -> responses.gateway.v1.ErrorEvent
-	26, // 18: responses.gateway.v1.Event.output_text_done:type_name -> responses.gateway.v1.OutputTextDone
-	27, // 19: responses.gateway.v1.Event.output_text_annotation_added:type_name -> responses.gateway.v1.OutputTextAnnotationAdded
-	28, // 20: responses.gateway.v1.Event.refusal_delta:type_name -> responses.gateway.v1.RefusalDelta
-	29, // 21: responses.gateway.v1.Event.refusal_done:type_name -> responses.gateway.v1.RefusalDone
-	30, // 22: responses.gateway.v1.Event.reasoning_text_done:type_name -> responses.gateway.v1.ReasoningTextDone
-	31, // 23: responses.gateway.v1.Event.reasoning_summary_part_added:type_name -> responses.gateway.v1.ReasoningSummaryPartAdded
-	32, // 24: responses.gateway.v1.Event.reasoning_summary_part_done:type_name -> responses.gateway.v1.ReasoningSummaryPartDone
-	33, // 25: responses.gateway.v1.Event.reasoning_summary_text_done:type_name -> responses.gateway.v1.ReasoningSummaryTextDone
-	34, // 26: responses.gateway.v1.Event.function_call_arguments_done:type_name -> responses.gateway.v1.FunctionCallArgumentsDone
-	35, // 27: responses.gateway.v1.Event.custom_tool_call_input_done:type_name -> responses.gateway.v1.CustomToolCallInputDone
-	36, // 28: responses.gateway.v1.Event.mcp_call_arguments_delta:type_name -> responses.gateway.v1.McpCallArgumentsDelta
-	37, // 29: responses.gateway.v1.Event.mcp_call_arguments_done:type_name -> responses.gateway.v1.McpCallArgumentsDone
-	38, // 30: responses.gateway.v1.Event.mcp_call_in_progress:type_name -> responses.gateway.v1.McpCallInProgress
-	39, // 31: responses.gateway.v1.Event.mcp_call_completed:type_name -> responses.gateway.v1.McpCallCompleted
-	40, // 32: responses.gateway.v1.Event.mcp_call_failed:type_name -> responses.gateway.v1.McpCallFailed
-	41, // 33: responses.gateway.v1.Event.mcp_list_tools_in_progress:type_name -> responses.gateway.v1.McpListToolsInProgress
-	42, // 34: responses.gateway.v1.Event.mcp_list_tools_completed:type_name -> responses.gateway.v1.McpListToolsCompleted
-	43, // 35: responses.gateway.v1.Event.mcp_list_tools_failed:type_name -> responses.gateway.v1.McpListToolsFailed
-	44, // 36: responses.gateway.v1.Event.web_search_call_in_progress:type_name -> responses.gateway.v1.WebSearchCallInProgress
-	45, // 37: responses.gateway.v1.Event.web_search_call_searching:type_name -> responses.gateway.v1.WebSearchCallSearching
-	46, // 38: responses.gateway.v1.Event.web_search_call_completed:type_name -> responses.gateway.v1.WebSearchCallCompleted
-	47, // 39: responses.gateway.v1.Event.file_search_call_in_progress:type_name -> responses.gateway.v1.FileSearchCallInProgress
-	48, // 40: responses.gateway.v1.Event.file_search_call_searching:type_name -> responses.gateway.v1.FileSearchCallSearching
-	49, // 41: responses.gateway.v1.Event.file_search_call_completed:type_name -> responses.gateway.v1.FileSearchCallCompleted
-	50, // 42: responses.gateway.v1.Event.code_interpreter_call_in_progress:type_name -> responses.gateway.v1.CodeInterpreterCallInProgress
-	51, // 43: responses.gateway.v1.Event.code_interpreter_call_interpreting:type_name -> responses.gateway.v1.CodeInterpreterCallInterpreting
-	52, // 44: responses.gateway.v1.Event.code_interpreter_call_completed:type_name -> responses.gateway.v1.CodeInterpreterCallCompleted
-	53, // 45: responses.gateway.v1.Event.code_interpreter_call_code_delta:type_name -> responses.gateway.v1.CodeInterpreterCallCodeDelta
-	54, // 46: responses.gateway.v1.Event.code_interpreter_call_code_done:type_name -> responses.gateway.v1.CodeInterpreterCallCodeDone
-	55, // 47: responses.gateway.v1.Event.image_generation_call_in_progress:type_name -> responses.gateway.v1.ImageGenerationCallInProgress
-	56, // 48: responses.gateway.v1.Event.image_generation_call_generating:type_name -> responses.gateway.v1.ImageGenerationCallGenerating
-	57, // 49: responses.gateway.v1.Event.image_generation_call_completed:type_name -> responses.gateway.v1.ImageGenerationCallCompleted
-	58, // 50: responses.gateway.v1.Event.image_generation_call_partial_image:type_name -> responses.gateway.v1.ImageGenerationCallPartialImage
-	59, // 51: responses.gateway.v1.Event.shell_call_command_added:type_name -> responses.gateway.v1.ShellCallCommandAdded
-	60, // 52: responses.gateway.v1.Event.shell_call_command_delta:type_name -> responses.gateway.v1.ShellCallCommandDelta
-	61, // 53: responses.gateway.v1.Event.shell_call_command_done:type_name -> responses.gateway.v1.ShellCallCommandDone
-	62, // 54: responses.gateway.v1.Event.shell_call_output_content_delta:type_name -> responses.gateway.v1.ShellCallOutputContentDelta
-	63, // 55: responses.gateway.v1.Event.shell_call_output_content_done:type_name -> responses.gateway.v1.ShellCallOutputContentDone
-	64, // 56: responses.gateway.v1.Event.audio_delta:type_name -> responses.gateway.v1.AudioDelta
-	65, // 57: responses.gateway.v1.Event.audio_done:type_name -> responses.gateway.v1.AudioDone
-	66, // 58: responses.gateway.v1.Event.audio_transcript_delta:type_name -> responses.gateway.v1.AudioTranscriptDelta
-	67, // 59: responses.gateway.v1.Event.audio_transcript_done:type_name -> responses.gateway.v1.AudioTranscriptDone
-	68, // 60: responses.gateway.v1.Event.compaction_compacting:type_name -> responses.gateway.v1.CompactionCompacting
-	69, // 61: responses.gateway.v1.Event.steer_accepted:type_name -> responses.gateway.v1.SteerAccepted
-	70, // 62: responses.gateway.v1.Event.steer_pending:type_name -> responses.gateway.v1.SteerPending
-	71, // 63: responses.gateway.v1.Event.steer_failed:type_name -> responses.gateway.v1.SteerFailed
-	72, // 64: responses.gateway.v1.Event.inject_created:type_name -> responses.gateway.v1.InjectCreated
-	73, // 65: responses.gateway.v1.Event.inject_failed:type_name -> responses.gateway.v1.InjectFailed
-	5,  // 66: responses.gateway.v1.Event.turn_failed:type_name -> responses.gateway.v1.TurnFailed
-	7,  // 67: responses.gateway.v1.Event.notice:type_name -> responses.gateway.v1.Notice
-	1,  // 68: responses.gateway.v1.TurnFailed.replay:type_name -> responses.gateway.v1.ReplayVerdict
-	2,  // 69: responses.gateway.v1.TurnFailed.phase:type_name -> responses.gateway.v1.TurnPhase
-	74, // 70: responses.gateway.v1.TurnFailed.retry_after:type_name -> google.protobuf.Duration
-	6,  // 71: responses.gateway.v1.TurnFailed.upstream_error:type_name -> responses.gateway.v1.UpstreamError
-	9,  // 72: responses.gateway.v1.TurnFailed.metadata:type_name -> responses.gateway.v1.TurnFailed.MetadataEntry
-	74, // 73: responses.gateway.v1.Notice.elapsed:type_name -> google.protobuf.Duration
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	7,  // 2: responses.gateway.v1.Event.cost:type_name -> responses.gateway.v1.Cost
+	11, // 3: responses.gateway.v1.Event.output_text_delta:type_name -> responses.gateway.v1.OutputTextDelta
+	12, // 4: responses.gateway.v1.Event.reasoning_summary_text_delta:type_name -> responses.gateway.v1.ReasoningSummaryTextDelta
+	13, // 5: responses.gateway.v1.Event.function_call_arguments_delta:type_name -> responses.gateway.v1.FunctionCallArgumentsDelta
+	14, // 6: responses.gateway.v1.Event.output_item_added:type_name -> responses.gateway.v1.OutputItemAdded
+	15, // 7: responses.gateway.v1.Event.output_item_done:type_name -> responses.gateway.v1.OutputItemDone
+	16, // 8: responses.gateway.v1.Event.content_part_added:type_name -> responses.gateway.v1.ContentPartAdded
+	17, // 9: responses.gateway.v1.Event.content_part_done:type_name -> responses.gateway.v1.ContentPartDone
+	18, // 10: responses.gateway.v1.Event.reasoning_text_delta:type_name -> responses.gateway.v1.ReasoningTextDelta
+	19, // 11: responses.gateway.v1.Event.custom_tool_call_input_delta:type_name -> responses.gateway.v1.CustomToolCallInputDelta
+	20, // 12: responses.gateway.v1.Event.response_created:type_name -> responses.gateway.v1.ResponseCreated
+	21, // 13: responses.gateway.v1.Event.response_queued:type_name -> responses.gateway.v1.ResponseQueued
+	22, // 14: responses.gateway.v1.Event.response_in_progress:type_name -> responses.gateway.v1.ResponseInProgress
+	23, // 15: responses.gateway.v1.Event.response_completed:type_name -> responses.gateway.v1.ResponseCompleted
+	24, // 16: responses.gateway.v1.Event.response_failed:type_name -> responses.gateway.v1.ResponseFailed
+	25, // 17: responses.gateway.v1.Event.response_incomplete:type_name -> responses.gateway.v1.ResponseIncomplete
+	26, // 18: responses.gateway.v1.Event.error:type_name -> responses.gateway.v1.ErrorEvent
+	27, // 19: responses.gateway.v1.Event.output_text_done:type_name -> responses.gateway.v1.OutputTextDone
+	28, // 20: responses.gateway.v1.Event.output_text_annotation_added:type_name -> responses.gateway.v1.OutputTextAnnotationAdded
+	29, // 21: responses.gateway.v1.Event.refusal_delta:type_name -> responses.gateway.v1.RefusalDelta
+	30, // 22: responses.gateway.v1.Event.refusal_done:type_name -> responses.gateway.v1.RefusalDone
+	31, // 23: responses.gateway.v1.Event.reasoning_text_done:type_name -> responses.gateway.v1.ReasoningTextDone
+	32, // 24: responses.gateway.v1.Event.reasoning_summary_part_added:type_name -> responses.gateway.v1.ReasoningSummaryPartAdded
+	33, // 25: responses.gateway.v1.Event.reasoning_summary_part_done:type_name -> responses.gateway.v1.ReasoningSummaryPartDone
+	34, // 26: responses.gateway.v1.Event.reasoning_summary_text_done:type_name -> responses.gateway.v1.ReasoningSummaryTextDone
+	35, // 27: responses.gateway.v1.Event.function_call_arguments_done:type_name -> responses.gateway.v1.FunctionCallArgumentsDone
+	36, // 28: responses.gateway.v1.Event.custom_tool_call_input_done:type_name -> responses.gateway.v1.CustomToolCallInputDone
+	37, // 29: responses.gateway.v1.Event.mcp_call_arguments_delta:type_name -> responses.gateway.v1.McpCallArgumentsDelta
+	38, // 30: responses.gateway.v1.Event.mcp_call_arguments_done:type_name -> responses.gateway.v1.McpCallArgumentsDone
+	39, // 31: responses.gateway.v1.Event.mcp_call_in_progress:type_name -> responses.gateway.v1.McpCallInProgress
+	40, // 32: responses.gateway.v1.Event.mcp_call_completed:type_name -> responses.gateway.v1.McpCallCompleted
+	41, // 33: responses.gateway.v1.Event.mcp_call_failed:type_name -> responses.gateway.v1.McpCallFailed
+	42, // 34: responses.gateway.v1.Event.mcp_list_tools_in_progress:type_name -> responses.gateway.v1.McpListToolsInProgress
+	43, // 35: responses.gateway.v1.Event.mcp_list_tools_completed:type_name -> responses.gateway.v1.McpListToolsCompleted
+	44, // 36: responses.gateway.v1.Event.mcp_list_tools_failed:type_name -> responses.gateway.v1.McpListToolsFailed
+	45, // 37: responses.gateway.v1.Event.web_search_call_in_progress:type_name -> responses.gateway.v1.WebSearchCallInProgress
+	46, // 38: responses.gateway.v1.Event.web_search_call_searching:type_name -> responses.gateway.v1.WebSearchCallSearching
+	47, // 39: responses.gateway.v1.Event.web_search_call_completed:type_name -> responses.gateway.v1.WebSearchCallCompleted
+	48, // 40: responses.gateway.v1.Event.file_search_call_in_progress:type_name -> responses.gateway.v1.FileSearchCallInProgress
+	49, // 41: responses.gateway.v1.Event.file_search_call_searching:type_name -> responses.gateway.v1.FileSearchCallSearching
+	50, // 42: responses.gateway.v1.Event.file_search_call_completed:type_name -> responses.gateway.v1.FileSearchCallCompleted
+	51, // 43: responses.gateway.v1.Event.code_interpreter_call_in_progress:type_name -> responses.gateway.v1.CodeInterpreterCallInProgress
+	52, // 44: responses.gateway.v1.Event.code_interpreter_call_interpreting:type_name -> responses.gateway.v1.CodeInterpreterCallInterpreting
+	53, // 45: responses.gateway.v1.Event.code_interpreter_call_completed:type_name -> responses.gateway.v1.CodeInterpreterCallCompleted
+	54, // 46: responses.gateway.v1.Event.code_interpreter_call_code_delta:type_name -> responses.gateway.v1.CodeInterpreterCallCodeDelta
+	55, // 47: responses.gateway.v1.Event.code_interpreter_call_code_done:type_name -> responses.gateway.v1.CodeInterpreterCallCodeDone
+	56, // 48: responses.gateway.v1.Event.image_generation_call_in_progress:type_name -> responses.gateway.v1.ImageGenerationCallInProgress
+	57, // 49: responses.gateway.v1.Event.image_generation_call_generating:type_name -> responses.gateway.v1.ImageGenerationCallGenerating
+	58, // 50: responses.gateway.v1.Event.image_generation_call_completed:type_name -> responses.gateway.v1.ImageGenerationCallCompleted
+	59, // 51: responses.gateway.v1.Event.image_generation_call_partial_image:type_name -> responses.gateway.v1.ImageGenerationCallPartialImage
+	60, // 52: responses.gateway.v1.Event.shell_call_command_added:type_name -> responses.gateway.v1.ShellCallCommandAdded
+	61, // 53: responses.gateway.v1.Event.shell_call_command_delta:type_name -> responses.gateway.v1.ShellCallCommandDelta
+	62, // 54: responses.gateway.v1.Event.shell_call_command_done:type_name -> responses.gateway.v1.ShellCallCommandDone
+	63, // 55: responses.gateway.v1.Event.shell_call_output_content_delta:type_name -> responses.gateway.v1.ShellCallOutputContentDelta
+	64, // 56: responses.gateway.v1.Event.shell_call_output_content_done:type_name -> responses.gateway.v1.ShellCallOutputContentDone
+	65, // 57: responses.gateway.v1.Event.audio_delta:type_name -> responses.gateway.v1.AudioDelta
+	66, // 58: responses.gateway.v1.Event.audio_done:type_name -> responses.gateway.v1.AudioDone
+	67, // 59: responses.gateway.v1.Event.audio_transcript_delta:type_name -> responses.gateway.v1.AudioTranscriptDelta
+	68, // 60: responses.gateway.v1.Event.audio_transcript_done:type_name -> responses.gateway.v1.AudioTranscriptDone
+	69, // 61: responses.gateway.v1.Event.compaction_compacting:type_name -> responses.gateway.v1.CompactionCompacting
+	70, // 62: responses.gateway.v1.Event.steer_accepted:type_name -> responses.gateway.v1.SteerAccepted
+	71, // 63: responses.gateway.v1.Event.steer_pending:type_name -> responses.gateway.v1.SteerPending
+	72, // 64: responses.gateway.v1.Event.steer_failed:type_name -> responses.gateway.v1.SteerFailed
+	73, // 65: responses.gateway.v1.Event.inject_created:type_name -> responses.gateway.v1.InjectCreated
+	74, // 66: responses.gateway.v1.Event.inject_failed:type_name -> responses.gateway.v1.InjectFailed
+	5,  // 67: responses.gateway.v1.Event.turn_failed:type_name -> responses.gateway.v1.TurnFailed
+	8,  // 68: responses.gateway.v1.Event.notice:type_name -> responses.gateway.v1.Notice
+	1,  // 69: responses.gateway.v1.TurnFailed.replay:type_name -> responses.gateway.v1.ReplayVerdict
+	2,  // 70: responses.gateway.v1.TurnFailed.phase:type_name -> responses.gateway.v1.TurnPhase
+	75, // 71: responses.gateway.v1.TurnFailed.retry_after:type_name -> google.protobuf.Duration
+	6,  // 72: responses.gateway.v1.TurnFailed.upstream_error:type_name -> responses.gateway.v1.UpstreamError
+	10, // 73: responses.gateway.v1.TurnFailed.metadata:type_name -> responses.gateway.v1.TurnFailed.MetadataEntry
+	75, // 74: responses.gateway.v1.Notice.elapsed:type_name -> google.protobuf.Duration
+	75, // [75:75] is the sub-list for method output_type
+	75, // [75:75] is the sub-list for method input_type
+	75, // [75:75] is the sub-list for extension type_name
+	75, // [75:75] is the sub-list for extension extendee
+	0,  // [0:75] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_event_proto_init() }
@@ -2246,7 +2327,7 @@ func file_responses_gateway_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_event_proto_rawDesc), len(file_responses_gateway_v1_event_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

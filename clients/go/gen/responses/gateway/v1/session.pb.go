@@ -612,8 +612,10 @@ type Open struct {
 	// Largest message that the client takes. An event above it comes without its content, see Event.omitted_bytes.
 	// 0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
 	MaxMessageBytes uint64 `protobuf:"varint,11,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the session may use in its life. Unset means as much as its tenant may.
+	Budget        *Budget `protobuf:"bytes,12,opt,name=budget,proto3" json:"budget,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Open) Reset() {
@@ -723,6 +725,80 @@ func (x *Open) GetMaxMessageBytes() uint64 {
 	return 0
 }
 
+func (x *Open) GetBudget() *Budget {
+	if x != nil {
+		return x.Budget
+	}
+	return nil
+}
+
+// What a session may use. A turn that does not fit is refused with LIMIT_EXCEEDED, whose metadata has what is left; at
+// 80 % a Notice of kind budget_low is sent. What runs is counted by a guess until its usage is known, so that the last
+// turn may end above the budget.
+type Budget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Input and output tokens, as the upstream counts them. 0 means no limit.
+	Tokens uint64 `protobuf:"varint,1,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	// Exact decimal in the currency of the gateway's price table, for instance "0.50". Empty means no limit. Refused
+	// where the gateway has no price table.
+	Money string `protobuf:"bytes,2,opt,name=money,proto3" json:"money,omitempty"`
+	// Turns. 0 means no limit.
+	Turns         uint32 `protobuf:"varint,3,opt,name=turns,proto3" json:"turns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Budget) Reset() {
+	*x = Budget{}
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Budget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Budget) ProtoMessage() {}
+
+func (x *Budget) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Budget.ProtoReflect.Descriptor instead.
+func (*Budget) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Budget) GetTokens() uint64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *Budget) GetMoney() string {
+	if x != nil {
+		return x.Money
+	}
+	return ""
+}
+
+func (x *Budget) GetTurns() uint32 {
+	if x != nil {
+		return x.Turns
+	}
+	return 0
+}
+
 // Where to continue an earlier session.
 type Resume struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -739,7 +815,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +827,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +840,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Resume) GetToken() string {
@@ -827,7 +903,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +915,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +928,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Opened) GetSessionId() string {
@@ -962,7 +1038,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1050,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1063,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Limits) GetMaxMessageBytes() uint64 {
@@ -1054,7 +1130,7 @@ type ActiveTurn struct {
 
 func (x *ActiveTurn) Reset() {
 	*x = ActiveTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1142,7 @@ func (x *ActiveTurn) String() string {
 func (*ActiveTurn) ProtoMessage() {}
 
 func (x *ActiveTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1155,7 @@ func (x *ActiveTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActiveTurn.ProtoReflect.Descriptor instead.
 func (*ActiveTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ActiveTurn) GetLaneId() string {
@@ -1138,7 +1214,7 @@ type StartTurn struct {
 
 func (x *StartTurn) Reset() {
 	*x = StartTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1226,7 @@ func (x *StartTurn) String() string {
 func (*StartTurn) ProtoMessage() {}
 
 func (x *StartTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +1239,7 @@ func (x *StartTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartTurn.ProtoReflect.Descriptor instead.
 func (*StartTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartTurn) GetLaneId() string {
@@ -1267,7 +1343,7 @@ type NewConversation struct {
 
 func (x *NewConversation) Reset() {
 	*x = NewConversation{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1355,7 @@ func (x *NewConversation) String() string {
 func (*NewConversation) ProtoMessage() {}
 
 func (x *NewConversation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1368,7 @@ func (x *NewConversation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewConversation.ProtoReflect.Descriptor instead.
 func (*NewConversation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 // Adds user input to a running turn. Acceptance and failure arrive as events of the turn.
@@ -1310,7 +1386,7 @@ type SteerTurn struct {
 
 func (x *SteerTurn) Reset() {
 	*x = SteerTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1398,7 @@ func (x *SteerTurn) String() string {
 func (*SteerTurn) ProtoMessage() {}
 
 func (x *SteerTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1411,7 @@ func (x *SteerTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerTurn.ProtoReflect.Descriptor instead.
 func (*SteerTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SteerTurn) GetLaneId() string {
@@ -1376,7 +1452,7 @@ type InjectTurn struct {
 
 func (x *InjectTurn) Reset() {
 	*x = InjectTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1464,7 @@ func (x *InjectTurn) String() string {
 func (*InjectTurn) ProtoMessage() {}
 
 func (x *InjectTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1477,7 @@ func (x *InjectTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InjectTurn.ProtoReflect.Descriptor instead.
 func (*InjectTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *InjectTurn) GetLaneId() string {
@@ -1439,7 +1515,7 @@ type CancelTurn struct {
 
 func (x *CancelTurn) Reset() {
 	*x = CancelTurn{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1527,7 @@ func (x *CancelTurn) String() string {
 func (*CancelTurn) ProtoMessage() {}
 
 func (x *CancelTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1540,7 @@ func (x *CancelTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTurn.ProtoReflect.Descriptor instead.
 func (*CancelTurn) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CancelTurn) GetLaneId() string {
@@ -1492,7 +1568,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1580,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1593,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ack) GetSeq() uint64 {
@@ -1545,7 +1621,7 @@ type GoAway struct {
 
 func (x *GoAway) Reset() {
 	*x = GoAway{}
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1633,7 @@ func (x *GoAway) String() string {
 func (*GoAway) ProtoMessage() {}
 
 func (x *GoAway) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_session_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1646,7 @@ func (x *GoAway) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoAway.ProtoReflect.Descriptor instead.
 func (*GoAway) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GoAway) GetReason() GoAwayReason {
@@ -1625,7 +1701,7 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\ago_away\x18\x03 \x01(\v2\x1c.responses.gateway.v1.GoAwayH\x00R\x06goAway\x12?\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1f.responses.gateway.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"\v\n" +
-	"\tHeartbeat\"\xc5\x04\n" +
+	"\tHeartbeat\"\x81\x05\n" +
 	"\x04Open\x12=\n" +
 	"\apayload\x18\x01 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
 	"\x0fschema_revision\x18\x02 \x01(\rR\x0eschemaRevision\x124\n" +
@@ -1639,11 +1715,16 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\x0eclient_version\x18\t \x01(\tR\rclientVersion\x12H\n" +
 	"\x12heartbeat_interval\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12*\n" +
-	"\x11max_message_bytes\x18\v \x01(\x04R\x0fmaxMessageBytes\x1a;\n" +
+	"\x11max_message_bytes\x18\v \x01(\x04R\x0fmaxMessageBytes\x12:\n" +
+	"\x06budget\x18\f \x01(\v2\x1c.responses.gateway.v1.BudgetB\x04\xa0\x80\x19\x03R\x06budget\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
-	"\t_recovery\"u\n" +
+	"\t_recovery\"L\n" +
+	"\x06Budget\x12\x16\n" +
+	"\x06tokens\x18\x01 \x01(\x04R\x06tokens\x12\x14\n" +
+	"\x05money\x18\x02 \x01(\tR\x05money\x12\x14\n" +
+	"\x05turns\x18\x03 \x01(\rR\x05turns\"u\n" +
 	"\x06Resume\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x19\n" +
 	"\blast_seq\x18\x02 \x01(\x04R\alastSeq\x12*\n" +
@@ -1748,7 +1829,7 @@ func file_responses_gateway_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_responses_gateway_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(PayloadFormat)(0),          // 0: responses.gateway.v1.PayloadFormat
 	(ResumeOutcome)(0),          // 1: responses.gateway.v1.ResumeOutcome
@@ -1758,61 +1839,63 @@ var file_responses_gateway_v1_session_proto_goTypes = []any{
 	(*ConnectResponse)(nil),     // 5: responses.gateway.v1.ConnectResponse
 	(*Heartbeat)(nil),           // 6: responses.gateway.v1.Heartbeat
 	(*Open)(nil),                // 7: responses.gateway.v1.Open
-	(*Resume)(nil),              // 8: responses.gateway.v1.Resume
-	(*Opened)(nil),              // 9: responses.gateway.v1.Opened
-	(*Limits)(nil),              // 10: responses.gateway.v1.Limits
-	(*ActiveTurn)(nil),          // 11: responses.gateway.v1.ActiveTurn
-	(*StartTurn)(nil),           // 12: responses.gateway.v1.StartTurn
-	(*NewConversation)(nil),     // 13: responses.gateway.v1.NewConversation
-	(*SteerTurn)(nil),           // 14: responses.gateway.v1.SteerTurn
-	(*InjectTurn)(nil),          // 15: responses.gateway.v1.InjectTurn
-	(*CancelTurn)(nil),          // 16: responses.gateway.v1.CancelTurn
-	(*Ack)(nil),                 // 17: responses.gateway.v1.Ack
-	(*GoAway)(nil),              // 18: responses.gateway.v1.GoAway
-	nil,                         // 19: responses.gateway.v1.Open.MetadataEntry
-	(*Events)(nil),              // 20: responses.gateway.v1.Events
-	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
-	(TurnPhase)(0),              // 22: responses.gateway.v1.TurnPhase
-	(*CreateBody)(nil),          // 23: responses.gateway.v1.CreateBody
-	(*TraceContext)(nil),        // 24: responses.gateway.v1.TraceContext
-	(*InputItem)(nil),           // 25: responses.gateway.v1.InputItem
+	(*Budget)(nil),              // 8: responses.gateway.v1.Budget
+	(*Resume)(nil),              // 9: responses.gateway.v1.Resume
+	(*Opened)(nil),              // 10: responses.gateway.v1.Opened
+	(*Limits)(nil),              // 11: responses.gateway.v1.Limits
+	(*ActiveTurn)(nil),          // 12: responses.gateway.v1.ActiveTurn
+	(*StartTurn)(nil),           // 13: responses.gateway.v1.StartTurn
+	(*NewConversation)(nil),     // 14: responses.gateway.v1.NewConversation
+	(*SteerTurn)(nil),           // 15: responses.gateway.v1.SteerTurn
+	(*InjectTurn)(nil),          // 16: responses.gateway.v1.InjectTurn
+	(*CancelTurn)(nil),          // 17: responses.gateway.v1.CancelTurn
+	(*Ack)(nil),                 // 18: responses.gateway.v1.Ack
+	(*GoAway)(nil),              // 19: responses.gateway.v1.GoAway
+	nil,                         // 20: responses.gateway.v1.Open.MetadataEntry
+	(*Events)(nil),              // 21: responses.gateway.v1.Events
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
+	(TurnPhase)(0),              // 23: responses.gateway.v1.TurnPhase
+	(*CreateBody)(nil),          // 24: responses.gateway.v1.CreateBody
+	(*TraceContext)(nil),        // 25: responses.gateway.v1.TraceContext
+	(*InputItem)(nil),           // 26: responses.gateway.v1.InputItem
 }
 var file_responses_gateway_v1_session_proto_depIdxs = []int32{
 	7,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
-	12, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
-	14, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
-	16, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
-	17, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
-	15, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
+	13, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
+	15, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
+	17, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
+	18, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
+	16, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
 	6,  // 6: responses.gateway.v1.ConnectRequest.heartbeat:type_name -> responses.gateway.v1.Heartbeat
-	9,  // 7: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
-	20, // 8: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
-	18, // 9: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
+	10, // 7: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
+	21, // 8: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
+	19, // 9: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
 	6,  // 10: responses.gateway.v1.ConnectResponse.heartbeat:type_name -> responses.gateway.v1.Heartbeat
 	0,  // 11: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
-	8,  // 12: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
-	19, // 13: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
-	21, // 14: responses.gateway.v1.Open.heartbeat_interval:type_name -> google.protobuf.Duration
-	21, // 15: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
-	1,  // 16: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
-	10, // 17: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
-	11, // 18: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
-	21, // 19: responses.gateway.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
-	22, // 20: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
-	23, // 21: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
-	13, // 22: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
-	2,  // 23: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
-	24, // 24: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
-	21, // 25: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
-	25, // 26: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
-	25, // 27: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
-	3,  // 28: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
-	21, // 29: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	9,  // 12: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
+	20, // 13: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
+	22, // 14: responses.gateway.v1.Open.heartbeat_interval:type_name -> google.protobuf.Duration
+	8,  // 15: responses.gateway.v1.Open.budget:type_name -> responses.gateway.v1.Budget
+	22, // 16: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
+	1,  // 17: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
+	11, // 18: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
+	12, // 19: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
+	22, // 20: responses.gateway.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
+	23, // 21: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
+	24, // 22: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
+	14, // 23: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
+	2,  // 24: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
+	25, // 25: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
+	22, // 26: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
+	26, // 27: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
+	26, // 28: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
+	3,  // 29: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
+	22, // 30: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_session_proto_init() }
@@ -1840,8 +1923,8 @@ func file_responses_gateway_v1_session_proto_init() {
 		(*ConnectResponse_Heartbeat)(nil),
 	}
 	file_responses_gateway_v1_session_proto_msgTypes[3].OneofWrappers = []any{}
-	file_responses_gateway_v1_session_proto_msgTypes[4].OneofWrappers = []any{}
-	file_responses_gateway_v1_session_proto_msgTypes[8].OneofWrappers = []any{
+	file_responses_gateway_v1_session_proto_msgTypes[5].OneofWrappers = []any{}
+	file_responses_gateway_v1_session_proto_msgTypes[9].OneofWrappers = []any{
 		(*StartTurn_NewConversation)(nil),
 		(*StartTurn_PreviousResponseId)(nil),
 	}
@@ -1851,7 +1934,7 @@ func file_responses_gateway_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_session_proto_rawDesc), len(file_responses_gateway_v1_session_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file responses/gateway/v1/session.proto.
  */
 export const file_responses_gateway_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXNzaW9uLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MSKHAwoOQ29ubmVjdFJlcXVlc3QSKgoEb3BlbhgBIAEoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW5IABI1CgpzdGFydF90dXJuGAIgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RhcnRUdXJuSAASNQoKc3RlZXJfdHVybhgDIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyVHVybkgAEjcKC2NhbmNlbF90dXJuGAQgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsVHVybkgAEigKA2FjaxgFIAEoCzIZLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFja0gAEjcKC2luamVjdF90dXJuGAYgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5qZWN0VHVybkgAEjQKCWhlYXJ0YmVhdBgHIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2Ui4wEKD0Nvbm5lY3RSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PcGVuZWRIABIuCgZldmVudHMYAiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5FdmVudHNIABIvCgdnb19hd2F5GAMgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5SAASNAoJaGVhcnRiZWF0GAQgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSILCglIZWFydGJlYXQitAMKBE9wZW4SNAoHcGF5bG9hZBgBIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlBheWxvYWRGb3JtYXQSFwoPc2NoZW1hX3JldmlzaW9uGAIgASgNEiwKBnJlc3VtZRgDIAEoCzIcLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZRIQCgh1cHN0cmVhbRgEIAEoCRI6CghtZXRhZGF0YRgFIAMoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW4uTWV0YWRhdGFFbnRyeRINCgVtb2RlbBgGIAEoCRIVCghyZWNvdmVyeRgHIAEoCEgAiAEBEhMKC2NsaWVudF9uYW1lGAggASgJEhYKDmNsaWVudF92ZXJzaW9uGAkgASgJEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9ieXRlcxgLIAEoBBovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCwoJX3JlY292ZXJ5IlkKBlJlc3VtZRINCgV0b2tlbhgBIAEoCRIQCghsYXN0X3NlcRgCIAEoBBIeCgtsYXN0X2NvbW1pdBgDIAEoBEIEoIAZA0gAiAEBQg4KDF9sYXN0X2NvbW1pdCKuAwoGT3BlbmVkEhIKCnNlc3Npb25faWQYASABKAkSFAoMcmVzdW1lX3Rva2VuGAIgASgJEi8KDHJlc3VtZV9ncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI7Cg5yZXN1bWVfb3V0Y29tZRgEIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZU91dGNvbWUSEgoKb2xkZXN0X3NlcRgFIAEoBBIsCgZsaW1pdHMYBiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5MaW1pdHMSFwoPc2NoZW1hX3JldmlzaW9uGAcgASgNEhAKCG5leHRfc2VxGAggASgEEjYKDGFjdGl2ZV90dXJucxgJIAMoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFjdGl2ZVR1cm4SFQoHZHVyYWJsZRgKIAEoCEIEoIAZAxIZCgtnb25lX3JlYXNvbhgLIAEoCUIEoIAZAxI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ixQEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoBBIRCgltYXhfbGFuZXMYAiABKA0SGwoTbWF4X3R1cm5zX2luX2ZsaWdodBgDIAEoDRIaChJtYXhfYnVmZmVyZWRfYnl0ZXMYBCABKAQSFwoPbWF4X2ZyYW1lX2J5dGVzGAUgASgEEiEKGW1heF9xdWV1ZWRfdHVybnNfcGVyX2xhbmUYBiABKA0SGAoQbWF4X3Jlc3VtZV9ieXRlcxgHIAEoBCJeCgpBY3RpdmVUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVwaGFzZRgDIAEoDjIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlR1cm5QaGFzZSKDAwoJU3RhcnRUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIwCgZjcmVhdGUYAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5EkEKEG5ld19jb252ZXJzYXRpb24YBCABKAsyJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5OZXdDb252ZXJzYXRpb25IABIeChRwcmV2aW91c19yZXNwb25zZV9pZBgJIAEoCUgAEjMKCmlucHV0X21vZGUYBSABKA4yHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dE1vZGUSOQoNdHJhY2VfY29udGV4dBgGIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRyYWNlQ29udGV4dBIqCgd0aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEndhaXRfb25fcmF0ZV9saW1pdBgIIAEoCEIHCgVjaGFpbiIRCg9OZXdDb252ZXJzYXRpb24iXQoJU3RlZXJUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSJeCgpJbmplY3RUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSIuCgpDYW5jZWxUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCSISCgNBY2sSCwoDc2VxGAEgASgEIpcBCgZHb0F3YXkSMgoGcmVhc29uGAEgASgOMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5UmVhc29uEiwKCXRpbWVfbGVmdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxyZXN1bWVfdG9rZW4YAyABKAkSFQoHbW92YWJsZRgEIAEoCEIEoIAZAyp7Cg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVFlQRUQQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISFwoTUEFZTE9BRF9GT1JNQVRfQk9USBADKrYBCg1SZXN1bWVPdXRjb21lEh4KGlJFU1VNRV9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSUkVTVU1FX09VVENPTUVfTkVXEAESGgoWUkVTVU1FX09VVENPTUVfUkVTVU1FRBACEhoKFlJFU1VNRV9PVVRDT01FX1BBUlRJQUwQAxIXChNSRVNVTUVfT1VUQ09NRV9HT05FEAQSHAoYUkVTVU1FX09VVENPTUVfUkVDT1ZFUkVEEAUqYAoJSW5wdXRNb2RlEhoKFklOUFVUX01PREVfVU5TUEVDSUZJRUQQABIaChZJTlBVVF9NT0RFX0lOQ1JFTUVOVEFMEAESGwoXSU5QVVRfTU9ERV9GVUxMX0hJU1RPUlkQAipnCgxHb0F3YXlSZWFzb24SHgoaR09fQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdHT19BV0FZX1JFQVNPTl9EUkFJTklORxABEhoKFkdPX0FXQVlfUkVBU09OX01BWF9BR0UQAkJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_google_protobuf_duration, file_responses_gateway_v1_create, file_responses_gateway_v1_event, file_responses_gateway_v1_items, file_responses_gateway_v1_options]);
+  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXNzaW9uLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MSKHAwoOQ29ubmVjdFJlcXVlc3QSKgoEb3BlbhgBIAEoCzIaLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW5IABI1CgpzdGFydF90dXJuGAIgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuU3RhcnRUdXJuSAASNQoKc3RlZXJfdHVybhgDIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlN0ZWVyVHVybkgAEjcKC2NhbmNlbF90dXJuGAQgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsVHVybkgAEigKA2FjaxgFIAEoCzIZLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFja0gAEjcKC2luamVjdF90dXJuGAYgASgLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuSW5qZWN0VHVybkgAEjQKCWhlYXJ0YmVhdBgHIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLkhlYXJ0YmVhdEgAQgkKB21lc3NhZ2Ui4wEKD0Nvbm5lY3RSZXNwb25zZRIuCgZvcGVuZWQYASABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PcGVuZWRIABIuCgZldmVudHMYAiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5FdmVudHNIABIvCgdnb19hd2F5GAMgASgLMhwucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5SAASNAoJaGVhcnRiZWF0GAQgASgLMh8ucmVzcG9uc2VzLmdhdGV3YXkudjEuSGVhcnRiZWF0SABCCQoHbWVzc2FnZSILCglIZWFydGJlYXQi6AMKBE9wZW4SNAoHcGF5bG9hZBgBIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlBheWxvYWRGb3JtYXQSFwoPc2NoZW1hX3JldmlzaW9uGAIgASgNEiwKBnJlc3VtZRgDIAEoCzIcLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZRIQCgh1cHN0cmVhbRgEIAEoCRI6CghtZXRhZGF0YRgFIAMoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLk9wZW4uTWV0YWRhdGFFbnRyeRINCgVtb2RlbBgGIAEoCRIVCghyZWNvdmVyeRgHIAEoCEgAiAEBEhMKC2NsaWVudF9uYW1lGAggASgJEhYKDmNsaWVudF92ZXJzaW9uGAkgASgJEjUKEmhlYXJ0YmVhdF9pbnRlcnZhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIZChFtYXhfbWVzc2FnZV9ieXRlcxgLIAEoBBIyCgZidWRnZXQYDCABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5CdWRnZXRCBKCAGQMaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgsKCV9yZWNvdmVyeSI2CgZCdWRnZXQSDgoGdG9rZW5zGAEgASgEEg0KBW1vbmV5GAIgASgJEg0KBXR1cm5zGAMgASgNIlkKBlJlc3VtZRINCgV0b2tlbhgBIAEoCRIQCghsYXN0X3NlcRgCIAEoBBIeCgtsYXN0X2NvbW1pdBgDIAEoBEIEoIAZA0gAiAEBQg4KDF9sYXN0X2NvbW1pdCKuAwoGT3BlbmVkEhIKCnNlc3Npb25faWQYASABKAkSFAoMcmVzdW1lX3Rva2VuGAIgASgJEi8KDHJlc3VtZV9ncmFjZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI7Cg5yZXN1bWVfb3V0Y29tZRgEIAEoDjIjLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3VtZU91dGNvbWUSEgoKb2xkZXN0X3NlcRgFIAEoBBIsCgZsaW1pdHMYBiABKAsyHC5yZXNwb25zZXMuZ2F0ZXdheS52MS5MaW1pdHMSFwoPc2NoZW1hX3JldmlzaW9uGAcgASgNEhAKCG5leHRfc2VxGAggASgEEjYKDGFjdGl2ZV90dXJucxgJIAMoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLkFjdGl2ZVR1cm4SFQoHZHVyYWJsZRgKIAEoCEIEoIAZAxIZCgtnb25lX3JlYXNvbhgLIAEoCUIEoIAZAxI1ChJoZWFydGJlYXRfaW50ZXJ2YWwYDCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ixQEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoBBIRCgltYXhfbGFuZXMYAiABKA0SGwoTbWF4X3R1cm5zX2luX2ZsaWdodBgDIAEoDRIaChJtYXhfYnVmZmVyZWRfYnl0ZXMYBCABKAQSFwoPbWF4X2ZyYW1lX2J5dGVzGAUgASgEEiEKGW1heF9xdWV1ZWRfdHVybnNfcGVyX2xhbmUYBiABKA0SGAoQbWF4X3Jlc3VtZV9ieXRlcxgHIAEoBCJeCgpBY3RpdmVUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVwaGFzZRgDIAEoDjIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlR1cm5QaGFzZSKDAwoJU3RhcnRUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIwCgZjcmVhdGUYAyABKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5DcmVhdGVCb2R5EkEKEG5ld19jb252ZXJzYXRpb24YBCABKAsyJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5OZXdDb252ZXJzYXRpb25IABIeChRwcmV2aW91c19yZXNwb25zZV9pZBgJIAEoCUgAEjMKCmlucHV0X21vZGUYBSABKA4yHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dE1vZGUSOQoNdHJhY2VfY29udGV4dBgGIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRyYWNlQ29udGV4dBIqCgd0aW1lb3V0GAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEndhaXRfb25fcmF0ZV9saW1pdBgIIAEoCEIHCgVjaGFpbiIRCg9OZXdDb252ZXJzYXRpb24iXQoJU3RlZXJUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSJeCgpJbmplY3RUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCRIuCgVpbnB1dBgDIAMoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLklucHV0SXRlbSIuCgpDYW5jZWxUdXJuEg8KB2xhbmVfaWQYASABKAkSDwoHdHVybl9pZBgCIAEoCSISCgNBY2sSCwoDc2VxGAEgASgEIpcBCgZHb0F3YXkSMgoGcmVhc29uGAEgASgOMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuR29Bd2F5UmVhc29uEiwKCXRpbWVfbGVmdBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIUCgxyZXN1bWVfdG9rZW4YAyABKAkSFQoHbW92YWJsZRgEIAEoCEIEoIAZAyp7Cg1QYXlsb2FkRm9ybWF0Eh4KGlBBWUxPQURfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoUUEFZTE9BRF9GT1JNQVRfVFlQRUQQARIXChNQQVlMT0FEX0ZPUk1BVF9KU09OEAISFwoTUEFZTE9BRF9GT1JNQVRfQk9USBADKrYBCg1SZXN1bWVPdXRjb21lEh4KGlJFU1VNRV9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSUkVTVU1FX09VVENPTUVfTkVXEAESGgoWUkVTVU1FX09VVENPTUVfUkVTVU1FRBACEhoKFlJFU1VNRV9PVVRDT01FX1BBUlRJQUwQAxIXChNSRVNVTUVfT1VUQ09NRV9HT05FEAQSHAoYUkVTVU1FX09VVENPTUVfUkVDT1ZFUkVEEAUqYAoJSW5wdXRNb2RlEhoKFklOUFVUX01PREVfVU5TUEVDSUZJRUQQABIaChZJTlBVVF9NT0RFX0lOQ1JFTUVOVEFMEAESGwoXSU5QVVRfTU9ERV9GVUxMX0hJU1RPUlkQAipnCgxHb0F3YXlSZWFzb24SHgoaR09fQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIbChdHT19BV0FZX1JFQVNPTl9EUkFJTklORxABEhoKFkdPX0FXQVlfUkVBU09OX01BWF9BR0UQAkJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_google_protobuf_duration, file_responses_gateway_v1_create, file_responses_gateway_v1_event, file_responses_gateway_v1_items, file_responses_gateway_v1_options]);
 
 /**
  * One message from the client to its session.
@@ -252,6 +252,13 @@ export type Open = Message<"responses.gateway.v1.Open"> & {
    * @generated from field: uint64 max_message_bytes = 11;
    */
   maxMessageBytes: bigint;
+
+  /**
+   * What the session may use in its life. Unset means as much as its tenant may.
+   *
+   * @generated from field: responses.gateway.v1.Budget budget = 12;
+   */
+  budget?: Budget | undefined;
 };
 
 /**
@@ -260,6 +267,44 @@ export type Open = Message<"responses.gateway.v1.Open"> & {
  */
 export const OpenSchema: GenMessage<Open> = /*@__PURE__*/
   messageDesc(file_responses_gateway_v1_session, 3);
+
+/**
+ * What a session may use. A turn that does not fit is refused with LIMIT_EXCEEDED, whose metadata has what is left; at
+ * 80 % a Notice of kind budget_low is sent. What runs is counted by a guess until its usage is known, so that the last
+ * turn may end above the budget.
+ *
+ * @generated from message responses.gateway.v1.Budget
+ */
+export type Budget = Message<"responses.gateway.v1.Budget"> & {
+  /**
+   * Input and output tokens, as the upstream counts them. 0 means no limit.
+   *
+   * @generated from field: uint64 tokens = 1;
+   */
+  tokens: bigint;
+
+  /**
+   * Exact decimal in the currency of the gateway's price table, for instance "0.50". Empty means no limit. Refused
+   * where the gateway has no price table.
+   *
+   * @generated from field: string money = 2;
+   */
+  money: string;
+
+  /**
+   * Turns. 0 means no limit.
+   *
+   * @generated from field: uint32 turns = 3;
+   */
+  turns: number;
+};
+
+/**
+ * Describes the message responses.gateway.v1.Budget.
+ * Use `create(BudgetSchema)` to create a new message.
+ */
+export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_session, 4);
 
 /**
  * Where to continue an earlier session.
@@ -295,7 +340,7 @@ export type Resume = Message<"responses.gateway.v1.Resume"> & {
  * Use `create(ResumeSchema)` to create a new message.
  */
 export const ResumeSchema: GenMessage<Resume> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 4);
+  messageDesc(file_responses_gateway_v1_session, 5);
 
 /**
  * The session stands.
@@ -399,7 +444,7 @@ export type Opened = Message<"responses.gateway.v1.Opened"> & {
  * Use `create(OpenedSchema)` to create a new message.
  */
 export const OpenedSchema: GenMessage<Opened> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 5);
+  messageDesc(file_responses_gateway_v1_session, 6);
 
 /**
  * What one session may ask for. Sizes are bytes; 0 means no limit of the gateway's own.
@@ -462,7 +507,7 @@ export type Limits = Message<"responses.gateway.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 6);
+  messageDesc(file_responses_gateway_v1_session, 7);
 
 /**
  * A turn of a resumed session that has not ended.
@@ -497,7 +542,7 @@ export type ActiveTurn = Message<"responses.gateway.v1.ActiveTurn"> & {
  * Use `create(ActiveTurnSchema)` to create a new message.
  */
 export const ActiveTurnSchema: GenMessage<ActiveTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 7);
+  messageDesc(file_responses_gateway_v1_session, 8);
 
 /**
  * Starts a turn: one response and everything until its one terminal event.
@@ -588,7 +633,7 @@ export type StartTurn = Message<"responses.gateway.v1.StartTurn"> & {
  * Use `create(StartTurnSchema)` to create a new message.
  */
 export const StartTurnSchema: GenMessage<StartTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 8);
+  messageDesc(file_responses_gateway_v1_session, 9);
 
 /**
  * Says that a turn continues from nothing.
@@ -603,7 +648,7 @@ export type NewConversation = Message<"responses.gateway.v1.NewConversation"> & 
  * Use `create(NewConversationSchema)` to create a new message.
  */
 export const NewConversationSchema: GenMessage<NewConversation> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 9);
+  messageDesc(file_responses_gateway_v1_session, 10);
 
 /**
  * Adds user input to a running turn. Acceptance and failure arrive as events of the turn.
@@ -638,7 +683,7 @@ export type SteerTurn = Message<"responses.gateway.v1.SteerTurn"> & {
  * Use `create(SteerTurnSchema)` to create a new message.
  */
 export const SteerTurnSchema: GenMessage<SteerTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 10);
+  messageDesc(file_responses_gateway_v1_session, 11);
 
 /**
  * Gives outputs of tools to a multi-agent response that is running, all of them or none. Needs an upstream with
@@ -675,7 +720,7 @@ export type InjectTurn = Message<"responses.gateway.v1.InjectTurn"> & {
  * Use `create(InjectTurnSchema)` to create a new message.
  */
 export const InjectTurnSchema: GenMessage<InjectTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 11);
+  messageDesc(file_responses_gateway_v1_session, 12);
 
 /**
  * Gives up a turn. Its outcome arrives at once; what the upstream still produces for it is dropped.
@@ -704,7 +749,7 @@ export type CancelTurn = Message<"responses.gateway.v1.CancelTurn"> & {
  * Use `create(CancelTurnSchema)` to create a new message.
  */
 export const CancelTurnSchema: GenMessage<CancelTurn> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 12);
+  messageDesc(file_responses_gateway_v1_session, 13);
 
 /**
  * Confirms all events up to and including one. Optional: it frees memory and lets a resume start late.
@@ -725,7 +770,7 @@ export type Ack = Message<"responses.gateway.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 13);
+  messageDesc(file_responses_gateway_v1_session, 14);
 
 /**
  * The gateway will end the stream with OK in a while. Start no new turns here; open or resume elsewhere.
@@ -768,7 +813,7 @@ export type GoAway = Message<"responses.gateway.v1.GoAway"> & {
  * Use `create(GoAwaySchema)` to create a new message.
  */
 export const GoAwaySchema: GenMessage<GoAway> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_session, 14);
+  messageDesc(file_responses_gateway_v1_session, 15);
 
 /**
  * In which form events carry the upstream's content.

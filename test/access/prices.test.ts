@@ -1,0 +1,190 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { Prices, usedBy } from '../../src/access/prices.ts';
+import { parsePrices } from '../../src/config/prices.ts';
+import { formatMoney, parseMoney } from '../../src/ground/money.ts';
+import { record } from './support.ts';
+
+/** Of nobody's: round numbers, so that a reader can follow. */
+const TABLE = `
+currency: USD
+as_of: "2026-11-30"
+models:
+  - model: small-*
+    tiers:
+      default: { input: "2.00", cached_input: "0.50", cache_write: "2.50", output: "8.00" }
+      flex: { input: "1.00", cached_input: "0.25", output: "4.00" }
+    calls: { web_search_call: "10.00" }
+  - model: thinker
+    upstream: primary
+    tiers:
+      default: { input: "0.0375", output: "3.00", reasoning: "6.00" }
+  - model: thinker
+    tiers:
+      default: { input: "1.00", output: "1.00" }
+`;
+
+const prices = new Prices(parsePrices(TABLE, 'prices.yaml'));
+const tokens = {
+  inputTokens: 0,
+  cachedInputTokens: 0,
+  cacheWriteTokens: 0,
+  outputTokens: 0,
+  reasoningTokens: 0,
+};
+
+describe('the cost of a turn, worked out by hand', () => {
+  test.each([
+    // 1,000 × $2.00/M + 100 × $8.00/M = 0.002 + 0.0008
+    ['input and output', { model: 'small-1', usage: { inputTokens: 1_000, outputTokens: 100 } }, '0.0028'],
+    // (1,000 − 600 − 100) × 2.00 + 600 × 0.50 + 100 × 2.50 = 600 + 300 + 250 millionths, + 100 × 8.00
+    [
+      'cached and written input are parts of input',
+      {
+        model: 'small-1',
+        usage: { inputTokens: 1_000, cachedInputTokens: 600, cacheWriteTokens: 100, outputTokens: 100 },
+      },
+      '0.00195',
+    ],
+    // 1,000 × 1.00 + 100 × 4.00 millionths; writing to the cache costs what input costs where nothing else is said.
+    [
+      'another tier, where writing has no price of its own',
+      {
+        model: 'small-1',
+        tier: 'flex',
+        usage: { inputTokens: 1_000, cacheWriteTokens: 400, outputTokens: 100 },
+      },
+      '0.0014',
+    ],
+    // 0 tokens of either, 3 × $10.00/1000
+    [
+      'calls of tools that the upstream runs',
+      { model: 'small-1', hostedCalls: new Map([['web_search_call', 3]]), usage: {} },
+      '0.03',
+    ],
+    // 7 × 0.0375 millionths = 0.0000002625, which no float and no nano holds; 10 − 4 at 3.00, 4 at 6.00.
+    [
+      'fractions of a nano, and reasoning as a part of output',
+      {
+        model: 'thinker',
+        upstream: 'primary',
+        usage: { inputTokens: 7, outputTokens: 10, reasoningTokens: 4 },
+      },
+      '0.0000422625',
+    ],
+    [
+      'the first entry that fits model and upstream',
+      { model: 'thinker', upstream: 'other', usage: { inputTokens: 1_000_000 } },
+      '1',
+    ],
+    // 1 × 2.00 + 9 × 0.50 millionths would be more cached than input: the whole input is cached.
+    [
+      'more cached than there was',
+      { model: 'small-1', usage: { inputTokens: 4, cachedInputTokens: 9 } },
+      '0.000002',
+    ],
+  ])('%s', (_, { usage, ...used }, amount) => {
+    const priced = prices.price({
+      upstream: undefined,
+      tier: undefined,
+      ...used,
+      usage: { ...tokens, ...usage },
+    });
+    expect(priced).toMatchObject({ kind: 'priced' });
+    if (priced.kind === 'priced')
+      expect(prices.cost(priced.picos)).toEqual({ amount, currency: 'USD', pricesAsOf: '2026-11-30' });
+  });
+
+  test('sums of a million turns are exact', () => {
+    const one = prices.price({
+      model: 'thinker',
+      upstream: 'primary',
+      tier: undefined,
+      usage: { ...tokens, inputTokens: 1 },
+    });
+    expect(one).toEqual({ kind: 'priced', picos: 37_500n });
+    expect(formatMoney(37_500n * 1_000_000n)).toBe('0.0375');
+  });
+
+  test.each([
+    ['model', { model: 'unheard-of' }],
+    ['model', { model: undefined }],
+    ['tier', { model: 'small-1', tier: 'priority' }],
+    ['tool', { model: 'small-1', hostedCalls: new Map([['code_interpreter_call', 1]]) }],
+  ])('an unknown %s has no cost, instead of a wrong one', (why, used) => {
+    expect(prices.price({ upstream: undefined, tier: undefined, usage: tokens, ...used })).toEqual({
+      kind: 'unpriced',
+      why,
+    });
+  });
+
+  test("a turn is priced by the model that answered, the tier that served and the upstream's name", () => {
+    expect(
+      usedBy(record({ requestModel: 'small', responseModel: 'small-1', serviceTier: 'flex', usage: tokens })),
+    ).toMatchObject({ model: 'small-1', tier: 'flex' });
+    expect(usedBy(record({ usage: undefined }))).toBeUndefined();
+  });
+});
+
+describe('a price table', () => {
+  test.each([
+    [
+      'as a number, which may not be exact',
+      'input: "2.00"',
+      'input: 2.00',
+      /models\.0\.tiers\.default\.input: .*quotes/,
+    ],
+    ['finer than a millionth', 'input: "2.00"', 'input: "2.0000001"', /at most 6 digits/],
+    ['without a default tier', 'default: { input: "2.00"', 'normal: { input: "2.00"', /a tier "default"/],
+    ['with a name that is not known', 'cached_input: "0.50"', 'cached: "0.50"', /models\.0\.tiers\.default/],
+    ['without its date', 'as_of: "2026-11-30"', '', /as_of/],
+  ])('is refused with a price %s', (_, good, bad, message) => {
+    expect(() => parsePrices(TABLE.replace(good, bad), 'prices.yaml')).toThrow(message);
+  });
+});
+
+const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+
+describe('docs/costs.md', () => {
+  const text = read('docs/costs.md');
+  const table = new Prices(
+    parsePrices(/```yaml\n(currency[\s\S]*?)```/.exec(text)?.[1] ?? '', 'docs/costs.md'),
+  );
+
+  test('works its example out as the gateway does', () => {
+    const used = {
+      inputTokens: 1_000,
+      cachedInputTokens: 600,
+      cacheWriteTokens: 100,
+      outputTokens: 100,
+      reasoningTokens: 0,
+    };
+    const priced = table.price({
+      model: 'my-model-1',
+      upstream: 'any',
+      tier: 'default',
+      usage: used,
+      hostedCalls: new Map([['web_search_call', 1]]),
+    });
+    expect(priced.kind === 'priced' && formatMoney(priced.picos)).toBe('0.01195');
+    expect(text).toContain('`0.01195`');
+  });
+
+  test('ships a table that prices nothing until it is filled in', () => {
+    const example = parsePrices(read('deploy/prices.example.yaml'), 'prices.example.yaml');
+    expect(example).toMatchObject({ asOf: '2026-11-30', models: [] });
+  });
+});
+
+test.each([
+  ['0.50', 500_000_000_000n, '0.5'],
+  ['12', 12_000_000_000_000n, '12'],
+  ['0.000000000001', 1n, '0.000000000001'],
+])('%s is money', (text, picos, shown) => {
+  expect(parseMoney(text)).toBe(picos);
+  expect(formatMoney(picos)).toBe(shown);
+});
+
+test.each(['', '-1', '1e3', '.5', '1,5', '0x1', ' 1', '0.0000000000001'])('%j is none', (text) => {
+  expect(parseMoney(text)).toBeUndefined();
+});
