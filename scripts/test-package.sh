@@ -17,7 +17,7 @@ tarball="$work/$(tail -n 1 "$work/name")"
 echo "packed $(basename "$tarball"), $(stat -c %s "$tarball") bytes"
 
 files=$(tar -tzf "$tarball")
-for wanted in package/dist/main.js package/proto/responses/gateway/v1/service.proto package/config.schema.json \
+for wanted in package/dist/main.js package/dist/console/index.html package/dist/console/console.js package/proto/responses/gateway/v1/service.proto package/config.schema.json \
   package/README.md package/LICENSE; do
   grep -qx "$wanted" <<<"$files" || { echo "missing in the package: $wanted"; exit 1; }
 done

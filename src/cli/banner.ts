@@ -26,7 +26,7 @@ export function renderBanner({
   const workers = config.workers === 1 ? '' : `  ${config.workers} workers`;
   const rows = [
     ['gRPC', `${grpc}  ${security(config)}${workers}`],
-    ['Admin', `http://${admin}  /healthz /readyz /metrics /sessions /loglevel`],
+    ['Admin', `http://${admin}  /console /healthz /readyz /metrics /sessions`],
     ...upstreamRows(upstreams),
   ];
   return [
