@@ -48,13 +48,15 @@ interface Waiting {
 export class OwnedIdBuckets {
   readonly #client: StoreClient;
   readonly #days: number;
+  readonly #now: () => number;
   #waiting: Waiting[] = [];
   #timer: NodeJS.Timeout | undefined;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(client: StoreClient, days: number) {
+  constructor(client: StoreClient, days: number, now: () => number = Date.now) {
     this.#client = client;
     this.#days = days;
+    this.#now = now;
   }
 
   /** Written soon; nobody waits for it. */
@@ -71,10 +73,7 @@ export class OwnedIdBuckets {
     const digest = digestOf(tenantId, responseId);
     // One that was given out a moment ago is written first, on the same connection.
     if (this.#waiting.length > 0) void this.flush();
-    const today = dayOf(Date.now());
-    const keys = Array.from({ length: this.#days + 1 }, (_, ago) =>
-      this.#keyOf(tenantId, today - ago, bucketOf(digest)),
-    );
+    const keys = this.#daysKept().map((day) => this.#keyOf(tenantId, day, bucketOf(digest)));
     const command = ['EVAL', LOOK, String(keys.length), ...keys, fieldOf(digest)];
     return (await this.#client.command(keys[0] ?? '', command)) === 1;
   }
@@ -82,8 +81,7 @@ export class OwnedIdBuckets {
   /** Rejects with StoreError. */
   async forget(tenantId: string): Promise<void> {
     this.#waiting = this.#waiting.filter((each) => each.tenantId !== tenantId);
-    const today = dayOf(Date.now());
-    for (let day = today - this.#days; day <= today; day += 1) {
+    for (const day of this.#daysKept()) {
       const keys = Array.from({ length: BUCKETS }, (_, bucket) => this.#keyOf(tenantId, day, bucket));
       await Promise.all(keys.map((key) => this.#client.command(key, ['UNLINK', key])));
     }
@@ -107,7 +105,7 @@ export class OwnedIdBuckets {
   }
 
   async #write(tenantId: string, ids: readonly Waiting[]): Promise<void> {
-    const day = dayOf(Date.now());
+    const day = dayOf(this.#now());
     const keys = ids.map(({ digest }) => this.#keyOf(tenantId, day, bucketOf(digest)));
     // A day more, so that the last hours of the first day count in full.
     const ttlMs = String((this.#days + 1) * DAY_MS);
@@ -124,6 +122,12 @@ export class OwnedIdBuckets {
     if (ids.length === 0) return;
     this.#waiting = [...ids, ...this.#waiting].slice(-MAX_WAITING);
     this.#timer ??= setTimeout(() => void this.flush(), 1_000).unref();
+  }
+
+  /** The newest first. Clocks differ: where midnight has been, ids of tomorrow are given out. */
+  #daysKept(): readonly number[] {
+    const tomorrow = dayOf(this.#now()) + 1;
+    return Array.from({ length: this.#days + 2 }, (_, ago) => tomorrow - ago);
   }
 
   #keyOf(tenantId: string, day: number, bucket: number): string {
