@@ -201,7 +201,7 @@ export class Durability {
       await before?.catch(() => {});
       await this.#beginRecovery();
       try {
-        return await this.#recover(names.sessionId, { token, principal, lastCommit, gone });
+        return await this.#recoverKnowing(names.sessionId, { token, principal, lastCommit, gone });
       } finally {
         this.#endRecovery();
       }
@@ -251,10 +251,20 @@ export class Durability {
     else next();
   }
 
-  async #recover(sessionId: string, request: RecoveryRequest): Promise<Recovery> {
+  /** By what is known of the tenant; when that does not open the record, by what the store says. */
+  async #recoverKnowing(sessionId: string, request: RecoveryRequest): Promise<Recovery> {
+    const { sealerOf } = this.#options;
+    const { tenantId } = request.principal;
+    try {
+      return await this.#recover(sessionId, request, await sealerOf?.(tenantId, sessionId, false));
+    } catch (error) {
+      if (sealerOf === undefined || !(error instanceof Error) || error.name !== 'SealError') throw error;
+      return this.#recover(sessionId, request, await sealerOf(tenantId, sessionId, true));
+    }
+  }
+
+  async #recover(sessionId: string, request: RecoveryRequest, sealer: Sealer | undefined): Promise<Recovery> {
     const { store, owner } = this.#options;
-    const { principal } = request;
-    const sealer = await this.#options.sealerOf?.(principal.tenantId, sessionId, true);
     for (let attempt = 0; attempt < MAX_TAKE_ATTEMPTS; attempt += 1) {
       const fold = new RecordFold();
       await this.#read(sessionId, sealer, fold);

@@ -6,7 +6,7 @@ import { createSealer } from '../../src/store/sealing.ts';
 import { TenantSalts } from '../../src/store/tenant-salts.ts';
 import { startGateway, type TestGateway } from '../harness/gateway.ts';
 import { StoreRelay } from '../harness/store-relay.ts';
-import { ANY_SERVER, AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
+import { ANY_SERVER, AVAILABLE, connectStore, StoreServer, startSentinel } from '../harness/store-server.ts';
 import { ClientSession } from './client-session.ts';
 
 const KEY = { id: 'k', secret: Buffer.alloc(32, 7) };
@@ -147,6 +147,43 @@ describe.each(AVAILABLE)('durable sessions while %s', (kind) => {
     const { gateway: other } = await all.start();
     expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
     expect(String((await turn(session, 't2', 'And?'))?.json)).toContain('sees 3 items');
+    session.checkSeq();
+  });
+
+  it('fails over in the middle of a turn: the turn ends, and its session is durable at the new primary', {
+    timeout: 120_000,
+  }, async () => {
+    await using all = await world({ kind });
+    const replicaof = `replicaof 127.0.0.1 ${all.server.port}`;
+    await using replica = await StoreServer.start({ kind, config: [replicaof] });
+    await using sentinel = await startSentinel(kind, all.server.port);
+    const watch = await connectStore(sentinel.url);
+    await expect
+      .poll(async () => String(await watch.command('s', ['SENTINEL', 'MASTER', 'main'])), { timeout: 30_000 })
+      .toContain('num-slaves,1');
+    await watch.close();
+    const url = `valkey+sentinel://127.0.0.1:${sentinel.port}/main`;
+    const { gateway, client } = await all.start({ url });
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    await client.command('w', ['WAIT', '1', '5000'], { timeoutMs: 6_000 });
+    session.stream.startTurn({ turn_id: 't2', create: { store: false } }, 'Go on. #deltas=200 #tps=100');
+    await session.stream.event('response.output_text.delta', 't2');
+    await all.server.kill();
+    expect((await session.stream.turn('t2')).at(-1)).toMatchObject(COMPLETED);
+    await expect
+      .poll(() => gateway.server.registry.get(session.sessionId)?.core.durable, { timeout: 60_000 })
+      .toBe(true);
+    expect(await turn(session, 't3', 'Further.')).toMatchObject(COMPLETED);
+    await expect
+      .poll(() => gateway.server.registry.get(session.sessionId)?.core.durable, { timeout: 60_000 })
+      .toBe(true);
+    const direct = await connectStore(replica.url);
+    expect(await entriesOf(direct, session)).toBeGreaterThan(0);
+    await direct.close();
+    const { gateway: other } = await all.start({ url });
+    expect(await resumed(session, other)).toMatchObject({ resume_outcome: 'RESUME_OUTCOME_RECOVERED' });
+    expect(String((await turn(session, 't4', 'And?'))?.json)).toContain('sees 7 items');
     session.checkSeq();
   });
 

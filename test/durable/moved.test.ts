@@ -28,7 +28,7 @@ describe.runIf(ANY_SERVER !== undefined)('what goes along when a session moves',
         apiKey,
       });
     gateways = await Promise.all(['key-1', 'key-1', 'key-1', 'key-2', 'key-1'].map(start));
-  }, 120_000);
+  }, 180_000);
   afterAll(async () => {
     for (const gateway of gateways) await gateway[Symbol.asyncDispose]();
     await simulator.close();

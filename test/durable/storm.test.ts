@@ -31,7 +31,7 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
         }),
       ),
     );
-  }, 60_000);
+  }, 180_000);
   afterAll(async () => {
     for (const gateway of gateways) await gateway[Symbol.asyncDispose]();
     await simulator.close();

@@ -42,7 +42,7 @@ describe.runIf(ANY_SERVER !== undefined)('a session whose gateway is killed', ()
     );
     gateways = processes.slice(0, 3);
     heir = processes[3] as GatewayProcess;
-  }, 60_000);
+  }, 180_000);
   afterAll(async () => {
     for (const gateway of [...gateways, heir]) await gateway[Symbol.asyncDispose]();
     for (const relay of relays) await relay[Symbol.asyncDispose]();

@@ -123,6 +123,19 @@ export class StoreServer implements AsyncDisposable {
   }
 }
 
+/** Watches a primary under the name `main`, and is quick to replace it. */
+export function startSentinel(kind: ServerKind, primaryPort: number): Promise<StoreServer> {
+  return StoreServer.start({
+    kind,
+    sentinel: true,
+    config: [
+      `sentinel monitor main 127.0.0.1 ${primaryPort} 1`,
+      'sentinel down-after-milliseconds main 500',
+      'sentinel failover-timeout main 2000',
+    ],
+  });
+}
+
 export interface TestStoreOptions {
   readonly keyPrefix?: string;
   readonly commandTimeoutMs?: number;

@@ -1,7 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { createJournalStore } from '../../src/store/journal-store.ts';
 import { StoreRelay } from '../harness/store-relay.ts';
-import { AVAILABLE, connectStore, freePort, type ServerKind, StoreServer } from '../harness/store-server.ts';
+import {
+  AVAILABLE,
+  connectStore,
+  freePort,
+  type ServerKind,
+  StoreServer,
+  startSentinel,
+} from '../harness/store-server.ts';
 
 /** A server behind a relay, in one of the ways in which it can be reached. Clients get at it through the relay only. */
 async function behindRelay(kind: ServerKind, topology: 'plain' | 'sentinel' | 'cluster') {
@@ -31,18 +38,6 @@ async function behindRelay(kind: ServerKind, topology: 'plain' | 'sentinel' | 'c
   }
   const sentinel = stack.use(await startSentinel(kind, relay.port));
   return { relay, url: `valkey+sentinel://127.0.0.1:${sentinel.port}/main`, [Symbol.asyncDispose]: dispose };
-}
-
-function startSentinel(kind: ServerKind, primaryPort: number): Promise<StoreServer> {
-  return StoreServer.start({
-    kind,
-    sentinel: true,
-    config: [
-      `sentinel monitor main 127.0.0.1 ${primaryPort} 1`,
-      'sentinel down-after-milliseconds main 500',
-      'sentinel failover-timeout main 2000',
-    ],
-  });
 }
 
 describe.each(AVAILABLE)('%s', (kind) => {
