@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createJournalStore } from '../../src/store/journal-store.ts';
+import { StoreError } from '../../src/store/store-error.ts';
 import type { EntryId, JournalStore } from '../../src/store/types.ts';
 import { AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
 
@@ -31,6 +32,7 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
     const ran = new Map<number, number>();
     let takeovers = 0;
     let fenced = 0;
+    let unknown = 0;
 
     const own = async (store: JournalStore): Promise<void> => {
       let last: EntryId | undefined;
@@ -42,11 +44,11 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
             if (what === 'begin') begun = Math.max(begun, Number(payload.toString()));
           }
       };
-      while (begun < TURNS) {
+      const fight = async () => {
         await read();
         const fence = (last?.fence ?? 0) + 1;
         const take = { id: { fence, n: 0 }, kind: 'take', payload: Buffer.alloc(0) };
-        if ((await store.append('ses', take, TTL)) !== 'written') continue;
+        if ((await store.append('ses', take, TTL)) !== 'written') return;
         takeovers += 1;
         await read();
         for (let n = 1; n <= 1 + (begun % 7); n += 1) {
@@ -54,16 +56,26 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
           const entry = { id: { fence, n }, kind: 'begin', payload: Buffer.from(String(turn)) };
           if ((await store.append('ses', entry, TTL)) !== 'written') {
             fenced += 1;
-            break;
+            return;
           }
           ran.set(turn, (ran.get(turn) ?? 0) + 1);
           begun = turn;
+        }
+      };
+      while (begun < TURNS) {
+        try {
+          await fight();
+        } catch (error) {
+          // It may have been written: whose turn that is was never told, and nobody runs it.
+          if (!(error instanceof StoreError) || error.failure !== 'unknown') throw error;
+          unknown += 1;
         }
       }
     };
     await Promise.all(stores.map(own));
     expect([...ran].filter(([, times]) => times !== 1)).toEqual([]);
-    expect(ran.size).toBeGreaterThanOrEqual(TURNS);
+    expect(ran.size).toBeGreaterThanOrEqual(TURNS - unknown);
+    console.log(`${ran.size} turns, ${takeovers} takeovers, ${fenced} fenced, ${unknown} without an answer`);
     // They did get into each other's way.
     expect(takeovers).toBeGreaterThan(OWNERS);
     expect(fenced).toBeGreaterThan(0);
