@@ -27,27 +27,39 @@ export interface TenantStats extends LedgerCounts {
   readonly used: Ledger['used'];
 }
 
+export interface RunningAccess extends AccessControl {
+  stats(): AccessStats;
+  readonly memoryShare: number;
+  /**
+   * Goes by other callers, tenants and limits from now on; sessions that run keep what they were let in with. Throws
+   * AccessOptionsError, and nothing has changed. Limits over several processes stay as they are until the next start.
+   */
+  reload(next: Pick<AccessOptions, 'auth' | 'tenants' | 'processLimits' | 'prices'>): void;
+}
+
 /** Throws AccessOptionsError. `close` stops the timers, all of which let the process end. */
-export function createAccessControl(
-  options: AccessOptions,
-): AccessControl & { stats(): AccessStats; readonly memoryShare: number } {
+export function createAccessControl(options: AccessOptions): RunningAccess {
   const now = options.now ?? Date.now;
   const warn = options.onWarning ?? (() => undefined);
-  const tenants = openTenants(options, {
+  const context: TenantContext = {
     upstreamNames: options.upstreamNames,
     maxOwnedIdBytes: options.maxOwnedIdBytes ?? DEFAULT_OWNED_ID_BYTES,
     shared: options.shared,
     now,
     warn,
-  });
-  const authenticate = createAuthenticate({
-    methods: options.auth,
-    loopbackOnly: options.loopbackOnly,
-    tenantIds: new Set(tenants.keys()),
-    now,
-    warn,
-  });
-  const prices = options.prices === undefined ? undefined : new Prices(options.prices);
+  };
+  const authenticateBy = (methods: AccessOptions['auth'], known: ReadonlyMap<string, Tenant>) =>
+    createAuthenticate({
+      methods,
+      loopbackOnly: options.loopbackOnly,
+      tenantIds: new Set(known.keys()),
+      now,
+      warn,
+    });
+  let tenants = openTenants(options.tenants, context, new Map());
+  let authenticate = authenticateBy(options.auth, tenants);
+  const pricesOf = (given: AccessOptions['prices']) => (given === undefined ? undefined : new Prices(given));
+  let prices = pricesOf(options.prices);
   const processLedger = new Ledger('process', { ...DEFAULT_PROCESS_LIMITS, ...options.processLimits });
   const guard = createMemoryGuard(options.memoryGuard ?? {}, warn);
   options.shared?.keep(function* () {
@@ -59,10 +71,20 @@ export function createAccessControl(
   const isForeignItem = (itemId: string, mine: Tenant): boolean =>
     mine.foreignItems.has(itemId) ||
     [...tenants.values()].some((tenant) => tenant !== mine && tenant.ownedItems.has(itemId));
-  const tenantIds = [...tenants.keys()];
+  let tenantIds = [...tenants.keys()];
 
   return {
-    authenticate,
+    authenticate: (caller) => authenticate(caller),
+
+    reload(next) {
+      const nextTenants = openTenants(next.tenants, context, tenants);
+      authenticate = authenticateBy(next.auth, nextTenants);
+      for (const tenant of nextTenants.values()) tenant.takeOver();
+      processLedger.setLimits({ ...DEFAULT_PROCESS_LIMITS, ...next.processLimits });
+      prices = pricesOf(next.prices);
+      tenants = nextTenants;
+      tenantIds = [...tenants.keys()];
+    },
 
     reserveSession: ({ tenantId }) => tenants.get(tenantId)?.shared?.reserveSession(),
 
@@ -114,12 +136,16 @@ export function createAccessControl(
   };
 }
 
-function openTenants(options: AccessOptions, context: TenantContext): ReadonlyMap<string, Tenant> {
-  if (options.tenants.length === 0) throw new AccessOptionsError('tenants', 'is empty: nobody could call');
+function openTenants(
+  wanted: AccessOptions['tenants'],
+  context: TenantContext,
+  before: ReadonlyMap<string, Tenant>,
+): ReadonlyMap<string, Tenant> {
+  if (wanted.length === 0) throw new AccessOptionsError('tenants', 'is empty: nobody could call');
   const tenants = new Map<string, Tenant>();
-  options.tenants.forEach((tenant, at) => {
+  wanted.forEach((tenant, at) => {
     if (tenants.has(tenant.id)) throw new AccessOptionsError(`tenants[${at}].id`, 'is already taken');
-    tenants.set(tenant.id, new Tenant(tenant, `tenants[${at}]`, context));
+    tenants.set(tenant.id, new Tenant(tenant, `tenants[${at}]`, context, before.get(tenant.id)));
   });
   return tenants;
 }

@@ -90,10 +90,10 @@ export interface LedgerCounts {
 /** What one tenant, or the process, uses of its limits. Look with `refuse…` first, then take: nothing is half taken. */
 export class Ledger {
   readonly #scope: Scope;
-  readonly #limits: Limits;
+  #limits: Limits;
   readonly #counts = { sessions: 0, lanes: 0, turnsInFlight: 0 };
-  readonly #turns: Window | undefined;
-  readonly #uses: readonly (readonly [RateLimit, Window])[];
+  #turns: Window | undefined;
+  #uses: readonly (readonly [RateLimit, Window])[];
   readonly #lowTold = new Map<RateLimit, number>();
 
   constructor(scope: Scope, limits: Limits) {
@@ -102,6 +102,26 @@ export class Ledger {
     this.#turns = openWindow(limits, 'turnsPerMinute');
     this.#uses = RATE_NAMES.filter((name) => name !== 'turnsPerMinute').flatMap((name) => {
       const window = openWindow(limits, name);
+      return window === undefined ? [] : [[name, window] as const];
+    });
+  }
+
+  /** From now on. What is used of a window stays used; sessions above a lower limit go on. */
+  setLimits(limits: Limits): void {
+    const known = new Map<RateLimit, Window>(this.#uses);
+    if (this.#turns !== undefined) known.set('turnsPerMinute', this.#turns);
+    const moved = (name: RateLimit): Window | undefined => {
+      const limit = limits[name];
+      const window = known.get(name);
+      if (window === undefined) return openWindow(limits, name);
+      if (limit === undefined || limit === null) return undefined;
+      window.limit = limit;
+      return window;
+    };
+    this.#limits = limits;
+    this.#turns = moved('turnsPerMinute');
+    this.#uses = RATE_NAMES.filter((name) => name !== 'turnsPerMinute').flatMap((name) => {
+      const window = moved(name);
       return window === undefined ? [] : [[name, window] as const];
     });
   }

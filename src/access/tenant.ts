@@ -41,8 +41,9 @@ export class Tenant {
   readonly owned: OwnedIds;
   readonly ownedItems: OwnedIds;
   /** Other tenants' ids that other processes told of. */
-  readonly foreign = new OwnedIds(MAX_FOREIGN_ID_BYTES);
-  readonly foreignItems = new OwnedIds(MAX_FOREIGN_ID_BYTES);
+  readonly foreign: OwnedIds;
+  readonly foreignItems: OwnedIds;
+  readonly #ownLimits: Limits;
   readonly #models: AllowList;
   readonly #alone: boolean;
   /** The configured upstreams that the tenant may use. */
@@ -50,16 +51,21 @@ export class Tenant {
   readonly #passThrough: 'forbidden' | 'allowed' | 'required';
   readonly #credentials: readonly { readonly fits: Glob; readonly read: CredentialReader }[];
 
-  constructor(options: TenantOptions, path: string, context: TenantContext) {
+  /** `before`: the same tenant with other options, whose ids and use go on. */
+  constructor(options: TenantOptions, path: string, context: TenantContext, before?: Tenant) {
     this.id = options.id;
     this.captureContent = options.captureContent ?? false;
     this.storedIds = options.storedIds ?? 'strict';
     const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits };
     const { shared } = context;
-    this.shared = shared === undefined ? undefined : new SharedLedger(options.id, limits, shared);
-    this.ledger = new Ledger('tenant', shared === undefined ? limits : ownOf(limits));
-    this.owned = new OwnedIds(context.maxOwnedIdBytes);
-    this.ownedItems = new OwnedIds(context.maxOwnedIdBytes);
+    this.shared =
+      shared === undefined ? undefined : (before?.shared ?? new SharedLedger(options.id, limits, shared));
+    this.#ownLimits = shared === undefined ? limits : ownOf(limits);
+    this.ledger = before?.ledger ?? new Ledger('tenant', this.#ownLimits);
+    this.owned = before?.owned ?? new OwnedIds(context.maxOwnedIdBytes);
+    this.ownedItems = before?.ownedItems ?? new OwnedIds(context.maxOwnedIdBytes);
+    this.foreign = before?.foreign ?? new OwnedIds(MAX_FOREIGN_ID_BYTES);
+    this.foreignItems = before?.foreignItems ?? new OwnedIds(MAX_FOREIGN_ID_BYTES);
     this.#models = compileAllowList(options.models);
     this.#alone = options.alone ?? false;
     const upstreams = compileAllowList(options.upstreams);
@@ -73,6 +79,11 @@ export class Tenant {
       fits: compileGlob(upstream),
       read: openCredential(source, `${path}.credentials[${at}].source`, context.now, context.warn),
     }));
+  }
+
+  /** It takes the place of the one before. */
+  takeOver(): void {
+    this.ledger.setLimits(this.#ownLimits);
   }
 
   /** Throws MODEL_NOT_ALLOWED. */

@@ -16,6 +16,8 @@ export type ToWorker =
     }
   | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
   | { readonly kind: 'limits'; readonly id: number; readonly value: unknown }
+  /** The configuration has changed, and is valid. */
+  | { readonly kind: 'reload' }
   | { readonly kind: 'drain' };
 
 /** A method of a worker's sessions, by name. */

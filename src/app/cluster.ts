@@ -23,6 +23,7 @@ import {
 import { HostLimits } from './host-limits.ts';
 import { mergedSessions } from './merged-sessions.ts';
 import { telemetryOptions } from './options.ts';
+import { compareConfigs, type Reloaded } from './reload.ts';
 import { newHostId } from './replicas.ts';
 import { type StartFailure, WorkerStartError } from './start-failure.ts';
 import { chooseUpstreams } from './upstreams.ts';
@@ -61,6 +62,7 @@ export async function startCluster(
       adminPort: admin.port,
       upstreams,
       telemetry,
+      reload: (next) => primary.reload(next),
       drain: () => primary.drain(admin),
     };
   } catch (error) {
@@ -70,7 +72,7 @@ export async function startCluster(
 }
 
 class Primary {
-  readonly #config: GatewayConfig;
+  #config: GatewayConfig;
   readonly #surroundings: GatewaySurroundings;
   readonly #telemetry: GatewayTelemetry;
   readonly #simulator: Simulator | undefined;
@@ -137,6 +139,13 @@ class Primary {
         },
       },
     };
+  }
+
+  async reload(next: GatewayConfig): Promise<Reloaded> {
+    const reloaded = compareConfigs(this.#config, next);
+    this.#config = { ...next, workers: this.#config.workers };
+    for (const worker of this.#ready) tell(worker, { kind: 'reload' });
+    return reloaded;
   }
 
   async drain(admin: AdminServer): Promise<void> {

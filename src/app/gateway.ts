@@ -19,10 +19,11 @@ import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
-import { accessOptions } from './access-options.ts';
+import { type AccessSurroundings, accessOptions } from './access-options.ts';
 import { countDescriptors, descriptorLimit } from './descriptors.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
+import { type Reloaded, reloadAccess } from './reload.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
 import { sessionSource } from './session-source.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
@@ -52,6 +53,8 @@ export interface Serving {
   /** What the gateway speaks to; for the banner. Without secrets. */
   readonly upstreams: UpstreamChoice;
   readonly telemetry: GatewayTelemetry;
+  /** Goes by another configuration, as far as that works while it runs. Rejects, and nothing has changed. */
+  reload(next: GatewayConfig): Promise<Reloaded>;
   /** Not ready → GoAway → waits for running turns, as configured → closed. */
   drain(): Promise<void>;
 }
@@ -136,15 +139,14 @@ async function assemble(
   const shared = replicas?.limits ?? surroundings.limits;
   const memory = memoryLimits(config.workers);
   let onMemoryPressure = (_bytes: number): void => {};
-  const access = createAccessControl(
-    accessOptions(config, {
-      environment,
-      upstreamNames: upstreams.map(({ name }) => name),
-      onWarning: warn,
-      onMemoryPressure: (bytes) => onMemoryPressure(bytes),
-      ...(shared === undefined ? {} : { shared }),
-    }),
-  );
+  const accessSurroundings: AccessSurroundings = {
+    environment,
+    upstreamNames: upstreams.map(({ name }) => name),
+    onWarning: warn,
+    onMemoryPressure: (bytes) => onMemoryPressure(bytes),
+    ...(shared === undefined ? {} : { shared }),
+  };
+  const access = createAccessControl(accessOptions(config, accessSurroundings));
   opened.push(() => access.close());
 
   const peers = replicas === undefined ? local && localPeers(local) : replicas.peers;
@@ -174,6 +176,7 @@ async function assemble(
   replicas?.announce(server.peerPort);
 
   let draining = false;
+  let running = config;
   const notReady = () => [
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
@@ -211,6 +214,11 @@ async function assemble(
     simulator,
     sources,
     telemetry,
+    reload: async (next) => {
+      const reloaded = reloadAccess(access, accessSurroundings, running, next);
+      running = next;
+      return reloaded;
+    },
     drain: async () => {
       draining = true;
       server.setServing(false);

@@ -12,8 +12,12 @@ import { type StartFailure, startFailure } from './start-failure.ts';
  * One of several processes behind one port. It does what the primary says, and ends with it: signals, which a terminal
  * sends to all processes of a group, are the primary's business.
  */
-export async function runWorker(config: GatewayConfig, surroundings: GatewaySurroundings): Promise<number> {
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
+export async function runWorker(
+  config: GatewayConfig,
+  surroundings: GatewaySurroundings,
+  reread: () => GatewayConfig,
+): Promise<number> {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   const started = Promise.withResolvers<Start>();
   const drainAsked = Promise.withResolvers<void>();
   let gateway: RunningGateway | undefined;
@@ -22,6 +26,13 @@ export async function runWorker(config: GatewayConfig, surroundings: GatewaySurr
     switch (message.kind) {
       case 'start':
         return started.resolve(message);
+      case 'reload':
+        // The primary has told the log what it means, and what is wrong with it.
+        return void Promise.resolve()
+          .then(() => gateway?.reload(reread()))
+          .catch((error: unknown) =>
+            gateway?.telemetry.logger.error({ err: error }, 'a worker could not reload'),
+          );
       case 'drain':
         return drainAsked.resolve();
       case 'limits':

@@ -1,4 +1,5 @@
 import cluster from 'node:cluster';
+import { unwatchFile, watchFile } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { EXIT } from '../app/exit-codes.ts';
 import { type Serving, startGateway } from '../app/gateway.ts';
@@ -12,12 +13,16 @@ import { renderBanner } from './banner.ts';
 import type { ConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
 
+/** A look costs one call of the system. */
+const FILE_INTERVAL_MS = 2_000;
+
 /** How long whoever reads the log may take for the end of it. */
 const UNREAD_OUTPUT_MS = 1_000;
 
 /** Runs the gateway until a signal comes; resolves with the exit code. Throws ConfigError before any port opens. */
 export async function serveCommand(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<number> {
-  const { config } = loadConfig({ file: flags.file, flags: flags.settings, environment });
+  const reread = () => loadConfig({ file: flags.file, flags: flags.settings, environment }).config;
+  const config = reread();
   const drainAsked = Promise.withResolvers<'admin'>();
   const surroundings = {
     environment,
@@ -26,7 +31,7 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   };
   if (cluster.isWorker) {
     const { runWorker } = await import('../app/worker.ts');
-    const exitCode = await runWorker(config, surroundings);
+    const exitCode = await runWorker(config, surroundings, reread);
     endThoughUnread();
     return exitCode;
   }
@@ -45,11 +50,54 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   endOnBugs(serving);
   warnBelowFloor(serving);
   announce(config, surroundings.version, serving);
+  const stopReloading = reloadOnChange(serving, reread, flags.file);
   const signal = await Promise.race([stopped, drainAsked.promise]);
+  stopReloading();
   serving.telemetry.logger.info({ signal }, 'draining');
   await serving.drain();
   endThoughUnread();
   return EXIT.ok;
+}
+
+/** At SIGHUP and when the file changes. What is wrong is logged, and the configuration that runs stays. */
+function reloadOnChange(
+  { reload, telemetry: { logger } }: Serving,
+  reread: () => GatewayConfig,
+  file: string | undefined,
+): () => void {
+  let last: Promise<void> = Promise.resolve();
+  const again = (cause: string): void => {
+    last = last.then(async () => {
+      try {
+        const { changed, needsRestart } = await reload(reread());
+        logger.info({ code: 'config_reloaded', cause, changed }, 'the configuration was read again');
+        if (needsRestart.length === 0) return;
+        logger.warn(
+          { code: 'config_needs_restart', settings: needsRestart },
+          'these settings have changed and count after the next start only',
+        );
+      } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        logger.error(
+          { code: 'config_reload_failed', cause, problem: message },
+          'the configuration that runs stays',
+        );
+      }
+    });
+  };
+  const onSignal = () => again('SIGHUP');
+  process.on('SIGHUP', onSignal);
+  // Looked at by name: a ConfigMap is replaced by links.
+  if (file !== undefined) {
+    watchFile(file, { interval: FILE_INTERVAL_MS, persistent: false }, (now, before) => {
+      if (now.mtimeMs !== before.mtimeMs || now.ino !== before.ino) again('file');
+    });
+  }
+  return () => {
+    process.off('SIGHUP', onSignal);
+    process.on('SIGHUP', () => {});
+    if (file !== undefined) unwatchFile(file);
+  };
 }
 
 /** Lines that nobody reads would keep a process that has nothing else to do. */

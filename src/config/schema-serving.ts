@@ -64,7 +64,8 @@ export const grpcSchema = z.strictObject({
   keepalive_timeout: duration({ min: '100ms' })
     .prefault(DEFAULT_KEEPALIVE_TIMEOUT)
     .describe('Time for the answer to a ping before the connection is given up.'),
-  max_connection_age: duration({ min: '1s' })
+  // grpc-js waits for up to a tenth longer, and a timer of more than 24.8 days fires at once.
+  max_connection_age: duration({ min: '1s', max: '22d' })
     .optional()
     .describe('Age at which a connection gets GoAway, so that clients spread out again. Unset: never.'),
   max_connection_age_grace: duration()

@@ -12,7 +12,7 @@ import type { AccessControl } from '../access/types.ts';
 import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
 import type { ByteBudget, SessionLimits } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
-import { steadyNow } from '../session/clock.ts';
+import { MAX_TIMER_MS, steadyNow } from '../session/clock.ts';
 import type { Durability } from '../session/durability.ts';
 import { FairShare } from '../session/fair-share.ts';
 import { FlushQueue } from '../session/flush.ts';
@@ -327,7 +327,7 @@ function channelOptions(
       : {
           'grpc.max_connection_age_ms': age,
           // A stream that began just before its connection grew old still gets its own age, GoAway and grace.
-          'grpc.max_connection_age_grace_ms': age + edge.streamAgeGraceMs,
+          'grpc.max_connection_age_grace_ms': Math.min(age + edge.streamAgeGraceMs, MAX_TIMER_MS),
         }),
   };
 }

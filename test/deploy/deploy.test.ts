@@ -84,7 +84,7 @@ describe.each(['compose.yaml', 'compose.replicas.yaml'])('%s', (file) => {
 });
 
 test('the balancer of the replicas asks for what the gateway answers', () => {
-  const config = read('haproxy.cfg');
+  const config = read('proxies/haproxy.cfg');
   const { services } = parse(read('compose.replicas.yaml'), { merge: true }) as { services: object };
   const servers = [...config.matchAll(/^ {2}server (\S+) (\S+):50051 check proto h2 check-proto h1$/gm)].map(
     ([, , host]) => host,

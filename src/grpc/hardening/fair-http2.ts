@@ -1,9 +1,16 @@
-import { constants, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Server } from '@grpc/grpc-js';
 import type { FairShare } from '../../session/fair-share.ts';
 import type { ConnectionPacing } from './connection-pacing.ts';
 import type { Connections } from './connections.ts';
+import { capDeadline } from './deadline.ts';
 import { adaptWindows, WIDE_WINDOW_BYTES } from './windows.ts';
 
 /** Resets before service that are forgiven each second, as a share of those that a connection may have at once. */
@@ -49,7 +56,7 @@ interface Internals {
   _setupHandlers(http2Server: Http2Server, interceptors: unknown): void;
 }
 
-type OnStream = (stream: ServerHttp2Stream, ...rest: unknown[]) => void;
+type OnStream = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void;
 type OnConnection = (socket: Socket) => void;
 
 /**
@@ -154,13 +161,14 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
   };
   for (const serve of http2Server.listeners('stream') as OnStream[]) {
     http2Server.off('stream', serve);
-    http2Server.on('stream', (stream: ServerHttp2Stream, ...rest) => {
+    http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest) => {
+      capDeadline(headers);
       // An error that nobody hears ends the process, and grpc-js does not listen to streams that it refuses.
       stream.on('error', ignore);
       if (gone(stream)) return wasReset(stream);
       fairShare.run(sessionOf.get(stream) ?? stream, () => {
         if (gone(stream)) wasReset(stream);
-        else serve(stream, ...rest);
+        else serve(stream, headers, ...rest);
       });
     });
   }

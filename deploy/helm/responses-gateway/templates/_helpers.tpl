@@ -58,3 +58,35 @@ store:
 {{- define "responses-gateway.port" -}}
 {{- splitList ":" . | last }}
 {{- end }}
+
+{{/* Seconds of a duration of the configuration: 45s, 10m, 1h, 250ms. */}}
+{{- define "responses-gateway.seconds" -}}
+{{- $text := toString . }}
+{{- $number := regexFind "^[0-9.]+" $text | float64 }}
+{{- $unit := regexFind "[a-z]+$" $text }}
+{{- $factor := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0) $unit }}
+{{- if not $factor }}{{ fail (printf "%s: found no duration; allowed: a number with ms, s, m, h or d" $text) }}{{ end }}
+{{- mulf $number $factor | ceil | int }}
+{{- end }}
+
+{{- define "responses-gateway.gracePeriod" -}}
+{{- if .Values.terminationGracePeriodSeconds }}{{ .Values.terminationGracePeriodSeconds }}
+{{- else }}
+{{- $drain := default dict .Values.config.drain }}
+{{- $delay := include "responses-gateway.seconds" (default "0s" $drain.delay) | int }}
+{{- $timeout := include "responses-gateway.seconds" (default "30s" $drain.timeout) | int }}
+{{- add $delay $timeout 10 }}
+{{- end }}
+{{- end }}
+
+{{- define "responses-gateway.sessionsPerPod" -}}
+{{- if .Values.autoscaling.sessionsPerPod }}{{ .Values.autoscaling.sessionsPerPod }}
+{{- else }}
+{{- $least := 1000 }}
+{{- range .Values.config.tenants }}
+{{- $own := int (dig "limits" "sessions" 1000 .) }}
+{{- if and (gt $own 0) (lt $own $least) }}{{ $least = $own }}{{ end }}
+{{- end }}
+{{- max 1 (div (mul $least 4) 5) }}
+{{- end }}
+{{- end }}
