@@ -1,6 +1,7 @@
-import type { Attributes, Counter, Histogram, Meter, Observable, UpDownCounter } from '@opentelemetry/api';
+import type { Attributes, Meter, Observable } from '@opentelemetry/api';
 import { type GenAiSemconv, isChosen } from './genai-names.ts';
 import { METRICS, type MetricFacts, type MetricName } from './metrics-table.ts';
+import type { SeriesTable } from './series.ts';
 import type { ObservedValue } from './types.ts';
 
 type NamesOf<Kind> = {
@@ -32,29 +33,17 @@ export const NO_INSTRUMENTS: Instruments = {
   emits: () => false,
 };
 
-export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instruments {
-  const counters = new Map<string, Counter>();
-  const upDowns = new Map<string, UpDownCounter>();
-  const histograms = new Map<string, Histogram>();
+/** What is told as it happens goes to `series`, what is read when metrics are collected to the SDK's `meter`. */
+export function createInstruments(meter: Meter, series: SeriesTable, semconv: GenAiSemconv): Instruments {
   const observables = new Map<string, Observable>();
   for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
     if (!isChosen(facts.semconv, semconv)) continue;
     const options = { unit: facts.unit, description: facts.description };
     switch (facts.kind) {
       case 'counter':
-        counters.set(name, meter.createCounter(name, options));
-        break;
       case 'upDown':
-        upDowns.set(name, meter.createUpDownCounter(name, options));
-        break;
       case 'histogram':
-        histograms.set(
-          name,
-          meter.createHistogram(name, {
-            ...options,
-            advice: { explicitBucketBoundaries: [...(facts.boundaries ?? [])] },
-          }),
-        );
+        series.define(name, facts);
         break;
       case 'observedCounter':
         observables.set(name, meter.createObservableCounter(name, options));
@@ -68,10 +57,10 @@ export function createInstruments(meter: Meter, semconv: GenAiSemconv): Instrume
     }
   }
   return {
-    add: (name, value, labels) => counters.get(name)?.add(value, labels),
-    move: (name, by) => upDowns.get(name)?.add(by),
-    record: (name, value, labels) => histograms.get(name)?.record(value, labels),
-    emits: (name) => counters.has(name) || histograms.has(name) || upDowns.has(name) || observables.has(name),
+    add: (name, value, labels) => series.add(name, value, labels),
+    move: (name, by) => series.add(name, by),
+    record: (name, value, labels) => series.record(name, value, labels),
+    emits: (name) => series.has(name) || observables.has(name),
     observe: (name, read) =>
       observables.get(name)?.addCallback((result) => {
         const values = read();

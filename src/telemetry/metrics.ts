@@ -1,5 +1,5 @@
 import type { Resource } from '@opentelemetry/resources';
-import type { PushMetricExporter } from '@opentelemetry/sdk-metrics';
+import type { MetricProducer, PushMetricExporter } from '@opentelemetry/sdk-metrics';
 import type { LinkCensus } from './link-census.ts';
 import { createInstruments, type Instruments, NO_INSTRUMENTS, type ObservedSums } from './meters.ts';
 import type { TelemetrySettings } from './options.ts';
@@ -7,6 +7,7 @@ import { retrying } from './otlp/retrying-exporter.ts';
 import { httpUrl } from './otlp/span-exporter.ts';
 import { observeProcess } from './process-meters.ts';
 import { prometheusText } from './prometheus.ts';
+import { SeriesTable } from './series.ts';
 import type { BatchCounts } from './session-meters.ts';
 import { exportResult } from './tracing.ts';
 
@@ -38,9 +39,16 @@ export async function createMetrics(
     const done = async (): Promise<void> => {};
     return { instruments: NO_INSTRUMENTS, served: false, text: async () => '', flush: done, shutdown: done };
   }
-  const { MeterProvider, PeriodicExportingMetricReader } = await import('@opentelemetry/sdk-metrics');
-  const page = metrics.prometheus ? await createPage() : undefined;
+  const { AggregationTemporality, MeterProvider, PeriodicExportingMetricReader } = await import(
+    '@opentelemetry/sdk-metrics'
+  );
+  const series = new SeriesTable();
   const exporter = await createExporter(settings);
+  const scope = { name: 'responses-gateway', version: settings.serviceVersion };
+  const cumulative = () => AggregationTemporality.CUMULATIVE;
+  const page = metrics.prometheus
+    ? await createPage(series.producer({ resource, scope, temporalityOf: cumulative }))
+    : undefined;
   const provider = new MeterProvider({
     resource,
     readers: [
@@ -50,6 +58,13 @@ export async function createMetrics(
         : [
             new PeriodicExportingMetricReader({
               exporter,
+              metricProducers: [
+                series.producer({
+                  resource,
+                  scope,
+                  temporalityOf: (kind) => exporter.selectAggregationTemporality?.(kind) ?? cumulative(),
+                }),
+              ],
               exportIntervalMillis: metrics.intervalMs,
               // The reader refuses a time-out longer than its interval.
               exportTimeoutMillis: Math.min(metrics.timeoutMs, metrics.intervalMs),
@@ -57,8 +72,8 @@ export async function createMetrics(
           ]),
     ],
   });
-  const meter = provider.getMeter('responses-gateway', settings.serviceVersion);
-  const instruments = createInstruments(meter, settings.genaiSemconv);
+  const meter = provider.getMeter(scope.name, scope.version);
+  const instruments = createInstruments(meter, series, settings.genaiSemconv);
   if (exporter !== undefined) countExports(exporter, instruments);
   const stopProcess = observeProcess(instruments);
   observeOwn(instruments, sources);
@@ -108,12 +123,12 @@ function countExports(exporter: PushMetricExporter, instruments: Instruments): v
     });
 }
 
-async function createPage() {
+async function createPage(producer: MetricProducer) {
   const { MetricReader } = await import('@opentelemetry/sdk-metrics');
   const reader = new (class extends MetricReader {
     protected override async onForceFlush(): Promise<void> {}
     protected override async onShutdown(): Promise<void> {}
-  })();
+  })({ metricProducers: [producer] });
   return {
     reader,
     async text() {
