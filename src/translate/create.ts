@@ -9,7 +9,15 @@ import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
 import type { KnownItems } from './known-items.ts';
 import { measuredTexts, writtenTexts } from './long-values.ts';
-import { invalidJson, type Message, objectOf, rawMembers, Writer, type WrittenTexts } from './writer.ts';
+import {
+  invalidJson,
+  type Message,
+  objectOf,
+  rawMemberSteps,
+  rawMembers,
+  Writer,
+  type WrittenTexts,
+} from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
 const OWNED = ['type', 'stream', 'stream_id', 'input', 'previous_response_id', 'extra_json'];
@@ -25,9 +33,9 @@ export function createBodyToUpstream(
   path: string,
   api: Api = loadApi(),
   input: readonly string[] = inputItems('CreateBody', create, path, api),
-  written?: WrittenTexts,
+  long: LongParts = {},
 ): CreateBody {
-  const fields = fieldsOf('CreateBody', create, path, api, written);
+  const fields = fieldsOf('CreateBody', create, path, api, long);
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(take(fields, 'previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
@@ -56,17 +64,30 @@ export function* createSteps(
   known?: KnownItems,
 ): Generator<undefined, CreateBody> {
   const input = yield* itemSteps('CreateBody', create, path, api, known);
-  const written = yield* writtenTexts(settingsOf(create));
-  const body = createBodyToUpstream(create, path, api, input, written);
-  if (written !== undefined) yield;
+  const parts = yield* longPartsOf(create, path);
+  const body = createBodyToUpstream(create, path, api, input, parts);
+  if (parts.written !== undefined) yield;
   const long = yield* measuredTexts([...body.fields.values(), ...input], known?.long);
   if (known !== undefined) known.long = long;
   return long === undefined ? body : { ...body, long };
 }
 
-/** Without what is read in another way. */
-function settingsOf(body: Message): Message {
-  return { ...body, input: [], extra_json: [] };
+/** What of a body takes long, and is written beforehand. */
+interface LongParts {
+  readonly written?: WrittenTexts | undefined;
+  readonly extra?: ReadonlyMap<string, string> | undefined;
+}
+
+function* longPartsOf(body: Message, path: string): Generator<undefined, LongParts> {
+  // Without what is read in another way.
+  const written = yield* writtenTexts({ ...body, input: [], extra_json: [] });
+  const json = extraJsonOf(body);
+  return { written, extra: json && (yield* rawMemberSteps(json, `${path}.extra_json`)) };
+}
+
+function extraJsonOf(body: Message): Uint8Array | undefined {
+  const json = Object.hasOwn(body, 'extra_json') ? (body['extra_json'] as Uint8Array) : undefined;
+  return json === undefined || json.length === 0 ? undefined : json;
 }
 
 /** The request's model. What is no name is not sent: it is not known what the upstream would make of it. */
@@ -88,9 +109,9 @@ function kindOf(value: unknown): string {
 /** The body of `/responses/compact`, and the members that the gateway looks at. */
 export function* compactSteps(compact: Message, path: string, api: Api) {
   const input = yield* itemSteps('CompactBody', compact, path, api);
-  const written = yield* writtenTexts(settingsOf(compact));
-  const fields = fieldsOf('CompactBody', compact, path, api, written);
-  if (written !== undefined) yield;
+  const parts = yield* longPartsOf(compact, path);
+  const fields = fieldsOf('CompactBody', compact, path, api, parts);
+  if (parts.written !== undefined) yield;
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
@@ -125,9 +146,12 @@ export function* itemSteps(
     const at = `${path}.input[${items.length}]`;
     const { unknown, excess } = inspect(type, bytes, { path: at });
     if (excess !== undefined) throw excess;
+    const isLong = bytes.length >= LONG_TEXT;
+    if (isLong) yield;
     const item = decodeAs(type, bytes);
     if (unknown !== undefined) throw unknown;
-    const written = bytes.length < LONG_TEXT ? undefined : yield* writtenTexts(item);
+    if (isLong) yield;
+    const written = isLong ? yield* writtenTexts(item) : undefined;
     items.push(writerOf(written).field(entry, item, at));
     yield;
   }
@@ -159,15 +183,15 @@ function fieldsOf(
   body: Message,
   path: string,
   api: Api,
-  written: WrittenTexts | undefined,
+  { written, extra }: LongParts,
 ): Map<string, string> {
   const rest = { ...body, input: [] };
   const fields = new Map(writerOf(written).members(api.plan(name), rest, path));
   fields.delete('extra_json');
-  const extra = Object.hasOwn(body, 'extra_json') ? (body['extra_json'] as Uint8Array) : undefined;
-  if (extra === undefined || extra.length === 0) return fields;
+  const json = extraJsonOf(body);
+  if (json === undefined) return fields;
   const known = new Set(api.plan(name).slots.map((slot) => slot.key));
-  for (const [key, json] of rawMembers(extra, `${path}.extra_json`)) {
+  for (const [key, value] of extra ?? rawMembers(json, `${path}.extra_json`)) {
     const at = `${path}.extra_json.${key}`;
     const read = foldName(key);
     if (OWNED.includes(read)) throw invalidField(at, 'a member that the gateway sets', 'any other');
@@ -175,7 +199,7 @@ function fieldsOf(
       throw invalidJson(at, `a name that some upstreams read as ${read}`, `${read}, in this spelling`);
     }
     if (fields.has(key)) throw invalidJson(at, `a member that is also set as ${path}.${key}`, 'one of them');
-    fields.set(key, json.trim());
+    fields.set(key, value.trim());
   }
   return fields;
 }

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName } from '../ground/json-names.ts';
-import { joinTexts } from '../ground/long-texts.ts';
+import { joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
 import { isJson, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
 import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
 
@@ -179,15 +179,33 @@ function rawUnionJson(value: unknown, path: string, written: WrittenTexts | unde
 const DECISIVE: ReadonlySet<string> = new Set(['type', 'id', 'role', 'model', 'tools', 'svg']);
 
 /** The members of one JSON object, untouched; a key that comes twice is refused. */
-export function rawMembers(value: Uint8Array, path: string): Map<string, string> {
+export function rawMembers(value: Uint8Array, path: string): ReadonlyMap<string, string> {
+  const steps = rawMemberSteps(value, path);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** The same, with a pause offered where a long document takes long. */
+export function* rawMemberSteps(
+  value: Uint8Array,
+  path: string,
+): Generator<undefined, ReadonlyMap<string, string>> {
   const bytes = bufferOf(value);
   const names = new Names(path, bytes);
-  const members = new Map<string, string>();
+  const places: (readonly [key: string, start: number, end: number])[] = [];
   checkJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
     names.take(keyStart, keyEnd);
-    members.set(keyAt(bytes, keyStart, keyEnd), bytes.toString('utf8', valueStart, valueEnd));
+    places.push([keyAt(bytes, keyStart, keyEnd), valueStart, valueEnd]);
   });
   if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
+  if (bytes.length >= LONG_TEXT) yield;
+  const members = new Map<string, string>();
+  for (const [key, start, end] of places) {
+    members.set(key, bytes.toString('utf8', start, end));
+    if (end - start >= LONG_TEXT) yield;
+  }
   return members;
 }
 
