@@ -97,6 +97,24 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
     done(await healthCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
   });
 
+  addConfigFlags(subcommand(program, 'top', 'watch a running gateway: its overview and its sessions'))
+    .option('--once', 'print one screen and end')
+    .action(async (_options: unknown, command: Command) => {
+      const { topCommand } = await import('./top.ts');
+      const options: Record<string, unknown> = command.optsWithGlobals();
+      done(await topCommand(readConfigFlags(options, environment), environment, options.once === true));
+    });
+
+  addConfigFlags(
+    subcommand(program, 'doctor', 'look for what keeps the gateway from working, and say what to do'),
+  )
+    .option('--json', 'print JSON')
+    .action(async (_options: unknown, command: Command) => {
+      const { doctorCommand } = await import('./doctor.ts');
+      const options: Record<string, unknown> = command.optsWithGlobals();
+      done(await doctorCommand(readConfigFlags(options, environment), environment, options.json === true));
+    });
+
   const store = subcommand(program, 'store', 'the store that replicas share (cluster.url)');
   addConfigFlags(subcommand(store, 'check', 'look whether sessions can be durable there')).action(
     async (_options: unknown, command: Command) => {

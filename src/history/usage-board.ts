@@ -101,8 +101,9 @@ export function addUsage(all: readonly (readonly UsageRow[])[]): readonly UsageR
   return [...sums.values()].sort((one, other) => other.lastHour.inputTokens - one.lastHour.inputTokens);
 }
 
+/** Tenants' ids have no line breaks. */
 function key(tenant: string, model: string): string {
-  return JSON.stringify([tenant, model]);
+  return `${tenant}\n${model}`;
 }
 
 function plus(one: UsageNumbers, other: UsageNumbers): UsageNumbers {
