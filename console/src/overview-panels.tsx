@@ -131,6 +131,7 @@ const SHOWN_ROWS = 12;
 export function UsagePanel({ usage }: Pick<BoardView, 'usage'>) {
   const most = Math.max(1, ...usage.map(({ lastHour }) => lastHour.inputTokens + lastHour.outputTokens));
   const rest = usage.length - SHOWN_ROWS;
+  const priced = usage.some(({ currency }) => currency !== undefined);
   return (
     <section class="panel usage">
       <h2>Last hour by tenant and model</h2>
@@ -154,13 +155,18 @@ export function UsagePanel({ usage }: Pick<BoardView, 'usage'>) {
               <th scope="col" class="num">
                 Output
               </th>
+              {priced && (
+                <th scope="col" class="num">
+                  Cost
+                </th>
+              )}
               <th scope="col" class="num wide">
                 Not sent again
               </th>
             </tr>
           </thead>
           <tbody>
-            {usage.slice(0, SHOWN_ROWS).map(({ tenant, model, lastHour }) => (
+            {usage.slice(0, SHOWN_ROWS).map(({ tenant, model, lastHour, currency }) => (
               <tr key={`${tenant} ${model}`}>
                 <td>
                   <b>{tenant}</b>
@@ -175,6 +181,11 @@ export function UsagePanel({ usage }: Pick<BoardView, 'usage'>) {
                 <td class="num">{short(lastHour.inputTokens)}</td>
                 <td class="num">{percent(lastHour.cachedInputTokens / Math.max(1, lastHour.inputTokens))}</td>
                 <td class="num">{short(lastHour.outputTokens)}</td>
+                {priced && (
+                  <td class="num">
+                    {currency === undefined ? '–' : `${lastHour.cost.toPrecision(3)} ${currency}`}
+                  </td>
+                )}
                 <td class="num wide">{bytes(lastHour.bytesSaved)}</td>
               </tr>
             ))}

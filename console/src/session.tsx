@@ -97,6 +97,7 @@ function Head({ detail, turns, onAsk }: HeadProps) {
       `${short(row.inputTokens)} (${percent(row.cachedInputTokens / Math.max(1, row.inputTokens))} cached)`,
     ],
     ['Output', short(row.outputTokens)],
+    ...(row.cost === undefined ? [] : [['Cost', `${row.cost.amount} ${row.cost.currency}`] as const]),
     ['Not sent again', bytes(row.bytesSaved)],
     ['Started', `${clock(row.startedAtMs)}, ${age(detail.nowMs - row.startedAtMs)} ago`],
     ['Model · tools · gateway', shares],

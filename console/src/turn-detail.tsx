@@ -28,6 +28,7 @@ export function TurnDetail({ turn, nowMs, onClose, onCancel }: TurnDetailProps) 
     ['Calls', turn.tools.join(', ') || undefined],
     ['Input tokens', usage && `${short(usage.inputTokens)}, ${short(usage.cachedInputTokens)} cached`],
     ['Output tokens', usage && `${short(usage.outputTokens)}, ${short(usage.reasoningTokens)} reasoning`],
+    ['Cost', turn.cost && `${turn.cost.amount} ${turn.cost.currency} (prices of ${turn.cost.pricesAsOf})`],
     ['Sent', turn.bytesUp === undefined ? undefined : bytes(turn.bytesUp)],
     ['Not sent again', turn.bytesSaved === undefined ? undefined : bytes(turn.bytesSaved)],
     [

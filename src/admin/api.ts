@@ -64,6 +64,10 @@ export const sessionRowSchema = z.strictObject({
   cachedInputTokens: count,
   outputTokens: count,
   bytesUp: bytes,
+  cost: z
+    .strictObject({ amount: z.string().describe('Exact decimal.'), currency: z.string() })
+    .optional()
+    .describe('Of its priced turns, by the price table.'),
   bytesSaved: bytes.describe(
     'What the same turns had cost with the whole context as input, less what was sent.',
   ),
@@ -165,6 +169,13 @@ export const turnSchema = z.strictObject({
     .optional(),
   finishReason: z.string().optional(),
   usage: usageSchema.optional(),
+  cost: z
+    .strictObject({
+      amount: z.string().describe('Exact decimal.'),
+      currency: z.string(),
+      pricesAsOf: z.string(),
+    })
+    .optional(),
   bytesUp: bytes.optional(),
   bytesDown: bytes.optional(),
   bytesSaved: bytes.optional(),
@@ -203,6 +214,7 @@ const usageNumbers = z.strictObject({
   cachedInputTokens: count,
   outputTokens: count,
   bytesSaved: bytes,
+  cost: z.number().min(0).describe('In the currency of the row.'),
 });
 
 export const boardSchema = z.strictObject({
@@ -210,7 +222,13 @@ export const boardSchema = z.strictObject({
   links: z.array(z.strictObject({ state: z.enum(['connecting', 'open']), age: z.string(), links: count })),
   usage: z
     .array(
-      z.strictObject({ tenant: z.string(), model: z.string(), total: usageNumbers, lastHour: usageNumbers }),
+      z.strictObject({
+        tenant: z.string(),
+        model: z.string(),
+        currency: z.string().optional(),
+        total: usageNumbers,
+        lastHour: usageNumbers,
+      }),
     )
     .describe('Of this replica, since its start and in the last hour.'),
   upstreams: z.array(

@@ -113,6 +113,7 @@ function row(session: SessionHistory, live: EdgeSessionHandle | undefined): Sess
     cachedInputTokens: session.cachedInputTokens,
     outputTokens: session.outputTokens,
     bytesUp: session.bytesUp,
+    cost: session.cost,
     bytesSaved: session.bytesSaved,
     ...(snapshot !== undefined && {
       life: snapshot.life,

@@ -43,6 +43,7 @@ export function turnView(
         outputTokens: end.usage.outputTokens,
         reasoningTokens: end.usage.reasoningTokens,
       },
+      cost: end.cost,
       bytesUp: end.bytesUp,
       bytesDown: end.bytesDown,
       bytesSaved: Math.max(0, end.fullContextBytes - end.bytesUp),

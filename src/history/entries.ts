@@ -1,4 +1,4 @@
-import type { TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
+import type { TurnCost, TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
 import type { TraceIds, TurnSplit } from '../telemetry/types.ts';
 
 /** What is kept of a turn: names, times and numbers; never what was said. Times are milliseconds since the epoch. */
@@ -50,6 +50,8 @@ export interface TurnEnd {
   readonly finishReason: string | undefined;
   readonly upstream: string | undefined;
   readonly usage: Usage | undefined;
+  /** By the operator's price table; undefined: there is none, or it does not have the model. */
+  readonly cost: TurnCost | undefined;
   readonly bytesUp: number;
   readonly bytesDown: number;
   readonly fullContextBytes: number;
@@ -85,6 +87,7 @@ export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | 
     finishReason: record.finishReason,
     upstream: record.route?.upstream,
     usage,
+    cost: record.cost,
     bytesUp: record.bytesUp,
     bytesDown: record.bytesDown,
     fullContextBytes: record.fullContextBytes,

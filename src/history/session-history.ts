@@ -1,5 +1,6 @@
 import type { Fact, SteerTurn, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import { formatMoney, type Picos, parseMoney, ZERO } from '../ground/money.ts';
 import type { SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
 import { type Entry, type LinkEntry, type Mark, TurnEntry, turnEnd } from './entries.ts';
 
@@ -44,6 +45,8 @@ export class SessionHistory implements SessionWatcher {
   /** Entries of this session that were given up for newer ones. */
   dropped = 0;
   lastModel: string | undefined = undefined;
+  #cost: Picos | undefined = undefined;
+  #currency: string | undefined = undefined;
   readonly #share: HistoryShare;
   #turns: TurnEntry[] | undefined = undefined;
   #running: Map<string, TurnEntry> | undefined = undefined;
@@ -60,6 +63,12 @@ export class SessionHistory implements SessionWatcher {
     const { takenOverSinceMs } = start;
     if (takenOverSinceMs !== undefined)
       this.#mark({ kind: 'takenOver', startedAtMs: takenOverSinceMs, endedAtMs: this.startedAtMs });
+  }
+
+  /** Of its priced turns, exact; undefined: none was. */
+  get cost(): { readonly amount: string; readonly currency: string } | undefined {
+    if (this.#cost === undefined || this.#currency === undefined) return undefined;
+    return { amount: formatMoney(this.#cost), currency: this.#currency };
   }
 
   /** Oldest first. */
@@ -184,6 +193,10 @@ export class SessionHistory implements SessionWatcher {
     this.inputTokens += usage?.inputTokens ?? 0;
     this.cachedInputTokens += usage?.cachedInputTokens ?? 0;
     this.outputTokens += usage?.outputTokens ?? 0;
+    if (record.cost !== undefined) {
+      this.#cost = (this.#cost ?? ZERO) + (parseMoney(record.cost.amount) ?? ZERO);
+      this.#currency = record.cost.currency;
+    }
     this.bytesUp += record.bytesUp;
     this.bytesSaved += Math.max(0, record.fullContextBytes - record.bytesUp);
     this.lastModel = record.responseModel ?? record.requestModel ?? this.lastModel;

@@ -6,6 +6,8 @@ export interface UsageRow {
   readonly model: string;
   readonly total: UsageNumbers;
   readonly lastHour: UsageNumbers;
+  /** Of the price table, once a turn was priced. */
+  readonly currency: string | undefined;
 }
 
 export interface UsageNumbers {
@@ -14,9 +16,11 @@ export interface UsageNumbers {
   readonly cachedInputTokens: number;
   readonly outputTokens: number;
   readonly bytesSaved: number;
+  /** In the row's currency; rounded as floating-point numbers are. */
+  readonly cost: number;
 }
 
-const NAMES = ['turns', 'inputTokens', 'cachedInputTokens', 'outputTokens', 'bytesSaved'] as const;
+const NAMES = ['turns', 'inputTokens', 'cachedInputTokens', 'outputTokens', 'bytesSaved', 'cost'] as const;
 const MINUTES = 60;
 const MINUTE_MS = 60_000;
 /** Models are the callers' words: what comes after so many is counted together. */
@@ -30,6 +34,7 @@ interface Row {
   /** One row of numbers for each minute of the last hour. */
   readonly minutes: Float64Array;
   minute: number;
+  currency: string | undefined;
 }
 
 export class UsageBoard {
@@ -45,7 +50,9 @@ export class UsageBoard {
       usage?.cachedInputTokens ?? 0,
       usage?.outputTokens ?? 0,
       Math.max(0, record.fullContextBytes - record.bytesUp),
+      Number(record.cost?.amount ?? 0),
     ];
+    row.currency ??= record.cost?.currency;
     const at = (row.minute % MINUTES) * NAMES.length;
     numbers.forEach((number, index) => {
       row.total[index] = (row.total[index] ?? 0) + number;
@@ -56,10 +63,11 @@ export class UsageBoard {
   rows(nowMs: number): readonly UsageRow[] {
     return Array.from(this.#rows.values(), (row) => {
       turnTo(row, Math.floor(nowMs / MINUTE_MS));
-      const { tenant, model, total, minutes } = row;
+      const { tenant, model, total, minutes, currency } = row;
       return {
         tenant,
         model,
+        currency,
         total: numbers((index) => total[index] ?? 0),
         lastHour: numbers((index) => {
           let sum = 0;
@@ -81,6 +89,7 @@ export class UsageBoard {
       total: new Float64Array(NAMES.length),
       minutes: new Float64Array(MINUTES * NAMES.length),
       minute: 0,
+      currency: undefined,
     };
     this.#rows.set(key(tenant, model), row);
     return row;
@@ -95,7 +104,12 @@ export function addUsage(all: readonly (readonly UsageRow[])[]): readonly UsageR
     const sum =
       known === undefined
         ? row
-        : { ...row, total: plus(known.total, row.total), lastHour: plus(known.lastHour, row.lastHour) };
+        : {
+            ...row,
+            currency: known.currency ?? row.currency,
+            total: plus(known.total, row.total),
+            lastHour: plus(known.lastHour, row.lastHour),
+          };
     sums.set(key(row.tenant, row.model), sum);
   }
   return [...sums.values()].sort((one, other) => other.lastHour.inputTokens - one.lastHour.inputTokens);

@@ -153,6 +153,22 @@ test.each([0.4, 1, 3, 20, 150, 999, 12_345, 600_000])(
   },
 );
 
+test('what priced turns cost adds up exactly', () => {
+  const { all } = history();
+  const session = all.session(start());
+  for (const [turnId, amount] of [
+    ['a', '0.1'],
+    ['b', '0.2'],
+  ] as const) {
+    session.fact(accepted({ turnId, atMs: 1_000 }));
+    const cost = { amount, currency: 'USD', pricesAsOf: '2026-11-01' };
+    const ended = record({ turnId, acceptedAtMs: 1_000, cost });
+    session.turnEnded(ended, splitTurn(ended, 0), undefined);
+  }
+  expect(session.cost).toEqual({ amount: '0.3', currency: 'USD' });
+  expect(all.usage()).toMatchObject([{ currency: 'USD', total: { cost: expect.closeTo(0.3) } }]);
+});
+
 test('usage of the last hour forgets minute by minute, and models of callers make no rows without end', () => {
   const board = new UsageBoard();
   const minute = 60_000;
