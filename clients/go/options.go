@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	gatewayv1 "github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1"
 )
 
 const (
@@ -134,6 +136,7 @@ type sessionOptions struct {
 	clientName   string
 	version      string
 	noRecovery   bool
+	budget       *gatewayv1.Budget
 	rawJSON      bool
 	maxBuffered  int64
 	maxQueued    int64
@@ -165,6 +168,24 @@ func WithLabels(labels map[string]string) SessionOption {
 // WithProgram tells the gateway's logs which program this is.
 func WithProgram(name, version string) SessionOption {
 	return func(o *sessionOptions) error { o.clientName, o.version = name, version; return nil }
+}
+
+// Budget is what a session may use in its life; zero fields are no limits. A turn that does not fit fails with
+// ReasonLimitExceeded, whose metadata has what is left.
+type Budget struct {
+	// Tokens counts input and output.
+	Tokens uint64
+	// Money is an exact decimal in the currency of the gateway's price table, for instance "0.50".
+	Money string
+	Turns uint32
+}
+
+// WithBudget bounds what the session may use.
+func WithBudget(budget Budget) SessionOption {
+	return func(o *sessionOptions) error {
+		o.budget = &gatewayv1.Budget{Tokens: budget.Tokens, Money: budget.Money, Turns: budget.Turns}
+		return nil
+	}
 }
 
 // WithoutRecovery asks the gateway not to rebuild lanes that the upstream has lost.

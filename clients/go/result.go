@@ -21,6 +21,9 @@ type Result struct {
 	// Turns are the results of all turns of a tool loop, in order; nil for a single turn.
 	Turns []*Result
 
+	// Cost is what the turn cost by the gateway's price table; nil without one, and for the result of a tool loop.
+	Cost *gatewayv1.Cost
+
 	partial string
 }
 
@@ -105,6 +108,7 @@ type accumulator struct {
 	responses []*gatewayv1.Response
 	items     []*gatewayv1.OutputItem
 	text      strings.Builder
+	cost      *gatewayv1.Cost
 }
 
 func (a *accumulator) add(event *gatewayv1.Event) {
@@ -124,6 +128,9 @@ func (a *accumulator) add(event *gatewayv1.Event) {
 	}
 	if outcome := outcomeOf(event.GetOutcome()); outcome != Running {
 		a.outcome = outcome
+	}
+	if cost := event.GetCost(); cost != nil {
+		a.cost = cost
 	}
 }
 
@@ -149,7 +156,8 @@ func (a *accumulator) finish(response *gatewayv1.Response) {
 func (a *accumulator) result(t *Turn) *Result {
 	r := &Result{
 		LaneID: t.lane.id, TurnID: t.id,
-		Outcome: a.outcome, Responses: slices.Clone(a.responses), Items: slices.Clone(a.items), partial: a.text.String(),
+		Outcome: a.outcome, Responses: slices.Clone(a.responses), Items: slices.Clone(a.items), Cost: a.cost,
+		partial: a.text.String(),
 	}
 	if last := len(a.responses) - 1; last >= 0 {
 		r.Response = a.responses[last]

@@ -185,6 +185,7 @@ func (s *Session) openMessage(resume *gatewayv1.Resume) *gatewayv1.Open {
 		ClientVersion:  o.version,
 
 		MaxMessageBytes: uint64(s.client.opts.maxReceive),
+		Budget:          o.budget,
 	}
 	if o.heartbeat > 0 {
 		open.HeartbeatInterval = durationpb.New(o.heartbeat)

@@ -41,6 +41,9 @@ export function createInstruments(meter: Meter, series: SeriesTable, semconv: Ge
     const options = { unit: facts.unit, description: facts.description };
     switch (facts.kind) {
       case 'counter':
+        series.define(name, facts);
+        start(series, name, facts);
+        break;
       case 'upDown':
       case 'histogram':
         series.define(name, facts);
@@ -68,6 +71,14 @@ export function createInstruments(meter: Meter, series: SeriesTable, semconv: Ge
         else for (const [value, labels] of values) result.observe(value, labels);
       }),
   };
+}
+
+function start(
+  series: SeriesTable,
+  name: string,
+  { labels, fromStart = labels.length === 0 ? [{}] : [] }: MetricFacts,
+): void {
+  for (const each of fromStart) series.add(name, 0, each);
 }
 
 /** The sums behind the gauges that other parts report into. */

@@ -15,6 +15,11 @@ export interface MetricFacts {
   readonly description: string;
   readonly labels: readonly string[];
   readonly boundaries?: readonly number[];
+  /**
+   * Label sets of a counter that are there from the start, at 0: a rate over a series that is born with its first count
+   * misses that count. A counter without labels always is.
+   */
+  readonly fromStart?: readonly Readonly<Record<string, string>>[];
   /** How the values of several worker processes become one. Default: their sum. */
   readonly merge?: 'max';
   /** The only version of the GenAI conventions that has it. Default: it is always there. */
@@ -167,6 +172,7 @@ export const METRICS = {
     unit: '{resume}',
     description: 'Clients that came back to a session: RESUMED without loss, PARTIAL, or GONE.',
     labels: ['outcome'],
+    fromStart: ['RESUMED', 'RECOVERED', 'PARTIAL', 'GONE'].map((outcome) => ({ outcome })),
     alert: 'A share of PARTIAL and GONE over 5 %: raise the grace time or the resume buffer.',
   },
   'responses_gateway.lanes.active': {
@@ -194,6 +200,13 @@ export const METRICS = {
     description: 'Turns without a good end, by reason, by who is at fault, by phase and by replay verdict.',
     labels: ['error.type', 'fault', 'phase', 'replay'],
     alert: 'Any with fault "gateway" for 5 minutes: page. Fault "upstream" over 2 % of turns: warn.',
+  },
+  'responses_gateway.turn.faults': {
+    kind: 'counter',
+    unit: '{turn}',
+    description: 'The same turns by who is at fault alone, there from the start: what alerts are made of.',
+    labels: ['fault'],
+    fromStart: [{ fault: 'client' }, { fault: 'upstream' }, { fault: 'gateway' }],
   },
   'responses_gateway.turn.queue.duration': {
     kind: 'histogram',
@@ -257,6 +270,21 @@ export const METRICS = {
       'Turns without a cost although there is a price table: their `model`, their service `tier`, or a `tool` that the upstream ran is not in it.',
     labels: [...TURN_LABELS, 'why'],
     alert: 'Any: the price table lacks something, and budgets of money do not count these turns.',
+  },
+  'responses_gateway.tool.duration': {
+    kind: 'histogram',
+    unit: 's',
+    description:
+      "Calls of the callers' own tools: from when the model's call was told until the turn with its output arrived. The first fifty names that come back have a label of their own.",
+    labels: ['gen_ai.tool.name'],
+    boundaries: GENAI_SECONDS,
+  },
+  'responses_gateway.loop.time': {
+    kind: 'counter',
+    unit: 's',
+    description:
+      'Where agent loops spend their time, over turns that called tools or brought outputs: in the `model`, in the `gateway` (queue, rebuilding, its own work), or in `tools` between two turns.',
+    labels: ['part'],
   },
   'responses_gateway.tool_calls': {
     kind: 'counter',
@@ -375,6 +403,7 @@ export const METRICS = {
     unit: '{recovery}',
     description: 'Lanes rebuilt on a new link, by why.',
     labels: ['reason'],
+    fromStart: [{ reason: 'link_lost' }, { reason: 'connection_limit' }],
     alert: 'Over three times the usual rate: links break.',
   },
   'responses_gateway.recovery.duration': {
@@ -547,6 +576,7 @@ export const METRICS = {
     description:
       'Resumes that reached another process than the one with the session, by what became of them.',
     labels: ['result'],
+    fromStart: ['taken', 'unknown', 'refused', 'unreachable', 'unheard'].map((result) => ({ result })),
     alert: 'refused: replicas have different secrets. Most resumes: route by x-responses-session.',
   },
   'responses_gateway.takeovers': {
@@ -554,6 +584,7 @@ export const METRICS = {
     unit: '{session}',
     description: 'Resumes of sessions that no process answered for, by what became of them.',
     labels: ['result'],
+    fromStart: ['taken', 'gone', 'lost_data'].map((result) => ({ result })),
     alert: 'lost_data: the store has lost what it had acknowledged. Any outside of rollouts: processes die.',
   },
   'responses_gateway.takeover.duration': {
@@ -603,6 +634,10 @@ export const METRICS = {
     description:
       'Requests that were not taken: sessions and calls, turns, and others (steers, cancels), by reason and, of LIMIT_EXCEEDED, by limit.',
     labels: ['request', 'reason', 'limit', 'tenant'],
+    fromStart: ['OVERLOADED', 'DRAINING', 'MODEL_NOT_ALLOWED', 'UNAUTHENTICATED'].flatMap((reason) => [
+      { request: 'session', reason },
+      { request: 'turn', reason },
+    ]),
     alert: 'Grows with LIMIT_EXCEEDED, OVERLOADED, DRAINING or MODEL_NOT_ALLOWED: callers are turned away.',
   },
   'responses_gateway.processes.ready': {
@@ -625,6 +660,10 @@ export const METRICS = {
     unit: '{export}',
     description: 'Exports to the collector.',
     labels: ['signal', 'result'],
+    fromStart: ['traces', 'metrics', 'logs'].flatMap((signal) => [
+      { signal, result: 'ok' },
+      { signal, result: 'failed' },
+    ]),
     alert: 'Failures for 10 minutes: the collector is away; turns are not affected.',
   },
   'responses_gateway.logs.suppressed': {

@@ -6,6 +6,7 @@ import { errorType, type LabelValues, OTHER } from './labels.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
 import { withEntry, without } from './optional-map.ts';
+import type { ReturnedCalls } from './tool-times.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { BesideFact } from './types.ts';
 
@@ -13,6 +14,7 @@ import type { BesideFact } from './types.ts';
 export interface MeterShare {
   readonly instruments: Instruments;
   readonly models: LabelValues;
+  readonly tools: LabelValues;
   /** Undefined: no tenant label. */
   readonly tenants: LabelValues | undefined;
   readonly reason: (reason: string) => string;
@@ -39,6 +41,9 @@ interface AwaitedUsage extends TurnLabels {
 // Usage of a cancelled turn comes soon or never; more than a few are not waited for.
 const MAX_AWAITED_USAGES = 16;
 const NO_TENANT: Attributes = {};
+const MODEL_PART: Attributes = { part: 'model' };
+const GATEWAY_PART: Attributes = { part: 'gateway' };
+const TOOLS_PART: Attributes = { part: 'tools' };
 
 export class SessionMeters {
   readonly #share: MeterShare;
@@ -125,7 +130,7 @@ export class SessionMeters {
     }
   }
 
-  turnEnded(record: TurnRecord, split: TurnSplit): void {
+  turnEnded(record: TurnRecord, split: TurnSplit, tools?: ReturnedCalls | 'called'): void {
     const { instruments, models } = this.#share;
     this.#turns -= 1;
     instruments.move('responses_gateway.turns.active', -1);
@@ -172,6 +177,7 @@ export class SessionMeters {
       outcome: record.outcome,
     });
     if (failed !== undefined) {
+      instruments.add('responses_gateway.turn.faults', 1, { fault: failed.error.fault });
       instruments.add('responses_gateway.turn.failures', 1, {
         ...error,
         fault: failed.error.fault,
@@ -187,6 +193,7 @@ export class SessionMeters {
     if (split.addedDownSeconds !== undefined)
       instruments.record('responses_gateway.turn.added.down', split.addedDownSeconds, turn);
     instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
+    if (tools !== undefined) this.#loop(split, tools);
     if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
     const bytes = { ...provider, ...this.#tenant };
     instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, direction: 'up' });
@@ -295,6 +302,21 @@ export class SessionMeters {
           [ATTR.tokenType]: type,
         });
       }
+    }
+  }
+
+  /** Of a turn that called tools or brought their outputs: what the loop around it spent where. */
+  #loop(split: TurnSplit, tools: ReturnedCalls | 'called'): void {
+    const { instruments, tools: names } = this.#share;
+    const gateway =
+      split.queueSeconds + split.gatewaySeconds + (split.addedUpSeconds ?? 0) + (split.addedDownSeconds ?? 0);
+    instruments.add('responses_gateway.loop.time', split.upstreamSeconds, MODEL_PART);
+    instruments.add('responses_gateway.loop.time', gateway, GATEWAY_PART);
+    if (tools === 'called') return;
+    instruments.add('responses_gateway.loop.time', tools.seconds, TOOLS_PART);
+    for (const { name, seconds } of tools.calls) {
+      names.learn(name);
+      instruments.record('responses_gateway.tool.duration', seconds, { [ATTR.toolName]: names.of(name) });
     }
   }
 

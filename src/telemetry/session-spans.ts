@@ -9,6 +9,7 @@ import {
   SpanKind,
   type SpanOptions,
   SpanStatusCode,
+  TraceFlags,
   trace,
 } from '@opentelemetry/api';
 import type { Fact, LinkRoute, StartTurn, TraceContext, TurnRecord } from '../core/types.ts';
@@ -17,6 +18,7 @@ import { ATTR, OPERATION_CHAT } from './genai-names.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
+import type { ReturnedCalls } from './tool-times.ts';
 import { outgoingContext, parseTraceparent, remoteContext, type TraceIds, type Tracing } from './tracing.ts';
 import { acceptedAttributes, endedAttributes, labelAttributes, routeAttributes } from './turn-attributes.ts';
 import { requestAttributes, type TurnRequest, turnRequest } from './turn-request.ts';
@@ -27,7 +29,7 @@ import type { SessionStart } from './types.ts';
 /** The spans of one session. */
 export interface SessionSpans {
   /** What a turn asks for; it is accepted next, or not at all. */
-  requested(turn: StartTurn): void;
+  requested(turn: StartTurn, returned: ReturnedCalls | undefined): void;
   /** Every fact but the end of a turn, which comes with its times worked out. */
   fact(fact: Fact): void;
   turnEnded(record: TurnRecord, split: TurnSplit, content: Attributes | undefined): void;
@@ -110,6 +112,8 @@ interface RunningTurn {
   readonly carried: TraceContext | undefined;
   readonly accepted: Accepted;
   readonly request: TurnRequest | undefined;
+  /** Of the longest of the calls whose outputs it brought. */
+  readonly toolSeconds: number | undefined;
   /** Of the lane, when the turn was sent. */
   lastResponseId: string | undefined;
   sent: boolean;
@@ -140,6 +144,7 @@ class TracedSession implements SessionSpans {
   readonly #links: Link[];
   #turns: Map<string, RunningTurn> | undefined;
   #request: TurnRequest | undefined;
+  #returned: ReturnedCalls | undefined;
   /** By lane. */
   #lastResponses: Map<string, string> | undefined;
   #dials: Map<number, Span> | undefined;
@@ -166,8 +171,9 @@ class TracedSession implements SessionSpans {
       this.#child('takeover', { attributes, startTime: hrTime(takenOverSinceMs) }).end();
   }
 
-  requested(turn: StartTurn): void {
+  requested(turn: StartTurn, returned: ReturnedCalls | undefined): void {
     this.#request = turnRequest(turn);
+    this.#returned = returned;
   }
 
   fact(fact: Fact): void {
@@ -235,6 +241,7 @@ class TracedSession implements SessionSpans {
       () => ({
         ...acceptedAttributes(turn.accepted, this.#start.sessionId, this.#labels),
         ...endedAttributes(record, split, route, genaiSemconv),
+        ...(turn.toolSeconds !== undefined && { [OWN.toolDuration]: turn.toolSeconds }),
         ...(turn.request !== undefined &&
           requestAttributes(
             turn.request,
@@ -285,14 +292,17 @@ class TracedSession implements SessionSpans {
     const own = callerIds(fact.traceContext, this.#settings.traces);
     const parent = own === undefined ? this.#parent : remoteContext(own);
     const request = this.#request?.turnId === fact.turnId ? this.#request : undefined;
+    const returned = request === undefined ? undefined : this.#returned;
     this.#request = undefined;
+    this.#returned = undefined;
     const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
     this.#turns = withEntry(this.#turns, fact.turnId, {
-      span: this.#tracing.turnSpan(name, hrTime(fact.atMs), parent, this.#links),
+      span: this.#tracing.turnSpan(name, hrTime(fact.atMs), parent, linksWith(this.#links, returned)),
       parent,
       carried: own === undefined ? this.#start.traceContext : fact.traceContext,
       accepted: fact,
       request,
+      toolSeconds: returned?.seconds,
       lastResponseId: undefined,
       sent: false,
       toolEvents: 0,
@@ -362,6 +372,15 @@ class TracedSession implements SessionSpans {
   #child(name: string, options: SpanOptions, context = trace.setSpan(ROOT_CONTEXT, this.#session)): Span {
     return this.#tracing.tracer.startSpan(name, options, context);
   }
+}
+
+/** A turn that brings outputs points to the one that called. */
+function linksWith(links: Link[], returned: ReturnedCalls | undefined): Link[] {
+  if (returned?.caller === undefined) return links;
+  const { traceId, spanId, sampled } = returned.caller;
+  const context = { traceId, spanId, traceFlags: sampled ? TraceFlags.SAMPLED : TraceFlags.NONE };
+  const names = [...new Set(returned.calls.map(({ name }) => name))];
+  return [...links, { context, attributes: { [OWN.link]: 'tool_call', [OWN.toolNames]: names } }];
 }
 
 const REBUILD_NAMES = { recovered: 'recovery', rotated: 'rotation', replayed: 'replay' } as const;

@@ -9,6 +9,7 @@ import { OWN } from './own-names.ts';
 import { SessionLog } from './session-log.ts';
 import { type MeterShare, SessionMeters } from './session-meters.ts';
 import { createSessionSpans, type SessionSpans } from './session-spans.ts';
+import { ToolTimes } from './tool-times.ts';
 import type { Tracing } from './tracing.ts';
 import { RebuildTimes, splitTurn } from './turn-split.ts';
 import type { BesideFact, SessionStart, SessionTelemetry, SessionWatcher, Watcher } from './types.ts';
@@ -34,6 +35,7 @@ export class ObservedSession implements SessionTelemetry {
   readonly #log: SessionLog;
   readonly #watcher: SessionWatcher | undefined;
   readonly #rebuilds = new RebuildTimes();
+  readonly #tools = new ToolTimes();
   #over = false;
   /** The call of a single turn ends as its turn does. */
   readonly #isOneTurn: boolean;
@@ -68,7 +70,7 @@ export class ObservedSession implements SessionTelemetry {
       if (logExport !== undefined && record.failed !== undefined) {
         for (const event of turnExceptions(record, ids, settings.genaiSemconv)) logExport.event(event);
       }
-      this.#meters.turnEnded(record, split);
+      this.#meters.turnEnded(record, split, this.#tools.ended(record, ids));
       this.#watcher?.turnEnded(record, split, ids);
       this.#spans.turnEnded(record, split, this.capture?.take(record));
       return;
@@ -77,6 +79,8 @@ export class ObservedSession implements SessionTelemetry {
       this.#log.refused(fact.request, fact.error);
       if (this.#isOneTurn) this.#callStatus = fact.error.code;
     }
+    if (fact.kind === 'toolCalled') this.#tools.called(fact);
+    else if (fact.kind === 'laneClosed') this.#tools.laneClosed(fact.laneId);
     this.#rebuilds.fact(fact);
     this.#meters.fact(fact, added);
     this.#spans.fact(fact);
@@ -89,7 +93,7 @@ export class ObservedSession implements SessionTelemetry {
 
   turn(turn: StartTurn): void {
     this.capture?.turn(turn);
-    this.#spans.requested(turn);
+    this.#spans.requested(turn, this.#tools.requested(turn));
     if (turn.chain.kind === 'from') this.#watcher?.forked(turn.turnId, turn.chain.responseId);
   }
 

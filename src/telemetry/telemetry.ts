@@ -19,10 +19,12 @@ import type { GatewayTelemetry, LinkCount, Watcher } from './types.ts';
 import { createUpstreamLog } from './upstream-log.ts';
 import { createUpstreamMeters } from './upstream-meters.ts';
 
-// A collector that hangs must not hold a process back from ending.
-const SHUTDOWN_TIMEOUT_MS = 4_000;
+// A collector that hangs must not hold a process back from ending: the docs promise 4 s, of which the log has one after this.
+const SHUTDOWN_TIMEOUT_MS = 2_800;
 // A link that breaks does so with one of a few dozen reasons.
 const MAX_REASONS = 64;
+/** Names of tools are the callers' own. */
+const MAX_TOOLS = 50;
 
 /**
  * Traces, metrics and logs of the process. Exporters are loaded only when they are used, and nothing is registered
@@ -66,6 +68,7 @@ export async function createTelemetry(
     instruments,
     links,
     batches,
+    tools: boundedLabel(MAX_TOOLS),
     models: boundedLabel(settings.metrics.maxModels, settings.metrics.models),
     tenants: settings.metrics.maxTenants > 0 ? boundedLabel(settings.metrics.maxTenants) : undefined,
     reason: reasonLabel(MAX_REASONS),

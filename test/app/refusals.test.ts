@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
@@ -84,6 +85,9 @@ test('every refusal of sessions and turns is counted, by reason, limit and tenan
     ['LIMIT_EXCEEDED', 'turns_per_minute', 'blue'],
   ]);
   expect(JSON.stringify(lines())).not.toContain(key.key.slice(-43));
+  const keysOf = (code: string) =>
+    new Set(lines().flatMap((line) => (line['code'] === code ? Object.keys(line) : [])));
+  expect(toldFields('call_refused').filter((name) => !keysOf('call_refused').has(name))).toEqual([]);
   await gateway.close();
 });
 
@@ -153,6 +157,8 @@ test('a broken upstream is a warning with its name, its host and what was wrong'
     { host: `127.0.0.1:${overHttp.port}`, reason: 'UPSTREAM_AUTH', http_status: 401 },
   ]);
   expect(of('killing')).toMatchObject([{ reason: 'UPSTREAM_LINK_LOST' }]);
+  const keys = new Set(told.flatMap((line) => Object.keys(line)));
+  expect(toldFields('upstream_broken').filter((name) => !keys.has(name))).toEqual([]);
 });
 
 test('a session ends in the log with the status that its call had', async () => {
@@ -176,6 +182,16 @@ test('a session ends in the log with the status that its call had', async () => 
 });
 
 /** A gateway as the program runs it, on the simulator if nothing else is said. */
+/** Names of fields that docs/operations.md gives to lines of this code. */
+function toldFields(code: string): string[] {
+  const text = readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8');
+  const logs = (/## Logs\n([\s\S]*?)\n## /.exec(`${text}\n## `)?.[1] ?? '').replaceAll('\n', ' ');
+  const clause = new RegExp(`${code}[^.)]*`).exec(logs)?.[0] ?? '';
+  const names = [...clause.matchAll(/`([a-z_]+)`/g)].map(([, name = '']) => name);
+  expect(names.length).toBeGreaterThan(3);
+  return names;
+}
+
 async function open(settings: Readonly<Record<string, unknown>>) {
   const written: string[] = [];
   const values = { listen: '127.0.0.1:0', admin: { listen: '127.0.0.1:0' }, ...settings };

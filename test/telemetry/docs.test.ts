@@ -17,6 +17,15 @@ describe('docs/metrics.md', () => {
 });
 
 describe('docs/operations.md', () => {
+  it('says what to do about each alert, and about no other', () => {
+    const alerts = readFileSync(new URL('../../deploy/alerts.yaml', import.meta.url), 'utf8');
+    const shipped = [...alerts.matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
+    const told = [...read('operations.md').matchAll(/^\| `([A-Z][A-Za-z]+)` \| .+ \|$/gm)].map(
+      ([, name]) => name,
+    );
+    expect(told.toSorted()).toEqual(shipped.toSorted());
+  });
+
   it('names only metrics that exist', () => {
     const known = new Set(Object.keys(METRICS).map((name) => name.replaceAll('.', '_')));
     const named = read('operations.md').matchAll(

@@ -41,6 +41,7 @@ function useEverything(t: GatewayTelemetry): void {
       endedAtMs: AT + 40,
     });
   }
+  session.fact({ kind: 'toolCalled', turnId: 'a', name: 'look_up', atMs: AT });
   session.fact(
     {
       kind: 'turnEnded',
@@ -53,6 +54,26 @@ function useEverything(t: GatewayTelemetry): void {
     },
     { upMs: 2, downMs: 1 },
   );
+  session.turn?.({
+    kind: 'startTurn',
+    laneId: '',
+    turnId: 'b',
+    create: {
+      fields: new Map(),
+      input: ['{"type":"function_call_output","call_id":"c","output":""}'],
+      previousResponseId: undefined,
+      model: 'gpt-5.2',
+      store: true,
+      generate: true,
+      usesConversation: false,
+    },
+    chain: { kind: 'automatic' },
+    inputMode: 'incremental',
+    timeoutMs: undefined,
+    waitOnRateLimit: false,
+    traceContext: undefined,
+    receivedAtMs: AT + 5,
+  });
   session.fact(accepted({ turnId: 'b', atMs: AT }));
   session.fact({
     kind: 'turnEnded',

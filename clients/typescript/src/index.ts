@@ -23,6 +23,7 @@ export type { Lane } from './lane.ts';
 export type { Logger, LogLevel } from './log.ts';
 export { DEFAULT_MAX_TURNS, type ToolCall, type ToolLoop } from './loop.ts';
 export {
+  type Budget,
   type ClientOptions,
   DEFAULT_ADDRESS,
   DEFAULT_CLOSE_TIMEOUT_MS,

@@ -5,7 +5,7 @@ import {
   PayloadFormat,
   type StartTurn,
 } from './gen/responses/gateway/v1/session_pb.ts';
-import { DEFAULT_HEARTBEAT_MS, type SessionOptions } from './options.ts';
+import { type Budget, DEFAULT_HEARTBEAT_MS, type SessionOptions } from './options.ts';
 
 /** The newest `since_revision` of the generated code: what is newer comes as raw JSON. */
 const SCHEMA_REVISION = 3;
@@ -34,9 +34,14 @@ export function openMessage(
       // -1 is no limit to grpc-js.
       maxMessageBytes: BigInt(maxReceiveBytes < 0 ? Number.MAX_SAFE_INTEGER : maxReceiveBytes),
       ...(options.recovery !== undefined && { recovery: options.recovery }),
+      ...(options.budget && { budget: budgetMessage(options.budget) }),
       ...(resume && { resume: { ...resume, lastSeq: BigInt(resume.lastSeq) } }),
     },
   });
+}
+
+function budgetMessage({ tokens = 0, money = '', turns = 0 }: Budget) {
+  return { tokens: BigInt(tokens), money, turns };
 }
 
 export function startMessage(value: StartTurn): Uint8Array {

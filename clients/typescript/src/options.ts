@@ -42,6 +42,15 @@ export interface ClientOptions {
   readonly logger?: Logger;
 }
 
+/** What is left out has no limit. */
+export interface Budget {
+  /** Input and output. */
+  readonly tokens?: number;
+  /** Exact decimal in the currency of the gateway's price table, for instance `0.50`. */
+  readonly money?: string;
+  readonly turns?: number;
+}
+
 export interface SessionOptions {
   /** Model of turns that name none. */
   readonly model?: string;
@@ -53,6 +62,11 @@ export interface SessionOptions {
   readonly clientVersion?: string;
   /** Whether the gateway may rebuild lanes that the upstream has lost. Default: true. */
   readonly recovery?: boolean;
+  /**
+   * What the session may use in its life. A turn that does not fit fails with LIMIT_EXCEEDED, whose metadata has what is
+   * left. Default: as much as its tenant may.
+   */
+  readonly budget?: Budget;
   /** Whether a lost stream is resumed. Default: true. */
   readonly resume?: boolean;
   /** Delivers the upstream's exact JSON with each event, besides its typed form. Default: false. */

@@ -76,6 +76,10 @@ export interface Result {
   readonly functionCalls: readonly FunctionCall[];
   /** Of a turn of a tool loop: with all turns before it. */
   readonly usage: Usage;
+  /** What the turn cost by the gateway's price table; undefined without one. */
+  readonly cost:
+    | { readonly amount: string; readonly currency: string; readonly pricesAsOf: string }
+    | undefined;
 }
 
 /** Builds the result from the events; the one place that knows how. */
@@ -84,6 +88,7 @@ export class Accumulator {
   #responses: Response[] = [];
   #items: OutputItem[] = [];
   #text = '';
+  #cost: Result['cost'];
 
   add(event: EventMessage): void {
     const { payload } = event;
@@ -104,6 +109,10 @@ export class Accumulator {
         break;
     }
     this.#outcome = outcomeOf(event.outcome) ?? this.#outcome;
+    if (event.cost) {
+      const { amount, currency, pricesAsOf } = event.cost;
+      this.#cost = { amount, currency, pricesAsOf };
+    }
   }
 
   result(turn: { readonly id: string; readonly lane: { readonly id: string } }): Result {
@@ -120,6 +129,7 @@ export class Accumulator {
       refusal: refusalOf(this.#items),
       functionCalls: this.#items.flatMap(({ kind }) => (kind.case === 'functionCall' ? [kind.value] : [])),
       usage: usageOf(this.#responses),
+      cost: this.#cost,
     };
   }
 

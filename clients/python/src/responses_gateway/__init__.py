@@ -17,7 +17,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .loop import LoopOptions, ToolCall
-from .options import ClientOptions, ConnectOptions, SessionOptions
+from .options import Budget, ClientOptions, ConnectOptions, SessionOptions
 from .reasons import Reason
 from .request import Input, Item, Part, Request, call_output, file, image, json_item, message
 from .sync import Client, Lane, Session, Turn
@@ -25,6 +25,7 @@ from .tools import Function, function
 from .types import Event, GoAway, Limits, Outcome, Parsed, Result, Stats, Usage
 
 __all__ = [
+    "Budget",
     "Client",
     "ClientOptions",
     "ConnectOptions",

@@ -6,6 +6,7 @@ import ipaddress
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TypeAlias, TypedDict
 
 import grpc
@@ -99,6 +100,21 @@ class ClientOptions:
         return [*self.metadata, *([("authorization", f"Bearer {token}")] if token else [])]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a session may use in its life. A turn that does not fit fails with LIMIT_EXCEEDED, whose metadata has what is left."""
+
+    #: Input and output; None: no limit.
+    tokens: int | None = None
+    #: In the currency of the gateway's price table.
+    money: Decimal | None = None
+    turns: int | None = None
+
+    def message(self) -> session_pb2.Budget:
+        money = "" if self.money is None else format(self.money, "f")
+        return session_pb2.Budget(tokens=self.tokens or 0, money=money, turns=self.turns or 0)
+
+
 class ConnectOptions(TypedDict, total=False):
     """What `Client.connect` takes; defaults in `SessionOptions`."""
 
@@ -108,6 +124,7 @@ class ConnectOptions(TypedDict, total=False):
     client_name: str
     client_version: str
     recovery: bool
+    budget: Budget | None
     resume: bool
     raw_json: bool
     max_buffered_bytes: int
@@ -133,6 +150,8 @@ class SessionOptions:
     client_version: str = ""
     #: Whether the gateway may rebuild lanes that the upstream has lost.
     recovery: bool = True
+    #: What the session may use in its life.
+    budget: Budget | None = None
     #: Whether a lost stream is resumed.
     resume: bool = True
     #: Delivers the upstream's exact JSON with each event.
@@ -174,6 +193,8 @@ class SessionOptions:
             opened.payload = session_pb2.PAYLOAD_FORMAT_BOTH
         if not self.recovery:
             opened.recovery = False
+        if self.budget is not None:
+            opened.budget.CopyFrom(self.budget.message())
         return opened
 
 

@@ -156,6 +156,8 @@ class Result:
     responses: Sequence[response_pb2.Response]
     #: Output items of the last response that are complete.
     items: Sequence[items_pb2.OutputItem]
+    #: What the turn cost by the gateway's price table; None without one.
+    cost: event_pb2.Cost | None = None
     partial_text: str = field(repr=False, default="")
     #: Of the turns before, in a tool loop.
     earlier_usage: Usage = field(repr=False, default=Usage())
@@ -225,6 +227,7 @@ class Accumulator:
         self._responses: list[response_pb2.Response] = []
         self._items: Sequence[items_pb2.OutputItem] = []
         self._text: list[str] = []
+        self._cost: event_pb2.Cost | None = None
 
     def add(self, event: Event) -> None:
         proto = event.proto
@@ -244,6 +247,8 @@ class Accumulator:
             self._finish(proto.response_failed.response)
         if proto.outcome:
             self._outcome = event.outcome
+        if proto.HasField("cost"):
+            self._cost = proto.cost
 
     def _finish(self, response: response_pb2.Response) -> None:
         if self._responses and self._responses[-1].id == response.id:
@@ -262,5 +267,6 @@ class Accumulator:
             outcome=self._outcome,
             responses=tuple(self._responses),
             items=tuple(self._items),
+            cost=self._cost,
             partial_text="".join(self._text),
         )

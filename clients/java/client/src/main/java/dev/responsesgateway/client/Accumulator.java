@@ -1,5 +1,6 @@
 package dev.responsesgateway.client;
 
+import dev.responsesgateway.v1.Cost;
 import dev.responsesgateway.v1.OutputItem;
 import dev.responsesgateway.v1.Response;
 import java.util.ArrayList;
@@ -11,6 +12,7 @@ final class Accumulator {
   private final StringBuilder text = new StringBuilder();
   private List<OutputItem> items = new ArrayList<>();
   private Outcome outcome;
+  private Cost cost;
 
   void add(dev.responsesgateway.v1.Event event) {
     switch (event.getPayloadCase()) {
@@ -23,10 +25,13 @@ final class Accumulator {
       default -> {}
     }
     outcome = Outcome.of(event.getOutcome()).orElse(outcome);
+    if (event.hasCost()) {
+      cost = event.getCost();
+    }
   }
 
   Result result(String laneId, String turnId) {
-    return new Result(laneId, turnId, outcome, responses, items, text.toString());
+    return new Result(laneId, turnId, outcome, responses, items, text.toString(), cost);
   }
 
   private void begin(Response response) {

@@ -2,6 +2,7 @@ package dev.responsesgateway.client;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import dev.responsesgateway.v1.ContentPart;
+import dev.responsesgateway.v1.Cost;
 import dev.responsesgateway.v1.FunctionCall;
 import dev.responsesgateway.v1.OutputItem;
 import dev.responsesgateway.v1.Response;
@@ -21,6 +22,7 @@ public final class Result implements Serializable {
   private final List<Response> responses;
   private final List<OutputItem> items;
   private final String partial;
+  private final Cost cost;
   private final List<Result> turns;
 
   Result(
@@ -29,8 +31,9 @@ public final class Result implements Serializable {
       Outcome outcome,
       List<Response> responses,
       List<OutputItem> items,
-      String partial) {
-    this(laneId, turnId, outcome, responses, items, partial, List.of());
+      String partial,
+      Cost cost) {
+    this(laneId, turnId, outcome, responses, items, partial, cost, List.of());
   }
 
   private Result(
@@ -40,6 +43,7 @@ public final class Result implements Serializable {
       List<Response> responses,
       List<OutputItem> items,
       String partial,
+      Cost cost,
       List<Result> turns) {
     this.laneId = laneId;
     this.turnId = turnId;
@@ -47,12 +51,18 @@ public final class Result implements Serializable {
     this.responses = List.copyOf(responses);
     this.items = List.copyOf(items);
     this.partial = partial;
+    this.cost = cost;
     this.turns = List.copyOf(turns);
   }
 
   /** The last turn's result as that of a loop of turns. */
   Result of(List<Result> loop) {
-    return new Result(laneId, turnId, outcome, responses, items, partial, loop);
+    return new Result(laneId, turnId, outcome, responses, items, partial, cost, loop);
+  }
+
+  /** What the turn cost by the gateway's price table; empty without one. */
+  public Optional<Cost> cost() {
+    return Optional.ofNullable(cost);
   }
 
   /** The results of all turns of a tool loop, in order; empty for a single turn. */

@@ -1,7 +1,9 @@
 package dev.responsesgateway.client;
 
+import dev.responsesgateway.v1.Budget;
 import dev.responsesgateway.v1.Open;
 import dev.responsesgateway.v1.PayloadFormat;
+import java.math.BigDecimal;
 import java.time.Duration;
 import java.util.Map;
 import java.util.function.Consumer;
@@ -88,6 +90,22 @@ public final class SessionOptions {
     /** Tells the gateway's logs which program this is. */
     public Builder program(String name, String version) {
       open.setClientName(name).setClientVersion(version);
+      return this;
+    }
+
+    /**
+     * What the session may use in its life; 0 is no limit. A turn that does not fit fails with LIMIT_EXCEEDED, whose
+     * metadata has what is left.
+     *
+     * @param tokens input and output
+     * @param money in the currency of the gateway's price table; null is no limit
+     */
+    public Builder budget(long tokens, BigDecimal money, int turns) {
+      open.setBudget(
+          Budget.newBuilder()
+              .setTokens(tokens)
+              .setMoney(money == null ? "" : money.toPlainString())
+              .setTurns(turns));
       return this;
     }
 
