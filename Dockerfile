@@ -3,12 +3,13 @@
 
 FROM node:24.22.3-trixie-slim AS build
 WORKDIR /build
-COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
+COPY package.json package-lock.json .npmrc ./
 COPY tools ./tools
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY src ./src
 COPY console ./console
 COPY scripts/build-console.ts ./scripts/build-console.ts
+COPY scripts/bundle.ts ./scripts/bundle.ts
 RUN npm run build
 # The Node of the image is the one that the tests run on: pinned in tools/node-runtime, its hash in the lockfile.
 RUN cp -L node_modules/.bin/node node
