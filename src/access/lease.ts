@@ -137,6 +137,10 @@ export class RunningSession implements SessionLease {
     turn?.holdMore(inputBytes);
   }
 
+  allowsModel(model: string): boolean {
+    return this.#context.tenant.allowsModel(model);
+  }
+
   admitLane(reservation?: Reservation): void {
     if (this.#released) throw new GatewayError('INTERNAL', 'a lane after the release of its session');
     for (const ledger of this.#ledgers) throwIf(ledger.refuseCounted('lanes'));
@@ -345,7 +349,7 @@ const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignItem }: LeaseContext): void {
   const { fields = NO_FIELDS, input = [], admittedItems = 0 } = turn;
   tenant.checkUpstream(turn.upstream);
-  tenant.checkModel(turn.model);
+  if (turn.modelless !== true) tenant.checkModel(turn.model);
   tenant.checkNamedModels(fields, input, admittedItems);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
   if (turn.conversation) tenant.checkConversation();

@@ -86,6 +86,10 @@ export class Tenant {
     this.ledger.setLimits(this.#ownLimits);
   }
 
+  allowsModel(model: string): boolean {
+    return !this.#models.restricted || this.#models.allows(model);
+  }
+
   /** Throws MODEL_NOT_ALLOWED. */
   checkModel(model: string | undefined): void {
     if (!this.#models.restricted) return;

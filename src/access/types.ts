@@ -38,6 +38,8 @@ export interface TurnAdmission {
   /** Response ids that the request names (explicit chain, `previous_response_id`). */
   readonly responseIds: readonly string[];
   readonly conversation: boolean;
+  /** It names no model and runs none. Default false. */
+  readonly modelless?: boolean;
   /** Raw JSON of the input items: a strict tenant's are searched for references to stored items. */
   readonly input?: readonly string[];
   /** So many of the first items were admitted with an earlier turn of the session, and are not looked at again. Default 0. */
@@ -94,6 +96,8 @@ export interface SessionLease {
    * turn that it is for, as far as that is known.
    */
   admitInput(input: readonly string[], turn?: TurnLease): void;
+  /** Whether the tenant may use the model. */
+  allowsModel(model: string): boolean;
   admitLane(reservation?: Reservation): void;
   laneClosed(): void;
   /** The session's client came back with a new proof of the same identity; throws PERMISSION_DENIED for another. */

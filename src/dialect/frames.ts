@@ -18,6 +18,8 @@ export interface OutgoingFrame {
   readonly body: readonly string[];
   /** Of all of it, in UTF-8. */
   readonly bytes: number;
+  /** The response goes on when its stream is lost. HTTP only; default false. */
+  readonly background?: boolean;
 }
 
 /** The frame as it goes over a WebSocket. */
@@ -41,7 +43,8 @@ export function createFrame(
   const generate = create.fields.get('generate');
   const head = headOf('response.create', streamId, generate);
   const body = bodyOf(create.fields, includeFor(create), plan, plan.ownInput);
-  return frame(generate === 'false' ? 'warmUp' : 'create', streamId, head, body, create.long);
+  const made = frame(generate === 'false' ? 'warmUp' : 'create', streamId, head, body, create.long);
+  return create.fields.get('background') === 'true' ? { ...made, background: true } : made;
 }
 
 /** A warm-up of ours: the last turn's settings, no output. */

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Principal } from '../access/types.ts';
 import type { SessionEvent, TurnFailed } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
@@ -9,6 +10,7 @@ import type { ReceivedMessage, RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
+import type { KeyedRun } from './idempotency.ts';
 import { doneWith } from './message-decoder.ts';
 
 /** The only turn of its session needs no better name. */
@@ -25,6 +27,11 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const request = await edge.fairShare.through(call.connection, steps);
     doneWith(received.bytes);
     if (call.over) return;
+    const { idempotencyKey: key } = request;
+    const fingerprint = key === undefined ? '' : fingerprintOf(request);
+    const { tenantId } = principal;
+    const earlier = key === undefined ? undefined : edge.keyedRuns.find(tenantId, key, fingerprint);
+    if (earlier !== undefined) return await listen(call, earlier);
     const lease = await leaseFor(call, edge, principal, request.upstream);
     if (lease === undefined) return;
     const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);
@@ -41,9 +48,26 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
       clientName: undefined,
       clientVersion: undefined,
       namedUpstream: request.upstream,
+      overHttp: request.turn.create.fields.get('background') === 'true',
     });
     const turn = { ...request.turn, receivedAtMs: received.beganAtMs };
-    await run(call, edge, session, { ...request, turn });
+    // Another call with the key may have come while this one was admitted.
+    const other = key === undefined ? undefined : edge.keyedRuns.find(tenantId, key, fingerprint);
+    if (other !== undefined) {
+      session.driver.feed({
+        kind: 'terminate',
+        error: new GatewayError('TURN_CANCELLED', 'asked for twice'),
+      });
+      return await listen(call, other);
+    }
+    const keyed = key === undefined ? undefined : edge.keyedRuns.begin(tenantId, key, fingerprint);
+    const release = key === undefined ? () => {} : () => edge.keyedRuns.release(tenantId, key);
+    try {
+      await run(call, edge, session, { ...request, turn }, keyed, release);
+    } catch (error) {
+      release();
+      throw error;
+    }
   } catch (error) {
     refuse(call, edge, error, principal);
   }
@@ -65,13 +89,17 @@ async function run(
   edge: Edge,
   session: EdgeSessionHandle,
   request: CreateResponseRequest,
+  keyed: KeyedRun | undefined,
+  release: () => void,
 ): Promise<void> {
   const { driver } = session;
-  const stream = new OneTurnStream(call, edge, session, request);
+  const stream = new OneTurnStream(call, edge, session, request, keyed, release);
   call.sendHeaders();
   call.onRoom = () => driver.room();
   call.onEnd = () => stream.stop();
   call.onGone = () => {
+    // Whoever has the key may come back for it.
+    if (keyed !== undefined) return driver.room();
     // Nobody can come back to this session: what still runs is given up.
     driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
   };
@@ -80,15 +108,50 @@ async function run(
   driver.feed({ kind: 'halfClose' });
 }
 
+/** The events of the first call with the same key, once more. */
+function listen(call: RpcCall, run: KeyedRun): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const stop = run.listen({
+    message: (bytes) => call.write(bytes),
+    end: (error) => {
+      call.end(error);
+      resolve();
+    },
+  });
+  call.onGone = () => {
+    stop();
+    resolve();
+  };
+  return promise;
+}
+
+/** The trace and the time limit may differ from one try to the next. */
+function fingerprintOf({ turn, upstream, format }: CreateResponseRequest): string {
+  const { create, chain, waitOnRateLimit } = turn;
+  const request = [[...create.fields], create.input, chain, waitOnRateLimit, upstream ?? '', format];
+  return createHash('sha256').update(JSON.stringify(request)).digest('base64');
+}
+
 class OneTurnStream implements ClientStream {
   readonly #call: RpcCall;
   readonly #session: EdgeSessionHandle;
   readonly #format: BoundedFormat;
+  readonly #keyed: KeyedRun | undefined;
+  readonly #release: () => void;
   #failed: TurnFailed | undefined;
   #delivered = false;
   #keepAlive: NodeJS.Timeout | undefined;
 
-  constructor(call: RpcCall, edge: Edge, session: EdgeSessionHandle, request: CreateResponseRequest) {
+  constructor(
+    call: RpcCall,
+    edge: Edge,
+    session: EdgeSessionHandle,
+    request: CreateResponseRequest,
+    keyed: KeyedRun | undefined,
+    release: () => void,
+  ) {
+    this.#keyed = keyed;
+    this.#release = release;
     const { wire, heartbeatIntervalMs } = edge;
     const { format, maxMessageBytes } = request;
     this.#call = call;
@@ -107,7 +170,7 @@ class OneTurnStream implements ClientStream {
   }
 
   get hasRoom(): boolean {
-    return this.#call.hasRoom;
+    return this.#call.hasRoom || (this.#keyed !== undefined && this.#call.over);
   }
 
   deliver(events: readonly SessionEvent[]): void {
@@ -115,6 +178,7 @@ class OneTurnStream implements ClientStream {
     let bytes = 0;
     for (const message of boundedMessages(events, this.#format)) {
       this.#call.write(message);
+      this.#keyed?.message(Uint8Array.from(message));
       bytes += message.length;
     }
     this.#session.telemetry.batch(events.length, bytes);
@@ -125,6 +189,9 @@ class OneTurnStream implements ClientStream {
 
   /** The turn's failure is told twice: as its last event, and as the status that a simple caller looks at. */
   end(error: GatewayError | undefined): void {
-    this.#call.end(error ?? this.#failed?.error);
+    const failure = error ?? this.#failed?.error;
+    this.#keyed?.end(failure);
+    if (this.#failed?.replay === 'SAFE') this.#release();
+    this.#call.end(failure);
   }
 }

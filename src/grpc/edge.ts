@@ -2,6 +2,7 @@ import type { AccessControl } from '../access/types.ts';
 import type { RunningWork } from '../session/running-work.ts';
 import type { SessionRuntime } from '../session/sessions.ts';
 import type { Wire } from '../translate/index.ts';
+import type { KeyedRuns } from './idempotency.ts';
 import type { Peers } from './peers.ts';
 
 /** Everything that a call needs, made once for a server. */
@@ -11,7 +12,9 @@ export interface Edge extends SessionRuntime {
   /** The other processes behind the same port. */
   readonly peers: Peers | undefined;
   /** Calls that belong to no session. */
-  readonly compactions: RunningWork;
+  /** Calls of CreateResponse with an idempotency key. */
+  readonly keyedRuns: KeyedRuns;
+  readonly calls: RunningWork;
   readonly maxMessageBytes: number;
   readonly maxTurnsInFlight: number;
   readonly openTimeoutMs: number;

@@ -19,11 +19,10 @@ import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { Telemetry } from '../telemetry/types.ts';
-import { createWire, frameFromBytes } from '../translate/index.ts';
+import { CALL_METHODS, createWire, frameFromBytes } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { type CallEnd, type RpcCall, TakenCall, watchEnd } from './call.ts';
 import { checkMetadata } from './caller.ts';
-import { serveCompactResponse } from './compact-response.ts';
 import { serveCarried, serveConnect } from './connect.ts';
 import { serveCreateResponse } from './create-response.ts';
 import type { Edge } from './edge.ts';
@@ -33,11 +32,14 @@ import { type ConnectionEnd, shareHttp2 } from './hardening/fair-http2.ts';
 import { Inflation } from './hardening/inflation.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
 import { HealthService } from './health.ts';
+import { KeyedRuns } from './idempotency.ts';
 import { decodeMessages } from './message-decoder.ts';
 import { openPeers, type Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
+import { serveCall } from './resource-call.ts';
 import { serviceDefinition } from './service-definition.ts';
 import { toStatus } from './status.ts';
+import { serveStreamResponse } from './stream-response.ts';
 import { serverCredentials, type TlsOptions } from './tls.ts';
 
 const SERVICE = 'responses.gateway.v1.ResponsesService';
@@ -135,7 +137,7 @@ export interface GrpcServer {
   /** What grpc.health.v1 answers for the server and the service. */
   setServing(serving: boolean): void;
   /**
-   * Announces the end to every session and waits until the running turns and compactions have ended, at most until
+   * Announces the end to every session and waits until the running turns and calls have ended, at most until
    * `graceMs` is over; then everything is closed. A second call with a shorter time shortens the wait.
    */
   drain(graceMs: number): Promise<void>;
@@ -170,7 +172,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
       onEnded,
     });
   const closeConnections = [share(server, connections)];
-  server.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
+  server.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable(serviceDefinition(SERVICE)));
   const health = new HealthService(['', SERVICE]);
   health.addTo(server);
   if (options.reflection !== false) addReflection(server);
@@ -182,7 +184,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
       interceptors: [interceptor(edge, FOR_PEERS, options)],
     });
     closeConnections.push(share(peerServer, undefined));
-    peerServer.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable());
+    peerServer.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable(serviceDefinition(SERVICE)));
     servers.push(peerServer);
     for (const address of peers.listen) {
       peers.port = await bind(peerServer, address, peers.serverCredentials(address));
@@ -230,7 +232,7 @@ class RunningServer implements GrpcServer {
   }
 
   async drain(graceMs: number): Promise<void> {
-    const { registry, compactions, peers, clock } = this.#edge;
+    const { registry, calls, peers, clock } = this.#edge;
     const deadlineMs = clock() + graceMs;
     this.setServing(false);
     this.#edge.drainDeadlineMs = Math.min(this.#edge.drainDeadlineMs ?? deadlineMs, deadlineMs);
@@ -241,7 +243,7 @@ class RunningServer implements GrpcServer {
     );
     await Promise.all([
       registry.whenEmpty(graceMs),
-      compactions.whenIdle(graceMs),
+      calls.whenIdle(graceMs),
       peers?.carried.whenIdle(graceMs),
     ]);
     await this.close();
@@ -292,7 +294,8 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     ),
     registry: new SessionRegistry(peers?.tokenPrefix ?? (options.durability === undefined ? undefined : '')),
     peers,
-    compactions: new RunningWork(),
+    calls: new RunningWork(),
+    keyedRuns: new KeyedRuns(steadyNow),
     flushQueue: new FlushQueue(),
     fairShare: new FairShare(steadyNow),
     limits,
@@ -337,7 +340,8 @@ type Handlers = Readonly<Record<string, (call: RpcCall, edge: Edge) => Promise<v
 const FOR_CALLERS: Handlers = {
   [`/${SERVICE}/Connect`]: serveConnect,
   [`/${SERVICE}/CreateResponse`]: serveCreateResponse,
-  [`/${SERVICE}/CompactResponse`]: serveCompactResponse,
+  [`/${SERVICE}/StreamResponse`]: serveStreamResponse,
+  ...Object.fromEntries(CALL_METHODS.map((method) => [`/${SERVICE}/${method}`, serveCall(method)])),
 };
 const FOR_PEERS: Handlers = { [`/${SERVICE}/Connect`]: serveCarried };
 
@@ -424,11 +428,11 @@ function bytesOnly(
 }
 
 /** The interceptor takes every call of the service before grpc-js gets to its handler. */
-function unreachable(): Record<string, () => never> {
+function unreachable(service: ServiceDefinition<UntypedServiceImplementation>): Record<string, () => never> {
   const handler = (): never => {
     throw new Error('unreachable');
   };
-  return { Connect: handler, CreateResponse: handler, CompactResponse: handler };
+  return Object.fromEntries(Object.keys(service).map((name) => [name, handler]));
 }
 
 function byteBudget(bytes: number): ByteBudget {

@@ -69,7 +69,10 @@ export interface ClientStream {
 export interface SessionDriverOptions {
   readonly core: SessionCore;
   readonly dialer: Dialer;
-  readonly dial: Pick<DialRequest, 'upstream' | 'allowed' | 'tenantId' | 'credential' | 'accountScope'>;
+  readonly dial: Pick<
+    DialRequest,
+    'upstream' | 'allowed' | 'tenantId' | 'credential' | 'accountScope' | 'overHttp'
+  >;
   readonly model: string | undefined;
   /** The upstream where the session lived at another process. */
   readonly current?: string | undefined;

@@ -54,6 +54,8 @@ export interface SessionRequest {
   /** The upstream that the client named; the lease may say another. */
   readonly namedUpstream: string | undefined;
   readonly budget?: Budget | undefined;
+  /** A background response does not run over a WebSocket. Default false. */
+  readonly overHttp?: boolean;
 }
 
 /** A session that another process held, and the client that comes back to it. */
@@ -229,6 +231,7 @@ function assemble(
       credential: lease.credential,
       // What the record says of accounts is compared by whoever goes on with the session.
       accountScope: origin && id,
+      overHttp: request.overHttp === true,
     },
     current: taken?.record.state.nodes.at(-1)?.upstream,
     model: request.model,

@@ -2,6 +2,7 @@ import type { Item } from './context.ts';
 import { estimateTokens } from './context.ts';
 import type { JsonObject } from './json.ts';
 import type { Compaction } from './model.ts';
+import { obfuscation } from './obfuscation.ts';
 import type { Settings } from './options.ts';
 import { responseJson, usageJson } from './response-object.ts';
 import type { PlannedItem } from './script.ts';
@@ -15,7 +16,9 @@ import { encryptedContent, newId, type Outcome, type Run } from './turn.ts';
 export function* responseEvents(run: Run, settings: () => Settings): Generator<string, void> {
   const { timing } = settings();
   const head = (status: string): string => responseJson(run, status, '[]', null);
-  yield event(run, 'response.created', `"response":${head('in_progress')}`);
+  const first = run.request.background ? 'queued' : 'in_progress';
+  yield event(run, 'response.created', `"response":${head(first)}`);
+  if (run.request.background) yield event(run, 'response.queued', `"response":${head('queued')}`);
   const uncached = Math.max(0, run.context.tokens - run.cachedTokens);
   const readMs = (uncached * timing.costPerInputTokenUs) / 1000;
   if (!run.request.generate) {
@@ -35,7 +38,7 @@ export function* responseEvents(run: Run, settings: () => Settings): Generator<s
 
 /** The terminal event for an outcome; also used when a fault ends a response early. */
 export function terminalEvent(run: Run, outcome: Outcome, settings: Settings): string {
-  const usage = usageJson(run, settings.switches.warmUpBilled);
+  const usage = usageJson(run, settings.switches);
   run.finalJson = responseJson(run, outcome.status, `[${run.outputJson.join(',')}]`, outcome, usage);
   run.outcome = outcome;
   const sent = run.sparse ? responseJson(run, outcome.status, '[]', outcome, usage) : run.finalJson;
@@ -133,7 +136,6 @@ function* messageEvents(
   const { chunks, count } = chunksOf(item);
   const stopAfter = stopsHalfway ? Math.ceil(count / 2) : Number.POSITIVE_INFINITY;
   const deltaHead = `{"type":"${deltaType}"${laneField(run)},${at}${logprobs},"sequence_number":`;
-  const deltaTail = run.request.obfuscate ? ',"obfuscation":"q7Zx1k"}' : '}';
   const { maxOutputTokens } = run.request;
   let text = '';
   let sent = 0;
@@ -158,7 +160,7 @@ function* messageEvents(
     run.outputTokens += 1;
     run.wasDelta = true;
     run.eventType = deltaType;
-    yield `${deltaHead}${run.sequence++},"delta":${JSON.stringify(chunk)}${deltaTail}`;
+    yield `${deltaHead}${run.sequence++},"delta":${JSON.stringify(chunk)}${paddingOf(run)}}`;
   }
   run.entry.finalText += text;
   // A response that fails or hangs does not close its items.
@@ -319,6 +321,7 @@ function finishItem(run: Run, item: Item, json = JSON.stringify(item)): string {
   const frame = event(run, 'response.output_item.done', `"output_index":${run.output.length},"item":${json}`);
   run.output.push(item);
   run.outputJson.push(json);
+  run.itemTokens.push(run.outputTokens);
   return frame;
 }
 
@@ -332,9 +335,13 @@ export function event(run: Run, type: string, fields: string): string {
 
 function delta(run: Run, type: string, at: string, text: string): string {
   run.outputTokens += 1;
-  const frame = event(run, type, `${at},"delta":${JSON.stringify(text)}`);
+  const frame = event(run, type, `${at},"delta":${JSON.stringify(text)}${paddingOf(run)}`);
   run.wasDelta = true;
   return frame;
+}
+
+function paddingOf(run: Run): string {
+  return run.request.obfuscate ? `,"obfuscation":"${obfuscation()}"` : '';
 }
 
 function laneField(run: Run): string {

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { BackgroundLog } from './background.ts';
 import { EMPTY_CONTEXT, extendContext, type Item, textOf, UnknownCall } from './context.ts';
 import { responseEvents, terminalEvent } from './engine.ts';
 import {
@@ -17,6 +18,7 @@ import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { Pump } from './pump.ts';
 import { checkInput, inputItems, parseCreate } from './request.ts';
+import { responseJson } from './response-object.ts';
 import type { ResponseRecord } from './store.ts';
 import { abandonTurn, finishTurn, newId, type Run, startTurn, type World } from './turn.ts';
 
@@ -27,25 +29,29 @@ export async function handleHttp(
   response: ServerResponse,
   path: string,
   keyTag: string,
+  query = new URLSearchParams(),
 ): Promise<void> {
   try {
-    const route = `${request.method ?? ''} ${path.replace(/^\/responses\/(?!compact$)[^/]+/, '/responses/:id')}`;
+    const route = `${request.method ?? ''} ${path.replace(/^\/responses\/(?!(?:compact|input_tokens)$)[^/]+/, '/responses/:id')}`;
     const id = decodeURIComponent(path.split('/')[2] ?? '');
     switch (route) {
       case 'POST /responses':
         return await create(world, request, response, keyTag);
       case 'POST /responses/compact':
         return sendJson(response, 200, compact(world, (await readBody(world, request)).body, keyTag));
+      case 'POST /responses/input_tokens':
+        return sendJson(response, 200, count(world, (await readBody(world, request)).body));
       case 'GET /responses/:id':
-        return sendText(response, 200, stored(world, id).json);
+        if (query.get('stream') === 'true') return await replay(world, id, query, response);
+        return sendText(response, 200, currentJson(world, id));
       case 'GET /responses/:id/input_items':
-        return sendJson(response, 200, listOf(stored(world, id).input));
+        return sendJson(response, 200, pageOf(stored(world, id), query));
       case 'DELETE /responses/:id':
         if (!world.store.delete(id)) throw responseNotFound(id);
+        world.background.delete(id);
         return sendJson(response, 200, { id, object: 'response', deleted: true });
       case 'POST /responses/:id/cancel':
-        stored(world, id);
-        throw invalidRequest('Cannot cancel a synchronous response.', null);
+        return sendText(response, 200, cancelled(world, id));
       case 'GET /models':
         return sendJson(response, 200, {
           object: 'list',
@@ -143,6 +149,9 @@ class HttpTurn {
   readonly #response: ServerResponse;
   readonly #isStream: boolean;
   readonly #pump: Pump;
+  /** Of a background response, which goes on without its client. */
+  readonly #log: BackgroundLog | undefined;
+  #clientIsGone = false;
   /** Events of the current slice: one chunk instead of many. */
   #batch = '';
   #isOver = false;
@@ -152,10 +161,11 @@ class HttpTurn {
     this.#run = run;
     this.#response = response;
     this.#isStream = isStream;
+    this.#log = run.request.background ? new BackgroundLog(run, () => this.#cancel()) : undefined;
     this.#pump = new Pump(
       {
         write: (_run, json) => this.#write(json),
-        pendingBytes: () => response.writableLength + this.#batch.length,
+        pendingBytes: () => (this.#clientIsGone ? 0 : response.writableLength + this.#batch.length),
         cork: () => {},
         uncork: () => this.#flush(),
       },
@@ -169,6 +179,7 @@ class HttpTurn {
   }
 
   start(): void {
+    if (this.#log !== undefined) this.#world.background.add(this.#log);
     this.#response.setHeader('x-request-id', newId('req'));
     if (this.#isStream) {
       this.#response.writeHead(200, {
@@ -176,6 +187,9 @@ class HttpTurn {
         'cache-control': 'no-cache',
       });
       this.#response.flushHeaders();
+    }
+    if (this.#log !== undefined && !this.#isStream) {
+      sendText(this.#response, 200, responseJson(this.#run, 'queued', '[]', null));
     }
     this.#response.on('drain', () => this.#pump.drained());
     this.#response.on('close', () => this.#abort());
@@ -186,7 +200,8 @@ class HttpTurn {
   }
 
   #write(json: string): void {
-    if (!this.#isStream) return;
+    this.#log?.add(this.#run.eventType, json);
+    if (!this.#isStream || this.#clientIsGone) return;
     this.#writeEvent(this.#run.eventType, json);
   }
 
@@ -206,13 +221,20 @@ class HttpTurn {
   #finish(): void {
     this.#isOver = true;
     finishTurn(this.#world, this.#run);
+    this.#log?.end();
     this.#flush();
+    if (this.#clientIsGone || (this.#log !== undefined && !this.#isStream)) return;
     if (this.#isStream) this.#response.end();
     else sendText(this.#response, 200, this.#run.finalJson);
   }
 
   #abort(): void {
     if (this.#isOver) return;
+    if (this.#log !== undefined) {
+      this.#clientIsGone = true;
+      this.#batch = '';
+      return this.#pump.drained();
+    }
     this.#isOver = true;
     this.#pump.pause();
     const goesOn = this.#world.settings.switches.onDisconnect === 'finish';
@@ -221,8 +243,16 @@ class HttpTurn {
     this.#pump.stop();
   }
 
+  #cancel(): void {
+    if (this.#isOver) return;
+    this.#pump.stop();
+    this.#write(terminalEvent(this.#run, { status: 'cancelled' }, this.#world.settings));
+    this.#finish();
+  }
+
   #fail(error: ApiError): void {
     this.#isOver = true;
+    this.#log?.end();
     abandonTurn(this.#world, this.#run, 'error', error.code);
     if (this.#isStream) {
       const { code, message, param } = error;
@@ -245,7 +275,7 @@ class HttpTurn {
         this.#flush();
         this.#response.socket?.end(() => this.#response.destroy());
         this.#abort();
-        return false;
+        return this.#log !== undefined;
       case 'error':
         this.#fail(new ApiError(fault));
         return false;
@@ -320,14 +350,87 @@ function stored(world: World, id: string): ResponseRecord {
   return record;
 }
 
-function listOf(items: readonly Item[]): JsonObject {
-  const data = items.map((item) => ({ id: newId('msg'), ...item }));
+/** A background response is known while it runs. */
+function currentJson(world: World, id: string): string {
+  const log = world.background.get(id);
+  if (log === undefined || log.isOver) return stored(world, id).json;
+  const { run } = log;
+  return responseJson(run, 'in_progress', `[${run.outputJson.join(',')}]`, null);
+}
+
+async function replay(
+  world: World,
+  id: string,
+  query: URLSearchParams,
+  response: ServerResponse,
+): Promise<void> {
+  const log = world.background.get(id);
+  if (log === undefined) {
+    stored(world, id);
+    throw invalidRequest(
+      'Cannot stream a response that was not created with background and stream.',
+      'stream',
+    );
+  }
+  const after = Number(query.get('starting_after') ?? '-1');
+  if (!Number.isInteger(after)) throw invalidRequest("Invalid 'starting_after'.", 'starting_after');
+  const gone = new AbortController();
+  response.on('close', () => gone.abort());
+  response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+  response.flushHeaders();
+  for await (const { type, json } of log.read(after, gone.signal)) {
+    world.journal.counters.framesSent += 1;
+    if (!response.write(`event: ${type}\ndata: ${json}\n\n`))
+      await new Promise((resolve) => {
+        response.once('drain', resolve);
+        response.once('close', resolve);
+      });
+  }
+  response.end();
+}
+
+function cancelled(world: World, id: string): string {
+  const log = world.background.get(id);
+  if (log === undefined) {
+    stored(world, id);
+    throw invalidRequest('Cannot cancel a synchronous response.', null);
+  }
+  log.cancel();
+  return stored(world, id).json;
+}
+
+function count(world: World, body: JsonObject): JsonObject {
+  const { input } = body;
+  checkInput(input);
+  const previousId = body.previous_response_id;
+  const parent = typeof previousId === 'string' ? world.store.get(previousId) : undefined;
+  if (typeof previousId === 'string' && parent === undefined) throw previousResponseNotFound(previousId);
+  const { tokens } = extendOrRefuse(parent?.context ?? EMPTY_CONTEXT, inputItems(input));
+  return { object: 'response.input_tokens', input_tokens: tokens };
+}
+
+/** The newest first unless told otherwise, 20 a page. */
+function pageOf({ id, input }: ResponseRecord, query: URLSearchParams): JsonObject {
+  const limit = Number(query.get('limit') ?? '20');
+  if (!(Number.isInteger(limit) && limit >= 1 && limit <= 100))
+    throw invalidRequest("Invalid 'limit': expected an integer from 1 to 100.", 'limit');
+  const order = query.get('order') ?? 'desc';
+  if (order !== 'asc' && order !== 'desc') throw invalidRequest("Invalid 'order'.", 'order');
+  const given = input.map((item, at): Item => ({ id: `msg_${at}_${id.slice(-24)}`, ...item }));
+  const all = order === 'asc' ? given : given.reverse();
+  const after = query.get('after');
+  const from = after === null ? 0 : all.findIndex((item) => item.id === after) + 1;
+  if (after !== null && from === 0) throw invalidRequest("Invalid 'after'.", 'after');
+  return listOf(all.slice(from, from + limit), from + limit < all.length);
+}
+
+function listOf(data: readonly Item[], hasMore: boolean): JsonObject {
   return {
     object: 'list',
     data,
     first_id: data[0]?.id ?? null,
     last_id: data.at(-1)?.id ?? null,
-    has_more: false,
+    has_more: hasMore,
   };
 }
 

@@ -8,6 +8,7 @@ export type JournalStatus =
   | 'completed'
   | 'incomplete'
   | 'failed'
+  | 'cancelled'
   /** Ended by an error frame or HTTP error; nothing was generated if `responseId` is null. */
   | 'error'
   /** The connection went away first. */

@@ -100,8 +100,8 @@ export const SwitchesSchema = z.strictObject({
     .describe('open: does generation go on without its socket'),
   steeringModels: z
     .array(z.string())
-    .default(['gpt-6-astra*'])
-    .describe('models that can be steered, * is a wildcard'),
+    .default(['*'])
+    .describe('models that can be steered, * is a wildcard; live: gpt-6-astra*'),
   steerBoundary: z
     .enum(['delta', 'item'])
     .default('delta')
@@ -110,6 +110,7 @@ export const SwitchesSchema = z.strictObject({
   failedTargetSteerCode: z
     .enum(['response_not_active', 'successor_creation_failed'])
     .default('response_not_active'),
+  attribution: z.boolean().default(true).describe('usage tells tokens by item and by field'),
   warmUpBilled: z.boolean().default(true).describe('open: does a warm-up report its input tokens'),
   models: z
     .array(z.string())

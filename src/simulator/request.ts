@@ -26,6 +26,7 @@ export interface CreateRequest {
   maxOutputTokens: number | null;
   includeEncryptedReasoning: boolean;
   obfuscate: boolean;
+  background: boolean;
   /** Context size from which the server compacts by itself; null: never. Either way it excludes steering. */
   compactThreshold: number | null;
   compacts: boolean;
@@ -45,7 +46,7 @@ export function parseCreate(
     if (check !== undefined) check(value, key);
     else if (options.unknownFields === 'reject') throw unknownParameter(key);
   }
-  if (body.background === true) throw unsupportedParameter('background');
+  checkBackground(body, options.transport);
   const model = body.model;
   if (typeof model !== 'string' && !isObject(body.prompt)) throw missingParameter('model');
   const previousResponseId = typeof body.previous_response_id === 'string' ? body.previous_response_id : null;
@@ -86,11 +87,34 @@ export function parseCreate(
     parallelToolCalls: body.parallel_tool_calls !== false,
     maxOutputTokens: typeof body.max_output_tokens === 'number' ? body.max_output_tokens : null,
     includeEncryptedReasoning: include.includes('reasoning.encrypted_content'),
-    obfuscate: isObject(streamOptions) && streamOptions.include_obfuscation === true,
+    obfuscate: !isObject(streamOptions) || streamOptions.include_obfuscation !== false,
+    background: body.background === true,
     compactThreshold: compactThresholdOf(body.context_management),
     compacts: Array.isArray(body.context_management) && body.context_management.length > 0,
   };
 }
+
+function checkBackground(body: JsonObject, transport: 'ws' | 'http'): void {
+  if (body.background !== true) {
+    if (isObject(body.background_options))
+      throw invalidRequest("'background_options' requires 'background' to be true.", 'background_options');
+    return;
+  }
+  if (transport === 'ws') throw unsupportedParameter('background');
+  if (body.store === false)
+    throw invalidRequest("Background mode requires 'store' to be true.", 'background');
+  const options = isObject(body.background_options) ? body.background_options : {};
+  const window = options.completion_window;
+  if (window !== undefined && !WINDOWS.has(window))
+    throw invalidValue('background_options.completion_window', window, [...WINDOWS]);
+  if (body.stream === true && window !== undefined && window !== 'soonest')
+    throw invalidRequest(
+      'This completion window cannot be streamed.',
+      'background_options.completion_window',
+    );
+}
+
+const WINDOWS: ReadonlySet<unknown> = new Set(['soonest', '2h', '8h']);
 
 /** A string becomes one user message; a missing or null input, none. The items must have been checked. */
 export function inputItems(input: unknown): Item[] {
@@ -211,6 +235,7 @@ const FIELDS: Readonly<Record<string, Check>> = {
   max_tool_calls: nullable(number({ integer: true, min: 1 })),
   store: nullable(boolean),
   background: nullable(boolean),
+  background_options: nullable(object),
   stream: nullable(boolean),
   stream_options: nullable(object),
   context_management: nullable(arrayOf(object)),

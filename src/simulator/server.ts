@@ -3,6 +3,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
+import { BackgroundLogs } from './background.ts';
 import { Connection } from './connection.ts';
 import { ApiError, errorResponseBody, invalidApiKey } from './errors.ts';
 import { FaultPlan } from './faults.ts';
@@ -75,6 +76,7 @@ class Endpoint implements Simulator {
       store,
       journal: this.journal,
       faults: new FaultPlan(options.seed),
+      background: new BackgroundLogs(),
       requestsSeen: 0,
     };
     this.#world.faults.set(faults);
@@ -83,7 +85,11 @@ class Endpoint implements Simulator {
     this.#server.on('request', (request, response) => {
       const path = apiPath(request);
       if (!this.#isAuthorized(request)) sendError(response, invalidApiKey());
-      else void handleHttp(this.#world, request, response, path ?? request.url ?? '', this.#keyTag(request));
+      else {
+        const query = new URL(request.url ?? '', 'http://localhost').searchParams;
+        const keyTag = this.#keyTag(request);
+        void handleHttp(this.#world, request, response, path ?? request.url ?? '', keyTag, query);
+      }
     });
     this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#server.on('connection', (socket) => {

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import type { BackgroundLogs } from './background.ts';
 import { type Context, EMPTY_CONTEXT, extendContext, type Item, UnknownCall } from './context.ts';
 import {
   ApiError,
@@ -24,6 +25,7 @@ export interface World {
   readonly store: ResponseStore;
   readonly journal: Journal;
   readonly faults: FaultPlan;
+  readonly background: BackgroundLogs;
   requestsSeen: number;
 }
 
@@ -38,6 +40,7 @@ export interface Steer {
 export type Outcome =
   | { status: 'completed' }
   | { status: 'incomplete'; reason: string }
+  | { status: 'cancelled' }
   | { status: 'failed'; code: string; message: string };
 
 /** One response being generated. Written by the event generator (engine.ts) and by the connection that owns it. */
@@ -70,6 +73,8 @@ export interface Run {
   reasoningTokens: number;
   readonly output: Item[];
   readonly outputJson: string[];
+  /** `outputTokens` when each item was done. */
+  readonly itemTokens: number[];
   madeClientCall: boolean;
   readonly steers: Steer[];
   outcome: Outcome | null;
@@ -153,6 +158,7 @@ export function startTurn(world: World, start: TurnStart): Run {
     reasoningTokens: 0,
     output: [],
     outputJson: [],
+    itemTokens: [],
     madeClientCall: false,
     steers: [],
     outcome: null,
@@ -164,7 +170,7 @@ export function startTurn(world: World, start: TurnStart): Run {
 export function finishTurn(world: World, run: Run): ResponseRecord {
   const { entry, outcome } = run;
   if (outcome === null) throw new Error('finishTurn needs an outcome');
-  const isUsable = outcome.status !== 'failed';
+  const isUsable = outcome.status !== 'failed' && outcome.status !== 'cancelled';
   const record: ResponseRecord = {
     id: run.id,
     stored: run.request.store,

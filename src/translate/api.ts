@@ -50,8 +50,14 @@ export function apiOf(root: protobuf.Root): Api {
 }
 
 /** Requests, and what leads from them to their input. */
-const AROUND_INPUT = ['ConnectRequest', 'StartTurn', 'CreateResponseRequest', 'CompactResponseRequest'];
-const HOLDERS_OF_INPUT = ['CreateBody', 'CompactBody', 'SteerTurn', 'InjectTurn'];
+const AROUND_INPUT = [
+  'ConnectRequest',
+  'StartTurn',
+  'CreateResponseRequest',
+  'CompactResponseRequest',
+  'CountInputTokensRequest',
+];
+const HOLDERS_OF_INPUT = ['CreateBody', 'CompactBody', 'CountBody', 'SteerTurn', 'InjectTurn'];
 
 /** Stand in a namespace within the API's, where names of types lead to each other first. */
 function defineEnvelopes(root: protobuf.Root, type: (name: string) => protobuf.Type): protobuf.Namespace {

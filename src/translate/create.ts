@@ -34,6 +34,7 @@ export function createBodyToUpstream(
   api: Api = loadApi(),
   input: readonly string[] = inputItems('CreateBody', create, path, api),
   long: LongParts = {},
+  runs: 'foreground' | 'backgroundToo' = 'foreground',
 ): CreateBody {
   const fields = fieldsOf('CreateBody', create, path, api, long);
   const model = takeModel(fields, path);
@@ -42,9 +43,7 @@ export function createBodyToUpstream(
   if (usesConversation && previousResponseId !== undefined) {
     throw invalidField(path, 'both conversation and previous_response_id', 'one of them');
   }
-  if (fields.get('background') === 'true') {
-    throw invalidField(`${path}.background`, 'true', 'false: turns of a session run in the foreground');
-  }
+  checkBackground(fields, path, runs);
   return {
     fields,
     input,
@@ -62,10 +61,11 @@ export function* createSteps(
   path: string,
   api: Api,
   known?: KnownItems,
+  runs: 'foreground' | 'backgroundToo' = 'foreground',
 ): Generator<undefined, CreateBody> {
   const input = yield* itemSteps('CreateBody', create, path, api, known);
   const parts = yield* longPartsOf(create, path);
-  const body = createBodyToUpstream(create, path, api, input, parts);
+  const body = createBodyToUpstream(create, path, api, input, parts, runs);
   if (parts.written !== undefined) yield;
   const long = yield* measuredTexts([...body.fields.values(), ...input], known?.long);
   if (known !== undefined) known.long = long;
@@ -90,6 +90,25 @@ function extraJsonOf(body: Message): Uint8Array | undefined {
   return json === undefined || json.length === 0 ? undefined : json;
 }
 
+function checkBackground(
+  fields: ReadonlyMap<string, string>,
+  path: string,
+  runs: 'foreground' | 'backgroundToo',
+): void {
+  const isBackground = fields.get('background') === 'true';
+  if (isBackground && runs === 'foreground') {
+    const allowed = 'false: turns of a session run in the foreground; CreateResponse takes it';
+    throw invalidField(`${path}.background`, 'true', allowed);
+  }
+  const options = fields.get('background_options');
+  if (options === undefined || options === 'null') return;
+  if (!isBackground) throw invalidField(`${path}.background_options`, 'a value', 'none without background');
+  const [window] = valuesNamed(options, 'completion_window');
+  // Later ones are for requests that are not streamed, and events are all that a call gives.
+  if (window !== undefined && window !== 'null' && window !== '"soonest"')
+    throw invalidField(`${path}.background_options.completion_window`, window, '"soonest"');
+}
+
 /** The request's model. What is no name is not sent: it is not known what the upstream would make of it. */
 function takeModel(fields: Map<string, string>, path: string): string | undefined {
   const json = fields.get('model');
@@ -106,15 +125,17 @@ function kindOf(value: unknown): string {
   return Array.isArray(value) ? 'a list' : typeof value === 'object' ? 'an object' : `a ${typeof value}`;
 }
 
-/** The body of `/responses/compact`, and the members that the gateway looks at. */
-export function* compactSteps(compact: Message, path: string, api: Api) {
-  const input = yield* itemSteps('CompactBody', compact, path, api);
-  const parts = yield* longPartsOf(compact, path);
-  const fields = fieldsOf('CompactBody', compact, path, api, parts);
+/** The body of a call beside a turn, and the members that the gateway looks at. */
+export function* callBodySteps(name: 'CompactBody' | 'CountBody', given: Message, path: string, api: Api) {
+  const input = yield* itemSteps(name, given, path, api);
+  const parts = yield* longPartsOf(given, path);
+  const fields = fieldsOf(name, given, path, api, parts);
   if (parts.written !== undefined) yield;
   const model = takeModel(fields, path);
   const previousResponseId = stringOf(fields.get('previous_response_id'));
   const usesConversation = isGiven(fields.get('conversation'));
+  if (usesConversation && previousResponseId !== undefined)
+    throw invalidField(path, 'both conversation and previous_response_id', 'one of them');
   const members = input.length === 0 ? fields : [...fields, ['input', `[${joinTexts(input, ',')}]`] as const];
   return { body: objectOf(members), fields, input, model, previousResponseId, usesConversation };
 }

@@ -22,8 +22,8 @@ const COMMIT_TAG = 76 << 3;
 const OMITTED_TAG = 79 << 3;
 const EVENT_TAG = (1 << 3) | 2;
 const EVENTS_TAG = (2 << 3) | 2;
-const RESPONSE_TAG = (1 << 3) | 2;
-const COMPACT_JSON_TAG = (2 << 3) | 2;
+const ANSWER_TAG = (1 << 3) | 2;
+const ANSWER_JSON_TAG = (2 << 3) | 2;
 
 const OUTCOME = { COMPLETED: 1, INCOMPLETE: 2, FAILED: 3, CANCELLED: 4, DEADLINE_EXCEEDED: 5 } as const;
 const VERDICT = { SAFE: 1, UNSAFE: 2, UNKNOWN: 3 } as const;
@@ -114,14 +114,12 @@ export class EventEncoder {
     return this.event(bare, format).length > MAX_BARE_BYTES ? { ...bare, frame: undefined } : bare;
   }
 
-  /** A `CompactResponseResponse` from the upstream's JSON. */
-  compactResponseResponse(json: Uint8Array, format: EventFormat): Uint8Array {
+  /** What a call beside a turn answers with: the upstream's JSON as `message` in field 1, and as it is in field 2. */
+  answer(message: string, json: Uint8Array, format: EventFormat): Uint8Array {
     const out = this.#out;
     const from = out.at;
-    const typed =
-      format.payload !== 'json' &&
-      this.#typed(RESPONSE_TAG, this.#api.plan('CompactedResponse'), json, format);
-    if (!typed || format.payload === 'both') this.#json(COMPACT_JSON_TAG, json);
+    const typed = format.payload !== 'json' && this.#typed(ANSWER_TAG, this.#api.plan(message), json, format);
+    if (!typed || format.payload === 'both') this.#json(ANSWER_JSON_TAG, json);
     return out.take(from);
   }
 

@@ -1,14 +1,17 @@
 export { type Api, loadApi } from './api.ts';
+export { CALL_METHODS, type CallMethod } from './calls.ts';
 export { createBodyToUpstream } from './create.ts';
 export { KnownHistories } from './known-items.ts';
 export type {
   ActiveTurn,
+  CallRequest,
   ClientMessage,
-  CompactRequest,
   CreateResponseRequest,
   EventFormat,
+  FollowResponseRequest,
   OpenedFacts,
   OpenRequest,
+  Steps,
 } from './messages.ts';
 export { frameFromBytes, frameIn, type Peek, peekFrame } from './peek.ts';
-export { createWire, type Steps, type Wire } from './wire.ts';
+export { createWire, type Wire } from './wire.ts';

@@ -1,6 +1,7 @@
 /** What the API's messages are to the rest of the gateway. Empty strings of the wire are undefined here. */
 import type { Input, SessionLimits, StartTurn, TraceContext, TurnPhase } from '../core/types.ts';
 import type { GatewayError, Reason } from '../errors.ts';
+import type { ResourceCall } from '../ground/resource-call.ts';
 
 /** In which form a client wants its events. */
 export interface EventFormat {
@@ -91,12 +92,34 @@ export interface CreateResponseRequest {
   readonly format: EventFormat;
   /** What the client takes. */
   readonly maxMessageBytes: number;
+  readonly idempotencyKey: string | undefined;
   readonly upstream: string | undefined;
   readonly turn: StartTurn;
 }
 
-export interface CompactRequest {
+/** Work that can be paused where it yields. */
+export type Steps<T> = Generator<undefined, T>;
+
+/** The events of a stored response. */
+export interface FollowResponseRequest {
   readonly format: EventFormat;
+  readonly upstream: string | undefined;
+  readonly responseId: string;
+  readonly startingAfter: number | undefined;
+  readonly query: readonly (readonly [name: string, value: string])[];
+  readonly timeoutMs: number | undefined;
+  readonly traceContext: TraceContext | undefined;
+}
+
+/** A call beside a turn. */
+export interface CallRequest {
+  readonly format: EventFormat;
+  /** What the upstream is asked. */
+  readonly resource: ResourceCall;
+  /** Stored responses that it names. */
+  readonly responseIds: readonly string[];
+  /** Whether the upstream runs a model for it. */
+  readonly runsModel: boolean;
   readonly upstream: string | undefined;
   readonly model: string | undefined;
   /** Raw JSON of each input item. */
@@ -104,9 +127,6 @@ export interface CompactRequest {
   /** Raw JSON of the other members. */
   readonly fields: ReadonlyMap<string, string>;
   readonly usesConversation: boolean;
-  /** What goes to `/responses/compact`. */
-  readonly body: string;
-  readonly previousResponseId: string | undefined;
   readonly timeoutMs: number | undefined;
   readonly traceContext: TraceContext | undefined;
 }

@@ -1,28 +1,31 @@
 /** Bytes of the API ↔ what the rest of the gateway works with. Readers throw GatewayError. */
 import protobuf from 'protobufjs/light.js';
-import type { Chain, SessionEvent, StartTurn, TraceContext } from '../core/types.ts';
+import type { Chain, SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { LONG_TEXT } from '../ground/long-texts.ts';
 import { parseMoney } from '../ground/money.ts';
 import { type Api, loadApi } from './api.ts';
-import { compactSteps, createSteps, decodeAs, itemSteps } from './create.ts';
+import { ANSWERS, type CallMethod, readCall, readStreamResponse, requestOf } from './calls.ts';
+import { createSteps, decodeAs, itemSteps } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
+import { countOf, formatOf, partOf, textOf, traceOf } from './fields.ts';
 import { inspect } from './inspect.ts';
 import type { KnownHistories } from './known-items.ts';
 import { DEFAULT_MAX_ITEMS } from './limits.ts';
 import type {
+  CallRequest,
   ClientMessage,
-  CompactRequest,
   CreateResponseRequest,
   EventFormat,
+  FollowResponseRequest,
   GoAwayFacts,
   OpenedFacts,
   OpenRequest,
+  Steps,
 } from './messages.ts';
 import type { Message } from './writer.ts';
 
-const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
 const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const FULL_HISTORY = 2;
@@ -32,9 +35,6 @@ const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack', 'inject_
 const REQUESTS = { start_turn: 'startTurn', steer_turn: 'steerTurn', inject_turn: 'injectTurn' } as const;
 const INPUT_MESSAGES = { steer_turn: 'SteerTurn', inject_turn: 'InjectTurn' } as const;
 
-/** Work that can be paused where it yields. */
-export type Steps<T> = Generator<undefined, T>;
-
 export interface WireOptions {
   /** Input items of one request. Default `DEFAULT_MAX_ITEMS`. */
   readonly maxItems?: number;
@@ -43,11 +43,12 @@ export interface WireOptions {
 export interface Wire {
   readConnect(bytes: Uint8Array): ClientMessage;
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
-  readCompact(bytes: Uint8Array): CompactRequest;
+  readCall(method: CallMethod, bytes: Uint8Array): CallRequest;
   /** The same in steps: a large request takes longer than others should wait. */
   connectSteps(bytes: Uint8Array, known?: KnownHistories): Steps<ClientMessage>;
   createResponseSteps(bytes: Uint8Array, turnId: string): Steps<CreateResponseRequest>;
-  compactSteps(bytes: Uint8Array): Steps<CompactRequest>;
+  callSteps(method: CallMethod, bytes: Uint8Array): Steps<CallRequest>;
+  readStreamResponse(bytes: Uint8Array): FollowResponseRequest;
   opened(facts: OpenedFacts): Uint8Array;
   goAway(facts: GoAwayFacts): Uint8Array;
   heartbeat(): Uint8Array;
@@ -58,8 +59,8 @@ export interface Wire {
   events(events: readonly SessionEvent[], format: EventFormat): Uint8Array;
   /** A CreateResponseResponse with the batch. */
   createResponse(events: readonly SessionEvent[], format: EventFormat): Uint8Array;
-  /** A CompactResponseResponse from the upstream's JSON. */
-  compactResponse(json: Uint8Array, format?: EventFormat): Uint8Array;
+  /** The response message of a call from the upstream's JSON. */
+  answer(method: CallMethod, json: Uint8Array, format?: EventFormat): Uint8Array;
 }
 
 export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS }: WireOptions = {}): Wire {
@@ -68,10 +69,11 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
   return {
     readConnect: (bytes) => finish(readConnect(bytes, api, maxItems)),
     readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
-    readCompact: (bytes) => finish(readCompact(bytes, api, maxItems)),
+    readCall: (method, bytes) => finish(readCall(method, bytes, api, maxItems)),
     connectSteps: (bytes, known) => readConnect(bytes, api, maxItems, known),
     createResponseSteps: (bytes, turnId) => readCreateResponse(bytes, turnId, api, maxItems),
-    compactSteps: (bytes) => readCompact(bytes, api, maxItems),
+    callSteps: (method, bytes) => readCall(method, bytes, api, maxItems),
+    readStreamResponse: (bytes) => readStreamResponse(bytes, api),
     opened: (facts) => encode('ConnectResponse', { opened: openedOf(facts, api.schemaRevision) }),
     goAway: ({ reason, timeLeftMs, resumeToken, movable }) =>
       encode('ConnectResponse', {
@@ -87,7 +89,7 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
     withoutContent: (event, format, bytes) => encoder.withoutContent(event, format, bytes),
     events: (events, format) => encoder.connectResponse(events, format),
     createResponse: (events, format) => encoder.createResponseResponse(events, format),
-    compactResponse: (json, format = TYPED) => encoder.compactResponseResponse(json, format),
+    answer: (method, json, format = TYPED) => encoder.answer(ANSWERS[method], json, format),
   };
 }
 
@@ -248,16 +250,6 @@ function chainOf(turn: Message, fromCreate: string | undefined): Chain {
   return fresh ? { kind: 'newConversation' } : { kind: 'automatic' };
 }
 
-/** Throws what is wrong with the request. */
-function requestOf(name: string, bytes: Uint8Array, api: Api, maxItems: number): Message {
-  const type = api.envelope(name);
-  const { unknown, excess } = inspect(type, bytes, { maxItems });
-  if (excess !== undefined) throw excess;
-  const request = decodeAs(type, bytes);
-  if (unknown !== undefined) throw unknown;
-  return request;
-}
-
 function* readCreateResponse(
   bytes: Uint8Array,
   turnId: string,
@@ -266,11 +258,12 @@ function* readCreateResponse(
 ): Steps<CreateResponseRequest> {
   const request = requestOf('CreateResponseRequest', bytes, api, maxItems);
   const body = partOf(request, 'create') ?? {};
-  const create = yield* createSteps(body, 'create', api);
+  const create = yield* createSteps(body, 'create', api, undefined, 'backgroundToo');
   const { previousResponseId: responseId } = create;
   return {
     format: formatOf(request),
     maxMessageBytes: takenBytes(request['max_message_bytes']),
+    idempotencyKey: idempotencyKeyOf(request),
     upstream: textOf(request, 'upstream') || undefined,
     turn: {
       kind: 'startTurn',
@@ -286,16 +279,13 @@ function* readCreateResponse(
   };
 }
 
-function* readCompact(bytes: Uint8Array, api: Api, maxItems: number): Steps<CompactRequest> {
-  const request = requestOf('CompactResponseRequest', bytes, api, maxItems);
-  const body = partOf(request, 'compact') ?? {};
-  return {
-    ...(yield* compactSteps(body, 'compact', api)),
-    format: formatOf(request),
-    upstream: textOf(request, 'upstream') || undefined,
-    timeoutMs: timeLimitMs(request['timeout'], 'timeout'),
-    traceContext: traceOf(request),
-  };
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]{1,256}$/;
+
+function idempotencyKeyOf(request: Message): string | undefined {
+  const key = textOf(request, 'idempotency_key');
+  if (key === '') return undefined;
+  if (IDEMPOTENCY_KEY.test(key)) return key;
+  throw invalidField('idempotency_key', `${key.length} characters`, '1 to 256 visible ASCII characters');
 }
 
 function openedOf(facts: OpenedFacts, schemaRevision: number): Message {
@@ -333,14 +323,6 @@ function unlimitedIsZero(limit: number): number {
   return Number.isSafeInteger(limit) ? limit : 0;
 }
 
-/** A payload choice of a newer client is none that we know: typed, which is the default. */
-function formatOf(message: Message): EventFormat {
-  return {
-    payload: PAYLOADS[Number(message['payload'] ?? 0)] ?? 'typed',
-    schemaRevision: Number(message['schema_revision'] ?? 0),
-  };
-}
-
 /** Of a duration that is only an offer: what makes no sense is none. */
 function offeredMs(value: unknown): number | undefined {
   const { seconds = 0, nanos = 0 } = (value ?? {}) as {
@@ -359,29 +341,4 @@ const MIN_TAKEN_BYTES = 64 * 1024;
 function takenBytes(value: unknown): number {
   const bytes = Number(value ?? 0);
   return bytes > 0 ? Math.max(bytes, MIN_TAKEN_BYTES) : DEFAULT_TAKEN_BYTES;
-}
-
-function traceOf(message: Message): TraceContext | undefined {
-  const trace = partOf(message, 'trace_context');
-  const traceparent = trace === undefined ? '' : textOf(trace, 'traceparent');
-  if (trace === undefined || traceparent === '') return undefined;
-  const tracestate = textOf(trace, 'tracestate');
-  const baggage = textOf(trace, 'baggage');
-  return { traceparent, ...(tracestate !== '' && { tracestate }), ...(baggage !== '' && { baggage }) };
-}
-
-function partOf(message: Message, name: string): Message | undefined {
-  const part = Object.hasOwn(message, name) ? message[name] : undefined;
-  return typeof part === 'object' && part !== null ? (part as Message) : undefined;
-}
-
-function textOf(message: Message, name: string): string {
-  const text = Object.hasOwn(message, name) ? message[name] : undefined;
-  return typeof text === 'string' ? text : '';
-}
-
-function countOf(message: Message, name: string, path: string): number {
-  const count = Number(Object.hasOwn(message, name) ? message[name] : 0);
-  if (Number.isSafeInteger(count)) return count;
-  throw invalidField(path, String(count), 'a seq that the gateway has sent');
 }

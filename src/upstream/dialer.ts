@@ -1,6 +1,7 @@
 import type { LinkDown, LinkRoute } from '../core/types.ts';
 import { failedDial, isOwnShortage } from '../dialect/link-down.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
+import type { ResourceCall } from '../ground/resource-call.ts';
 import type { Secret } from '../ground/secret.ts';
 import {
   Breaker,
@@ -8,9 +9,9 @@ import {
   DEFAULT_BREAKER_OPEN_MAX_MS,
   DEFAULT_BREAKER_OPEN_MIN_MS,
 } from './breaker.ts';
-import { readCompacted } from './compact.ts';
 import { currentCredential } from './credential.ts';
 import { DialedLink } from './dialed-link.ts';
+import { readJsonAnswer } from './json-answer.ts';
 import {
   DEFAULT_MAX_IDLE_LINKS,
   DEFAULT_MAX_IDLE_MS,
@@ -20,7 +21,8 @@ import {
 } from './pool.ts';
 import { redactorFor } from './redact.ts';
 import { candidates } from './routing.ts';
-import type { Dialer, DialRequest, Link, LinkListener, Observe } from './types.ts';
+import { notReachedFrame } from './sse-frames.ts';
+import type { Dialer, DialRequest, Followed, FollowRequest, Link, LinkListener, Observe } from './types.ts';
 import { Upstream, type UpstreamOptions } from './upstream.ts';
 
 export interface DialerOptions {
@@ -99,7 +101,7 @@ class UpstreamDialer implements Dialer {
     return link;
   }
 
-  async compact(request: DialRequest, body: string, signal: AbortSignal): Promise<Uint8Array> {
+  async call(request: DialRequest, resource: ResourceCall, signal: AbortSignal): Promise<Uint8Array> {
     const upstream = this.#candidates(request)[0];
     if (this.#closed) throw closedDialer().error;
     if (upstream === undefined) throw noRoute(request).error;
@@ -108,8 +110,8 @@ class UpstreamDialer implements Dialer {
     const refused = this.#breaker.admit(key);
     if (refused !== undefined) throw refused;
     try {
-      const call = upstream.postCompact(credential, request.traceContext, body);
-      const answer = await readCompacted(call, upstream.maxInboundBytes, redactorFor(credential), signal);
+      const call = upstream.call(credential, request.traceContext, resource);
+      const answer = await readJsonAnswer(call, upstream.maxInboundBytes, redactorFor(credential), signal);
       this.#breaker.succeeded(key);
       return answer;
     } catch (error) {
@@ -119,6 +121,35 @@ class UpstreamDialer implements Dialer {
       else this.#breaker.succeeded(key);
       throw failure;
     }
+  }
+
+  follow(request: DialRequest, follow: FollowRequest): Followed {
+    const upstream = this.#candidates(request)[0];
+    if (this.#closed) throw closedDialer().error;
+    if (upstream === undefined) throw noRoute(request).error;
+    let paused = false;
+    let over = false;
+    let stream: Followed | undefined;
+    void (async () => {
+      const credential = request.credential ?? (await currentCredential(upstream.credential));
+      if (over) return;
+      stream = upstream.follow(credential, request.traceContext, follow);
+      if (paused) stream.pause();
+    })().catch(() => follow.onFrame(notReachedFrame(undefined)));
+    return {
+      pause: () => {
+        paused = true;
+        stream?.pause();
+      },
+      resume: () => {
+        paused = false;
+        stream?.resume();
+      },
+      abort: () => {
+        over = true;
+        stream?.abort();
+      },
+    };
   }
 
   route(model: string | undefined): string | undefined {
@@ -188,7 +219,7 @@ class UpstreamDialer implements Dialer {
   #dial(step: Step): void {
     const { link, upstream, rest, key } = step;
     try {
-      if (this.#speaksWebSocket(upstream)) this.#dialWebSocket(step);
+      if (this.#speaksWebSocket(upstream) && link.request.overHttp !== true) this.#dialWebSocket(step);
       else this.#dialSse(step, false);
     } catch (error) {
       // Nothing was tried: a key that no header can carry.
@@ -198,7 +229,8 @@ class UpstreamDialer implements Dialer {
   }
 
   #takeReady(link: DialedLink, upstream: Upstream, credential: Secret | undefined): boolean {
-    if (!this.#speaksWebSocket(upstream) || link.request.attempt > 0) return false;
+    const { attempt, overHttp } = link.request;
+    if (!this.#speaksWebSocket(upstream) || attempt > 0 || overHttp === true) return false;
     const key = poolKey(upstream, link.request, credential);
     const ready = this.#pool.take(key);
     const capabilities = ready?.capabilities;

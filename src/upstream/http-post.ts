@@ -4,25 +4,30 @@ import { http } from '../ground/http.ts';
 import type { ConnectOptions } from './network.ts';
 
 export interface PostOptions {
+  /** Default POST. */
+  readonly method?: 'GET' | 'POST' | 'DELETE';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly connect: ConnectOptions;
   readonly accept: 'application/json' | 'text/event-stream';
-  readonly body: string;
+  /** JSON; none: undefined. */
+  readonly body: string | undefined;
 }
 
-/** Starts a POST of JSON. Redirects are answers like any other: nothing follows them. */
-export function post({ url, headers, connect, accept, body }: PostOptions): ClientRequest {
-  const bytes = Buffer.from(body, 'utf8');
+/** Starts a request. Redirects are answers like any other: nothing follows them. */
+export function post({ method = 'POST', url, headers, connect, accept, body }: PostOptions): ClientRequest {
+  const bytes = body === undefined ? undefined : Buffer.from(body, 'utf8');
   const start = url.protocol === 'https:' ? httpsRequest : http.request;
   const request = start(url, {
     ...connect,
-    method: 'POST',
+    method,
     headers: {
       ...headers,
       Accept: accept,
-      'Content-Type': 'application/json',
-      'Content-Length': String(bytes.length),
+      ...(bytes !== undefined && {
+        'Content-Type': 'application/json',
+        'Content-Length': String(bytes.length),
+      }),
     },
   });
   request.end(bytes);

@@ -1,5 +1,5 @@
 import { type ErrorWords, readErrorWords } from '../dialect/error-body.ts';
-import { type Json, optional } from '../dialect/json.ts';
+import { asObject, type Json, optional, own } from '../dialect/json.ts';
 import { type HttpAnswer, readRefusal, speakable } from '../dialect/refusal.ts';
 import type { UpstreamFrame } from '../dialect/types.ts';
 import { reasonOfWords } from '../dialect/upstream-error.ts';
@@ -33,6 +33,13 @@ export function notReachedFrame(streamId: string | undefined): UpstreamFrame {
     code: LOCAL_ERROR_CODES.notReached,
     message: 'the upstream was not reached',
   });
+}
+
+/** The stream of a response that was running, or that was asked for again, broke off or was not reached. */
+export function isStreamLost(frame: UpstreamFrame): boolean {
+  if (frame.type !== 'error') return false;
+  const code = own(asObject(own(frame.json(), 'error')), 'code');
+  return code === LOCAL_ERROR_CODES.streamLost || code === LOCAL_ERROR_CODES.notReached;
 }
 
 export function protocolFrame(streamId: string | undefined): UpstreamFrame {

@@ -3,11 +3,12 @@ import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame
 import { type OutgoingFrame, postBody } from '../dialect/frames.ts';
 import { failedDial, timedOutDial } from '../dialect/link-down.ts';
 import type { GatewayError } from '../errors.ts';
+import { BackgroundStream, type StreamPosition } from './background-stream.ts';
 import { post } from './http-post.ts';
 import type { ConnectOptions } from './network.ts';
 import type { Redactor } from './redact.ts';
 import { unsupportedFrame } from './sse-frames.ts';
-import { SseRequest } from './sse-request.ts';
+import { SseRequest, type SseRequestOptions } from './sse-request.ts';
 import type { Link, LinkListener } from './types.ts';
 
 export interface SseLinkOptions {
@@ -34,9 +35,11 @@ export interface SseLinkLimits {
   readonly lowWaterBytes: number;
 }
 
+type RunningRequest = SseRequest | BackgroundStream;
+
 type State =
   | { readonly t: 'dialing'; readonly abandon: () => void }
-  | { readonly t: 'open'; readonly running: Set<SseRequest> }
+  | { readonly t: 'open'; readonly running: Set<RunningRequest> }
   | { readonly t: 'ended' };
 
 /**
@@ -92,18 +95,13 @@ export class SseLink implements Link {
     if (state.t === 'open') for (const request of state.running) request.abort();
   }
 
-  #start(frame: OutgoingFrame, running: Set<SseRequest>, traceContext: TraceContext | undefined): void {
+  #start(frame: OutgoingFrame, running: Set<RunningRequest>, traceContext: TraceContext | undefined): void {
     const { url, headers, redactor, connect, limits } = this.#options;
     const body = postBody(frame);
     const length = Buffer.byteLength(body);
-    const request: SseRequest = new SseRequest({
-      request: post({
-        url,
-        headers: headers(traceContext),
-        connect,
-        accept: 'text/event-stream',
-        body,
-      }),
+    const events = { headers: headers(traceContext), connect, accept: 'text/event-stream' } as const;
+    const options: SseRequestOptions = {
+      request: post({ ...events, url, body }),
       streamId: frame.streamId,
       secure: url.protocol === 'https:',
       maxInboundBytes: limits.maxInboundBytes,
@@ -114,7 +112,16 @@ export class SseLink implements Link {
         running.delete(request);
         if (error !== undefined) this.#notReached(running, error);
       },
-    });
+    };
+    const request: RunningRequest =
+      frame.background === true
+        ? new BackgroundStream({
+            ...options,
+            position: undefined,
+            reopen: (position) =>
+              post({ ...events, method: 'GET', url: streamUrl(url, position), body: undefined }),
+          })
+        : new SseRequest(options);
     running.add(request);
     if (this.#paused) request.pause();
     this.#unwrittenBytes += length;
@@ -135,7 +142,7 @@ export class SseLink implements Link {
   }
 
   /** With nothing else running a new dial decides where to go on. */
-  #notReached(running: ReadonlySet<SseRequest>, error: GatewayError): void {
+  #notReached(running: ReadonlySet<RunningRequest>, error: GatewayError): void {
     this.#options.onNotReached(error);
     if (this.#state.t !== 'open' || running.size > 0) return;
     this.#state = { t: 'ended' };
@@ -178,4 +185,13 @@ export class SseLink implements Link {
     this.#state = { t: 'open', running: new Set() };
     this.#listener.onUp(this.#options.capabilities, this.#options.route);
   }
+}
+
+/** Where the events of a stored response are read behind a position. */
+export function streamUrl(responsesUrl: URL, { responseId, after }: StreamPosition): URL {
+  const url = new URL(responsesUrl);
+  url.pathname += `/${encodeURIComponent(responseId)}`;
+  url.searchParams.set('stream', 'true');
+  if (after !== undefined) url.searchParams.set('starting_after', String(after));
+  return url;
 }

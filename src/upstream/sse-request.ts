@@ -37,6 +37,8 @@ const TERMINALS: ReadonlySet<string> = new Set([
   'response.completed',
   'response.incomplete',
   'response.failed',
+  'response.cancelled',
+  'response.canceled',
   'error',
 ]);
 

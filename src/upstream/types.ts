@@ -8,6 +8,7 @@ import type {
 } from '../core/types.ts';
 import type { OutgoingFrame } from '../dialect/frames.ts';
 import type { Reason } from '../errors.ts';
+import type { ResourceCall } from '../ground/resource-call.ts';
 import type { Secret } from '../ground/secret.ts';
 
 /** What a link reports. After `onDown` nothing more comes. */
@@ -63,16 +64,35 @@ export interface DialRequest {
   readonly tenantId: string;
   readonly credential: Secret | undefined;
   readonly traceContext: TraceContext | undefined;
+  /** Over HTTP whatever the upstream speaks: a background response does not run over a WebSocket. Default false. */
+  readonly overHttp?: boolean;
   /** `LinkRoute.account` is comparable with that of other processes under the same scope. Default: of this one only. */
   readonly accountScope?: string | undefined;
+}
+
+export interface FollowRequest {
+  readonly responseId: string;
+  /** `sequence_number` of the last event that is known. */
+  readonly after: number | undefined;
+  readonly query: readonly (readonly [name: string, value: string])[];
+  readonly onFrame: (frame: UpstreamFrame) => void;
+}
+
+export interface Followed {
+  pause(): void;
+  resume(): void;
+  /** No frame follows. */
+  abort(): void;
 }
 
 /** Routing, pool, breaker and providers behind one verb. */
 export interface Dialer {
   /** Never throws; failures arrive as `onDown` with `during: 'dial'`, never before `dial` has returned. */
   dial(request: DialRequest, listener: LinkListener): Link;
-  /** One HTTP call beside the links: `/responses/compact`. Rejects with GatewayError. */
-  compact(request: DialRequest, body: string, signal: AbortSignal): Promise<Uint8Array>;
+  /** One HTTP call beside the links, and the JSON of its answer. Rejects with GatewayError. */
+  call(request: DialRequest, call: ResourceCall, signal: AbortSignal): Promise<Uint8Array>;
+  /** The events of a stored response from a position on. Frames as of a link over HTTP; exactly one is terminal. */
+  follow(request: DialRequest, follow: FollowRequest): Followed;
   /** The name of the upstream that the routing rules pick first; undefined: none serves the model. */
   route(model: string | undefined): string | undefined;
   /** Memory is short: closes the links that wait ready. Returns how many there were. */

@@ -1,6 +1,8 @@
 import type { LinkCapabilities, LinkRoute, TraceContext } from '../core/types.ts';
 import type { GatewayError } from '../errors.ts';
+import type { ResourceCall } from '../ground/resource-call.ts';
 import type { Secret } from '../ground/secret.ts';
+import { BackgroundStream, type StreamPosition } from './background-stream.ts';
 import type { CredentialSource } from './credential.ts';
 import { type Endpoint, parseEndpoint } from './endpoint.ts';
 import { checkExtraHeaders, type Headers, requestHeaders } from './headers.ts';
@@ -15,8 +17,8 @@ import {
   webSocketCapabilities,
 } from './providers.ts';
 import { redactorFor } from './redact.ts';
-import { SseLink } from './sse-link.ts';
-import type { LinkListener, Observe } from './types.ts';
+import { SseLink, streamUrl } from './sse-link.ts';
+import type { FollowRequest, LinkListener, Observe } from './types.ts';
 import { DEFAULT_WS_LIMITS, WsLink, type WsLinkLimits } from './ws-link.ts';
 
 /** One named upstream, as the configuration has it. */
@@ -134,11 +136,51 @@ export class Upstream {
     return new SseLink(options, listener);
   }
 
-  postCompact(credential: Secret | undefined, traceContext: TraceContext | undefined, body: string) {
+  /** One HTTP call of the resource, apart from links. */
+  call(credential: Secret | undefined, traceContext: TraceContext | undefined, call: ResourceCall) {
+    const { method, path, query = [], accept = 'application/json', body } = call;
     const url = new URL(this.#endpoint.httpUrl);
-    url.pathname += '/compact';
+    if (path[0] === 'models') url.pathname = url.pathname.replace(/\/responses$/, '/models');
+    else
+      url.pathname += path
+        .slice(1)
+        .map((part) => `/${encodeURIComponent(part)}`)
+        .join('');
+    for (const [name, value] of query) url.searchParams.append(name, value);
     const headers = this.#requestHeaders(credential, traceContext);
-    return post({ url, headers, connect: this.#network.http, accept: 'application/json', body });
+    return post({ method, url, headers, connect: this.#network.http, accept, body });
+  }
+
+  /** The events of a stored response. */
+  follow(
+    credential: Secret | undefined,
+    traceContext: TraceContext | undefined,
+    { responseId, after, query, onFrame }: FollowRequest,
+  ): BackgroundStream {
+    const open = (position: StreamPosition) => {
+      const url = streamUrl(this.#endpoint.httpUrl, position);
+      for (const [name, value] of query) url.searchParams.append(name, value);
+      return post({
+        method: 'GET',
+        url,
+        headers: this.#requestHeaders(credential, traceContext),
+        connect: this.#network.http,
+        accept: 'text/event-stream',
+        body: undefined,
+      });
+    };
+    return new BackgroundStream({
+      request: open({ responseId, after }),
+      position: { responseId, after },
+      reopen: open,
+      streamId: undefined,
+      secure: this.#endpoint.secure,
+      maxInboundBytes: this.#limits.maxInboundBytes,
+      redactor: redactorFor(credential),
+      onFrame,
+      onWritten: () => {},
+      onEnd: () => {},
+    });
   }
 
   /** Host and port, for people. */

@@ -92,6 +92,54 @@ describe('CreateResponse', () => {
   });
 });
 
+describe('an idempotency key', () => {
+  const keyed = (text: string, key = 'k-1') => ({ ...ask(text), idempotency_key: key });
+
+  it('gives the same answer again and runs nothing twice, side by side and afterwards', async () => {
+    const client = gateway.client();
+    const both = await Promise.all([
+      client.createResponse(keyed('hello')).result,
+      client.createResponse(keyed('hello')).result,
+    ]);
+    const later = await client.createResponse(keyed('hello')).result;
+    for (const { events, ended } of [...both, later]) {
+      expect(ended.code).toBe(0);
+      expect(textOf(events)).toBe(gateway.simulator.journal.entries[0]?.finalText);
+    }
+    expect(gateway.simulator.journal.entries).toHaveLength(1);
+  });
+
+  it('refuses another request under it, and names the field', async () => {
+    const client = gateway.client();
+    await client.createResponse(keyed('hello')).result;
+    const { ended } = await client.createResponse(keyed('something else')).result;
+    expect(ended).toMatchObject({ reason: 'TURN_ID_REUSED', metadata: { field: 'idempotency_key' } });
+    const bad = await client.createResponse(keyed('x', 'two words')).result;
+    expect(bad.ended).toMatchObject({ code: 3, metadata: { field: 'idempotency_key' } });
+  });
+
+  it('goes on when its caller leaves, who then gets the answer', async () => {
+    gateway.simulator.configure({ timing: { tokensPerSecond: 200 } });
+    const client = gateway.client();
+    const first = client.createResponse(keyed('a story #deltas=30'));
+    await new Promise((resolve) => first.call.once('data', resolve));
+    first.call.cancel();
+    await first.result;
+    const { events, ended } = await client.createResponse(keyed('a story #deltas=30')).result;
+    expect(ended.code).toBe(0);
+    checkSeq(events);
+    expect(textOf(events)).toBe(gateway.simulator.journal.entries[0]?.finalText);
+    expect(gateway.simulator.journal.entries).toHaveLength(1);
+  });
+
+  it('is free again when nothing ran', async () => {
+    const client = gateway.client();
+    expect((await client.createResponse(keyed('oops #error=429')).result).ended.code).toBe(8);
+    expect((await client.createResponse(keyed('oops #error=429')).result).ended.code).toBe(8);
+    expect(gateway.simulator.journal.entries.length).toBeGreaterThan(1);
+  });
+});
+
 describe('CompactResponse', () => {
   it('shrinks a conversation, from which a session can go on', async () => {
     const client = gateway.client();

@@ -57,7 +57,7 @@ describe('what clients send', { timeout: FUZZ_TIMEOUT_MS }, () => {
     try {
       if (type === 'ConnectRequest') wire.readConnect(bytes);
       else if (type === 'CreateResponseRequest') wire.readCreateResponse(bytes, 't');
-      else wire.readCompact(bytes);
+      else wire.readCall('CompactResponse', bytes);
     } catch (error) {
       expect(error).toBeInstanceOf(GatewayError);
       if (error instanceof GatewayError) expect(error.fault).toBe('client');

@@ -66,6 +66,7 @@ const api = loadPackageDefinition(packageDefinition) as unknown as {
 type Api = Client & {
   Connect(metadata: Metadata): ClientDuplexStream<Message, Message>;
   CreateResponse(request: Message, metadata: Metadata): ClientReadableStream<Message>;
+  StreamResponse(request: Message, metadata: Metadata): ClientReadableStream<Message>;
   CompactResponse(
     request: Message,
     metadata: Metadata,
@@ -113,14 +114,24 @@ export class TestClient {
     readonly call: ClientReadableStream<Message>;
     readonly result: Promise<{ events: TestEvent[]; ended: Ended }>;
   } {
-    const call = this.api.CreateResponse(request, this.metadata(metadata));
-    const events: TestEvent[] = [];
-    const result = new Promise<{ events: TestEvent[]; ended: Ended }>((resolve) => {
-      call.on('data', (message: Message) => events.push(...(message.events as TestEvent[])));
-      call.on('error', () => {});
-      call.on('status', (status: StatusObject) => resolve({ events, ended: endedBy(status) }));
+    return collect(this.api.CreateResponse(request, this.metadata(metadata)));
+  }
+
+  streamResponse(request: Message): {
+    readonly call: ClientReadableStream<Message>;
+    readonly result: Promise<{ events: TestEvent[]; ended: Ended }>;
+  } {
+    return collect(this.api.StreamResponse(request, this.metadata()));
+  }
+
+  /** One of the calls that have one answer. */
+  call(method: string, request: Message): Promise<{ reply: Message | undefined; ended: Ended }> {
+    const api = this.api as unknown as Record<string, UnaryCall>;
+    return new Promise((resolve) => {
+      api[method]?.(request, this.metadata(), (error, reply) => {
+        resolve({ reply, ended: error === null ? OK : endedBy(error) });
+      });
     });
-    return { call, result };
   }
 
   compactResponse(
@@ -143,6 +154,22 @@ export class TestClient {
   close(): void {
     this.api.close();
   }
+}
+
+type UnaryCall = (
+  request: Message,
+  metadata: Metadata,
+  done: (error: StatusObject | null, reply?: Message) => void,
+) => void;
+
+function collect(call: ClientReadableStream<Message>) {
+  const events: TestEvent[] = [];
+  const result = new Promise<{ events: TestEvent[]; ended: Ended }>((resolve) => {
+    call.on('data', (message: Message) => events.push(...(message.events as TestEvent[])));
+    call.on('error', () => {});
+    call.on('status', (status: StatusObject) => resolve({ events, ended: endedBy(status) }));
+  });
+  return { call, result };
 }
 
 const OK: Ended = { code: 0, message: 'OK', reason: undefined, metadata: {}, details: [] };

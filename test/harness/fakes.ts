@@ -33,6 +33,8 @@ export class OpenAccess implements AccessControl {
     return { tenantId: name, subject: name };
   }
 
+  allowsModel: (model: string) => boolean = () => true;
+
   reserveSession(): undefined {}
 
   admitSession(principal: Principal, request: { readonly upstream: string | undefined }): SessionLease {
@@ -67,6 +69,7 @@ export class OpenAccess implements AccessControl {
         };
       },
       admitInput: () => this.onSteer(),
+      allowsModel: (model) => this.allowsModel(model),
       admitLane: () => {
         this.openLanes += 1;
       },

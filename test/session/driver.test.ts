@@ -127,7 +127,10 @@ function setUp(fairShare = new FairShare(() => performance.now()), capture?: Con
         links.push(link);
         return link;
       },
-      compact: () => Promise.reject(new Error('not here')),
+      call: () => Promise.reject(new Error('not here')),
+      follow: () => {
+        throw new Error('not here');
+      },
       route: () => undefined,
       shedReadyLinks: () => 0,
       close: () => Promise.resolve(),

@@ -113,7 +113,8 @@ describe('steering', () => {
     ['a conversation', { conversation: 'conv_1' }, 'steering_not_supported'],
     ['compaction', { context_management: [{ type: 'compaction' }] }, 'steering_not_supported'],
   ])('refuses %s', async (_name, fields, code) => {
-    const client = await RawClient.open(await simulator(PACE));
+    const switches = { steeringModels: [MODEL] };
+    const client = await RawClient.open(await simulator({ ...PACE, switches }));
     const id = await running(client, { input: '#deltas=100', ...fields });
     client.steer(id, 'x');
     expect(failure(await client.type('response.steer.failed'))).toBe(code);

@@ -299,7 +299,7 @@ describe('the same over HTTP', () => {
       code: 'model_not_found',
     });
     await expect(
-      client.responses.create({ model: 'gpt-5.5', input: 'x', background: true }),
+      client.responses.create({ model: 'gpt-5.5', input: 'x', background: true, store: false }),
     ).rejects.toMatchObject({ status: 400 });
     await expect(client.responses.create({ model: 'gpt-5.5', input: '#error=429' })).rejects.toMatchObject({
       status: 429,

@@ -482,7 +482,10 @@ describe('the body of a create', () => {
         few.readCreateResponse(whole('CreateResponseRequest', { create: { input: times(4, item) } }), 't'),
       ).toThrow(expect.objectContaining({ reason: 'LIMIT_EXCEEDED' }));
       expect(() =>
-        few.readCompact(whole('CompactResponseRequest', { compact: { input: times(4, item) } })),
+        few.readCall(
+          'CompactResponse',
+          whole('CompactResponseRequest', { compact: { input: times(4, item) } }),
+        ),
       ).toThrow(expect.objectContaining({ reason: 'LIMIT_EXCEEDED' }));
     });
 
@@ -586,9 +589,7 @@ describe('calls without a session', () => {
       kind: 'from',
       responseId: 'r',
     });
-    expect(() => read({ create: { background: true } })).toThrow(
-      expect.objectContaining({ metadata: { field: 'create.background' } }),
-    );
+    expect(read({ create: { background: true } }).turn.create.fields.get('background')).toBe('true');
   });
 
   test('CompactResponse carries its body', () => {
@@ -599,15 +600,16 @@ describe('calls without a session', () => {
       extra_json: json('{"new":1.0}'),
     };
     const bytes = encode('CompactResponseRequest', { compact, upstream: 'u', timeout: { seconds: 1 } });
-    const { body, ...rest } = wire.readCompact(bytes);
-    expect(body).toBe(
+    const { resource, ...rest } = wire.readCall('CompactResponse', bytes);
+    expect(resource).toMatchObject({ method: 'POST', path: ['responses', 'compact'] });
+    expect(resource.body).toBe(
       '{"model":"gpt-5.5","previous_response_id":"r","new":1.0,"input":[{"type":"message","role":"user","content":"x"}]}',
     );
-    expect(rest).toMatchObject({ model: 'gpt-5.5', previousResponseId: 'r', upstream: 'u', timeoutMs: 1000 });
+    expect(rest).toMatchObject({ model: 'gpt-5.5', responseIds: ['r'], upstream: 'u', timeoutMs: 1000 });
   });
 
   test('a compact without a model is refused', () => {
-    expect(() => wire.readCompact(encode('CompactResponseRequest', { compact: {} }))).toThrow(
+    expect(() => wire.readCall('CompactResponse', encode('CompactResponseRequest', { compact: {} }))).toThrow(
       expect.objectContaining({ metadata: { field: 'compact.model' } }),
     );
   });
@@ -616,7 +618,7 @@ describe('calls without a session', () => {
     const item = '{"id":"cmp_1","type":"compaction","encrypted_content":"abc"}';
     const window = (extra: string) =>
       `{"id":"resp_1","object":"response.compaction","created_at":1764000000,"output":[${item}],"usage":null${extra}}`;
-    const typed = decode('CompactResponseResponse', wire.compactResponse(json(window('')), TYPED));
+    const typed = decode('CompactResponseResponse', wire.answer('CompactResponse', json(window('')), TYPED));
     expect(typed).toMatchObject({
       response: {
         id: 'resp_1',
@@ -625,7 +627,10 @@ describe('calls without a session', () => {
       },
     });
     expect(typed['json']).toHaveLength(0);
-    const more = decode('CompactResponseResponse', wire.compactResponse(json(window(',"new":1')), TYPED));
+    const more = decode(
+      'CompactResponseResponse',
+      wire.answer('CompactResponse', json(window(',"new":1')), TYPED),
+    );
     expect(Buffer.from(more['json'] as Uint8Array).toString()).toBe(window(',"new":1'));
   });
 });

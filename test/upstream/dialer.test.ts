@@ -51,6 +51,8 @@ async function closedPort(): Promise<number> {
   return port;
 }
 
+const COMPACT = { method: 'POST', path: ['responses', 'compact'], body: '{}' } as const;
+
 describe('a refused dial', () => {
   it('tells the status as a reason', async () => {
     const cases = [
@@ -441,9 +443,9 @@ describe('the circuit breaker', () => {
       ]);
     }
     const request = { purpose: 'session', attempt: 0, upstream: undefined, model: 'm' } as const;
-    const compacted = dialer.compact(
+    const compacted = dialer.call(
       { ...request, tenantId: 'a', credential: undefined, traceContext: undefined },
-      '{}',
+      COMPACT,
       new AbortController().signal,
     );
     await expect(compacted).rejects.toMatchObject({ reason: 'UPSTREAM_AUTH' });

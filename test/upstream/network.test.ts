@@ -208,7 +208,7 @@ describe('compaction', () => {
       }),
     );
     const { dialer } = dialerTo({ url: server.url, credential: createCredential('sk-2') });
-    const answer = await dialer.compact(dialRequest(), '{"model":"m"}', abort.signal);
+    const answer = await dialer.call(dialRequest(), compact('{"model":"m"}'), abort.signal);
     expect(Buffer.from(answer).toString('utf8')).toBe('{"object":"response.compaction"}');
     expect(bodies).toEqual(['{"model":"m"}']);
     const post = server.requests.find(({ method }) => method === 'POST');
@@ -232,7 +232,9 @@ describe('compaction', () => {
         }),
       );
       const { dialer } = dialerTo({ url: server.url });
-      const error = await dialer.compact(dialRequest(), '{}', abort.signal).catch((cause: unknown) => cause);
+      const error = await dialer
+        .call(dialRequest(), compact('{}'), abort.signal)
+        .catch((cause: unknown) => cause);
       expect(error).toBeInstanceOf(GatewayError);
       expect((error as GatewayError).reason).toBe(reason);
       expect((error as GatewayError).retryAfterMs).toBe(3_000);
@@ -256,7 +258,7 @@ describe('compaction', () => {
         headers: { 'x-mode': mode },
         limits: { maxInboundBytes: 10_000 },
       });
-      return dialer.compact(dialRequest(), '{}', signal).catch((cause: GatewayError) => cause.reason);
+      return dialer.call(dialRequest(), compact('{}'), signal).catch((cause: GatewayError) => cause.reason);
     };
     expect(await attempt('hang', AbortSignal.timeout(20))).toBe('TURN_CANCELLED');
     expect(await attempt('hang', AbortSignal.abort())).toBe('TURN_CANCELLED');
@@ -264,3 +266,7 @@ describe('compaction', () => {
     expect(await attempt('flood', abort.signal)).toBe('UPSTREAM_PROTOCOL');
   });
 });
+
+function compact(body: string) {
+  return { method: 'POST', path: ['responses', 'compact'], body } as const;
+}

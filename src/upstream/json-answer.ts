@@ -7,7 +7,7 @@ import { onConnected } from './http-post.ts';
 import type { Redactor } from './redact.ts';
 
 /** The whole body of a JSON answer. Rejects with GatewayError: TURN_CANCELLED when the signal ends it. */
-export function readCompacted(
+export function readJsonAnswer(
   request: ClientRequest,
   maxBytes: number,
   redactor: Redactor,

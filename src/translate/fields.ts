@@ -1,0 +1,40 @@
+/** Reads members of decoded messages. */
+import type { TraceContext } from '../core/types.ts';
+import { invalidField } from '../errors.ts';
+import type { EventFormat } from './messages.ts';
+import type { Message } from './writer.ts';
+
+const PAYLOADS = ['typed', 'typed', 'json', 'both'] as const;
+
+/** A payload choice of a newer client is none that we know: typed, which is the default. */
+export function formatOf(message: Message): EventFormat {
+  return {
+    payload: PAYLOADS[Number(message['payload'] ?? 0)] ?? 'typed',
+    schemaRevision: Number(message['schema_revision'] ?? 0),
+  };
+}
+
+export function traceOf(message: Message): TraceContext | undefined {
+  const trace = partOf(message, 'trace_context');
+  const traceparent = trace === undefined ? '' : textOf(trace, 'traceparent');
+  if (trace === undefined || traceparent === '') return undefined;
+  const tracestate = textOf(trace, 'tracestate');
+  const baggage = textOf(trace, 'baggage');
+  return { traceparent, ...(tracestate !== '' && { tracestate }), ...(baggage !== '' && { baggage }) };
+}
+
+export function partOf(message: Message, name: string): Message | undefined {
+  const part = Object.hasOwn(message, name) ? message[name] : undefined;
+  return typeof part === 'object' && part !== null ? (part as Message) : undefined;
+}
+
+export function textOf(message: Message, name: string): string {
+  const text = Object.hasOwn(message, name) ? message[name] : undefined;
+  return typeof text === 'string' ? text : '';
+}
+
+export function countOf(message: Message, name: string, path: string): number {
+  const count = Number(Object.hasOwn(message, name) ? message[name] : 0);
+  if (Number.isSafeInteger(count)) return count;
+  throw invalidField(path, String(count), 'a seq that the gateway has sent');
+}
