@@ -26,23 +26,12 @@ const grpcFiles: Plugin = {
   },
 };
 
-/** Text with other characters takes two bytes for each in V8, in all of its file. */
-const plainCharacters: Plugin = {
-  name: 'plain characters',
-  renderChunk: (code) => ({
-    code: code.replace(
-      /[\u0100-\uffff]/g,
-      (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, '0')}`,
-    ),
-  }),
-};
-
 rmSync(BUNDLE, { recursive: true, force: true });
 const bundle = await rolldown({
   input: `${ROOT}src/main.ts`,
   platform: 'node',
   external: APART,
-  plugins: [grpcFiles, plainCharacters],
+  plugins: [grpcFiles],
 });
 await bundle.write({
   dir: BUNDLE,
