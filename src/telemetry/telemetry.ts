@@ -19,8 +19,9 @@ import type { GatewayTelemetry, LinkCount, Watcher } from './types.ts';
 import { createUpstreamLog } from './upstream-log.ts';
 import { createUpstreamMeters } from './upstream-meters.ts';
 
-// A collector that hangs must not hold a process back from ending: the docs promise 4 s, of which the log has one after this.
-const SHUTDOWN_TIMEOUT_MS = 2_800;
+// A collector that hangs must not hold a process back from ending: the docs promise 4 s until the exit, of which the log
+// has one after this, and closing the rest what is left.
+const SHUTDOWN_TIMEOUT_MS = 2_000;
 // A link that breaks does so with one of a few dozen reasons.
 const MAX_REASONS = 64;
 /** Names of tools are the callers' own. */
