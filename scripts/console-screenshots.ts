@@ -12,6 +12,7 @@ import { agentConversation, startWithAdmin, TestClient } from '../test/console/s
 const folder = process.env['CONSOLE_SHOTS'] ?? fileURLToPath(new URL('../docs/images', import.meta.url));
 const all = process.env['CONSOLE_SHOTS'] !== undefined;
 const LOAD_S = Number(process.env['LOAD_S'] ?? 70);
+const AGENTS_AT_ONCE = Number(process.env['AGENTS'] ?? 24);
 const MODELS = ['gpt-6-astra', 'gpt-6', 'gpt-5.5-mini'];
 const AGENTS = ['review-agent', 'support-bot', 'etl-writer', 'triage'];
 
@@ -21,10 +22,10 @@ const browser = await chromium.launch({ executablePath: chromiumPath(), args: ['
 let going = true;
 let conversation: ReturnType<typeof agentConversation> | undefined;
 try {
-  const agents = Array.from({ length: 24 }, (_, index) => agent(index));
+  const agents = Array.from({ length: AGENTS_AT_ONCE }, (_, index) => agent(index));
   await delay(LOAD_S * 1_000);
   const base = `http://127.0.0.1:${gateway.adminPort}/console`;
-  for (const theme of ['dark', 'light'] as const) {
+  for (const theme of all ? (['dark', 'light'] as const) : (['dark'] as const)) {
     const page = await browser.newPage({
       viewport: { width: 1360, height: 960 },
       deviceScaleFactor: 1.5,
@@ -33,7 +34,7 @@ try {
     await page.goto(base);
     await page.waitForSelector('.connection.live');
     await delay(2_500);
-    await page.screenshot({ path: `${folder}/console-overview-${theme}.png` });
+    await page.screenshot({ path: `${folder}/console-overview${suffix(theme)}.png` });
     // Its lost link is everybody's.
     conversation ??= agentConversation(gateway, client, 1.4);
     const { id } = await conversation;
@@ -41,7 +42,7 @@ try {
     await page.waitForSelector('[data-turn="again"]');
     await page.click('[data-turn="lost"]');
     await delay(500);
-    await page.screenshot({ path: `${folder}/console-waterfall-${theme}.png` });
+    await page.screenshot({ path: `${folder}/console-waterfall${suffix(theme)}.png` });
     if (all) {
       await page.goto(`${base}#/sessions`);
       await page.waitForSelector('#row-3 a');
@@ -66,6 +67,11 @@ try {
   await browser.close();
   client.close();
   await gateway.close();
+}
+
+/** The README shows the dark ones. */
+function suffix(theme: string): string {
+  return all ? `-${theme}` : '';
 }
 
 async function agent(index: number): Promise<void> {

@@ -249,3 +249,28 @@ test('a connection that a dying worker was handed is served or closed, never lef
   for (const socket of sockets) socket.destroy();
   probe.cancel();
 });
+
+test('the admin port finds a session in whichever worker has it, and acts there', async () => {
+  const gateway = await startGateway('--workers', '2');
+  const { grpc, admin } = gateway;
+  const streams = await Promise.all([open(grpc), open(grpc)]);
+  for (const stream of streams) {
+    const { session_id: id } = await stream.opened();
+    stream.startTurn({ turn_id: 'endless' }, 'Hi #hang #deltas=20');
+    await stream.event('response.output_text.delta', 'endless');
+    const { turns } = JSON.parse(await fetchText(admin, `/sessions/${id}/turns`)) as {
+      turns: { turnId: string; state: string }[];
+    };
+    expect(turns).toMatchObject([{ turnId: 'endless', state: 'running' }]);
+    const answer = await fetch(`http://${admin}/sessions/${id}/turns/endless/cancel`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ confirm: 'endless' }),
+    });
+    expect(answer.status).toBe(202);
+    expect((await stream.turn('endless')).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
+  }
+  await gateway.until('stderr', /"action":"cancel_turn".*"result":"done"/);
+  const unknown = await fetch(`http://${admin}/sessions/ses_none/turns`);
+  expect([unknown.status, await unknown.json()]).toMatchObject([404, { field: 'id' }]);
+});

@@ -127,6 +127,7 @@ test('sessions are found by id, label, client, lane and response id', async () =
   await search.fill('nobody-has-this');
   await expect.poll(() => page.locator('[data-test=total]').textContent()).toBe('0 found');
   await search.fill('');
+  await expect.poll(() => page.locator('[data-test=total]').textContent()).toBe('2 found');
   await page.getByRole('grid').focus();
   await page.keyboard.press('End');
   await page.keyboard.press('Enter');
