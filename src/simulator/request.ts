@@ -277,7 +277,8 @@ function checkItem(item: unknown, param: string): void {
   else if (type === 'function_call' || type === 'custom_tool_call')
     requireStrings(item, param, 'call_id', 'name');
   else if (type === 'function_call_output' || type === 'custom_tool_call_output') {
-    requireStrings(item, param, 'call_id');
+    // Codex leaves the call out (upstream.md#responsecreate); a custom tool's is required.
+    if (item.call_id != null || type === 'custom_tool_call_output') requireStrings(item, param, 'call_id');
     if (item.output === undefined) throw missingParameter(`${param}.output`);
     if (typeof item.output !== 'string' && !Array.isArray(item.output)) {
       throw invalidType(`${param}.output`, 'one of a string or array of objects', item.output);

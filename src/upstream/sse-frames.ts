@@ -42,11 +42,11 @@ export function isStreamLost(frame: UpstreamFrame): boolean {
   return code === LOCAL_ERROR_CODES.streamLost || code === LOCAL_ERROR_CODES.notReached;
 }
 
-export function protocolFrame(streamId: string | undefined): UpstreamFrame {
+export function protocolFrame(streamId: string | undefined, said = ''): UpstreamFrame {
   return errorFrame(streamId, {
     status: 502,
     code: LOCAL_ERROR_CODES.protocol,
-    message: 'the upstream did not answer with events',
+    message: `the upstream did not answer with events${said === '' ? '' : `: ${said}`}`,
   });
 }
 

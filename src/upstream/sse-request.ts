@@ -1,5 +1,6 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
+import { readErrorWords } from '../dialect/error-body.ts';
 import { asObject, parseObject } from '../dialect/json.ts';
 import { notReached } from '../dialect/link-down.ts';
 import type { UpstreamFrame } from '../dialect/types.ts';
@@ -30,6 +31,14 @@ export interface SseRequestOptions {
   readonly onWritten: () => void;
   /** The last frame was reported. Once, and not after `abort`. With the error of a connection that was never made. */
   readonly onEnd: (notReached?: GatewayError) => void;
+}
+
+const MAX_WORDS = 200;
+
+/** What a server that speaks no JSON says; a page is no sentence. */
+function firstLine(body: string): string {
+  const [line = ''] = body.trim().split('\n', 1);
+  return line.startsWith('<') ? '' : line.slice(0, MAX_WORDS);
 }
 
 /** Frames after which a response over HTTP says no more. */
@@ -103,9 +112,10 @@ export class SseRequest {
   /** Success without events: some servers and relays say their errors so. */
   #instead(body: string): UpstreamFrame {
     const json = parseObject(body);
-    return json !== undefined && isUntypedError(json)
-      ? untypedErrorFrame(json, this.streamId)
-      : protocolFrame(this.streamId);
+    if (json !== undefined && isUntypedError(json)) return untypedErrorFrame(json, this.streamId);
+    // A whole response would be content; anything else in an object is no sentence.
+    const said = json === undefined ? firstLine(body) : (readErrorWords(json).message ?? '');
+    return protocolFrame(this.streamId, said);
   }
 
   #read(response: IncomingMessage): void {

@@ -109,8 +109,8 @@ class CreateBody(_message.Message):
     only.
     """
     background: _builtins.bool
-    """Refused when true: a session's turns run in the foreground. Use the upstream's HTTP interface for
-    background work.
+    """Whether the response goes on without its caller. CreateResponse only, over the upstream's HTTP interface; a turn of
+    a session is refused.
     """
     prompt_cache_key: _builtins.str
     """Groups requests with a common beginning, to hit the prompt cache more often. At most 64 characters."""

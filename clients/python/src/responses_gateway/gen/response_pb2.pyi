@@ -452,12 +452,12 @@ class UsageAttribution(_message.Message):
         VALUE_FIELD_NUMBER: _builtins.int
         key: _builtins.str
         @_builtins.property
-        def value(self) -> Global___AttributedTokens: ...
+        def value(self) -> Global___AttributedItem: ...
         def __init__(
             self,
             *,
             key: _builtins.str = ...,
-            value: Global___AttributedTokens | None = ...,
+            value: Global___AttributedItem | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -489,7 +489,7 @@ class UsageAttribution(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     REQUEST_FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def items(self) -> _containers.MessageMap[_builtins.str, Global___AttributedTokens]:
+    def items(self) -> _containers.MessageMap[_builtins.str, Global___AttributedItem]:
         """By id of the item, input and output."""
 
     @_builtins.property
@@ -499,7 +499,7 @@ class UsageAttribution(_message.Message):
     def __init__(
         self,
         *,
-        items: _abc.Mapping[_builtins.str, Global___AttributedTokens] | None = ...,
+        items: _abc.Mapping[_builtins.str, Global___AttributedItem] | None = ...,
         request_fields: _abc.Mapping[_builtins.str, Global___AttributedTokens] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -511,8 +511,8 @@ class UsageAttribution(_message.Message):
 Global___UsageAttribution: _TypeAlias = UsageAttribution  # noqa: Y015
 
 @_typing.final
-class AttributedTokens(_message.Message):
-    """Tokens of one item, one part of it or one field of the request."""
+class AttributedItem(_message.Message):
+    """Tokens of one item."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -545,6 +545,55 @@ class AttributedTokens(_message.Message):
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "content", b"content", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_write_tokens: _TypeAlias = _typing.Literal["cache_write_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_tokens: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__input_tokens: _TypeAlias = _typing.Literal["input_tokens"]  # noqa: Y015
+    _WhichOneofArgType__input_tokens: _TypeAlias = _typing.Literal["_input_tokens", b"_input_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__output_tokens: _TypeAlias = _typing.Literal["output_tokens"]  # noqa: Y015
+    _WhichOneofArgType__output_tokens: _TypeAlias = _typing.Literal["_output_tokens", b"_output_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_tokens) -> _WhichOneofReturnType__cache_write_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_tokens) -> _WhichOneofReturnType__cached_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_tokens) -> _WhichOneofReturnType__input_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_tokens) -> _WhichOneofReturnType__output_tokens | None: ...
+
+Global___AttributedItem: _TypeAlias = AttributedItem  # noqa: Y015
+
+@_typing.final
+class AttributedTokens(_message.Message):
+    """Tokens of one field of the request, or of one part of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_TOKENS_FIELD_NUMBER: _builtins.int
+    input_tokens: _builtins.int
+    """Read by the model."""
+    output_tokens: _builtins.int
+    """Written by the model."""
+    cached_tokens: _builtins.int
+    """Of the input, read from the prompt cache."""
+    cache_write_tokens: _builtins.int
+    """Of the input, written to the prompt cache."""
+    def __init__(
+        self,
+        *,
+        input_tokens: _builtins.int | None = ...,
+        output_tokens: _builtins.int | None = ...,
+        cached_tokens: _builtins.int | None = ...,
+        cache_write_tokens: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens", "_cached_tokens", b"_cached_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "cache_write_tokens", b"cache_write_tokens", "cached_tokens", b"cached_tokens", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_write_tokens: _TypeAlias = _typing.Literal["cache_write_tokens"]  # noqa: Y015
     _WhichOneofArgType__cache_write_tokens: _TypeAlias = _typing.Literal["_cache_write_tokens", b"_cache_write_tokens"]  # noqa: Y015

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from . import resource_pb2 as responses_dot_gateway_dot_v1_dot_resource__pb2
 from . import session_pb2 as responses_dot_gateway_dot_v1_dot_session__pb2
 from . import unary_pb2 as responses_dot_gateway_dot_v1_dot_unary__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"responses/gateway/v1/service.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/session.proto\x1a responses/gateway/v1/unary.proto2\xcd\x02\n\x10ResponsesService\x12Z\n\x07\x43onnect\x12$.responses.gateway.v1.ConnectRequest\x1a%.responses.gateway.v1.ConnectResponse(\x01\x30\x01\x12m\n\x0e\x43reateResponse\x12+.responses.gateway.v1.CreateResponseRequest\x1a,.responses.gateway.v1.CreateResponseResponse0\x01\x12n\n\x0f\x43ompactResponse\x12,.responses.gateway.v1.CompactResponseRequest\x1a-.responses.gateway.v1.CompactResponseResponseBy\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"responses/gateway/v1/service.proto\x12\x14responses.gateway.v1\x1a#responses/gateway/v1/resource.proto\x1a\"responses/gateway/v1/session.proto\x1a responses/gateway/v1/unary.proto2\xbb\x08\n\x10ResponsesService\x12Z\n\x07\x43onnect\x12$.responses.gateway.v1.ConnectRequest\x1a%.responses.gateway.v1.ConnectResponse(\x01\x30\x01\x12m\n\x0e\x43reateResponse\x12+.responses.gateway.v1.CreateResponseRequest\x1a,.responses.gateway.v1.CreateResponseResponse0\x01\x12n\n\x0f\x43ompactResponse\x12,.responses.gateway.v1.CompactResponseRequest\x1a-.responses.gateway.v1.CompactResponseResponse\x12\x62\n\x0bGetResponse\x12(.responses.gateway.v1.GetResponseRequest\x1a).responses.gateway.v1.GetResponseResponse\x12m\n\x0eStreamResponse\x12+.responses.gateway.v1.StreamResponseRequest\x1a,.responses.gateway.v1.StreamResponseResponse0\x01\x12k\n\x0e\x44\x65leteResponse\x12+.responses.gateway.v1.DeleteResponseRequest\x1a,.responses.gateway.v1.DeleteResponseResponse\x12k\n\x0e\x43\x61ncelResponse\x12+.responses.gateway.v1.CancelResponseRequest\x1a,.responses.gateway.v1.CancelResponseResponse\x12k\n\x0eListInputItems\x12+.responses.gateway.v1.ListInputItemsRequest\x1a,.responses.gateway.v1.ListInputItemsResponse\x12q\n\x10\x43ountInputTokens\x12-.responses.gateway.v1.CountInputTokensRequest\x1a..responses.gateway.v1.CountInputTokensResponse\x12_\n\nListModels\x12\'.responses.gateway.v1.ListModelsRequest\x1a(.responses.gateway.v1.ListModelsResponseBy\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +35,6 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'responses.gateway.v1.servic
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.responsesgateway.v1P\001Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1'
-  _globals['_RESPONSESSERVICE']._serialized_start=131
-  _globals['_RESPONSESSERVICE']._serialized_end=464
+  _globals['_RESPONSESSERVICE']._serialized_start=168
+  _globals['_RESPONSESSERVICE']._serialized_end=1251
 # @@protoc_insertion_point(module_scope)

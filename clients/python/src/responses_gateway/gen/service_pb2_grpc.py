@@ -2,6 +2,7 @@
 """Client and server classes corresponding to protobuf-defined services."""
 import grpc
 
+from . import resource_pb2 as responses_dot_gateway_dot_v1_dot_resource__pb2
 from . import session_pb2 as responses_dot_gateway_dot_v1_dot_session__pb2
 from . import unary_pb2 as responses_dot_gateway_dot_v1_dot_unary__pb2
 
@@ -50,6 +51,41 @@ class ResponsesServiceStub(object):
                 request_serializer=responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseRequest.SerializeToString,
                 response_deserializer=responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseResponse.FromString,
                 _registered_method=True)
+        self.GetResponse = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/GetResponse',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseResponse.FromString,
+                _registered_method=True)
+        self.StreamResponse = channel.unary_stream(
+                '/responses.gateway.v1.ResponsesService/StreamResponse',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseResponse.FromString,
+                _registered_method=True)
+        self.DeleteResponse = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/DeleteResponse',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseResponse.FromString,
+                _registered_method=True)
+        self.CancelResponse = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/CancelResponse',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseResponse.FromString,
+                _registered_method=True)
+        self.ListInputItems = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/ListInputItems',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsResponse.FromString,
+                _registered_method=True)
+        self.CountInputTokens = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/CountInputTokens',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensResponse.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/responses.gateway.v1.ResponsesService/ListModels',
+                request_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ResponsesServiceServicer(object):
@@ -96,6 +132,55 @@ class ResponsesServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetResponse(self, request, context):
+        """Reads a stored response.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamResponse(self, request, context):
+        """Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteResponse(self, request, context):
+        """Deletes a stored response.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelResponse(self, request, context):
+        """Stops a background response.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInputItems(self, request, context):
+        """Lists what a stored response was given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountInputTokens(self, request, context):
+        """Counts the tokens of a request without running it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """Lists the models that the caller may use.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ResponsesServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +198,41 @@ def add_ResponsesServiceServicer_to_server(servicer, server):
                     servicer.CompactResponse,
                     request_deserializer=responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseRequest.FromString,
                     response_serializer=responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseResponse.SerializeToString,
+            ),
+            'GetResponse': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetResponse,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseResponse.SerializeToString,
+            ),
+            'StreamResponse': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamResponse,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseResponse.SerializeToString,
+            ),
+            'DeleteResponse': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteResponse,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseResponse.SerializeToString,
+            ),
+            'CancelResponse': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelResponse,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseResponse.SerializeToString,
+            ),
+            'ListInputItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInputItems,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsResponse.SerializeToString,
+            ),
+            'CountInputTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountInputTokens,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensResponse.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsRequest.FromString,
+                    response_serializer=responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -216,6 +336,195 @@ class ResponsesService(object):
             '/responses.gateway.v1.ResponsesService/CompactResponse',
             responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseRequest.SerializeToString,
             responses_dot_gateway_dot_v1_dot_unary__pb2.CompactResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetResponse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/GetResponse',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.GetResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamResponse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/StreamResponse',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.StreamResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteResponse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/DeleteResponse',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.DeleteResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelResponse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/CancelResponse',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.CancelResponseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInputItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/ListInputItems',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.ListInputItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountInputTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/CountInputTokens',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.CountInputTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/responses.gateway.v1.ResponsesService/ListModels',
+            responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsRequest.SerializeToString,
+            responses_dot_gateway_dot_v1_dot_resource__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from . import resource_pb2 as _resource_pb2
 from . import session_pb2 as _session_pb2
 from . import unary_pb2 as _unary_pb2
 import abc as _abc_1
@@ -60,6 +61,20 @@ class ResponsesServiceStub:
     """Runs one turn without a session and streams its events; the last one has an outcome."""
     CompactResponse: _grpc.UnaryUnaryMultiCallable[_unary_pb2.CompactResponseRequest, _unary_pb2.CompactResponseResponse]
     """Shrinks a conversation to a compacted window, from which a new chain can start."""
+    GetResponse: _grpc.UnaryUnaryMultiCallable[_resource_pb2.GetResponseRequest, _resource_pb2.GetResponseResponse]
+    """Reads a stored response."""
+    StreamResponse: _grpc.UnaryStreamMultiCallable[_resource_pb2.StreamResponseRequest, _resource_pb2.StreamResponseResponse]
+    """Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed."""
+    DeleteResponse: _grpc.UnaryUnaryMultiCallable[_resource_pb2.DeleteResponseRequest, _resource_pb2.DeleteResponseResponse]
+    """Deletes a stored response."""
+    CancelResponse: _grpc.UnaryUnaryMultiCallable[_resource_pb2.CancelResponseRequest, _resource_pb2.CancelResponseResponse]
+    """Stops a background response."""
+    ListInputItems: _grpc.UnaryUnaryMultiCallable[_resource_pb2.ListInputItemsRequest, _resource_pb2.ListInputItemsResponse]
+    """Lists what a stored response was given."""
+    CountInputTokens: _grpc.UnaryUnaryMultiCallable[_resource_pb2.CountInputTokensRequest, _resource_pb2.CountInputTokensResponse]
+    """Counts the tokens of a request without running it."""
+    ListModels: _grpc.UnaryUnaryMultiCallable[_resource_pb2.ListModelsRequest, _resource_pb2.ListModelsResponse]
+    """Lists the models that the caller may use."""
 
 @_typing.type_check_only
 class ResponsesServiceAsyncStub(ResponsesServiceStub):
@@ -92,6 +107,20 @@ class ResponsesServiceAsyncStub(ResponsesServiceStub):
     """Runs one turn without a session and streams its events; the last one has an outcome."""
     CompactResponse: _aio.UnaryUnaryMultiCallable[_unary_pb2.CompactResponseRequest, _unary_pb2.CompactResponseResponse]  # type: ignore[assignment]
     """Shrinks a conversation to a compacted window, from which a new chain can start."""
+    GetResponse: _aio.UnaryUnaryMultiCallable[_resource_pb2.GetResponseRequest, _resource_pb2.GetResponseResponse]  # type: ignore[assignment]
+    """Reads a stored response."""
+    StreamResponse: _aio.UnaryStreamMultiCallable[_resource_pb2.StreamResponseRequest, _resource_pb2.StreamResponseResponse]  # type: ignore[assignment]
+    """Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed."""
+    DeleteResponse: _aio.UnaryUnaryMultiCallable[_resource_pb2.DeleteResponseRequest, _resource_pb2.DeleteResponseResponse]  # type: ignore[assignment]
+    """Deletes a stored response."""
+    CancelResponse: _aio.UnaryUnaryMultiCallable[_resource_pb2.CancelResponseRequest, _resource_pb2.CancelResponseResponse]  # type: ignore[assignment]
+    """Stops a background response."""
+    ListInputItems: _aio.UnaryUnaryMultiCallable[_resource_pb2.ListInputItemsRequest, _resource_pb2.ListInputItemsResponse]  # type: ignore[assignment]
+    """Lists what a stored response was given."""
+    CountInputTokens: _aio.UnaryUnaryMultiCallable[_resource_pb2.CountInputTokensRequest, _resource_pb2.CountInputTokensResponse]  # type: ignore[assignment]
+    """Counts the tokens of a request without running it."""
+    ListModels: _aio.UnaryUnaryMultiCallable[_resource_pb2.ListModelsRequest, _resource_pb2.ListModelsResponse]  # type: ignore[assignment]
+    """Lists the models that the caller may use."""
 
 class ResponsesServiceServicer(metaclass=_abc_1.ABCMeta):
     """A typed front for OpenAI's Responses API over one long-lived stream.
@@ -139,5 +168,61 @@ class ResponsesServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_unary_pb2.CompactResponseResponse, _abc.Awaitable[_unary_pb2.CompactResponseResponse]]:
         """Shrinks a conversation to a compacted window, from which a new chain can start."""
+
+    @_abc_1.abstractmethod
+    def GetResponse(
+        self,
+        request: _resource_pb2.GetResponseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.GetResponseResponse, _abc.Awaitable[_resource_pb2.GetResponseResponse]]:
+        """Reads a stored response."""
+
+    @_abc_1.abstractmethod
+    def StreamResponse(
+        self,
+        request: _resource_pb2.StreamResponseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_resource_pb2.StreamResponseResponse], _abc.AsyncIterator[_resource_pb2.StreamResponseResponse]]:
+        """Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed."""
+
+    @_abc_1.abstractmethod
+    def DeleteResponse(
+        self,
+        request: _resource_pb2.DeleteResponseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.DeleteResponseResponse, _abc.Awaitable[_resource_pb2.DeleteResponseResponse]]:
+        """Deletes a stored response."""
+
+    @_abc_1.abstractmethod
+    def CancelResponse(
+        self,
+        request: _resource_pb2.CancelResponseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.CancelResponseResponse, _abc.Awaitable[_resource_pb2.CancelResponseResponse]]:
+        """Stops a background response."""
+
+    @_abc_1.abstractmethod
+    def ListInputItems(
+        self,
+        request: _resource_pb2.ListInputItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.ListInputItemsResponse, _abc.Awaitable[_resource_pb2.ListInputItemsResponse]]:
+        """Lists what a stored response was given."""
+
+    @_abc_1.abstractmethod
+    def CountInputTokens(
+        self,
+        request: _resource_pb2.CountInputTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.CountInputTokensResponse, _abc.Awaitable[_resource_pb2.CountInputTokensResponse]]:
+        """Counts the tokens of a request without running it."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _resource_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_resource_pb2.ListModelsResponse, _abc.Awaitable[_resource_pb2.ListModelsResponse]]:
+        """Lists the models that the caller may use."""
 
 def add_ResponsesServiceServicer_to_server(servicer: ResponsesServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

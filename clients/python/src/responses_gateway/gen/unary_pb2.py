@@ -29,7 +29,7 @@ from . import response_pb2 as responses_dot_gateway_dot_v1_dot_response__pb2
 from . import session_pb2 as responses_dot_gateway_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\xc8\x02\n\x15\x43reateResponseRequest\x12\x30\n\x06\x63reate\x18\x01 \x01(\x0b\x32 .responses.gateway.v1.CreateBody\x12\x34\n\x07payload\x18\x02 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x03 \x01(\r\x12\x39\n\rtrace_context\x18\x04 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08upstream\x18\x06 \x01(\t\x12\x1a\n\x12wait_on_rate_limit\x18\x07 \x01(\x08\x12\x19\n\x11max_message_bytes\x18\x08 \x01(\x04\"E\n\x16\x43reateResponseResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.responses.gateway.v1.Event\"\x94\x02\n\x16\x43ompactResponseRequest\x12\x32\n\x07\x63ompact\x18\x01 \x01(\x0b\x32!.responses.gateway.v1.CompactBody\x12\x34\n\x07payload\x18\x02 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x03 \x01(\r\x12\x39\n\rtrace_context\x18\x04 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08upstream\x18\x06 \x01(\t\"b\n\x17\x43ompactResponseResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.responses.gateway.v1.CompactedResponse\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x42y\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\xe1\x02\n\x15\x43reateResponseRequest\x12\x30\n\x06\x63reate\x18\x01 \x01(\x0b\x32 .responses.gateway.v1.CreateBody\x12\x34\n\x07payload\x18\x02 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x03 \x01(\r\x12\x39\n\rtrace_context\x18\x04 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08upstream\x18\x06 \x01(\t\x12\x1a\n\x12wait_on_rate_limit\x18\x07 \x01(\x08\x12\x19\n\x11max_message_bytes\x18\x08 \x01(\x04\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\"E\n\x16\x43reateResponseResponse\x12+\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1b.responses.gateway.v1.Event\"\x94\x02\n\x16\x43ompactResponseRequest\x12\x32\n\x07\x63ompact\x18\x01 \x01(\x0b\x32!.responses.gateway.v1.CompactBody\x12\x34\n\x07payload\x18\x02 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x03 \x01(\r\x12\x39\n\rtrace_context\x18\x04 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08upstream\x18\x06 \x01(\t\"b\n\x17\x43ompactResponseResponse\x12\x39\n\x08response\x18\x01 \x01(\x0b\x32\'.responses.gateway.v1.CompactedResponse\x12\x0c\n\x04json\x18\x02 \x01(\x0c\x42y\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,11 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027dev.responsesgateway.v1P\001Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1'
   _globals['_CREATERESPONSEREQUEST']._serialized_start=233
-  _globals['_CREATERESPONSEREQUEST']._serialized_end=561
-  _globals['_CREATERESPONSERESPONSE']._serialized_start=563
-  _globals['_CREATERESPONSERESPONSE']._serialized_end=632
-  _globals['_COMPACTRESPONSEREQUEST']._serialized_start=635
-  _globals['_COMPACTRESPONSEREQUEST']._serialized_end=911
-  _globals['_COMPACTRESPONSERESPONSE']._serialized_start=913
-  _globals['_COMPACTRESPONSERESPONSE']._serialized_end=1011
+  _globals['_CREATERESPONSEREQUEST']._serialized_end=586
+  _globals['_CREATERESPONSERESPONSE']._serialized_start=588
+  _globals['_CREATERESPONSERESPONSE']._serialized_end=657
+  _globals['_COMPACTRESPONSEREQUEST']._serialized_start=660
+  _globals['_COMPACTRESPONSEREQUEST']._serialized_end=936
+  _globals['_COMPACTRESPONSERESPONSE']._serialized_start=938
+  _globals['_COMPACTRESPONSERESPONSE']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

@@ -37,6 +37,7 @@ class CreateResponseRequest(_message.Message):
     UPSTREAM_FIELD_NUMBER: _builtins.int
     WAIT_ON_RATE_LIMIT_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     payload: _session_pb2.PayloadFormat.ValueType
     """In which form events carry their content. Unset means TYPED."""
     schema_revision: _builtins.int
@@ -47,6 +48,11 @@ class CreateResponseRequest(_message.Message):
     """Whether to wait when the upstream refuses the turn for its rate limit. Bounded by timeout."""
     max_message_bytes: _builtins.int
     """Largest message that the client takes. See Open.max_message_bytes."""
+    idempotency_key: _builtins.str
+    """Makes the call safe to send again: within a day the same key with the same request gets the first call's events or
+    its failure, and never runs a second turn. Another request under the key is refused. 1 to 256 visible ASCII
+    characters, unique in the tenant. Empty: each call runs.
+    """
     @_builtins.property
     def create(self) -> _create_pb2.CreateBody:
         """What to run."""
@@ -70,10 +76,11 @@ class CreateResponseRequest(_message.Message):
         upstream: _builtins.str = ...,
         wait_on_rate_limit: _builtins.bool = ...,
         max_message_bytes: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "timeout", b"timeout", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "max_message_bytes", b"max_message_bytes", "payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream", "wait_on_rate_limit", b"wait_on_rate_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create", b"create", "idempotency_key", b"idempotency_key", "max_message_bytes", b"max_message_bytes", "payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream", "wait_on_rate_limit", b"wait_on_rate_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

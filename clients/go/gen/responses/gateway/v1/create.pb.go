@@ -51,8 +51,8 @@ type CreateBody struct {
 	// False warms up instructions, tools and input without output. Upstream's default: true. WebSocket upstreams
 	// only.
 	Generate *bool `protobuf:"varint,11,opt,name=generate,proto3,oneof" json:"generate,omitempty"`
-	// Refused when true: a session's turns run in the foreground. Use the upstream's HTTP interface for
-	// background work.
+	// Whether the response goes on without its caller. CreateResponse only, over the upstream's HTTP interface; a turn of
+	// a session is refused.
 	Background *bool `protobuf:"varint,12,opt,name=background,proto3,oneof" json:"background,omitempty"`
 	// How events are streamed.
 	StreamOptions *StreamOptions `protobuf:"bytes,13,opt,name=stream_options,json=streamOptions,proto3" json:"stream_options,omitempty"`

@@ -558,7 +558,7 @@ func (x *Usage) GetAttribution() *UsageAttribution {
 type UsageAttribution struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By id of the item, input and output.
-	Items map[string]*AttributedTokens `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Items map[string]*AttributedItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// By field of the request, for instance "instructions" or "tools".
 	RequestFields map[string]*AttributedTokens `protobuf:"bytes,2,rep,name=request_fields,json=requestFields,proto3" json:"request_fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
@@ -595,7 +595,7 @@ func (*UsageAttribution) Descriptor() ([]byte, []int) {
 	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *UsageAttribution) GetItems() map[string]*AttributedTokens {
+func (x *UsageAttribution) GetItems() map[string]*AttributedItem {
 	if x != nil {
 		return x.Items
 	}
@@ -609,8 +609,8 @@ func (x *UsageAttribution) GetRequestFields() map[string]*AttributedTokens {
 	return nil
 }
 
-// Tokens of one item, one part of it or one field of the request.
-type AttributedTokens struct {
+// Tokens of one item.
+type AttributedItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Read by the model.
 	InputTokens *int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
@@ -626,9 +626,89 @@ type AttributedTokens struct {
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *AttributedItem) Reset() {
+	*x = AttributedItem{}
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttributedItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttributedItem) ProtoMessage() {}
+
+func (x *AttributedItem) ProtoReflect() protoreflect.Message {
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttributedItem.ProtoReflect.Descriptor instead.
+func (*AttributedItem) Descriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *AttributedItem) GetInputTokens() int64 {
+	if x != nil && x.InputTokens != nil {
+		return *x.InputTokens
+	}
+	return 0
+}
+
+func (x *AttributedItem) GetOutputTokens() int64 {
+	if x != nil && x.OutputTokens != nil {
+		return *x.OutputTokens
+	}
+	return 0
+}
+
+func (x *AttributedItem) GetCachedTokens() int64 {
+	if x != nil && x.CachedTokens != nil {
+		return *x.CachedTokens
+	}
+	return 0
+}
+
+func (x *AttributedItem) GetCacheWriteTokens() int64 {
+	if x != nil && x.CacheWriteTokens != nil {
+		return *x.CacheWriteTokens
+	}
+	return 0
+}
+
+func (x *AttributedItem) GetContent() []*AttributedTokens {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+// Tokens of one field of the request, or of one part of an item.
+type AttributedTokens struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Read by the model.
+	InputTokens *int64 `protobuf:"varint,1,opt,name=input_tokens,json=inputTokens,proto3,oneof" json:"input_tokens,omitempty"`
+	// Written by the model.
+	OutputTokens *int64 `protobuf:"varint,2,opt,name=output_tokens,json=outputTokens,proto3,oneof" json:"output_tokens,omitempty"`
+	// Of the input, read from the prompt cache.
+	CachedTokens *int64 `protobuf:"varint,3,opt,name=cached_tokens,json=cachedTokens,proto3,oneof" json:"cached_tokens,omitempty"`
+	// Of the input, written to the prompt cache.
+	CacheWriteTokens *int64 `protobuf:"varint,4,opt,name=cache_write_tokens,json=cacheWriteTokens,proto3,oneof" json:"cache_write_tokens,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
 func (x *AttributedTokens) Reset() {
 	*x = AttributedTokens{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +720,7 @@ func (x *AttributedTokens) String() string {
 func (*AttributedTokens) ProtoMessage() {}
 
 func (x *AttributedTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[3]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +733,7 @@ func (x *AttributedTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttributedTokens.ProtoReflect.Descriptor instead.
 func (*AttributedTokens) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{3}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AttributedTokens) GetInputTokens() int64 {
@@ -684,13 +764,6 @@ func (x *AttributedTokens) GetCacheWriteTokens() int64 {
 	return 0
 }
 
-func (x *AttributedTokens) GetContent() []*AttributedTokens {
-	if x != nil {
-		return x.Content
-	}
-	return nil
-}
-
 // Parts of the input, in tokens.
 type InputTokenDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -706,7 +779,7 @@ type InputTokenDetails struct {
 
 func (x *InputTokenDetails) Reset() {
 	*x = InputTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +791,7 @@ func (x *InputTokenDetails) String() string {
 func (*InputTokenDetails) ProtoMessage() {}
 
 func (x *InputTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[4]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +804,7 @@ func (x *InputTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputTokenDetails.ProtoReflect.Descriptor instead.
 func (*InputTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{4}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InputTokenDetails) GetCachedTokens() int64 {
@@ -768,7 +841,7 @@ type CacheWriteDetails struct {
 
 func (x *CacheWriteDetails) Reset() {
 	*x = CacheWriteDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +853,7 @@ func (x *CacheWriteDetails) String() string {
 func (*CacheWriteDetails) ProtoMessage() {}
 
 func (x *CacheWriteDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[5]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +866,7 @@ func (x *CacheWriteDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheWriteDetails.ProtoReflect.Descriptor instead.
 func (*CacheWriteDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{5}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CacheWriteDetails) GetTtl_30MTokens() int64 {
@@ -821,7 +894,7 @@ type OutputTokenDetails struct {
 
 func (x *OutputTokenDetails) Reset() {
 	*x = OutputTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +906,7 @@ func (x *OutputTokenDetails) String() string {
 func (*OutputTokenDetails) ProtoMessage() {}
 
 func (x *OutputTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[6]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +919,7 @@ func (x *OutputTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputTokenDetails.ProtoReflect.Descriptor instead.
 func (*OutputTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{6}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OutputTokenDetails) GetReasoningTokens() int64 {
@@ -875,7 +948,7 @@ type ResponseError struct {
 
 func (x *ResponseError) Reset() {
 	*x = ResponseError{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +960,7 @@ func (x *ResponseError) String() string {
 func (*ResponseError) ProtoMessage() {}
 
 func (x *ResponseError) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[7]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +973,7 @@ func (x *ResponseError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseError.ProtoReflect.Descriptor instead.
 func (*ResponseError) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{7}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResponseError) GetCode() string {
@@ -955,7 +1028,7 @@ type Misalignment struct {
 
 func (x *Misalignment) Reset() {
 	*x = Misalignment{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -967,7 +1040,7 @@ func (x *Misalignment) String() string {
 func (*Misalignment) ProtoMessage() {}
 
 func (x *Misalignment) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[8]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -980,7 +1053,7 @@ func (x *Misalignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Misalignment.ProtoReflect.Descriptor instead.
 func (*Misalignment) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{8}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Misalignment) GetDetailedExplanation() string {
@@ -1022,7 +1095,7 @@ type MisalignmentSteer struct {
 
 func (x *MisalignmentSteer) Reset() {
 	*x = MisalignmentSteer{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1034,7 +1107,7 @@ func (x *MisalignmentSteer) String() string {
 func (*MisalignmentSteer) ProtoMessage() {}
 
 func (x *MisalignmentSteer) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[9]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1047,7 +1120,7 @@ func (x *MisalignmentSteer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MisalignmentSteer.ProtoReflect.Descriptor instead.
 func (*MisalignmentSteer) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{9}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MisalignmentSteer) GetMessage() string {
@@ -1068,7 +1141,7 @@ type IncompleteDetails struct {
 
 func (x *IncompleteDetails) Reset() {
 	*x = IncompleteDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1153,7 @@ func (x *IncompleteDetails) String() string {
 func (*IncompleteDetails) ProtoMessage() {}
 
 func (x *IncompleteDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[10]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1166,7 @@ func (x *IncompleteDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncompleteDetails.ProtoReflect.Descriptor instead.
 func (*IncompleteDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{10}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IncompleteDetails) GetReason() string {
@@ -1118,7 +1191,7 @@ type ResponsePromptCache struct {
 
 func (x *ResponsePromptCache) Reset() {
 	*x = ResponsePromptCache{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1203,7 @@ func (x *ResponsePromptCache) String() string {
 func (*ResponsePromptCache) ProtoMessage() {}
 
 func (x *ResponsePromptCache) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[11]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1216,7 @@ func (x *ResponsePromptCache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponsePromptCache.ProtoReflect.Descriptor instead.
 func (*ResponsePromptCache) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{11}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResponsePromptCache) GetMode() string {
@@ -1186,7 +1259,7 @@ type CacheDiagnostics struct {
 
 func (x *CacheDiagnostics) Reset() {
 	*x = CacheDiagnostics{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1271,7 @@ func (x *CacheDiagnostics) String() string {
 func (*CacheDiagnostics) ProtoMessage() {}
 
 func (x *CacheDiagnostics) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[12]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1284,7 @@ func (x *CacheDiagnostics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheDiagnostics.ProtoReflect.Descriptor instead.
 func (*CacheDiagnostics) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{12}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CacheDiagnostics) GetKind() isCacheDiagnostics_Kind {
@@ -1314,7 +1387,7 @@ type CacheHit struct {
 
 func (x *CacheHit) Reset() {
 	*x = CacheHit{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1399,7 @@ func (x *CacheHit) String() string {
 func (*CacheHit) ProtoMessage() {}
 
 func (x *CacheHit) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[13]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1412,7 @@ func (x *CacheHit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheHit.ProtoReflect.Descriptor instead.
 func (*CacheHit) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{13}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{14}
 }
 
 // The prompt cache missed.
@@ -1357,7 +1430,7 @@ type CacheMiss struct {
 
 func (x *CacheMiss) Reset() {
 	*x = CacheMiss{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1442,7 @@ func (x *CacheMiss) String() string {
 func (*CacheMiss) ProtoMessage() {}
 
 func (x *CacheMiss) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[14]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1455,7 @@ func (x *CacheMiss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheMiss.ProtoReflect.Descriptor instead.
 func (*CacheMiss) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{14}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CacheMiss) GetCacheMissedTokens() int64 {
@@ -1415,7 +1488,7 @@ type ComparisonNotFound struct {
 
 func (x *ComparisonNotFound) Reset() {
 	*x = ComparisonNotFound{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1500,7 @@ func (x *ComparisonNotFound) String() string {
 func (*ComparisonNotFound) ProtoMessage() {}
 
 func (x *ComparisonNotFound) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[15]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1513,7 @@ func (x *ComparisonNotFound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComparisonNotFound.ProtoReflect.Descriptor instead.
 func (*ComparisonNotFound) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{15}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{16}
 }
 
 // Nothing can be said about the prompt cache.
@@ -1452,7 +1525,7 @@ type CacheUnavailable struct {
 
 func (x *CacheUnavailable) Reset() {
 	*x = CacheUnavailable{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1537,7 @@ func (x *CacheUnavailable) String() string {
 func (*CacheUnavailable) ProtoMessage() {}
 
 func (x *CacheUnavailable) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[16]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1550,7 @@ func (x *CacheUnavailable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CacheUnavailable.ProtoReflect.Descriptor instead.
 func (*CacheUnavailable) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{16}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{17}
 }
 
 // A reasoning item that the upstream left out of the input.
@@ -1497,7 +1570,7 @@ type InputTransformation struct {
 
 func (x *InputTransformation) Reset() {
 	*x = InputTransformation{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1582,7 @@ func (x *InputTransformation) String() string {
 func (*InputTransformation) ProtoMessage() {}
 
 func (x *InputTransformation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[17]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1595,7 @@ func (x *InputTransformation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputTransformation.ProtoReflect.Descriptor instead.
 func (*InputTransformation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{17}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InputTransformation) GetId() string {
@@ -1566,7 +1639,7 @@ type Moderation struct {
 
 func (x *Moderation) Reset() {
 	*x = Moderation{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1651,7 @@ func (x *Moderation) String() string {
 func (*Moderation) ProtoMessage() {}
 
 func (x *Moderation) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[18]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1664,7 @@ func (x *Moderation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Moderation.ProtoReflect.Descriptor instead.
 func (*Moderation) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{18}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Moderation) GetInput() *ModerationFinding {
@@ -1625,7 +1698,7 @@ type ModerationFinding struct {
 
 func (x *ModerationFinding) Reset() {
 	*x = ModerationFinding{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1710,7 @@ func (x *ModerationFinding) String() string {
 func (*ModerationFinding) ProtoMessage() {}
 
 func (x *ModerationFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[19]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1723,7 @@ func (x *ModerationFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationFinding.ProtoReflect.Descriptor instead.
 func (*ModerationFinding) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{19}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ModerationFinding) GetKind() isModerationFinding_Kind {
@@ -1731,7 +1804,7 @@ type ModerationResult struct {
 
 func (x *ModerationResult) Reset() {
 	*x = ModerationResult{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +1816,7 @@ func (x *ModerationResult) String() string {
 func (*ModerationResult) ProtoMessage() {}
 
 func (x *ModerationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[20]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +1829,7 @@ func (x *ModerationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationResult.ProtoReflect.Descriptor instead.
 func (*ModerationResult) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{20}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ModerationResult) GetModel() string {
@@ -1805,7 +1878,7 @@ type ModerationInputTypes struct {
 
 func (x *ModerationInputTypes) Reset() {
 	*x = ModerationInputTypes{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1817,7 +1890,7 @@ func (x *ModerationInputTypes) String() string {
 func (*ModerationInputTypes) ProtoMessage() {}
 
 func (x *ModerationInputTypes) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[21]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1830,7 +1903,7 @@ func (x *ModerationInputTypes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationInputTypes.ProtoReflect.Descriptor instead.
 func (*ModerationInputTypes) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{21}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ModerationInputTypes) GetTypes() []string {
@@ -1853,7 +1926,7 @@ type ModerationError struct {
 
 func (x *ModerationError) Reset() {
 	*x = ModerationError{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +1938,7 @@ func (x *ModerationError) String() string {
 func (*ModerationError) ProtoMessage() {}
 
 func (x *ModerationError) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[22]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +1951,7 @@ func (x *ModerationError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModerationError.ProtoReflect.Descriptor instead.
 func (*ModerationError) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{22}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ModerationError) GetCode() string {
@@ -1908,7 +1981,7 @@ type ToolUsage struct {
 
 func (x *ToolUsage) Reset() {
 	*x = ToolUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +1993,7 @@ func (x *ToolUsage) String() string {
 func (*ToolUsage) ProtoMessage() {}
 
 func (x *ToolUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[23]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2006,7 @@ func (x *ToolUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolUsage.ProtoReflect.Descriptor instead.
 func (*ToolUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{23}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ToolUsage) GetImageGen() *ImageToolUsage {
@@ -1973,7 +2046,7 @@ type ImageToolUsage struct {
 
 func (x *ImageToolUsage) Reset() {
 	*x = ImageToolUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2058,7 @@ func (x *ImageToolUsage) String() string {
 func (*ImageToolUsage) ProtoMessage() {}
 
 func (x *ImageToolUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[24]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2071,7 @@ func (x *ImageToolUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageToolUsage.ProtoReflect.Descriptor instead.
 func (*ImageToolUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{24}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ImageToolUsage) GetInputTokens() int64 {
@@ -2063,7 +2136,7 @@ type ImageTokenDetails struct {
 
 func (x *ImageTokenDetails) Reset() {
 	*x = ImageTokenDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2148,7 @@ func (x *ImageTokenDetails) String() string {
 func (*ImageTokenDetails) ProtoMessage() {}
 
 func (x *ImageTokenDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[25]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2161,7 @@ func (x *ImageTokenDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageTokenDetails.ProtoReflect.Descriptor instead.
 func (*ImageTokenDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{25}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ImageTokenDetails) GetImageTokens() int64 {
@@ -2118,7 +2191,7 @@ type ImageCacheDetails struct {
 
 func (x *ImageCacheDetails) Reset() {
 	*x = ImageCacheDetails{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2203,7 @@ func (x *ImageCacheDetails) String() string {
 func (*ImageCacheDetails) ProtoMessage() {}
 
 func (x *ImageCacheDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[26]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2216,7 @@ func (x *ImageCacheDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageCacheDetails.ProtoReflect.Descriptor instead.
 func (*ImageCacheDetails) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{26}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ImageCacheDetails) GetCachedImageTokens() int64 {
@@ -2171,7 +2244,7 @@ type WebSearchUsage struct {
 
 func (x *WebSearchUsage) Reset() {
 	*x = WebSearchUsage{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2256,7 @@ func (x *WebSearchUsage) String() string {
 func (*WebSearchUsage) ProtoMessage() {}
 
 func (x *WebSearchUsage) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[27]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2269,7 @@ func (x *WebSearchUsage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSearchUsage.ProtoReflect.Descriptor instead.
 func (*WebSearchUsage) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{27}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WebSearchUsage) GetNumRequests() int64 {
@@ -2228,7 +2301,7 @@ type CompactedResponse struct {
 
 func (x *CompactedResponse) Reset() {
 	*x = CompactedResponse{}
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2313,7 @@ func (x *CompactedResponse) String() string {
 func (*CompactedResponse) ProtoMessage() {}
 
 func (x *CompactedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_responses_gateway_v1_response_proto_msgTypes[28]
+	mi := &file_responses_gateway_v1_response_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2326,7 @@ func (x *CompactedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactedResponse.ProtoReflect.Descriptor instead.
 func (*CompactedResponse) Descriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{28}
+	return file_responses_gateway_v1_response_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CompactedResponse) GetId() string {
@@ -2396,23 +2469,32 @@ const file_responses_gateway_v1_response_proto_rawDesc = "" +
 	"\routput_tokens\x18\x03 \x01(\x03R\foutputTokens\x12\\\n" +
 	"\x15output_tokens_details\x18\x04 \x01(\v2(.responses.gateway.v1.OutputTokenDetailsR\x13outputTokensDetails\x12!\n" +
 	"\ftotal_tokens\x18\x05 \x01(\x03R\vtotalTokens\x12N\n" +
-	"\vattribution\x18\x06 \x01(\v2&.responses.gateway.v1.UsageAttributionB\x04\xa0\x80\x19\x03R\vattribution\"\x89\x03\n" +
-	"\x10UsageAttribution\x12G\n" +
-	"\x05items\x18\x01 \x03(\v21.responses.gateway.v1.UsageAttribution.ItemsEntryR\x05items\x12`\n" +
-	"\x0erequest_fields\x18\x02 \x03(\v29.responses.gateway.v1.UsageAttribution.RequestFieldsEntryR\rrequestFields\x1a`\n" +
+	"\vattribution\x18\x06 \x01(\v2&.responses.gateway.v1.UsageAttributionB\x04\xa0\x80\x19\x03R\vattribution\"\x93\x03\n" +
+	"\x10UsageAttribution\x12M\n" +
+	"\x05items\x18\x01 \x03(\v21.responses.gateway.v1.UsageAttribution.ItemsEntryB\x04\x98\x80\x19\x01R\x05items\x12f\n" +
+	"\x0erequest_fields\x18\x02 \x03(\v29.responses.gateway.v1.UsageAttribution.RequestFieldsEntryB\x04\x98\x80\x19\x01R\rrequestFields\x1a^\n" +
 	"\n" +
 	"ItemsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
-	"\x05value\x18\x02 \x01(\v2&.responses.gateway.v1.AttributedTokensR\x05value:\x028\x01\x1ah\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12:\n" +
+	"\x05value\x18\x02 \x01(\v2$.responses.gateway.v1.AttributedItemR\x05value:\x028\x01\x1ah\n" +
 	"\x12RequestFieldsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
-	"\x05value\x18\x02 \x01(\v2&.responses.gateway.v1.AttributedTokensR\x05value:\x028\x01\"\xcf\x02\n" +
+	"\x05value\x18\x02 \x01(\v2&.responses.gateway.v1.AttributedTokensR\x05value:\x028\x01\"\xd3\x02\n" +
+	"\x0eAttributedItem\x12&\n" +
+	"\finput_tokens\x18\x01 \x01(\x03H\x00R\vinputTokens\x88\x01\x01\x12(\n" +
+	"\routput_tokens\x18\x02 \x01(\x03H\x01R\foutputTokens\x88\x01\x01\x12(\n" +
+	"\rcached_tokens\x18\x03 \x01(\x03H\x02R\fcachedTokens\x88\x01\x01\x121\n" +
+	"\x12cache_write_tokens\x18\x04 \x01(\x03H\x03R\x10cacheWriteTokens\x88\x01\x01\x12F\n" +
+	"\acontent\x18\x05 \x03(\v2&.responses.gateway.v1.AttributedTokensB\x04\x98\x80\x19\x01R\acontentB\x0f\n" +
+	"\r_input_tokensB\x10\n" +
+	"\x0e_output_tokensB\x10\n" +
+	"\x0e_cached_tokensB\x15\n" +
+	"\x13_cache_write_tokens\"\x8d\x02\n" +
 	"\x10AttributedTokens\x12&\n" +
 	"\finput_tokens\x18\x01 \x01(\x03H\x00R\vinputTokens\x88\x01\x01\x12(\n" +
 	"\routput_tokens\x18\x02 \x01(\x03H\x01R\foutputTokens\x88\x01\x01\x12(\n" +
 	"\rcached_tokens\x18\x03 \x01(\x03H\x02R\fcachedTokens\x88\x01\x01\x121\n" +
-	"\x12cache_write_tokens\x18\x04 \x01(\x03H\x03R\x10cacheWriteTokens\x88\x01\x01\x12@\n" +
-	"\acontent\x18\x05 \x03(\v2&.responses.gateway.v1.AttributedTokensR\acontentB\x0f\n" +
+	"\x12cache_write_tokens\x18\x04 \x01(\x03H\x03R\x10cacheWriteTokens\x88\x01\x01B\x0f\n" +
 	"\r_input_tokensB\x10\n" +
 	"\x0e_output_tokensB\x10\n" +
 	"\x0e_cached_tokensB\x15\n" +
@@ -2557,107 +2639,108 @@ func file_responses_gateway_v1_response_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_response_proto_rawDescData
 }
 
-var file_responses_gateway_v1_response_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_responses_gateway_v1_response_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_responses_gateway_v1_response_proto_goTypes = []any{
 	(*Response)(nil),             // 0: responses.gateway.v1.Response
 	(*Usage)(nil),                // 1: responses.gateway.v1.Usage
 	(*UsageAttribution)(nil),     // 2: responses.gateway.v1.UsageAttribution
-	(*AttributedTokens)(nil),     // 3: responses.gateway.v1.AttributedTokens
-	(*InputTokenDetails)(nil),    // 4: responses.gateway.v1.InputTokenDetails
-	(*CacheWriteDetails)(nil),    // 5: responses.gateway.v1.CacheWriteDetails
-	(*OutputTokenDetails)(nil),   // 6: responses.gateway.v1.OutputTokenDetails
-	(*ResponseError)(nil),        // 7: responses.gateway.v1.ResponseError
-	(*Misalignment)(nil),         // 8: responses.gateway.v1.Misalignment
-	(*MisalignmentSteer)(nil),    // 9: responses.gateway.v1.MisalignmentSteer
-	(*IncompleteDetails)(nil),    // 10: responses.gateway.v1.IncompleteDetails
-	(*ResponsePromptCache)(nil),  // 11: responses.gateway.v1.ResponsePromptCache
-	(*CacheDiagnostics)(nil),     // 12: responses.gateway.v1.CacheDiagnostics
-	(*CacheHit)(nil),             // 13: responses.gateway.v1.CacheHit
-	(*CacheMiss)(nil),            // 14: responses.gateway.v1.CacheMiss
-	(*ComparisonNotFound)(nil),   // 15: responses.gateway.v1.ComparisonNotFound
-	(*CacheUnavailable)(nil),     // 16: responses.gateway.v1.CacheUnavailable
-	(*InputTransformation)(nil),  // 17: responses.gateway.v1.InputTransformation
-	(*Moderation)(nil),           // 18: responses.gateway.v1.Moderation
-	(*ModerationFinding)(nil),    // 19: responses.gateway.v1.ModerationFinding
-	(*ModerationResult)(nil),     // 20: responses.gateway.v1.ModerationResult
-	(*ModerationInputTypes)(nil), // 21: responses.gateway.v1.ModerationInputTypes
-	(*ModerationError)(nil),      // 22: responses.gateway.v1.ModerationError
-	(*ToolUsage)(nil),            // 23: responses.gateway.v1.ToolUsage
-	(*ImageToolUsage)(nil),       // 24: responses.gateway.v1.ImageToolUsage
-	(*ImageTokenDetails)(nil),    // 25: responses.gateway.v1.ImageTokenDetails
-	(*ImageCacheDetails)(nil),    // 26: responses.gateway.v1.ImageCacheDetails
-	(*WebSearchUsage)(nil),       // 27: responses.gateway.v1.WebSearchUsage
-	(*CompactedResponse)(nil),    // 28: responses.gateway.v1.CompactedResponse
-	nil,                          // 29: responses.gateway.v1.Response.MetadataEntry
-	nil,                          // 30: responses.gateway.v1.Response.BillingEntry
-	nil,                          // 31: responses.gateway.v1.UsageAttribution.ItemsEntry
-	nil,                          // 32: responses.gateway.v1.UsageAttribution.RequestFieldsEntry
-	nil,                          // 33: responses.gateway.v1.ModerationResult.CategoriesEntry
-	nil,                          // 34: responses.gateway.v1.ModerationResult.CategoryScoresEntry
-	nil,                          // 35: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
-	(*OutputItem)(nil),           // 36: responses.gateway.v1.OutputItem
-	(*InputItem)(nil),            // 37: responses.gateway.v1.InputItem
-	(*Tool)(nil),                 // 38: responses.gateway.v1.Tool
-	(*ToolChoice)(nil),           // 39: responses.gateway.v1.ToolChoice
-	(*Reasoning)(nil),            // 40: responses.gateway.v1.Reasoning
-	(*TextOptions)(nil),          // 41: responses.gateway.v1.TextOptions
-	(*PromptTemplate)(nil),       // 42: responses.gateway.v1.PromptTemplate
-	(*Conversation)(nil),         // 43: responses.gateway.v1.Conversation
-	(*AccessPrograms)(nil),       // 44: responses.gateway.v1.AccessPrograms
-	(*ImageOptions)(nil),         // 45: responses.gateway.v1.ImageOptions
+	(*AttributedItem)(nil),       // 3: responses.gateway.v1.AttributedItem
+	(*AttributedTokens)(nil),     // 4: responses.gateway.v1.AttributedTokens
+	(*InputTokenDetails)(nil),    // 5: responses.gateway.v1.InputTokenDetails
+	(*CacheWriteDetails)(nil),    // 6: responses.gateway.v1.CacheWriteDetails
+	(*OutputTokenDetails)(nil),   // 7: responses.gateway.v1.OutputTokenDetails
+	(*ResponseError)(nil),        // 8: responses.gateway.v1.ResponseError
+	(*Misalignment)(nil),         // 9: responses.gateway.v1.Misalignment
+	(*MisalignmentSteer)(nil),    // 10: responses.gateway.v1.MisalignmentSteer
+	(*IncompleteDetails)(nil),    // 11: responses.gateway.v1.IncompleteDetails
+	(*ResponsePromptCache)(nil),  // 12: responses.gateway.v1.ResponsePromptCache
+	(*CacheDiagnostics)(nil),     // 13: responses.gateway.v1.CacheDiagnostics
+	(*CacheHit)(nil),             // 14: responses.gateway.v1.CacheHit
+	(*CacheMiss)(nil),            // 15: responses.gateway.v1.CacheMiss
+	(*ComparisonNotFound)(nil),   // 16: responses.gateway.v1.ComparisonNotFound
+	(*CacheUnavailable)(nil),     // 17: responses.gateway.v1.CacheUnavailable
+	(*InputTransformation)(nil),  // 18: responses.gateway.v1.InputTransformation
+	(*Moderation)(nil),           // 19: responses.gateway.v1.Moderation
+	(*ModerationFinding)(nil),    // 20: responses.gateway.v1.ModerationFinding
+	(*ModerationResult)(nil),     // 21: responses.gateway.v1.ModerationResult
+	(*ModerationInputTypes)(nil), // 22: responses.gateway.v1.ModerationInputTypes
+	(*ModerationError)(nil),      // 23: responses.gateway.v1.ModerationError
+	(*ToolUsage)(nil),            // 24: responses.gateway.v1.ToolUsage
+	(*ImageToolUsage)(nil),       // 25: responses.gateway.v1.ImageToolUsage
+	(*ImageTokenDetails)(nil),    // 26: responses.gateway.v1.ImageTokenDetails
+	(*ImageCacheDetails)(nil),    // 27: responses.gateway.v1.ImageCacheDetails
+	(*WebSearchUsage)(nil),       // 28: responses.gateway.v1.WebSearchUsage
+	(*CompactedResponse)(nil),    // 29: responses.gateway.v1.CompactedResponse
+	nil,                          // 30: responses.gateway.v1.Response.MetadataEntry
+	nil,                          // 31: responses.gateway.v1.Response.BillingEntry
+	nil,                          // 32: responses.gateway.v1.UsageAttribution.ItemsEntry
+	nil,                          // 33: responses.gateway.v1.UsageAttribution.RequestFieldsEntry
+	nil,                          // 34: responses.gateway.v1.ModerationResult.CategoriesEntry
+	nil,                          // 35: responses.gateway.v1.ModerationResult.CategoryScoresEntry
+	nil,                          // 36: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
+	(*OutputItem)(nil),           // 37: responses.gateway.v1.OutputItem
+	(*InputItem)(nil),            // 38: responses.gateway.v1.InputItem
+	(*Tool)(nil),                 // 39: responses.gateway.v1.Tool
+	(*ToolChoice)(nil),           // 40: responses.gateway.v1.ToolChoice
+	(*Reasoning)(nil),            // 41: responses.gateway.v1.Reasoning
+	(*TextOptions)(nil),          // 42: responses.gateway.v1.TextOptions
+	(*PromptTemplate)(nil),       // 43: responses.gateway.v1.PromptTemplate
+	(*Conversation)(nil),         // 44: responses.gateway.v1.Conversation
+	(*AccessPrograms)(nil),       // 45: responses.gateway.v1.AccessPrograms
+	(*ImageOptions)(nil),         // 46: responses.gateway.v1.ImageOptions
 }
 var file_responses_gateway_v1_response_proto_depIdxs = []int32{
-	36, // 0: responses.gateway.v1.Response.output:type_name -> responses.gateway.v1.OutputItem
+	37, // 0: responses.gateway.v1.Response.output:type_name -> responses.gateway.v1.OutputItem
 	1,  // 1: responses.gateway.v1.Response.usage:type_name -> responses.gateway.v1.Usage
-	7,  // 2: responses.gateway.v1.Response.error:type_name -> responses.gateway.v1.ResponseError
-	10, // 3: responses.gateway.v1.Response.incomplete_details:type_name -> responses.gateway.v1.IncompleteDetails
-	37, // 4: responses.gateway.v1.Response.instruction_items:type_name -> responses.gateway.v1.InputItem
-	29, // 5: responses.gateway.v1.Response.metadata:type_name -> responses.gateway.v1.Response.MetadataEntry
-	38, // 6: responses.gateway.v1.Response.tools:type_name -> responses.gateway.v1.Tool
-	39, // 7: responses.gateway.v1.Response.tool_choice:type_name -> responses.gateway.v1.ToolChoice
-	40, // 8: responses.gateway.v1.Response.reasoning:type_name -> responses.gateway.v1.Reasoning
-	41, // 9: responses.gateway.v1.Response.text:type_name -> responses.gateway.v1.TextOptions
-	11, // 10: responses.gateway.v1.Response.prompt_cache_options:type_name -> responses.gateway.v1.ResponsePromptCache
-	12, // 11: responses.gateway.v1.Response.prompt_cache_diagnostics:type_name -> responses.gateway.v1.CacheDiagnostics
-	42, // 12: responses.gateway.v1.Response.prompt:type_name -> responses.gateway.v1.PromptTemplate
-	43, // 13: responses.gateway.v1.Response.conversation:type_name -> responses.gateway.v1.Conversation
-	18, // 14: responses.gateway.v1.Response.moderation:type_name -> responses.gateway.v1.Moderation
-	23, // 15: responses.gateway.v1.Response.tool_usage:type_name -> responses.gateway.v1.ToolUsage
-	44, // 16: responses.gateway.v1.Response.access_programs:type_name -> responses.gateway.v1.AccessPrograms
-	45, // 17: responses.gateway.v1.Response.image:type_name -> responses.gateway.v1.ImageOptions
-	17, // 18: responses.gateway.v1.Response.input_transformations:type_name -> responses.gateway.v1.InputTransformation
-	30, // 19: responses.gateway.v1.Response.billing:type_name -> responses.gateway.v1.Response.BillingEntry
-	4,  // 20: responses.gateway.v1.Usage.input_tokens_details:type_name -> responses.gateway.v1.InputTokenDetails
-	6,  // 21: responses.gateway.v1.Usage.output_tokens_details:type_name -> responses.gateway.v1.OutputTokenDetails
+	8,  // 2: responses.gateway.v1.Response.error:type_name -> responses.gateway.v1.ResponseError
+	11, // 3: responses.gateway.v1.Response.incomplete_details:type_name -> responses.gateway.v1.IncompleteDetails
+	38, // 4: responses.gateway.v1.Response.instruction_items:type_name -> responses.gateway.v1.InputItem
+	30, // 5: responses.gateway.v1.Response.metadata:type_name -> responses.gateway.v1.Response.MetadataEntry
+	39, // 6: responses.gateway.v1.Response.tools:type_name -> responses.gateway.v1.Tool
+	40, // 7: responses.gateway.v1.Response.tool_choice:type_name -> responses.gateway.v1.ToolChoice
+	41, // 8: responses.gateway.v1.Response.reasoning:type_name -> responses.gateway.v1.Reasoning
+	42, // 9: responses.gateway.v1.Response.text:type_name -> responses.gateway.v1.TextOptions
+	12, // 10: responses.gateway.v1.Response.prompt_cache_options:type_name -> responses.gateway.v1.ResponsePromptCache
+	13, // 11: responses.gateway.v1.Response.prompt_cache_diagnostics:type_name -> responses.gateway.v1.CacheDiagnostics
+	43, // 12: responses.gateway.v1.Response.prompt:type_name -> responses.gateway.v1.PromptTemplate
+	44, // 13: responses.gateway.v1.Response.conversation:type_name -> responses.gateway.v1.Conversation
+	19, // 14: responses.gateway.v1.Response.moderation:type_name -> responses.gateway.v1.Moderation
+	24, // 15: responses.gateway.v1.Response.tool_usage:type_name -> responses.gateway.v1.ToolUsage
+	45, // 16: responses.gateway.v1.Response.access_programs:type_name -> responses.gateway.v1.AccessPrograms
+	46, // 17: responses.gateway.v1.Response.image:type_name -> responses.gateway.v1.ImageOptions
+	18, // 18: responses.gateway.v1.Response.input_transformations:type_name -> responses.gateway.v1.InputTransformation
+	31, // 19: responses.gateway.v1.Response.billing:type_name -> responses.gateway.v1.Response.BillingEntry
+	5,  // 20: responses.gateway.v1.Usage.input_tokens_details:type_name -> responses.gateway.v1.InputTokenDetails
+	7,  // 21: responses.gateway.v1.Usage.output_tokens_details:type_name -> responses.gateway.v1.OutputTokenDetails
 	2,  // 22: responses.gateway.v1.Usage.attribution:type_name -> responses.gateway.v1.UsageAttribution
-	31, // 23: responses.gateway.v1.UsageAttribution.items:type_name -> responses.gateway.v1.UsageAttribution.ItemsEntry
-	32, // 24: responses.gateway.v1.UsageAttribution.request_fields:type_name -> responses.gateway.v1.UsageAttribution.RequestFieldsEntry
-	3,  // 25: responses.gateway.v1.AttributedTokens.content:type_name -> responses.gateway.v1.AttributedTokens
-	5,  // 26: responses.gateway.v1.InputTokenDetails.cache_write_tokens_details:type_name -> responses.gateway.v1.CacheWriteDetails
-	8,  // 27: responses.gateway.v1.ResponseError.misalignment:type_name -> responses.gateway.v1.Misalignment
-	9,  // 28: responses.gateway.v1.Misalignment.steer:type_name -> responses.gateway.v1.MisalignmentSteer
-	13, // 29: responses.gateway.v1.CacheDiagnostics.cache_hit:type_name -> responses.gateway.v1.CacheHit
-	14, // 30: responses.gateway.v1.CacheDiagnostics.cache_miss:type_name -> responses.gateway.v1.CacheMiss
-	15, // 31: responses.gateway.v1.CacheDiagnostics.comparison_response_not_found:type_name -> responses.gateway.v1.ComparisonNotFound
-	16, // 32: responses.gateway.v1.CacheDiagnostics.unavailable:type_name -> responses.gateway.v1.CacheUnavailable
-	19, // 33: responses.gateway.v1.Moderation.input:type_name -> responses.gateway.v1.ModerationFinding
-	19, // 34: responses.gateway.v1.Moderation.output:type_name -> responses.gateway.v1.ModerationFinding
-	20, // 35: responses.gateway.v1.ModerationFinding.moderation_result:type_name -> responses.gateway.v1.ModerationResult
-	22, // 36: responses.gateway.v1.ModerationFinding.error:type_name -> responses.gateway.v1.ModerationError
-	33, // 37: responses.gateway.v1.ModerationResult.categories:type_name -> responses.gateway.v1.ModerationResult.CategoriesEntry
-	34, // 38: responses.gateway.v1.ModerationResult.category_scores:type_name -> responses.gateway.v1.ModerationResult.CategoryScoresEntry
-	35, // 39: responses.gateway.v1.ModerationResult.category_applied_input_types:type_name -> responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
-	24, // 40: responses.gateway.v1.ToolUsage.image_gen:type_name -> responses.gateway.v1.ImageToolUsage
-	27, // 41: responses.gateway.v1.ToolUsage.web_search:type_name -> responses.gateway.v1.WebSearchUsage
-	25, // 42: responses.gateway.v1.ImageToolUsage.input_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
-	25, // 43: responses.gateway.v1.ImageToolUsage.output_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
-	26, // 44: responses.gateway.v1.ImageToolUsage.cached_tokens_details:type_name -> responses.gateway.v1.ImageCacheDetails
-	36, // 45: responses.gateway.v1.CompactedResponse.output:type_name -> responses.gateway.v1.OutputItem
+	32, // 23: responses.gateway.v1.UsageAttribution.items:type_name -> responses.gateway.v1.UsageAttribution.ItemsEntry
+	33, // 24: responses.gateway.v1.UsageAttribution.request_fields:type_name -> responses.gateway.v1.UsageAttribution.RequestFieldsEntry
+	4,  // 25: responses.gateway.v1.AttributedItem.content:type_name -> responses.gateway.v1.AttributedTokens
+	6,  // 26: responses.gateway.v1.InputTokenDetails.cache_write_tokens_details:type_name -> responses.gateway.v1.CacheWriteDetails
+	9,  // 27: responses.gateway.v1.ResponseError.misalignment:type_name -> responses.gateway.v1.Misalignment
+	10, // 28: responses.gateway.v1.Misalignment.steer:type_name -> responses.gateway.v1.MisalignmentSteer
+	14, // 29: responses.gateway.v1.CacheDiagnostics.cache_hit:type_name -> responses.gateway.v1.CacheHit
+	15, // 30: responses.gateway.v1.CacheDiagnostics.cache_miss:type_name -> responses.gateway.v1.CacheMiss
+	16, // 31: responses.gateway.v1.CacheDiagnostics.comparison_response_not_found:type_name -> responses.gateway.v1.ComparisonNotFound
+	17, // 32: responses.gateway.v1.CacheDiagnostics.unavailable:type_name -> responses.gateway.v1.CacheUnavailable
+	20, // 33: responses.gateway.v1.Moderation.input:type_name -> responses.gateway.v1.ModerationFinding
+	20, // 34: responses.gateway.v1.Moderation.output:type_name -> responses.gateway.v1.ModerationFinding
+	21, // 35: responses.gateway.v1.ModerationFinding.moderation_result:type_name -> responses.gateway.v1.ModerationResult
+	23, // 36: responses.gateway.v1.ModerationFinding.error:type_name -> responses.gateway.v1.ModerationError
+	34, // 37: responses.gateway.v1.ModerationResult.categories:type_name -> responses.gateway.v1.ModerationResult.CategoriesEntry
+	35, // 38: responses.gateway.v1.ModerationResult.category_scores:type_name -> responses.gateway.v1.ModerationResult.CategoryScoresEntry
+	36, // 39: responses.gateway.v1.ModerationResult.category_applied_input_types:type_name -> responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry
+	25, // 40: responses.gateway.v1.ToolUsage.image_gen:type_name -> responses.gateway.v1.ImageToolUsage
+	28, // 41: responses.gateway.v1.ToolUsage.web_search:type_name -> responses.gateway.v1.WebSearchUsage
+	26, // 42: responses.gateway.v1.ImageToolUsage.input_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
+	26, // 43: responses.gateway.v1.ImageToolUsage.output_tokens_details:type_name -> responses.gateway.v1.ImageTokenDetails
+	27, // 44: responses.gateway.v1.ImageToolUsage.cached_tokens_details:type_name -> responses.gateway.v1.ImageCacheDetails
+	37, // 45: responses.gateway.v1.CompactedResponse.output:type_name -> responses.gateway.v1.OutputItem
 	1,  // 46: responses.gateway.v1.CompactedResponse.usage:type_name -> responses.gateway.v1.Usage
-	45, // 47: responses.gateway.v1.CompactedResponse.image:type_name -> responses.gateway.v1.ImageOptions
-	3,  // 48: responses.gateway.v1.UsageAttribution.ItemsEntry.value:type_name -> responses.gateway.v1.AttributedTokens
-	3,  // 49: responses.gateway.v1.UsageAttribution.RequestFieldsEntry.value:type_name -> responses.gateway.v1.AttributedTokens
-	21, // 50: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
+	46, // 47: responses.gateway.v1.CompactedResponse.image:type_name -> responses.gateway.v1.ImageOptions
+	3,  // 48: responses.gateway.v1.UsageAttribution.ItemsEntry.value:type_name -> responses.gateway.v1.AttributedItem
+	4,  // 49: responses.gateway.v1.UsageAttribution.RequestFieldsEntry.value:type_name -> responses.gateway.v1.AttributedTokens
+	22, // 50: responses.gateway.v1.ModerationResult.CategoryAppliedInputTypesEntry.value:type_name -> responses.gateway.v1.ModerationInputTypes
 	51, // [51:51] is the sub-list for method output_type
 	51, // [51:51] is the sub-list for method input_type
 	51, // [51:51] is the sub-list for extension type_name
@@ -2677,33 +2760,34 @@ func file_responses_gateway_v1_response_proto_init() {
 	file_responses_gateway_v1_response_proto_msgTypes[0].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[3].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[4].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[6].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[5].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[7].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[8].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[10].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[9].OneofWrappers = []any{}
 	file_responses_gateway_v1_response_proto_msgTypes[11].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[12].OneofWrappers = []any{
+	file_responses_gateway_v1_response_proto_msgTypes[12].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[13].OneofWrappers = []any{
 		(*CacheDiagnostics_Json)(nil),
 		(*CacheDiagnostics_CacheHit)(nil),
 		(*CacheDiagnostics_CacheMiss)(nil),
 		(*CacheDiagnostics_ComparisonResponseNotFound)(nil),
 		(*CacheDiagnostics_Unavailable)(nil),
 	}
-	file_responses_gateway_v1_response_proto_msgTypes[14].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[19].OneofWrappers = []any{
+	file_responses_gateway_v1_response_proto_msgTypes[15].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[20].OneofWrappers = []any{
 		(*ModerationFinding_Json)(nil),
 		(*ModerationFinding_ModerationResult)(nil),
 		(*ModerationFinding_Error)(nil),
 	}
-	file_responses_gateway_v1_response_proto_msgTypes[24].OneofWrappers = []any{}
-	file_responses_gateway_v1_response_proto_msgTypes[28].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[25].OneofWrappers = []any{}
+	file_responses_gateway_v1_response_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_response_proto_rawDesc), len(file_responses_gateway_v1_response_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,33 +24,69 @@ var File_responses_gateway_v1_service_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\"responses/gateway/v1/service.proto\x12\x14responses.gateway.v1\x1a\"responses/gateway/v1/session.proto\x1a responses/gateway/v1/unary.proto2\xcd\x02\n" +
+	"\"responses/gateway/v1/service.proto\x12\x14responses.gateway.v1\x1a#responses/gateway/v1/resource.proto\x1a\"responses/gateway/v1/session.proto\x1a responses/gateway/v1/unary.proto2\xbb\b\n" +
 	"\x10ResponsesService\x12Z\n" +
 	"\aConnect\x12$.responses.gateway.v1.ConnectRequest\x1a%.responses.gateway.v1.ConnectResponse(\x010\x01\x12m\n" +
 	"\x0eCreateResponse\x12+.responses.gateway.v1.CreateResponseRequest\x1a,.responses.gateway.v1.CreateResponseResponse0\x01\x12n\n" +
-	"\x0fCompactResponse\x12,.responses.gateway.v1.CompactResponseRequest\x1a-.responses.gateway.v1.CompactResponseResponseBy\n" +
+	"\x0fCompactResponse\x12,.responses.gateway.v1.CompactResponseRequest\x1a-.responses.gateway.v1.CompactResponseResponse\x12b\n" +
+	"\vGetResponse\x12(.responses.gateway.v1.GetResponseRequest\x1a).responses.gateway.v1.GetResponseResponse\x12m\n" +
+	"\x0eStreamResponse\x12+.responses.gateway.v1.StreamResponseRequest\x1a,.responses.gateway.v1.StreamResponseResponse0\x01\x12k\n" +
+	"\x0eDeleteResponse\x12+.responses.gateway.v1.DeleteResponseRequest\x1a,.responses.gateway.v1.DeleteResponseResponse\x12k\n" +
+	"\x0eCancelResponse\x12+.responses.gateway.v1.CancelResponseRequest\x1a,.responses.gateway.v1.CancelResponseResponse\x12k\n" +
+	"\x0eListInputItems\x12+.responses.gateway.v1.ListInputItemsRequest\x1a,.responses.gateway.v1.ListInputItemsResponse\x12q\n" +
+	"\x10CountInputTokens\x12-.responses.gateway.v1.CountInputTokensRequest\x1a..responses.gateway.v1.CountInputTokensResponse\x12_\n" +
+	"\n" +
+	"ListModels\x12'.responses.gateway.v1.ListModelsRequest\x1a(.responses.gateway.v1.ListModelsResponseBy\n" +
 	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var file_responses_gateway_v1_service_proto_goTypes = []any{
-	(*ConnectRequest)(nil),          // 0: responses.gateway.v1.ConnectRequest
-	(*CreateResponseRequest)(nil),   // 1: responses.gateway.v1.CreateResponseRequest
-	(*CompactResponseRequest)(nil),  // 2: responses.gateway.v1.CompactResponseRequest
-	(*ConnectResponse)(nil),         // 3: responses.gateway.v1.ConnectResponse
-	(*CreateResponseResponse)(nil),  // 4: responses.gateway.v1.CreateResponseResponse
-	(*CompactResponseResponse)(nil), // 5: responses.gateway.v1.CompactResponseResponse
+	(*ConnectRequest)(nil),           // 0: responses.gateway.v1.ConnectRequest
+	(*CreateResponseRequest)(nil),    // 1: responses.gateway.v1.CreateResponseRequest
+	(*CompactResponseRequest)(nil),   // 2: responses.gateway.v1.CompactResponseRequest
+	(*GetResponseRequest)(nil),       // 3: responses.gateway.v1.GetResponseRequest
+	(*StreamResponseRequest)(nil),    // 4: responses.gateway.v1.StreamResponseRequest
+	(*DeleteResponseRequest)(nil),    // 5: responses.gateway.v1.DeleteResponseRequest
+	(*CancelResponseRequest)(nil),    // 6: responses.gateway.v1.CancelResponseRequest
+	(*ListInputItemsRequest)(nil),    // 7: responses.gateway.v1.ListInputItemsRequest
+	(*CountInputTokensRequest)(nil),  // 8: responses.gateway.v1.CountInputTokensRequest
+	(*ListModelsRequest)(nil),        // 9: responses.gateway.v1.ListModelsRequest
+	(*ConnectResponse)(nil),          // 10: responses.gateway.v1.ConnectResponse
+	(*CreateResponseResponse)(nil),   // 11: responses.gateway.v1.CreateResponseResponse
+	(*CompactResponseResponse)(nil),  // 12: responses.gateway.v1.CompactResponseResponse
+	(*GetResponseResponse)(nil),      // 13: responses.gateway.v1.GetResponseResponse
+	(*StreamResponseResponse)(nil),   // 14: responses.gateway.v1.StreamResponseResponse
+	(*DeleteResponseResponse)(nil),   // 15: responses.gateway.v1.DeleteResponseResponse
+	(*CancelResponseResponse)(nil),   // 16: responses.gateway.v1.CancelResponseResponse
+	(*ListInputItemsResponse)(nil),   // 17: responses.gateway.v1.ListInputItemsResponse
+	(*CountInputTokensResponse)(nil), // 18: responses.gateway.v1.CountInputTokensResponse
+	(*ListModelsResponse)(nil),       // 19: responses.gateway.v1.ListModelsResponse
 }
 var file_responses_gateway_v1_service_proto_depIdxs = []int32{
-	0, // 0: responses.gateway.v1.ResponsesService.Connect:input_type -> responses.gateway.v1.ConnectRequest
-	1, // 1: responses.gateway.v1.ResponsesService.CreateResponse:input_type -> responses.gateway.v1.CreateResponseRequest
-	2, // 2: responses.gateway.v1.ResponsesService.CompactResponse:input_type -> responses.gateway.v1.CompactResponseRequest
-	3, // 3: responses.gateway.v1.ResponsesService.Connect:output_type -> responses.gateway.v1.ConnectResponse
-	4, // 4: responses.gateway.v1.ResponsesService.CreateResponse:output_type -> responses.gateway.v1.CreateResponseResponse
-	5, // 5: responses.gateway.v1.ResponsesService.CompactResponse:output_type -> responses.gateway.v1.CompactResponseResponse
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: responses.gateway.v1.ResponsesService.Connect:input_type -> responses.gateway.v1.ConnectRequest
+	1,  // 1: responses.gateway.v1.ResponsesService.CreateResponse:input_type -> responses.gateway.v1.CreateResponseRequest
+	2,  // 2: responses.gateway.v1.ResponsesService.CompactResponse:input_type -> responses.gateway.v1.CompactResponseRequest
+	3,  // 3: responses.gateway.v1.ResponsesService.GetResponse:input_type -> responses.gateway.v1.GetResponseRequest
+	4,  // 4: responses.gateway.v1.ResponsesService.StreamResponse:input_type -> responses.gateway.v1.StreamResponseRequest
+	5,  // 5: responses.gateway.v1.ResponsesService.DeleteResponse:input_type -> responses.gateway.v1.DeleteResponseRequest
+	6,  // 6: responses.gateway.v1.ResponsesService.CancelResponse:input_type -> responses.gateway.v1.CancelResponseRequest
+	7,  // 7: responses.gateway.v1.ResponsesService.ListInputItems:input_type -> responses.gateway.v1.ListInputItemsRequest
+	8,  // 8: responses.gateway.v1.ResponsesService.CountInputTokens:input_type -> responses.gateway.v1.CountInputTokensRequest
+	9,  // 9: responses.gateway.v1.ResponsesService.ListModels:input_type -> responses.gateway.v1.ListModelsRequest
+	10, // 10: responses.gateway.v1.ResponsesService.Connect:output_type -> responses.gateway.v1.ConnectResponse
+	11, // 11: responses.gateway.v1.ResponsesService.CreateResponse:output_type -> responses.gateway.v1.CreateResponseResponse
+	12, // 12: responses.gateway.v1.ResponsesService.CompactResponse:output_type -> responses.gateway.v1.CompactResponseResponse
+	13, // 13: responses.gateway.v1.ResponsesService.GetResponse:output_type -> responses.gateway.v1.GetResponseResponse
+	14, // 14: responses.gateway.v1.ResponsesService.StreamResponse:output_type -> responses.gateway.v1.StreamResponseResponse
+	15, // 15: responses.gateway.v1.ResponsesService.DeleteResponse:output_type -> responses.gateway.v1.DeleteResponseResponse
+	16, // 16: responses.gateway.v1.ResponsesService.CancelResponse:output_type -> responses.gateway.v1.CancelResponseResponse
+	17, // 17: responses.gateway.v1.ResponsesService.ListInputItems:output_type -> responses.gateway.v1.ListInputItemsResponse
+	18, // 18: responses.gateway.v1.ResponsesService.CountInputTokens:output_type -> responses.gateway.v1.CountInputTokensResponse
+	19, // 19: responses.gateway.v1.ResponsesService.ListModels:output_type -> responses.gateway.v1.ListModelsResponse
+	10, // [10:20] is the sub-list for method output_type
+	0,  // [0:10] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_service_proto_init() }
@@ -58,6 +94,7 @@ func file_responses_gateway_v1_service_proto_init() {
 	if File_responses_gateway_v1_service_proto != nil {
 		return
 	}
+	file_responses_gateway_v1_resource_proto_init()
 	file_responses_gateway_v1_session_proto_init()
 	file_responses_gateway_v1_unary_proto_init()
 	type x struct{}

@@ -19,9 +19,16 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ResponsesService_Connect_FullMethodName         = "/responses.gateway.v1.ResponsesService/Connect"
-	ResponsesService_CreateResponse_FullMethodName  = "/responses.gateway.v1.ResponsesService/CreateResponse"
-	ResponsesService_CompactResponse_FullMethodName = "/responses.gateway.v1.ResponsesService/CompactResponse"
+	ResponsesService_Connect_FullMethodName          = "/responses.gateway.v1.ResponsesService/Connect"
+	ResponsesService_CreateResponse_FullMethodName   = "/responses.gateway.v1.ResponsesService/CreateResponse"
+	ResponsesService_CompactResponse_FullMethodName  = "/responses.gateway.v1.ResponsesService/CompactResponse"
+	ResponsesService_GetResponse_FullMethodName      = "/responses.gateway.v1.ResponsesService/GetResponse"
+	ResponsesService_StreamResponse_FullMethodName   = "/responses.gateway.v1.ResponsesService/StreamResponse"
+	ResponsesService_DeleteResponse_FullMethodName   = "/responses.gateway.v1.ResponsesService/DeleteResponse"
+	ResponsesService_CancelResponse_FullMethodName   = "/responses.gateway.v1.ResponsesService/CancelResponse"
+	ResponsesService_ListInputItems_FullMethodName   = "/responses.gateway.v1.ResponsesService/ListInputItems"
+	ResponsesService_CountInputTokens_FullMethodName = "/responses.gateway.v1.ResponsesService/CountInputTokens"
+	ResponsesService_ListModels_FullMethodName       = "/responses.gateway.v1.ResponsesService/ListModels"
 )
 
 // ResponsesServiceClient is the client API for ResponsesService service.
@@ -55,6 +62,20 @@ type ResponsesServiceClient interface {
 	CreateResponse(ctx context.Context, in *CreateResponseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CreateResponseResponse], error)
 	// Shrinks a conversation to a compacted window, from which a new chain can start.
 	CompactResponse(ctx context.Context, in *CompactResponseRequest, opts ...grpc.CallOption) (*CompactResponseResponse, error)
+	// Reads a stored response.
+	GetResponse(ctx context.Context, in *GetResponseRequest, opts ...grpc.CallOption) (*GetResponseResponse, error)
+	// Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed.
+	StreamResponse(ctx context.Context, in *StreamResponseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamResponseResponse], error)
+	// Deletes a stored response.
+	DeleteResponse(ctx context.Context, in *DeleteResponseRequest, opts ...grpc.CallOption) (*DeleteResponseResponse, error)
+	// Stops a background response.
+	CancelResponse(ctx context.Context, in *CancelResponseRequest, opts ...grpc.CallOption) (*CancelResponseResponse, error)
+	// Lists what a stored response was given.
+	ListInputItems(ctx context.Context, in *ListInputItemsRequest, opts ...grpc.CallOption) (*ListInputItemsResponse, error)
+	// Counts the tokens of a request without running it.
+	CountInputTokens(ctx context.Context, in *CountInputTokensRequest, opts ...grpc.CallOption) (*CountInputTokensResponse, error)
+	// Lists the models that the caller may use.
+	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
 }
 
 type responsesServiceClient struct {
@@ -107,6 +128,85 @@ func (c *responsesServiceClient) CompactResponse(ctx context.Context, in *Compac
 	return out, nil
 }
 
+func (c *responsesServiceClient) GetResponse(ctx context.Context, in *GetResponseRequest, opts ...grpc.CallOption) (*GetResponseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetResponseResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_GetResponse_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *responsesServiceClient) StreamResponse(ctx context.Context, in *StreamResponseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamResponseResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ResponsesService_ServiceDesc.Streams[2], ResponsesService_StreamResponse_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamResponseRequest, StreamResponseResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResponsesService_StreamResponseClient = grpc.ServerStreamingClient[StreamResponseResponse]
+
+func (c *responsesServiceClient) DeleteResponse(ctx context.Context, in *DeleteResponseRequest, opts ...grpc.CallOption) (*DeleteResponseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteResponseResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_DeleteResponse_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *responsesServiceClient) CancelResponse(ctx context.Context, in *CancelResponseRequest, opts ...grpc.CallOption) (*CancelResponseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelResponseResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_CancelResponse_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *responsesServiceClient) ListInputItems(ctx context.Context, in *ListInputItemsRequest, opts ...grpc.CallOption) (*ListInputItemsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListInputItemsResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_ListInputItems_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *responsesServiceClient) CountInputTokens(ctx context.Context, in *CountInputTokensRequest, opts ...grpc.CallOption) (*CountInputTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountInputTokensResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_CountInputTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *responsesServiceClient) ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListModelsResponse)
+	err := c.cc.Invoke(ctx, ResponsesService_ListModels_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ResponsesServiceServer is the server API for ResponsesService service.
 // All implementations must embed UnimplementedResponsesServiceServer
 // for forward compatibility.
@@ -138,6 +238,20 @@ type ResponsesServiceServer interface {
 	CreateResponse(*CreateResponseRequest, grpc.ServerStreamingServer[CreateResponseResponse]) error
 	// Shrinks a conversation to a compacted window, from which a new chain can start.
 	CompactResponse(context.Context, *CompactResponseRequest) (*CompactResponseResponse, error)
+	// Reads a stored response.
+	GetResponse(context.Context, *GetResponseRequest) (*GetResponseResponse, error)
+	// Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed.
+	StreamResponse(*StreamResponseRequest, grpc.ServerStreamingServer[StreamResponseResponse]) error
+	// Deletes a stored response.
+	DeleteResponse(context.Context, *DeleteResponseRequest) (*DeleteResponseResponse, error)
+	// Stops a background response.
+	CancelResponse(context.Context, *CancelResponseRequest) (*CancelResponseResponse, error)
+	// Lists what a stored response was given.
+	ListInputItems(context.Context, *ListInputItemsRequest) (*ListInputItemsResponse, error)
+	// Counts the tokens of a request without running it.
+	CountInputTokens(context.Context, *CountInputTokensRequest) (*CountInputTokensResponse, error)
+	// Lists the models that the caller may use.
+	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
 	mustEmbedUnimplementedResponsesServiceServer()
 }
 
@@ -156,6 +270,27 @@ func (UnimplementedResponsesServiceServer) CreateResponse(*CreateResponseRequest
 }
 func (UnimplementedResponsesServiceServer) CompactResponse(context.Context, *CompactResponseRequest) (*CompactResponseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompactResponse not implemented")
+}
+func (UnimplementedResponsesServiceServer) GetResponse(context.Context, *GetResponseRequest) (*GetResponseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetResponse not implemented")
+}
+func (UnimplementedResponsesServiceServer) StreamResponse(*StreamResponseRequest, grpc.ServerStreamingServer[StreamResponseResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamResponse not implemented")
+}
+func (UnimplementedResponsesServiceServer) DeleteResponse(context.Context, *DeleteResponseRequest) (*DeleteResponseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteResponse not implemented")
+}
+func (UnimplementedResponsesServiceServer) CancelResponse(context.Context, *CancelResponseRequest) (*CancelResponseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelResponse not implemented")
+}
+func (UnimplementedResponsesServiceServer) ListInputItems(context.Context, *ListInputItemsRequest) (*ListInputItemsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListInputItems not implemented")
+}
+func (UnimplementedResponsesServiceServer) CountInputTokens(context.Context, *CountInputTokensRequest) (*CountInputTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CountInputTokens not implemented")
+}
+func (UnimplementedResponsesServiceServer) ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListModels not implemented")
 }
 func (UnimplementedResponsesServiceServer) mustEmbedUnimplementedResponsesServiceServer() {}
 func (UnimplementedResponsesServiceServer) testEmbeddedByValue()                          {}
@@ -214,6 +349,125 @@ func _ResponsesService_CompactResponse_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResponsesService_GetResponse_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetResponseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).GetResponse(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_GetResponse_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).GetResponse(ctx, req.(*GetResponseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResponsesService_StreamResponse_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(StreamResponseRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ResponsesServiceServer).StreamResponse(m, &grpc.GenericServerStream[StreamResponseRequest, StreamResponseResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ResponsesService_StreamResponseServer = grpc.ServerStreamingServer[StreamResponseResponse]
+
+func _ResponsesService_DeleteResponse_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteResponseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).DeleteResponse(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_DeleteResponse_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).DeleteResponse(ctx, req.(*DeleteResponseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResponsesService_CancelResponse_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelResponseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).CancelResponse(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_CancelResponse_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).CancelResponse(ctx, req.(*CancelResponseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResponsesService_ListInputItems_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListInputItemsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).ListInputItems(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_ListInputItems_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).ListInputItems(ctx, req.(*ListInputItemsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResponsesService_CountInputTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountInputTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).CountInputTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_CountInputTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).CountInputTokens(ctx, req.(*CountInputTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResponsesService_ListModels_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListModelsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResponsesServiceServer).ListModels(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResponsesService_ListModels_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResponsesServiceServer).ListModels(ctx, req.(*ListModelsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ResponsesService_ServiceDesc is the grpc.ServiceDesc for ResponsesService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -224,6 +478,30 @@ var ResponsesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CompactResponse",
 			Handler:    _ResponsesService_CompactResponse_Handler,
+		},
+		{
+			MethodName: "GetResponse",
+			Handler:    _ResponsesService_GetResponse_Handler,
+		},
+		{
+			MethodName: "DeleteResponse",
+			Handler:    _ResponsesService_DeleteResponse_Handler,
+		},
+		{
+			MethodName: "CancelResponse",
+			Handler:    _ResponsesService_CancelResponse_Handler,
+		},
+		{
+			MethodName: "ListInputItems",
+			Handler:    _ResponsesService_ListInputItems_Handler,
+		},
+		{
+			MethodName: "CountInputTokens",
+			Handler:    _ResponsesService_CountInputTokens_Handler,
+		},
+		{
+			MethodName: "ListModels",
+			Handler:    _ResponsesService_ListModels_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -236,6 +514,11 @@ var ResponsesService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "CreateResponse",
 			Handler:       _ResponsesService_CreateResponse_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "StreamResponse",
+			Handler:       _ResponsesService_StreamResponse_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -41,8 +41,12 @@ type CreateResponseRequest struct {
 	WaitOnRateLimit bool `protobuf:"varint,7,opt,name=wait_on_rate_limit,json=waitOnRateLimit,proto3" json:"wait_on_rate_limit,omitempty"`
 	// Largest message that the client takes. See Open.max_message_bytes.
 	MaxMessageBytes uint64 `protobuf:"varint,8,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Makes the call safe to send again: within a day the same key with the same request gets the first call's events or
+	// its failure, and never runs a second turn. Another request under the key is refused. 1 to 256 visible ASCII
+	// characters, unique in the tenant. Empty: each call runs.
+	IdempotencyKey string `protobuf:"bytes,9,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateResponseRequest) Reset() {
@@ -129,6 +133,13 @@ func (x *CreateResponseRequest) GetMaxMessageBytes() uint64 {
 		return x.MaxMessageBytes
 	}
 	return 0
+}
+
+func (x *CreateResponseRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 // A batch of the turn's events, as on Connect; the last event of the call has an outcome. A batch may be empty: that
@@ -328,7 +339,7 @@ var File_responses_gateway_v1_unary_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_unary_proto_rawDesc = "" +
 	"\n" +
-	" responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\xac\x03\n" +
+	" responses/gateway/v1/unary.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\"\xd5\x03\n" +
 	"\x15CreateResponseRequest\x128\n" +
 	"\x06create\x18\x01 \x01(\v2 .responses.gateway.v1.CreateBodyR\x06create\x12=\n" +
 	"\apayload\x18\x02 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
@@ -337,7 +348,8 @@ const file_responses_gateway_v1_unary_proto_rawDesc = "" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
 	"\bupstream\x18\x06 \x01(\tR\bupstream\x12+\n" +
 	"\x12wait_on_rate_limit\x18\a \x01(\bR\x0fwaitOnRateLimit\x12*\n" +
-	"\x11max_message_bytes\x18\b \x01(\x04R\x0fmaxMessageBytes\"M\n" +
+	"\x11max_message_bytes\x18\b \x01(\x04R\x0fmaxMessageBytes\x12'\n" +
+	"\x0fidempotency_key\x18\t \x01(\tR\x0eidempotencyKey\"M\n" +
 	"\x16CreateResponseResponse\x123\n" +
 	"\x06events\x18\x01 \x03(\v2\x1b.responses.gateway.v1.EventR\x06events\"\xd7\x02\n" +
 	"\x16CompactResponseRequest\x12;\n" +

@@ -108,8 +108,8 @@ export type CreateBody = Message<"responses.gateway.v1.CreateBody"> & {
   generate?: boolean | undefined;
 
   /**
-   * Refused when true: a session's turns run in the foreground. Use the upstream's HTTP interface for
-   * background work.
+   * Whether the response goes on without its caller. CreateResponse only, over the upstream's HTTP interface; a turn of
+   * a session is refused.
    *
    * @generated from field: optional bool background = 12;
    */

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file responses/gateway/v1/response.proto.
  */
 export const file_responses_gateway_v1_response: GenFile = /*@__PURE__*/
-  fileDesc("CiNyZXNwb25zZXMvZ2F0ZXdheS92MS9yZXNwb25zZS5wcm90bxIUcmVzcG9uc2VzLmdhdGV3YXkudjEiyRIKCFJlc3BvbnNlEgoKAmlkGAEgASgJEhMKBm9iamVjdBgCIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYAyABKAESGQoMY29tcGxldGVkX2F0GAQgASgBSAGIAQESEwoGc3RhdHVzGAUgASgJSAKIAQESEgoFbW9kZWwYBiABKAlIA4gBARI2CgZvdXRwdXQYByADKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PdXRwdXRJdGVtQgSYgBkBEioKBXVzYWdlGAggASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2USMgoFZXJyb3IYCSABKAsyIy5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZUVycm9yEkMKEmluY29tcGxldGVfZGV0YWlscxgKIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkluY29tcGxldGVEZXRhaWxzEiEKFHByZXZpb3VzX3Jlc3BvbnNlX2lkGAsgASgJSASIAQESGQoMaW5zdHJ1Y3Rpb25zGAwgASgJSAWIAQESTAoRaW5zdHJ1Y3Rpb25faXRlbXMYDSADKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dEl0ZW1CEIKAGQxpbnN0cnVjdGlvbnMSRAoIbWV0YWRhdGEYDiADKAsyLC5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZS5NZXRhZGF0YUVudHJ5QgSYgBkBEi8KBXRvb2xzGA8gAygLMhoucmVzcG9uc2VzLmdhdGV3YXkudjEuVG9vbEIEmIAZARI1Cgt0b29sX2Nob2ljZRgQIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2xDaG9pY2USIAoTcGFyYWxsZWxfdG9vbF9jYWxscxgRIAEoCEgGiAEBEhsKDm1heF90b29sX2NhbGxzGBIgASgDSAeIAQESHgoRbWF4X291dHB1dF90b2tlbnMYEyABKANICIgBARIYCgt0ZW1wZXJhdHVyZRgUIAEoAUgJiAEBEhIKBXRvcF9wGBUgASgBSAqIAQESGQoMdG9wX2xvZ3Byb2JzGBYgASgFSAuIAQESFwoKdHJ1bmNhdGlvbhgXIAEoCUgMiAEBEjIKCXJlYXNvbmluZxgYIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlYXNvbmluZxIvCgR0ZXh0GBkgASgLMiEucmVzcG9uc2VzLmdhdGV3YXkudjEuVGV4dE9wdGlvbnMSFwoKYmFja2dyb3VuZBgaIAEoCEgNiAEBEhIKBXN0b3JlGBsgASgISA6IAQESGQoMc2VydmljZV90aWVyGBwgASgJSA+IAQESHQoQcHJvbXB0X2NhY2hlX2tleRgdIAEoCUgQiAEBEkcKFHByb21wdF9jYWNoZV9vcHRpb25zGB4gASgLMikucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2VQcm9tcHRDYWNoZRIjChZwcm9tcHRfY2FjaGVfcmV0ZW50aW9uGB8gASgJSBGIAQESTgoYcHJvbXB0X2NhY2hlX2RpYWdub3N0aWNzGCAgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FjaGVEaWFnbm9zdGljc0IEoIAZAhIeChFzYWZldHlfaWRlbnRpZmllchghIAEoCUgSiAEBEhEKBHVzZXIYIiABKAlIE4gBARI0CgZwcm9tcHQYIyABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Qcm9tcHRUZW1wbGF0ZRI4Cgxjb252ZXJzYXRpb24YJCABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db252ZXJzYXRpb24SNAoKbW9kZXJhdGlvbhglIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb24SOQoKdG9vbF91c2FnZRgmIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2xVc2FnZUIEoIAZAhJDCg9hY2Nlc3NfcHJvZ3JhbXMYJyABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BY2Nlc3NQcm9ncmFtc0IEoIAZAhI3CgVpbWFnZRgoIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlT3B0aW9uc0IEoIAZAhJOChVpbnB1dF90cmFuc2Zvcm1hdGlvbnMYKSADKAsyKS5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dFRyYW5zZm9ybWF0aW9uQgSggBkCEhgKC291dHB1dF90ZXh0GCogASgJSBSIAQESHgoRZnJlcXVlbmN5X3BlbmFsdHkYKyABKAFIFYgBARIdChBwcmVzZW5jZV9wZW5hbHR5GCwgASgBSBaIAQESPAoHYmlsbGluZxgtIAMoCzIrLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3BvbnNlLkJpbGxpbmdFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLgoMQmlsbGluZ0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX29iamVjdEIPCg1fY29tcGxldGVkX2F0QgkKB19zdGF0dXNCCAoGX21vZGVsQhcKFV9wcmV2aW91c19yZXNwb25zZV9pZEIPCg1faW5zdHJ1Y3Rpb25zQhYKFF9wYXJhbGxlbF90b29sX2NhbGxzQhEKD19tYXhfdG9vbF9jYWxsc0IUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIPCg1fdG9wX2xvZ3Byb2JzQg0KC190cnVuY2F0aW9uQg0KC19iYWNrZ3JvdW5kQggKBl9zdG9yZUIPCg1fc2VydmljZV90aWVyQhMKEV9wcm9tcHRfY2FjaGVfa2V5QhkKF19wcm9tcHRfY2FjaGVfcmV0ZW50aW9uQhQKEl9zYWZldHlfaWRlbnRpZmllckIHCgVfdXNlckIOCgxfb3V0cHV0X3RleHRCFAoSX2ZyZXF1ZW5jeV9wZW5hbHR5QhMKEV9wcmVzZW5jZV9wZW5hbHR5Ip0CCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSRQoUaW5wdXRfdG9rZW5zX2RldGFpbHMYAiABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dFRva2VuRGV0YWlscxIVCg1vdXRwdXRfdG9rZW5zGAMgASgDEkcKFW91dHB1dF90b2tlbnNfZGV0YWlscxgEIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLk91dHB1dFRva2VuRGV0YWlscxIUCgx0b3RhbF90b2tlbnMYBSABKAMSQQoLYXR0cmlidXRpb24YBiABKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Vc2FnZUF0dHJpYnV0aW9uQgSggBkDItsCChBVc2FnZUF0dHJpYnV0aW9uEkAKBWl0ZW1zGAEgAygLMjEucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2VBdHRyaWJ1dGlvbi5JdGVtc0VudHJ5ElEKDnJlcXVlc3RfZmllbGRzGAIgAygLMjkucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2VBdHRyaWJ1dGlvbi5SZXF1ZXN0RmllbGRzRW50cnkaVAoKSXRlbXNFbnRyeRILCgNrZXkYASABKAkSNQoFdmFsdWUYAiABKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5BdHRyaWJ1dGVkVG9rZW5zOgI4ARpcChJSZXF1ZXN0RmllbGRzRW50cnkSCwoDa2V5GAEgASgJEjUKBXZhbHVlGAIgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuQXR0cmlidXRlZFRva2VuczoCOAEiiwIKEEF0dHJpYnV0ZWRUb2tlbnMSGQoMaW5wdXRfdG9rZW5zGAEgASgDSACIAQESGgoNb3V0cHV0X3Rva2VucxgCIAEoA0gBiAEBEhoKDWNhY2hlZF90b2tlbnMYAyABKANIAogBARIfChJjYWNoZV93cml0ZV90b2tlbnMYBCABKANIA4gBARI3Cgdjb250ZW50GAUgAygLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuQXR0cmlidXRlZFRva2Vuc0IPCg1faW5wdXRfdG9rZW5zQhAKDl9vdXRwdXRfdG9rZW5zQhAKDl9jYWNoZWRfdG9rZW5zQhUKE19jYWNoZV93cml0ZV90b2tlbnMizAEKEUlucHV0VG9rZW5EZXRhaWxzEhoKDWNhY2hlZF90b2tlbnMYASABKANIAIgBARIfChJjYWNoZV93cml0ZV90b2tlbnMYAiABKANIAYgBARJRChpjYWNoZV93cml0ZV90b2tlbnNfZGV0YWlscxgDIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNhY2hlV3JpdGVEZXRhaWxzQgSggBkCQhAKDl9jYWNoZWRfdG9rZW5zQhUKE19jYWNoZV93cml0ZV90b2tlbnMiQwoRQ2FjaGVXcml0ZURldGFpbHMSFgoOdHRsXzMwbV90b2tlbnMYASABKAMSFgoOdHRsXzEyaF90b2tlbnMYAiABKAMiSAoST3V0cHV0VG9rZW5EZXRhaWxzEh0KEHJlYXNvbmluZ190b2tlbnMYASABKANIAIgBAUITChFfcmVhc29uaW5nX3Rva2VucyK0AQoNUmVzcG9uc2VFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSFwoEdHlwZRgDIAEoCUIEoIAZAkgAiAEBEhgKBXBhcmFtGAQgASgJQgSggBkCSAGIAQESPgoMbWlzYWxpZ25tZW50GAUgASgLMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuTWlzYWxpZ25tZW50QgSggBkCQgcKBV90eXBlQggKBl9wYXJhbSLYAQoMTWlzYWxpZ25tZW50EiEKFGRldGFpbGVkX2V4cGxhbmF0aW9uGAEgASgJSACIAQESFwoKZXJyb3JfdHlwZRgCIAEoCUgBiAEBEhoKDXJldmlld190YXJnZXQYAyABKAlIAogBARI2CgVzdGVlchgEIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1pc2FsaWdubWVudFN0ZWVyQhcKFV9kZXRhaWxlZF9leHBsYW5hdGlvbkINCgtfZXJyb3JfdHlwZUIQCg5fcmV2aWV3X3RhcmdldCIkChFNaXNhbGlnbm1lbnRTdGVlchIPCgdtZXNzYWdlGAEgASgJIjMKEUluY29tcGxldGVEZXRhaWxzEhMKBnJlYXNvbhgBIAEoCUgAiAEBQgkKB19yZWFzb24ikQEKE1Jlc3BvbnNlUHJvbXB0Q2FjaGUSEQoEbW9kZRgBIAEoCUgAiAEBEhAKA3R0bBgCIAEoCUgBiAEBEikKFmNvbXBhcmlzb25fcmVzcG9uc2VfaWQYAyABKAlCBKCAGQJIAogBAUIHCgVfbW9kZUIGCgRfdHRsQhkKF19jb21wYXJpc29uX3Jlc3BvbnNlX2lkIpEDChBDYWNoZURpYWdub3N0aWNzEhQKBGpzb24YASABKAxCBJCAGQFIABJCCgljYWNoZV9oaXQYAiABKAsyHi5yZXNwb25zZXMuZ2F0ZXdheS52MS5DYWNoZUhpdEINioAZCWNhY2hlX2hpdEgAEkUKCmNhY2hlX21pc3MYAyABKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5DYWNoZU1pc3NCDoqAGQpjYWNoZV9taXNzSAASdAodY29tcGFyaXNvbl9yZXNwb25zZV9ub3RfZm91bmQYBCABKAsyKC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db21wYXJpc29uTm90Rm91bmRCIYqAGR1jb21wYXJpc29uX3Jlc3BvbnNlX25vdF9mb3VuZEgAEk4KC3VuYXZhaWxhYmxlGAUgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FjaGVVbmF2YWlsYWJsZUIPioAZC3VuYXZhaWxhYmxlSAA6BICAGQFCEAoEa2luZBIIgoAZBHR5cGUiCgoIQ2FjaGVIaXQigAEKCUNhY2hlTWlzcxIbChNjYWNoZV9taXNzZWRfdG9rZW5zGAEgASgDEg4KBnJlYXNvbhgCIAEoCRInChpjb21wYXJpc29uX3JldXNhYmxlX3Rva2VucxgDIAEoA0gAiAEBQh0KG19jb21wYXJpc29uX3JldXNhYmxlX3Rva2VucyIUChJDb21wYXJpc29uTm90Rm91bmQiEgoQQ2FjaGVVbmF2YWlsYWJsZSJPChNJbnB1dFRyYW5zZm9ybWF0aW9uEgoKAmlkGAEgASgJEg4KBmFjdGlvbhgCIAEoCRIOCgZyZWFzb24YAyABKAkSDAoEdHlwZRgEIAEoCSJ9CgpNb2RlcmF0aW9uEjYKBWlucHV0GAEgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvbkZpbmRpbmcSNwoGb3V0cHV0GAIgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvbkZpbmRpbmci4AEKEU1vZGVyYXRpb25GaW5kaW5nEhQKBGpzb24YASABKAxCBJCAGQFIABJaChFtb2RlcmF0aW9uX3Jlc3VsdBgCIAEoCzImLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SZXN1bHRCFYqAGRFtb2RlcmF0aW9uX3Jlc3VsdEgAEkEKBWVycm9yGAMgASgLMiUucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvbkVycm9yQgmKgBkFZXJyb3JIADoEgIAZAUIQCgRraW5kEgiCgBkEdHlwZSKqBAoQTW9kZXJhdGlvblJlc3VsdBINCgVtb2RlbBgBIAEoCRIPCgdmbGFnZ2VkGAIgASgIElAKCmNhdGVnb3JpZXMYAyADKAsyNi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uUmVzdWx0LkNhdGVnb3JpZXNFbnRyeUIEmIAZARJZCg9jYXRlZ29yeV9zY29yZXMYBCADKAsyOi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uUmVzdWx0LkNhdGVnb3J5U2NvcmVzRW50cnlCBJiAGQEScQocY2F0ZWdvcnlfYXBwbGllZF9pbnB1dF90eXBlcxgFIAMoCzJFLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SZXN1bHQuQ2F0ZWdvcnlBcHBsaWVkSW5wdXRUeXBlc0VudHJ5QgSYgBkBGjEKD0NhdGVnb3JpZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAg6AjgBGjUKE0NhdGVnb3J5U2NvcmVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgBOgI4ARpsCh5DYXRlZ29yeUFwcGxpZWRJbnB1dFR5cGVzRW50cnkSCwoDa2V5GAEgASgJEjkKBXZhbHVlGAIgASgLMioucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvbklucHV0VHlwZXM6AjgBIisKFE1vZGVyYXRpb25JbnB1dFR5cGVzEg0KBXR5cGVzGAEgAygJOgSAgBkBIjAKD01vZGVyYXRpb25FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkifgoJVG9vbFVzYWdlEjcKCWltYWdlX2dlbhgBIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlVG9vbFVzYWdlEjgKCndlYl9zZWFyY2gYAiABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5XZWJTZWFyY2hVc2FnZSLYAgoOSW1hZ2VUb29sVXNhZ2USFAoMaW5wdXRfdG9rZW5zGAEgASgDEkUKFGlucHV0X3Rva2Vuc19kZXRhaWxzGAIgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuSW1hZ2VUb2tlbkRldGFpbHMSFQoNb3V0cHV0X3Rva2VucxgDIAEoAxJGChVvdXRwdXRfdG9rZW5zX2RldGFpbHMYBCABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbWFnZVRva2VuRGV0YWlscxIUCgx0b3RhbF90b2tlbnMYBSABKAMSGgoNY2FjaGVkX3Rva2VucxgGIAEoA0gAiAEBEkYKFWNhY2hlZF90b2tlbnNfZGV0YWlscxgHIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlQ2FjaGVEZXRhaWxzQhAKDl9jYWNoZWRfdG9rZW5zIj4KEUltYWdlVG9rZW5EZXRhaWxzEhQKDGltYWdlX3Rva2VucxgBIAEoAxITCgt0ZXh0X3Rva2VucxgCIAEoAyJMChFJbWFnZUNhY2hlRGV0YWlscxIbChNjYWNoZWRfaW1hZ2VfdG9rZW5zGAEgASgDEhoKEmNhY2hlZF90ZXh0X3Rva2VucxgCIAEoAyImCg5XZWJTZWFyY2hVc2FnZRIUCgxudW1fcmVxdWVzdHMYASABKAMi8AEKEUNvbXBhY3RlZFJlc3BvbnNlEgoKAmlkGAEgASgJEhMKBm9iamVjdBgCIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYAyABKAESNgoGb3V0cHV0GAQgAygLMiAucmVzcG9uc2VzLmdhdGV3YXkudjEuT3V0cHV0SXRlbUIEmIAZARIqCgV1c2FnZRgFIAEoCzIbLnJlc3BvbnNlcy5nYXRld2F5LnYxLlVzYWdlEjcKBWltYWdlGAYgASgLMiIucmVzcG9uc2VzLmdhdGV3YXkudjEuSW1hZ2VPcHRpb25zQgSggBkCQgkKB19vYmplY3RCeQoXZGV2LnJlc3BvbnNlc2dhdGV3YXkudjFQAVpcZ2l0aHViLmNvbS9yZXNwb25zZXMtZ2F0ZXdheS9yZXNwb25zZXMtZ2F0ZXdheS9jbGllbnRzL2dvL2dlbi9yZXNwb25zZXMvZ2F0ZXdheS92MTtnYXRld2F5djFiBnByb3RvMw", [file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_settings, file_responses_gateway_v1_tools]);
+  fileDesc("CiNyZXNwb25zZXMvZ2F0ZXdheS92MS9yZXNwb25zZS5wcm90bxIUcmVzcG9uc2VzLmdhdGV3YXkudjEiyRIKCFJlc3BvbnNlEgoKAmlkGAEgASgJEhMKBm9iamVjdBgCIAEoCUgAiAEBEhIKCmNyZWF0ZWRfYXQYAyABKAESGQoMY29tcGxldGVkX2F0GAQgASgBSAGIAQESEwoGc3RhdHVzGAUgASgJSAKIAQESEgoFbW9kZWwYBiABKAlIA4gBARI2CgZvdXRwdXQYByADKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PdXRwdXRJdGVtQgSYgBkBEioKBXVzYWdlGAggASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2USMgoFZXJyb3IYCSABKAsyIy5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZUVycm9yEkMKEmluY29tcGxldGVfZGV0YWlscxgKIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkluY29tcGxldGVEZXRhaWxzEiEKFHByZXZpb3VzX3Jlc3BvbnNlX2lkGAsgASgJSASIAQESGQoMaW5zdHJ1Y3Rpb25zGAwgASgJSAWIAQESTAoRaW5zdHJ1Y3Rpb25faXRlbXMYDSADKAsyHy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dEl0ZW1CEIKAGQxpbnN0cnVjdGlvbnMSRAoIbWV0YWRhdGEYDiADKAsyLC5yZXNwb25zZXMuZ2F0ZXdheS52MS5SZXNwb25zZS5NZXRhZGF0YUVudHJ5QgSYgBkBEi8KBXRvb2xzGA8gAygLMhoucmVzcG9uc2VzLmdhdGV3YXkudjEuVG9vbEIEmIAZARI1Cgt0b29sX2Nob2ljZRgQIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2xDaG9pY2USIAoTcGFyYWxsZWxfdG9vbF9jYWxscxgRIAEoCEgGiAEBEhsKDm1heF90b29sX2NhbGxzGBIgASgDSAeIAQESHgoRbWF4X291dHB1dF90b2tlbnMYEyABKANICIgBARIYCgt0ZW1wZXJhdHVyZRgUIAEoAUgJiAEBEhIKBXRvcF9wGBUgASgBSAqIAQESGQoMdG9wX2xvZ3Byb2JzGBYgASgFSAuIAQESFwoKdHJ1bmNhdGlvbhgXIAEoCUgMiAEBEjIKCXJlYXNvbmluZxgYIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlYXNvbmluZxIvCgR0ZXh0GBkgASgLMiEucmVzcG9uc2VzLmdhdGV3YXkudjEuVGV4dE9wdGlvbnMSFwoKYmFja2dyb3VuZBgaIAEoCEgNiAEBEhIKBXN0b3JlGBsgASgISA6IAQESGQoMc2VydmljZV90aWVyGBwgASgJSA+IAQESHQoQcHJvbXB0X2NhY2hlX2tleRgdIAEoCUgQiAEBEkcKFHByb21wdF9jYWNoZV9vcHRpb25zGB4gASgLMikucmVzcG9uc2VzLmdhdGV3YXkudjEuUmVzcG9uc2VQcm9tcHRDYWNoZRIjChZwcm9tcHRfY2FjaGVfcmV0ZW50aW9uGB8gASgJSBGIAQESTgoYcHJvbXB0X2NhY2hlX2RpYWdub3N0aWNzGCAgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FjaGVEaWFnbm9zdGljc0IEoIAZAhIeChFzYWZldHlfaWRlbnRpZmllchghIAEoCUgSiAEBEhEKBHVzZXIYIiABKAlIE4gBARI0CgZwcm9tcHQYIyABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5Qcm9tcHRUZW1wbGF0ZRI4Cgxjb252ZXJzYXRpb24YJCABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db252ZXJzYXRpb24SNAoKbW9kZXJhdGlvbhglIAEoCzIgLnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb24SOQoKdG9vbF91c2FnZRgmIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLlRvb2xVc2FnZUIEoIAZAhJDCg9hY2Nlc3NfcHJvZ3JhbXMYJyABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BY2Nlc3NQcm9ncmFtc0IEoIAZAhI3CgVpbWFnZRgoIAEoCzIiLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlT3B0aW9uc0IEoIAZAhJOChVpbnB1dF90cmFuc2Zvcm1hdGlvbnMYKSADKAsyKS5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dFRyYW5zZm9ybWF0aW9uQgSggBkCEhgKC291dHB1dF90ZXh0GCogASgJSBSIAQESHgoRZnJlcXVlbmN5X3BlbmFsdHkYKyABKAFIFYgBARIdChBwcmVzZW5jZV9wZW5hbHR5GCwgASgBSBaIAQESPAoHYmlsbGluZxgtIAMoCzIrLnJlc3BvbnNlcy5nYXRld2F5LnYxLlJlc3BvbnNlLkJpbGxpbmdFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaLgoMQmlsbGluZ0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX29iamVjdEIPCg1fY29tcGxldGVkX2F0QgkKB19zdGF0dXNCCAoGX21vZGVsQhcKFV9wcmV2aW91c19yZXNwb25zZV9pZEIPCg1faW5zdHJ1Y3Rpb25zQhYKFF9wYXJhbGxlbF90b29sX2NhbGxzQhEKD19tYXhfdG9vbF9jYWxsc0IUChJfbWF4X291dHB1dF90b2tlbnNCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIPCg1fdG9wX2xvZ3Byb2JzQg0KC190cnVuY2F0aW9uQg0KC19iYWNrZ3JvdW5kQggKBl9zdG9yZUIPCg1fc2VydmljZV90aWVyQhMKEV9wcm9tcHRfY2FjaGVfa2V5QhkKF19wcm9tcHRfY2FjaGVfcmV0ZW50aW9uQhQKEl9zYWZldHlfaWRlbnRpZmllckIHCgVfdXNlckIOCgxfb3V0cHV0X3RleHRCFAoSX2ZyZXF1ZW5jeV9wZW5hbHR5QhMKEV9wcmVzZW5jZV9wZW5hbHR5Ip0CCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSRQoUaW5wdXRfdG9rZW5zX2RldGFpbHMYAiABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbnB1dFRva2VuRGV0YWlscxIVCg1vdXRwdXRfdG9rZW5zGAMgASgDEkcKFW91dHB1dF90b2tlbnNfZGV0YWlscxgEIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLk91dHB1dFRva2VuRGV0YWlscxIUCgx0b3RhbF90b2tlbnMYBSABKAMSQQoLYXR0cmlidXRpb24YBiABKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Vc2FnZUF0dHJpYnV0aW9uQgSggBkDIuUCChBVc2FnZUF0dHJpYnV0aW9uEkYKBWl0ZW1zGAEgAygLMjEucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2VBdHRyaWJ1dGlvbi5JdGVtc0VudHJ5QgSYgBkBElcKDnJlcXVlc3RfZmllbGRzGAIgAygLMjkucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2VBdHRyaWJ1dGlvbi5SZXF1ZXN0RmllbGRzRW50cnlCBJiAGQEaUgoKSXRlbXNFbnRyeRILCgNrZXkYASABKAkSMwoFdmFsdWUYAiABKAsyJC5yZXNwb25zZXMuZ2F0ZXdheS52MS5BdHRyaWJ1dGVkSXRlbToCOAEaXAoSUmVxdWVzdEZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRI1CgV2YWx1ZRgCIAEoCzImLnJlc3BvbnNlcy5nYXRld2F5LnYxLkF0dHJpYnV0ZWRUb2tlbnM6AjgBIo8CCg5BdHRyaWJ1dGVkSXRlbRIZCgxpbnB1dF90b2tlbnMYASABKANIAIgBARIaCg1vdXRwdXRfdG9rZW5zGAIgASgDSAGIAQESGgoNY2FjaGVkX3Rva2VucxgDIAEoA0gCiAEBEh8KEmNhY2hlX3dyaXRlX3Rva2VucxgEIAEoA0gDiAEBEj0KB2NvbnRlbnQYBSADKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5BdHRyaWJ1dGVkVG9rZW5zQgSYgBkBQg8KDV9pbnB1dF90b2tlbnNCEAoOX291dHB1dF90b2tlbnNCEAoOX2NhY2hlZF90b2tlbnNCFQoTX2NhY2hlX3dyaXRlX3Rva2VucyLSAQoQQXR0cmlidXRlZFRva2VucxIZCgxpbnB1dF90b2tlbnMYASABKANIAIgBARIaCg1vdXRwdXRfdG9rZW5zGAIgASgDSAGIAQESGgoNY2FjaGVkX3Rva2VucxgDIAEoA0gCiAEBEh8KEmNhY2hlX3dyaXRlX3Rva2VucxgEIAEoA0gDiAEBQg8KDV9pbnB1dF90b2tlbnNCEAoOX291dHB1dF90b2tlbnNCEAoOX2NhY2hlZF90b2tlbnNCFQoTX2NhY2hlX3dyaXRlX3Rva2VucyLMAQoRSW5wdXRUb2tlbkRldGFpbHMSGgoNY2FjaGVkX3Rva2VucxgBIAEoA0gAiAEBEh8KEmNhY2hlX3dyaXRlX3Rva2VucxgCIAEoA0gBiAEBElEKGmNhY2hlX3dyaXRlX3Rva2Vuc19kZXRhaWxzGAMgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FjaGVXcml0ZURldGFpbHNCBKCAGQJCEAoOX2NhY2hlZF90b2tlbnNCFQoTX2NhY2hlX3dyaXRlX3Rva2VucyJDChFDYWNoZVdyaXRlRGV0YWlscxIWCg50dGxfMzBtX3Rva2VucxgBIAEoAxIWCg50dGxfMTJoX3Rva2VucxgCIAEoAyJIChJPdXRwdXRUb2tlbkRldGFpbHMSHQoQcmVhc29uaW5nX3Rva2VucxgBIAEoA0gAiAEBQhMKEV9yZWFzb25pbmdfdG9rZW5zIrQBCg1SZXNwb25zZUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIXCgR0eXBlGAMgASgJQgSggBkCSACIAQESGAoFcGFyYW0YBCABKAlCBKCAGQJIAYgBARI+CgxtaXNhbGlnbm1lbnQYBSABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5NaXNhbGlnbm1lbnRCBKCAGQJCBwoFX3R5cGVCCAoGX3BhcmFtItgBCgxNaXNhbGlnbm1lbnQSIQoUZGV0YWlsZWRfZXhwbGFuYXRpb24YASABKAlIAIgBARIXCgplcnJvcl90eXBlGAIgASgJSAGIAQESGgoNcmV2aWV3X3RhcmdldBgDIAEoCUgCiAEBEjYKBXN0ZWVyGAQgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuTWlzYWxpZ25tZW50U3RlZXJCFwoVX2RldGFpbGVkX2V4cGxhbmF0aW9uQg0KC19lcnJvcl90eXBlQhAKDl9yZXZpZXdfdGFyZ2V0IiQKEU1pc2FsaWdubWVudFN0ZWVyEg8KB21lc3NhZ2UYASABKAkiMwoRSW5jb21wbGV0ZURldGFpbHMSEwoGcmVhc29uGAEgASgJSACIAQFCCQoHX3JlYXNvbiKRAQoTUmVzcG9uc2VQcm9tcHRDYWNoZRIRCgRtb2RlGAEgASgJSACIAQESEAoDdHRsGAIgASgJSAGIAQESKQoWY29tcGFyaXNvbl9yZXNwb25zZV9pZBgDIAEoCUIEoIAZAkgCiAEBQgcKBV9tb2RlQgYKBF90dGxCGQoXX2NvbXBhcmlzb25fcmVzcG9uc2VfaWQikQMKEENhY2hlRGlhZ25vc3RpY3MSFAoEanNvbhgBIAEoDEIEkIAZAUgAEkIKCWNhY2hlX2hpdBgCIAEoCzIeLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNhY2hlSGl0Qg2KgBkJY2FjaGVfaGl0SAASRQoKY2FjaGVfbWlzcxgDIAEoCzIfLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNhY2hlTWlzc0IOioAZCmNhY2hlX21pc3NIABJ0Ch1jb21wYXJpc29uX3Jlc3BvbnNlX25vdF9mb3VuZBgEIAEoCzIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbXBhcmlzb25Ob3RGb3VuZEIhioAZHWNvbXBhcmlzb25fcmVzcG9uc2Vfbm90X2ZvdW5kSAASTgoLdW5hdmFpbGFibGUYBSABKAsyJi5yZXNwb25zZXMuZ2F0ZXdheS52MS5DYWNoZVVuYXZhaWxhYmxlQg+KgBkLdW5hdmFpbGFibGVIADoEgIAZAUIQCgRraW5kEgiCgBkEdHlwZSIKCghDYWNoZUhpdCKAAQoJQ2FjaGVNaXNzEhsKE2NhY2hlX21pc3NlZF90b2tlbnMYASABKAMSDgoGcmVhc29uGAIgASgJEicKGmNvbXBhcmlzb25fcmV1c2FibGVfdG9rZW5zGAMgASgDSACIAQFCHQobX2NvbXBhcmlzb25fcmV1c2FibGVfdG9rZW5zIhQKEkNvbXBhcmlzb25Ob3RGb3VuZCISChBDYWNoZVVuYXZhaWxhYmxlIk8KE0lucHV0VHJhbnNmb3JtYXRpb24SCgoCaWQYASABKAkSDgoGYWN0aW9uGAIgASgJEg4KBnJlYXNvbhgDIAEoCRIMCgR0eXBlGAQgASgJIn0KCk1vZGVyYXRpb24SNgoFaW5wdXQYASABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uRmluZGluZxI3CgZvdXRwdXQYAiABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uRmluZGluZyLgAQoRTW9kZXJhdGlvbkZpbmRpbmcSFAoEanNvbhgBIAEoDEIEkIAZAUgAEloKEW1vZGVyYXRpb25fcmVzdWx0GAIgASgLMiYucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvblJlc3VsdEIVioAZEW1vZGVyYXRpb25fcmVzdWx0SAASQQoFZXJyb3IYAyABKAsyJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uRXJyb3JCCYqAGQVlcnJvckgAOgSAgBkBQhAKBGtpbmQSCIKAGQR0eXBlIqoEChBNb2RlcmF0aW9uUmVzdWx0Eg0KBW1vZGVsGAEgASgJEg8KB2ZsYWdnZWQYAiABKAgSUAoKY2F0ZWdvcmllcxgDIAMoCzI2LnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SZXN1bHQuQ2F0ZWdvcmllc0VudHJ5QgSYgBkBElkKD2NhdGVnb3J5X3Njb3JlcxgEIAMoCzI6LnJlc3BvbnNlcy5nYXRld2F5LnYxLk1vZGVyYXRpb25SZXN1bHQuQ2F0ZWdvcnlTY29yZXNFbnRyeUIEmIAZARJxChxjYXRlZ29yeV9hcHBsaWVkX2lucHV0X3R5cGVzGAUgAygLMkUucmVzcG9uc2VzLmdhdGV3YXkudjEuTW9kZXJhdGlvblJlc3VsdC5DYXRlZ29yeUFwcGxpZWRJbnB1dFR5cGVzRW50cnlCBJiAGQEaMQoPQ2F0ZWdvcmllc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCDoCOAEaNQoTQ2F0ZWdvcnlTY29yZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBGmwKHkNhdGVnb3J5QXBwbGllZElucHV0VHlwZXNFbnRyeRILCgNrZXkYASABKAkSOQoFdmFsdWUYAiABKAsyKi5yZXNwb25zZXMuZ2F0ZXdheS52MS5Nb2RlcmF0aW9uSW5wdXRUeXBlczoCOAEiKwoUTW9kZXJhdGlvbklucHV0VHlwZXMSDQoFdHlwZXMYASADKAk6BICAGQEiMAoPTW9kZXJhdGlvbkVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSJ+CglUb29sVXNhZ2USNwoJaW1hZ2VfZ2VuGAEgASgLMiQucmVzcG9uc2VzLmdhdGV3YXkudjEuSW1hZ2VUb29sVXNhZ2USOAoKd2ViX3NlYXJjaBgCIAEoCzIkLnJlc3BvbnNlcy5nYXRld2F5LnYxLldlYlNlYXJjaFVzYWdlItgCCg5JbWFnZVRvb2xVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAMSRQoUaW5wdXRfdG9rZW5zX2RldGFpbHMYAiABKAsyJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbWFnZVRva2VuRGV0YWlscxIVCg1vdXRwdXRfdG9rZW5zGAMgASgDEkYKFW91dHB1dF90b2tlbnNfZGV0YWlscxgEIAEoCzInLnJlc3BvbnNlcy5nYXRld2F5LnYxLkltYWdlVG9rZW5EZXRhaWxzEhQKDHRvdGFsX3Rva2VucxgFIAEoAxIaCg1jYWNoZWRfdG9rZW5zGAYgASgDSACIAQESRgoVY2FjaGVkX3Rva2Vuc19kZXRhaWxzGAcgASgLMicucmVzcG9uc2VzLmdhdGV3YXkudjEuSW1hZ2VDYWNoZURldGFpbHNCEAoOX2NhY2hlZF90b2tlbnMiPgoRSW1hZ2VUb2tlbkRldGFpbHMSFAoMaW1hZ2VfdG9rZW5zGAEgASgDEhMKC3RleHRfdG9rZW5zGAIgASgDIkwKEUltYWdlQ2FjaGVEZXRhaWxzEhsKE2NhY2hlZF9pbWFnZV90b2tlbnMYASABKAMSGgoSY2FjaGVkX3RleHRfdG9rZW5zGAIgASgDIiYKDldlYlNlYXJjaFVzYWdlEhQKDG51bV9yZXF1ZXN0cxgBIAEoAyLwAQoRQ29tcGFjdGVkUmVzcG9uc2USCgoCaWQYASABKAkSEwoGb2JqZWN0GAIgASgJSACIAQESEgoKY3JlYXRlZF9hdBgDIAEoARI2CgZvdXRwdXQYBCADKAsyIC5yZXNwb25zZXMuZ2F0ZXdheS52MS5PdXRwdXRJdGVtQgSYgBkBEioKBXVzYWdlGAUgASgLMhsucmVzcG9uc2VzLmdhdGV3YXkudjEuVXNhZ2USNwoFaW1hZ2UYBiABKAsyIi5yZXNwb25zZXMuZ2F0ZXdheS52MS5JbWFnZU9wdGlvbnNCBKCAGQJCCQoHX29iamVjdEJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_responses_gateway_v1_items, file_responses_gateway_v1_options, file_responses_gateway_v1_settings, file_responses_gateway_v1_tools]);
 
 /**
  * A response of the upstream's, finished or not.
@@ -413,9 +413,9 @@ export type UsageAttribution = Message<"responses.gateway.v1.UsageAttribution"> 
   /**
    * By id of the item, input and output.
    *
-   * @generated from field: map<string, responses.gateway.v1.AttributedTokens> items = 1;
+   * @generated from field: map<string, responses.gateway.v1.AttributedItem> items = 1;
    */
-  items: { [key: string]: AttributedTokens };
+  items: { [key: string]: AttributedItem };
 
   /**
    * By field of the request, for instance "instructions" or "tools".
@@ -433,11 +433,11 @@ export const UsageAttributionSchema: GenMessage<UsageAttribution> = /*@__PURE__*
   messageDesc(file_responses_gateway_v1_response, 2);
 
 /**
- * Tokens of one item, one part of it or one field of the request.
+ * Tokens of one item.
  *
- * @generated from message responses.gateway.v1.AttributedTokens
+ * @generated from message responses.gateway.v1.AttributedItem
  */
-export type AttributedTokens = Message<"responses.gateway.v1.AttributedTokens"> & {
+export type AttributedItem = Message<"responses.gateway.v1.AttributedItem"> & {
   /**
    * Read by the model.
    *
@@ -475,11 +475,53 @@ export type AttributedTokens = Message<"responses.gateway.v1.AttributedTokens"> 
 };
 
 /**
+ * Describes the message responses.gateway.v1.AttributedItem.
+ * Use `create(AttributedItemSchema)` to create a new message.
+ */
+export const AttributedItemSchema: GenMessage<AttributedItem> = /*@__PURE__*/
+  messageDesc(file_responses_gateway_v1_response, 3);
+
+/**
+ * Tokens of one field of the request, or of one part of an item.
+ *
+ * @generated from message responses.gateway.v1.AttributedTokens
+ */
+export type AttributedTokens = Message<"responses.gateway.v1.AttributedTokens"> & {
+  /**
+   * Read by the model.
+   *
+   * @generated from field: optional int64 input_tokens = 1;
+   */
+  inputTokens?: bigint | undefined;
+
+  /**
+   * Written by the model.
+   *
+   * @generated from field: optional int64 output_tokens = 2;
+   */
+  outputTokens?: bigint | undefined;
+
+  /**
+   * Of the input, read from the prompt cache.
+   *
+   * @generated from field: optional int64 cached_tokens = 3;
+   */
+  cachedTokens?: bigint | undefined;
+
+  /**
+   * Of the input, written to the prompt cache.
+   *
+   * @generated from field: optional int64 cache_write_tokens = 4;
+   */
+  cacheWriteTokens?: bigint | undefined;
+};
+
+/**
  * Describes the message responses.gateway.v1.AttributedTokens.
  * Use `create(AttributedTokensSchema)` to create a new message.
  */
 export const AttributedTokensSchema: GenMessage<AttributedTokens> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 3);
+  messageDesc(file_responses_gateway_v1_response, 4);
 
 /**
  * Parts of the input, in tokens.
@@ -514,7 +556,7 @@ export type InputTokenDetails = Message<"responses.gateway.v1.InputTokenDetails"
  * Use `create(InputTokenDetailsSchema)` to create a new message.
  */
 export const InputTokenDetailsSchema: GenMessage<InputTokenDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 4);
+  messageDesc(file_responses_gateway_v1_response, 5);
 
 /**
  * Tokens written to the prompt cache, by lifetime.
@@ -542,7 +584,7 @@ export type CacheWriteDetails = Message<"responses.gateway.v1.CacheWriteDetails"
  * Use `create(CacheWriteDetailsSchema)` to create a new message.
  */
 export const CacheWriteDetailsSchema: GenMessage<CacheWriteDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 5);
+  messageDesc(file_responses_gateway_v1_response, 6);
 
 /**
  * Parts of the output, in tokens.
@@ -563,7 +605,7 @@ export type OutputTokenDetails = Message<"responses.gateway.v1.OutputTokenDetail
  * Use `create(OutputTokenDetailsSchema)` to create a new message.
  */
 export const OutputTokenDetailsSchema: GenMessage<OutputTokenDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 6);
+  messageDesc(file_responses_gateway_v1_response, 7);
 
 /**
  * Why a response failed.
@@ -612,7 +654,7 @@ export type ResponseError = Message<"responses.gateway.v1.ResponseError"> & {
  * Use `create(ResponseErrorSchema)` to create a new message.
  */
 export const ResponseErrorSchema: GenMessage<ResponseError> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 7);
+  messageDesc(file_responses_gateway_v1_response, 8);
 
 /**
  * More about a refusal for misalignment.
@@ -654,7 +696,7 @@ export type Misalignment = Message<"responses.gateway.v1.Misalignment"> & {
  * Use `create(MisalignmentSchema)` to create a new message.
  */
 export const MisalignmentSchema: GenMessage<Misalignment> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 8);
+  messageDesc(file_responses_gateway_v1_response, 9);
 
 /**
  * Advice on how to go on after a refusal for misalignment.
@@ -675,7 +717,7 @@ export type MisalignmentSteer = Message<"responses.gateway.v1.MisalignmentSteer"
  * Use `create(MisalignmentSteerSchema)` to create a new message.
  */
 export const MisalignmentSteerSchema: GenMessage<MisalignmentSteer> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 9);
+  messageDesc(file_responses_gateway_v1_response, 10);
 
 /**
  * Why a response stopped early.
@@ -696,7 +738,7 @@ export type IncompleteDetails = Message<"responses.gateway.v1.IncompleteDetails"
  * Use `create(IncompleteDetailsSchema)` to create a new message.
  */
 export const IncompleteDetailsSchema: GenMessage<IncompleteDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 10);
+  messageDesc(file_responses_gateway_v1_response, 11);
 
 /**
  * How the prompt cache was used.
@@ -731,7 +773,7 @@ export type ResponsePromptCache = Message<"responses.gateway.v1.ResponsePromptCa
  * Use `create(ResponsePromptCacheSchema)` to create a new message.
  */
 export const ResponsePromptCacheSchema: GenMessage<ResponsePromptCache> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 11);
+  messageDesc(file_responses_gateway_v1_response, 12);
 
 /**
  * Why the prompt cache hit or missed.
@@ -792,7 +834,7 @@ export type CacheDiagnostics = Message<"responses.gateway.v1.CacheDiagnostics"> 
  * Use `create(CacheDiagnosticsSchema)` to create a new message.
  */
 export const CacheDiagnosticsSchema: GenMessage<CacheDiagnostics> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 12);
+  messageDesc(file_responses_gateway_v1_response, 13);
 
 /**
  * The prompt cache hit.
@@ -807,7 +849,7 @@ export type CacheHit = Message<"responses.gateway.v1.CacheHit"> & {
  * Use `create(CacheHitSchema)` to create a new message.
  */
 export const CacheHitSchema: GenMessage<CacheHit> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 13);
+  messageDesc(file_responses_gateway_v1_response, 14);
 
 /**
  * The prompt cache missed.
@@ -842,7 +884,7 @@ export type CacheMiss = Message<"responses.gateway.v1.CacheMiss"> & {
  * Use `create(CacheMissSchema)` to create a new message.
  */
 export const CacheMissSchema: GenMessage<CacheMiss> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 14);
+  messageDesc(file_responses_gateway_v1_response, 15);
 
 /**
  * The response to compare with is unknown.
@@ -857,7 +899,7 @@ export type ComparisonNotFound = Message<"responses.gateway.v1.ComparisonNotFoun
  * Use `create(ComparisonNotFoundSchema)` to create a new message.
  */
 export const ComparisonNotFoundSchema: GenMessage<ComparisonNotFound> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 15);
+  messageDesc(file_responses_gateway_v1_response, 16);
 
 /**
  * Nothing can be said about the prompt cache.
@@ -872,7 +914,7 @@ export type CacheUnavailable = Message<"responses.gateway.v1.CacheUnavailable"> 
  * Use `create(CacheUnavailableSchema)` to create a new message.
  */
 export const CacheUnavailableSchema: GenMessage<CacheUnavailable> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 16);
+  messageDesc(file_responses_gateway_v1_response, 17);
 
 /**
  * A reasoning item that the upstream left out of the input.
@@ -914,7 +956,7 @@ export type InputTransformation = Message<"responses.gateway.v1.InputTransformat
  * Use `create(InputTransformationSchema)` to create a new message.
  */
 export const InputTransformationSchema: GenMessage<InputTransformation> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 17);
+  messageDesc(file_responses_gateway_v1_response, 18);
 
 /**
  * Moderation findings.
@@ -942,7 +984,7 @@ export type Moderation = Message<"responses.gateway.v1.Moderation"> & {
  * Use `create(ModerationSchema)` to create a new message.
  */
 export const ModerationSchema: GenMessage<Moderation> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 18);
+  messageDesc(file_responses_gateway_v1_response, 19);
 
 /**
  * What moderation found on one side.
@@ -987,7 +1029,7 @@ export type ModerationFinding = Message<"responses.gateway.v1.ModerationFinding"
  * Use `create(ModerationFindingSchema)` to create a new message.
  */
 export const ModerationFindingSchema: GenMessage<ModerationFinding> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 19);
+  messageDesc(file_responses_gateway_v1_response, 20);
 
 /**
  * What moderation found.
@@ -1036,7 +1078,7 @@ export type ModerationResult = Message<"responses.gateway.v1.ModerationResult"> 
  * Use `create(ModerationResultSchema)` to create a new message.
  */
 export const ModerationResultSchema: GenMessage<ModerationResult> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 20);
+  messageDesc(file_responses_gateway_v1_response, 21);
 
 /**
  * What a moderation score looked at.
@@ -1057,7 +1099,7 @@ export type ModerationInputTypes = Message<"responses.gateway.v1.ModerationInput
  * Use `create(ModerationInputTypesSchema)` to create a new message.
  */
 export const ModerationInputTypesSchema: GenMessage<ModerationInputTypes> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 21);
+  messageDesc(file_responses_gateway_v1_response, 22);
 
 /**
  * Moderation itself failed.
@@ -1085,7 +1127,7 @@ export type ModerationError = Message<"responses.gateway.v1.ModerationError"> & 
  * Use `create(ModerationErrorSchema)` to create a new message.
  */
 export const ModerationErrorSchema: GenMessage<ModerationError> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 22);
+  messageDesc(file_responses_gateway_v1_response, 23);
 
 /**
  * What built-in tools cost.
@@ -1113,7 +1155,7 @@ export type ToolUsage = Message<"responses.gateway.v1.ToolUsage"> & {
  * Use `create(ToolUsageSchema)` to create a new message.
  */
 export const ToolUsageSchema: GenMessage<ToolUsage> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 23);
+  messageDesc(file_responses_gateway_v1_response, 24);
 
 /**
  * What image generation cost, in tokens.
@@ -1176,7 +1218,7 @@ export type ImageToolUsage = Message<"responses.gateway.v1.ImageToolUsage"> & {
  * Use `create(ImageToolUsageSchema)` to create a new message.
  */
 export const ImageToolUsageSchema: GenMessage<ImageToolUsage> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 24);
+  messageDesc(file_responses_gateway_v1_response, 25);
 
 /**
  * Tokens by kind.
@@ -1204,7 +1246,7 @@ export type ImageTokenDetails = Message<"responses.gateway.v1.ImageTokenDetails"
  * Use `create(ImageTokenDetailsSchema)` to create a new message.
  */
 export const ImageTokenDetailsSchema: GenMessage<ImageTokenDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 25);
+  messageDesc(file_responses_gateway_v1_response, 26);
 
 /**
  * Cached tokens by kind.
@@ -1232,7 +1274,7 @@ export type ImageCacheDetails = Message<"responses.gateway.v1.ImageCacheDetails"
  * Use `create(ImageCacheDetailsSchema)` to create a new message.
  */
 export const ImageCacheDetailsSchema: GenMessage<ImageCacheDetails> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 26);
+  messageDesc(file_responses_gateway_v1_response, 27);
 
 /**
  * Web searches of a response.
@@ -1253,7 +1295,7 @@ export type WebSearchUsage = Message<"responses.gateway.v1.WebSearchUsage"> & {
  * Use `create(WebSearchUsageSchema)` to create a new message.
  */
 export const WebSearchUsageSchema: GenMessage<WebSearchUsage> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 27);
+  messageDesc(file_responses_gateway_v1_response, 28);
 
 /**
  * A compacted window. Start a new chain from it: no previous response, and the whole output plus the new items
@@ -1310,5 +1352,5 @@ export type CompactedResponse = Message<"responses.gateway.v1.CompactedResponse"
  * Use `create(CompactedResponseSchema)` to create a new message.
  */
 export const CompactedResponseSchema: GenMessage<CompactedResponse> = /*@__PURE__*/
-  messageDesc(file_responses_gateway_v1_response, 28);
+  messageDesc(file_responses_gateway_v1_response, 29);
 

@@ -4,6 +4,8 @@
 
 import type { GenFile, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { CancelResponseRequestSchema, CancelResponseResponseSchema, CountInputTokensRequestSchema, CountInputTokensResponseSchema, DeleteResponseRequestSchema, DeleteResponseResponseSchema, GetResponseRequestSchema, GetResponseResponseSchema, ListInputItemsRequestSchema, ListInputItemsResponseSchema, ListModelsRequestSchema, ListModelsResponseSchema, StreamResponseRequestSchema, StreamResponseResponseSchema } from "./resource_pb.ts";
+import { file_responses_gateway_v1_resource } from "./resource_pb.ts";
 import type { ConnectRequestSchema, ConnectResponseSchema } from "./session_pb.ts";
 import { file_responses_gateway_v1_session } from "./session_pb.ts";
 import type { CompactResponseRequestSchema, CompactResponseResponseSchema, CreateResponseRequestSchema, CreateResponseResponseSchema } from "./unary_pb.ts";
@@ -13,7 +15,7 @@ import { file_responses_gateway_v1_unary } from "./unary_pb.ts";
  * Describes the file responses/gateway/v1/service.proto.
  */
 export const file_responses_gateway_v1_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXJ2aWNlLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MTLNAgoQUmVzcG9uc2VzU2VydmljZRJaCgdDb25uZWN0EiQucmVzcG9uc2VzLmdhdGV3YXkudjEuQ29ubmVjdFJlcXVlc3QaJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db25uZWN0UmVzcG9uc2UoATABEm0KDkNyZWF0ZVJlc3BvbnNlEisucmVzcG9uc2VzLmdhdGV3YXkudjEuQ3JlYXRlUmVzcG9uc2VSZXF1ZXN0GiwucmVzcG9uc2VzLmdhdGV3YXkudjEuQ3JlYXRlUmVzcG9uc2VSZXNwb25zZTABEm4KD0NvbXBhY3RSZXNwb25zZRIsLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbXBhY3RSZXNwb25zZVJlcXVlc3QaLS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db21wYWN0UmVzcG9uc2VSZXNwb25zZUJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_responses_gateway_v1_session, file_responses_gateway_v1_unary]);
+  fileDesc("CiJyZXNwb25zZXMvZ2F0ZXdheS92MS9zZXJ2aWNlLnByb3RvEhRyZXNwb25zZXMuZ2F0ZXdheS52MTK7CAoQUmVzcG9uc2VzU2VydmljZRJaCgdDb25uZWN0EiQucmVzcG9uc2VzLmdhdGV3YXkudjEuQ29ubmVjdFJlcXVlc3QaJS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db25uZWN0UmVzcG9uc2UoATABEm0KDkNyZWF0ZVJlc3BvbnNlEisucmVzcG9uc2VzLmdhdGV3YXkudjEuQ3JlYXRlUmVzcG9uc2VSZXF1ZXN0GiwucmVzcG9uc2VzLmdhdGV3YXkudjEuQ3JlYXRlUmVzcG9uc2VSZXNwb25zZTABEm4KD0NvbXBhY3RSZXNwb25zZRIsLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvbXBhY3RSZXNwb25zZVJlcXVlc3QaLS5yZXNwb25zZXMuZ2F0ZXdheS52MS5Db21wYWN0UmVzcG9uc2VSZXNwb25zZRJiCgtHZXRSZXNwb25zZRIoLnJlc3BvbnNlcy5nYXRld2F5LnYxLkdldFJlc3BvbnNlUmVxdWVzdBopLnJlc3BvbnNlcy5nYXRld2F5LnYxLkdldFJlc3BvbnNlUmVzcG9uc2USbQoOU3RyZWFtUmVzcG9uc2USKy5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdHJlYW1SZXNwb25zZVJlcXVlc3QaLC5yZXNwb25zZXMuZ2F0ZXdheS52MS5TdHJlYW1SZXNwb25zZVJlc3BvbnNlMAESawoORGVsZXRlUmVzcG9uc2USKy5yZXNwb25zZXMuZ2F0ZXdheS52MS5EZWxldGVSZXNwb25zZVJlcXVlc3QaLC5yZXNwb25zZXMuZ2F0ZXdheS52MS5EZWxldGVSZXNwb25zZVJlc3BvbnNlEmsKDkNhbmNlbFJlc3BvbnNlEisucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsUmVzcG9uc2VSZXF1ZXN0GiwucmVzcG9uc2VzLmdhdGV3YXkudjEuQ2FuY2VsUmVzcG9uc2VSZXNwb25zZRJrCg5MaXN0SW5wdXRJdGVtcxIrLnJlc3BvbnNlcy5nYXRld2F5LnYxLkxpc3RJbnB1dEl0ZW1zUmVxdWVzdBosLnJlc3BvbnNlcy5nYXRld2F5LnYxLkxpc3RJbnB1dEl0ZW1zUmVzcG9uc2UScQoQQ291bnRJbnB1dFRva2VucxItLnJlc3BvbnNlcy5nYXRld2F5LnYxLkNvdW50SW5wdXRUb2tlbnNSZXF1ZXN0Gi4ucmVzcG9uc2VzLmdhdGV3YXkudjEuQ291bnRJbnB1dFRva2Vuc1Jlc3BvbnNlEl8KCkxpc3RNb2RlbHMSJy5yZXNwb25zZXMuZ2F0ZXdheS52MS5MaXN0TW9kZWxzUmVxdWVzdBooLnJlc3BvbnNlcy5nYXRld2F5LnYxLkxpc3RNb2RlbHNSZXNwb25zZUJ5ChdkZXYucmVzcG9uc2VzZ2F0ZXdheS52MVABWlxnaXRodWIuY29tL3Jlc3BvbnNlcy1nYXRld2F5L3Jlc3BvbnNlcy1nYXRld2F5L2NsaWVudHMvZ28vZ2VuL3Jlc3BvbnNlcy9nYXRld2F5L3YxO2dhdGV3YXl2MWIGcHJvdG8z", [file_responses_gateway_v1_resource, file_responses_gateway_v1_session, file_responses_gateway_v1_unary]);
 
 /**
  * A typed front for OpenAI's Responses API over one long-lived stream.
@@ -69,6 +71,76 @@ export const ResponsesService: GenService<{
     methodKind: "unary";
     input: typeof CompactResponseRequestSchema;
     output: typeof CompactResponseResponseSchema;
+  },
+  /**
+   * Reads a stored response.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.GetResponse
+   */
+  getResponse: {
+    methodKind: "unary";
+    input: typeof GetResponseRequestSchema;
+    output: typeof GetResponseResponseSchema;
+  },
+  /**
+   * Follows a background response from an event on; the last event has an outcome. A lost upstream stream is resumed.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.StreamResponse
+   */
+  streamResponse: {
+    methodKind: "server_streaming";
+    input: typeof StreamResponseRequestSchema;
+    output: typeof StreamResponseResponseSchema;
+  },
+  /**
+   * Deletes a stored response.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.DeleteResponse
+   */
+  deleteResponse: {
+    methodKind: "unary";
+    input: typeof DeleteResponseRequestSchema;
+    output: typeof DeleteResponseResponseSchema;
+  },
+  /**
+   * Stops a background response.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.CancelResponse
+   */
+  cancelResponse: {
+    methodKind: "unary";
+    input: typeof CancelResponseRequestSchema;
+    output: typeof CancelResponseResponseSchema;
+  },
+  /**
+   * Lists what a stored response was given.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.ListInputItems
+   */
+  listInputItems: {
+    methodKind: "unary";
+    input: typeof ListInputItemsRequestSchema;
+    output: typeof ListInputItemsResponseSchema;
+  },
+  /**
+   * Counts the tokens of a request without running it.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.CountInputTokens
+   */
+  countInputTokens: {
+    methodKind: "unary";
+    input: typeof CountInputTokensRequestSchema;
+    output: typeof CountInputTokensResponseSchema;
+  },
+  /**
+   * Lists the models that the caller may use.
+   *
+   * @generated from rpc responses.gateway.v1.ResponsesService.ListModels
+   */
+  listModels: {
+    methodKind: "unary";
+    input: typeof ListModelsRequestSchema;
+    output: typeof ListModelsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_responses_gateway_v1_service, 0);
