@@ -104,6 +104,6 @@ class RequestTest {
 
   private static Result result(Outcome outcome, ContentPart part) {
     var item = OutputItem.newBuilder().setMessage(Message.newBuilder().setRole("assistant").addContent(part)).build();
-    return new Result("", "t", outcome, List.of(), List.of(item), "");
+    return new Result("", "t", outcome, List.of(), List.of(item), "", null);
   }
 }
