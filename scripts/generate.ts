@@ -20,6 +20,8 @@ const GENERATORS = {
   'admin-api': [process.execPath, 'scripts/generate/admin-api.ts'],
   /** docs/errors.md and the clients' constants, from src/errors.ts. */
   reasons: [process.execPath, 'scripts/generate/reasons.ts'],
+  /** docs/what-happens-when.md, from the tables of src/core and src/dialect. */
+  design: [process.execPath, 'scripts/generate/what-happens-when.ts'],
   /** docs/migration, from the programs in clients. */
   migration: [process.execPath, 'scripts/generate/migration.ts'],
   /** The clients' stubs, from the .proto files. Java makes its own at build. */

@@ -143,6 +143,9 @@ const BY_CODE: ReadonlyMap<string, Reason> = new Map<string, Reason>([
   ['not_supported_over_http', 'NOT_SUPPORTED_BY_UPSTREAM'],
 ]);
 
+/** What the tables name, for docs/what-happens-when.md. */
+export const NAMED = { statuses: [...BY_STATUS.keys()], codes: [...BY_CODE.keys()] } as const;
+
 export function reasonOfCode(code: string): Reason | undefined {
   return BY_CODE.get(code.toLowerCase());
 }
