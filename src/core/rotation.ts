@@ -7,12 +7,13 @@ import {
   isBusy,
   type LinkSlot,
   moveLink,
+  moveStream,
   retire,
   type Up,
   upOf,
 } from './link-slot.ts';
 import { closeLink, dial, sendWarmUp } from './scheduler.ts';
-import { isAwaiting, type Stream } from './stream.ts';
+import type { Stream } from './stream.ts';
 import { releaseStream } from './turn-end.ts';
 
 /** A lane that was idle for longer is rebuilt when it is next used; warming it could be for nothing. */
@@ -80,15 +81,27 @@ export function warmUpFailed(core: Core, link: LinkSlot, stream: Stream): void {
   if (lane !== undefined && lane.active === undefined) unsettle(core, lane, 'rotated');
 }
 
-/** The successor does not answer for this lane, which must not wait for it: it goes to another link. */
+/**
+ * The successor does not answer for this lane, which must not wait for it: it goes to another link. What the upstream may
+ * still do for the warm-up takes a place on the link until it is done.
+ */
 export function warmUpExpired(core: Core, laneId: string, linkId: number): void {
   const link = core.links.get(linkId);
   const stream = link?.streams.get(laneId);
   const lane = core.lanes.get(laneId);
   if (link === undefined || stream?.state.t !== 'warmUp' || lane === undefined) return;
-  const owesAnswer = isAwaiting(stream);
-  warmUpFailed(core, link, stream);
-  stream.owesAnswer = owesAnswer;
+  const { plan, responseId } = stream.state;
+  moveStream(link, stream, {
+    t: 'abandoned',
+    turnId: '',
+    plan: { cachedIn: plan.cachedIn, wireParentId: plan.wireParentId },
+    phase: responseId === undefined ? 'awaiting' : 'open',
+    responseId,
+    formerId: undefined,
+    steers: [],
+    sinceMs: core.nowMs,
+  });
+  if (lane.active === undefined) unsettle(core, lane, 'rotated');
   muteLane(core, lane, linkId, 'rotated');
 }
 

@@ -5,7 +5,7 @@ import type { SendPlan, Steer, Turn } from './turn.ts';
  *
  * idle: nothing was asked for, or all of it was answered. turn: a create of the client; how far its response is says
  * `turn.state`. warmUp: a create of ours that generates nothing. abandoned: the client has heard the end of the turn,
- * the upstream has not finished it; what it still says is swallowed.
+ * or the warm-up was given up, and the upstream has not finished it; what it still says is swallowed.
  */
 export type StreamState =
   | { readonly t: 'idle' }
@@ -18,6 +18,7 @@ export type StreamState =
     }
   | {
       readonly t: 'abandoned';
+      /** Empty: it was a warm-up. */
       readonly turnId: string;
       /** Not the rest of the plan: what the turn brought along would stay for as long as the upstream is silent. */
       readonly plan: Pick<SendPlan, 'cachedIn' | 'wireParentId'> | undefined;
@@ -34,7 +35,7 @@ export type StreamState =
 export const STREAM_TRANSITIONS: Readonly<Record<StreamState['t'], readonly StreamState['t'][]>> = {
   idle: ['turn', 'warmUp'],
   turn: ['idle', 'abandoned'],
-  warmUp: ['idle', 'warmUp'],
+  warmUp: ['idle', 'warmUp', 'abandoned'],
   abandoned: ['idle', 'abandoned'],
 };
 
