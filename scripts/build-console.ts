@@ -1,4 +1,4 @@
-/** Bundles the console into dist/console/: `npm run build:console`, a part of `npm run build` and of `npm start`. */
+/** Bundles the console into dist/console/: `npm run build`, a part of `npm run build` and of `npm start`. */
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';

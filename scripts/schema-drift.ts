@@ -1,7 +1,7 @@
 /**
  * Prints what the upstream has and the proto has not, by message and field; exit code 1 if there is anything.
  *
- *   npm run schema:drift -- [--openai DIR] [--schema FILE]
+ *   node scripts/schema-drift.ts [--openai DIR] [--schema FILE]
  *
  * DIR is an unpacked `openai` package (default: the installed one), FILE a JSON Schema with $defs as in
  * test/translate/fixtures (the default).

@@ -25,6 +25,39 @@ const OTHERS = [
 /** 1000 to 1015 are WebSocket's own, 3000 and above the applications'. */
 const CLOSE_CODES = [1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4402];
 
+/** What the core does about it, where it is more than a reason. */
+const BREAKS: readonly (readonly [what: string, then: string])[] = [
+  [
+    '`previous_response_not_found` in any spelling, as an error frame, a failed response or an HTTP answer',
+    "the id is avoided, and every other that only the upstream's store would have; the turn is written once more with a replay",
+  ],
+  [
+    'a refusal of the history itself (encrypted content, ids, calls without output)',
+    'the turn is written once more in a milder form, with a `replayed` Notice',
+  ],
+  ['close 1009', '`FRAME_TOO_LARGE` for the turn whose frame it was, a lost link for the others'],
+  [
+    'connection limit frame',
+    'link takes no more turns, what had no `response.created` is written again elsewhere, what runs may finish',
+  ],
+  ['link lost before `response.created`', 'turn fails `UNKNOWN`'],
+  ['link lost after it', 'turn fails `UNSAFE`'],
+  [
+    'turn never written, or its HTTP request found nobody',
+    'it stays queued; after `maxDialAttempts` it waits for another link, or without one fails `SAFE`',
+  ],
+  [
+    'circuit open, or a dial is told to wait longer than 10 s',
+    'turns that do not `wait_on_rate_limit` fail `SAFE` with `retry_after`; a session that recovers waits for the first probes',
+  ],
+  ['4xx before `response.created`', 'turn fails `SAFE`'],
+  ['5xx before `response.created`', 'turn fails `UNKNOWN`'],
+  [
+    '429 or overload, `wait_on_rate_limit`',
+    "lane waits as long as the upstream says, within the turn's timeout",
+  ],
+];
+
 write({ 'docs/what-happens-when.md': page() });
 
 function page(): string {
@@ -62,6 +95,16 @@ function page(): string {
       STEER_TRANSITIONS,
       'More input for a running turn. `held`: the response has no id yet. A steer that is decided leaves its turn.',
     ),
+    '## When something breaks',
+    '',
+    '| what | then |',
+    '|---|---|',
+    ...BREAKS.map(([what, then]) => `| ${what} | ${then} |`),
+    '',
+    'A new session goes to the first upstream on its route that answers. A live one stays where it is: it moves only when it',
+    'has no link left, after two failed dials or when the circuit there is open, and takes its conversations along as replays.',
+    'The model of its first turn may still change the upstream that was dialled before it was known.',
+    '',
     '## What a refusal means',
     '',
     'An error code that is known decides first, then the HTTP status. What each reason asks for is in [errors.md](errors.md).',
