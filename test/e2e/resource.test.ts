@@ -23,7 +23,7 @@ async function stored(text = 'hello', more: object = {}): Promise<string> {
 }
 
 function idOf(event: Readonly<Record<string, unknown>> | undefined): string {
-  const { response } = (event ?? {})['response_created'] as { response: { id: string } };
+  const { response } = event?.['response_created'] as { response: { id: string } };
   return response.id;
 }
 
