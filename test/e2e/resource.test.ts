@@ -23,8 +23,8 @@ async function stored(text = 'hello', more: object = {}): Promise<string> {
 }
 
 function idOf(event: Readonly<Record<string, unknown>> | undefined): string {
-  const { response } = event?.['response_created'] as { response: { id: string } };
-  return response.id;
+  const created = event?.['response_created'] as { response: { id: string } } | undefined;
+  return created?.response.id ?? '';
 }
 
 describe('calls about stored responses', () => {
