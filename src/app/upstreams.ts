@@ -118,10 +118,11 @@ const MULTI_AGENT_BETA = 'responses_multi_agent=v1';
 /** Several betas share one header. */
 function withBetas({ headers, capabilities }: UpstreamConfig): UpstreamConfig['headers'] {
   if (capabilities?.multi_agent !== true) return headers;
-  const given = Object.entries(headers).filter(([name]) => name.toLowerCase() === BETA_HEADER.toLowerCase());
-  const others = Object.entries(headers).filter((each) => !given.includes(each));
-  const betas = new Set([...given.flatMap(([, value]) => value.split(/\s*,\s*/)), MULTI_AGENT_BETA]);
-  return { ...Object.fromEntries(others), [BETA_HEADER]: [...betas].join(', ') };
+  const isBeta = ([name]: readonly [string, string]) => name.toLowerCase() === BETA_HEADER.toLowerCase();
+  const all = Object.entries(headers);
+  const given = all.filter(isBeta).flatMap(([, value]) => value.split(/\s*,\s*/));
+  const others = Object.fromEntries(all.filter((each) => !isBeta(each)));
+  return { ...others, [BETA_HEADER]: [...new Set([...given, MULTI_AGENT_BETA])].join(', ') };
 }
 
 /** The keys that lie ready, and that somebody may think are used. */

@@ -242,7 +242,7 @@ it('keeps the numbers of 64 bits that an item brought', () => {
   moveTo(world, 1);
   world.start({ text: 'two' });
   const last = world.outputs.findLast((output) => output.kind === 'send');
-  expect(last?.frame.body).toContain('"n":9223372036854775807');
+  expect(last?.frame.body.join('')).toContain('"n":9223372036854775807');
 });
 
 it('forks from a response behind a compaction, named before it or after', () => {
