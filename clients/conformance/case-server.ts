@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { type SessionRow, sessionQuerySchema } from '../../src/admin/api.ts';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { type SettingsChange, type Simulator, startSimulator } from '../../src/simulator/index.ts';
@@ -154,8 +155,8 @@ class Stage {
 
   async #waitForBuffered(bytes: number): Promise<void> {
     await poll(
-      async () => (await this.#sum('bufferedBytes')) >= bytes,
-      async () => `${await this.#sum('bufferedBytes')} bytes buffered instead of ${bytes}`,
+      async () => (await this.#bufferedBytes()) >= bytes,
+      async () => `${await this.#bufferedBytes()} bytes buffered instead of ${bytes}`,
     );
   }
 
@@ -183,12 +184,14 @@ class Stage {
     );
   }
 
-  async #sessions(): Promise<Readonly<Record<string, unknown>>[]> {
-    return ((await this.#gateway?.sources.sessions()) ?? []) as Readonly<Record<string, unknown>>[];
+  async #sessions(): Promise<readonly SessionRow[]> {
+    const source = this.#gateway?.sources.sessions;
+    if (source === undefined) return [];
+    return source.rows((await source.keys(sessionQuerySchema.parse({}))).map(([, id]) => id));
   }
 
-  async #sum(field: string): Promise<number> {
-    return (await this.#sessions()).reduce((total, session) => total + Number(session[field] ?? 0), 0);
+  async #bufferedBytes(): Promise<number> {
+    return (await this.#sessions()).reduce((total, { bufferedBytes = 0 }) => total + bufferedBytes, 0);
   }
 
   async #replace(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {

@@ -1,4 +1,5 @@
 from pydantic import BaseModel
+
 from responses_gateway import Client
 
 

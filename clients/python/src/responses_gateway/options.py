@@ -102,7 +102,7 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a session may use in its life. A turn that does not fit fails with LIMIT_EXCEEDED, whose metadata has what is left."""
+    """What a session may use in its life. What does not fit fails with LIMIT_EXCEEDED; metadata says what is left."""
 
     #: Input and output; None: no limit.
     tokens: int | None = None
