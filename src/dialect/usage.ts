@@ -26,6 +26,9 @@ export function addUsage(a: Usage, b: Usage): Usage {
   };
 }
 
+/** No response has as many tokens; sums of what an upstream makes up stay whole numbers all the same. */
+const MAX_COUNT = 1e12;
+
 function count(value: unknown): number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : 0;
+  return typeof value === 'number' && value > 0 ? Math.trunc(Math.min(value, MAX_COUNT)) : 0;
 }

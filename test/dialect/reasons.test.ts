@@ -243,4 +243,9 @@ describe('usage', () => {
     });
     expect([null, undefined, [], 'x', 3].map(readUsage)).toEqual(Array(5).fill(undefined));
   });
+
+  it('is whole numbers whose sums stay exact, whatever an upstream makes up', () => {
+    const read = readUsage({ input_tokens: 12.5, output_tokens: 1e308 });
+    expect(read).toMatchObject({ inputTokens: 12, outputTokens: 1e12 });
+  });
 });
