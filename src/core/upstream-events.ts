@@ -284,9 +284,15 @@ function noteItem(core: Core, turn: Turn, item: unknown): void {
 }
 
 const MAX_HOSTED_TYPES = 16;
+/** The upstream asks for them, and its clients run them. */
+const RUN_BY_CLIENTS: ReadonlySet<string> = new Set([
+  'apply_patch_call',
+  'computer_call',
+  'local_shell_call',
+]);
 
 function noteHostedCall(turn: Turn, type: unknown): void {
-  if (typeof type !== 'string' || !type.endsWith('_call')) return;
+  if (typeof type !== 'string' || !type.endsWith('_call') || RUN_BY_CLIENTS.has(type)) return;
   turn.hostedCalls ??= new Map();
   const count = turn.hostedCalls.get(type);
   if (count !== undefined || turn.hostedCalls.size < MAX_HOSTED_TYPES)

@@ -108,3 +108,16 @@ it('does not let the next turn wait for the rate limit of one that has failed', 
   world.answerDial();
   expect(sent(world)).toHaveLength(before + 1);
 });
+
+it('counts the calls that the upstream runs, not those that it leaves to clients', () => {
+  const world = ready();
+  world.start();
+  world.say({ type: 'response.created', response: { id: 'resp_a', status: 'in_progress' } });
+  for (const type of ['computer_call', 'local_shell_call', 'apply_patch_call', 'web_search_call'])
+    world.say({ type: 'response.output_item.done', output_index: 0, item: { type, id: type } });
+  world.say({ type: 'response.completed', response: { id: 'resp_a', status: 'completed', output: [] } });
+  const records = world.outputs.flatMap((output) =>
+    output.kind === 'fact' && output.fact.kind === 'turnEnded' ? [output.fact.record] : [],
+  );
+  expect(records.map(({ hostedCalls }) => hostedCalls)).toEqual([new Map([['web_search_call', 1]])]);
+});
