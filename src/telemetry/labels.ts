@@ -8,13 +8,18 @@ export interface LabelValues {
   learn(value: string | undefined): void;
 }
 
+/** Names come from upstreams too: one of a megabyte would be in every scrape. */
+const MAX_LENGTH = 128;
+const UNPRINTABLE = /\p{Cc}/u;
+
 /** With a list: just that. Without: what was learned first, up to `max`. */
 export function boundedLabel(max: number, list?: readonly string[]): LabelValues {
   const known = new Set(list);
   return {
     of: (value) => (value !== undefined && known.has(value) ? value : OTHER),
     learn(value) {
-      if (list === undefined && value !== undefined && known.size < max) known.add(value);
+      if (list !== undefined || value === undefined || known.size >= max) return;
+      if (value !== '' && value.length <= MAX_LENGTH && !UNPRINTABLE.test(value)) known.add(value);
     },
   };
 }
