@@ -195,17 +195,17 @@ function readOpen(open: Message): OpenRequest {
   };
 }
 
-/** 0 and empty: no limit of that kind. */
+/** Empty, and 0 where a number is sent as nothing: no limit of that kind. */
 function budgetOf(budget: Message | undefined): OpenRequest['budget'] {
   if (budget === undefined) return undefined;
   const text = textOf(budget, 'money');
   const money = text === '' ? undefined : parseMoney(text);
-  if (text !== '' && money === undefined)
-    throw invalidField('open.budget.money', `"${text.slice(0, 40)}"`, 'a decimal such as "0.50"');
+  if (text !== '' && (money === undefined || money === 0n))
+    throw invalidField('open.budget.money', `"${text.slice(0, 40)}"`, 'a decimal above 0, such as "0.50"');
   return {
     turns: countOf(budget, 'turns', 'open.budget.turns') || undefined,
     tokens: countOf(budget, 'tokens', 'open.budget.tokens') || undefined,
-    money: money === 0n ? undefined : money,
+    money,
   };
 }
 

@@ -81,6 +81,8 @@ test("a tenant's month ends in the same way", async () => {
 
 test.each([
   [{ money: 'a lot' }, /open\.budget\.money: found "a lot"; allowed: a decimal/],
+  // It must not mean that anything may be spent.
+  [{ money: '0.00' }, /open\.budget\.money: found "0\.00"; allowed: a decimal above 0/],
   [{ money: '-1' }, /open\.budget\.money/],
 ])('a budget of %j is refused', async (budget, message) => {
   const { connect } = await open({});
