@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials } from '@grpc/grpc-js';
@@ -181,6 +181,35 @@ test('a second signal ends the process at once', async () => {
   gateway.child.kill('SIGTERM');
   expect((await gateway.ended).code).toBe(143);
 });
+
+test.each(['otlp-grpc', 'otlp-http'])(
+  'a collector that says nothing over %s does not keep the process',
+  async (exporter) => {
+    const held: Socket[] = [];
+    const collector = createServer((socket) => void held.push(socket.on('error', () => {}))).listen(
+      0,
+      '127.0.0.1',
+    );
+    await once(collector, 'listening');
+    const { port } = collector.address() as { port: number };
+    const gateway = await startGateway(
+      ...['traces', 'metrics', 'logs'].flatMap((signal) => [
+        ...['--set', `telemetry.${signal}.exporter=${exporter}`],
+        ...['--set', `telemetry.${signal}.endpoint=http://127.0.0.1:${port}`],
+      ]),
+    );
+    const chat = await run(['chat', '--address', gateway.grpc], { input: 'Hi\n' });
+    expect(chat.code).toBe(0);
+    const askedAtMs = performance.now();
+    gateway.child.kill('SIGTERM');
+    expect((await gateway.ended).code).toBe(0);
+    // The docs promise four seconds; the exporters' own time-outs are ten and thirty, on a machine that may be busy.
+    expect(performance.now() - askedAtMs).toBeLessThan(8_000);
+    expect(held.length).toBeGreaterThan(0);
+    for (const socket of held) socket.destroy();
+    collector.close();
+  },
+);
 
 test('a port in use is told in one line', async () => {
   const server = createServer().listen(0, '127.0.0.1');
