@@ -1,10 +1,10 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
-import { ZERO } from '../ground/money.ts';
+import { type Picos, ZERO } from '../ground/money.ts';
 import type { Secret } from '../ground/secret.ts';
 import { type CountedLimit, type Ledger, NOTHING, type UseHold } from './limits.ts';
 import type { OwnedIds } from './ownership.ts';
-import { type PricedUse, type Prices, usedBy } from './prices.ts';
+import { answeredBy, type PricedUse, type Prices, usedBy } from './prices.ts';
 import { Place } from './shared-ledger.ts';
 import { storedItemOf } from './stored-items.ts';
 import type { Tenant } from './tenant.ts';
@@ -126,7 +126,7 @@ export class RunningSession implements SessionLease {
     return lease;
   }
 
-  admitInput(input: readonly string[], turn?: TurnLease): void {
+  admitInput(input: readonly string[], turn?: TurnLease, answered = false): Use {
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     const { tenant, isForeignItem } = this.#context;
@@ -134,7 +134,7 @@ export class RunningSession implements SessionLease {
     tenant.checkNamedModels(NO_FIELDS, input);
     const inputBytes = input.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
     for (const ledger of this.#ledgers) throwIf(ledger.refuseMessage(inputBytes));
-    turn?.holdMore(inputBytes);
+    return turn?.holdMore(inputBytes, answered) ?? NOTHING;
   }
 
   allowsModel(model: string): boolean {
@@ -176,11 +176,12 @@ export class RunningSession implements SessionLease {
     shared?.remember(tenant.id, itemKey(itemId));
   }
 
-  usedTokens(usage: Usage): void {
+  usedTokens(usage: Usage): Use {
     // Whose they are is not known, and so not what they cost.
     const use = { ...NOTHING, tokens: tokensOf(usage) };
     for (const ledger of this.#ledgers) ledger.hold(NOTHING).add(use);
     this.#context.tenant.shared?.spend(use);
+    return use;
   }
 
   release(): void {
@@ -241,11 +242,13 @@ class RunningTurn implements TurnLease {
   readonly #ledgers: readonly Ledger[];
   readonly #tenant: Tenant;
   readonly #prices: Prices | undefined;
+  /** What each of its responses is held for. */
+  readonly #output: number;
   readonly #place: Place | undefined;
   readonly #holds: readonly UseHold[];
   readonly #onPlaceFree: (turn: RunningTurn) => void;
   #state: 'running' | 'orphaned' | 'unsettled' | 'settled' = 'running';
-  /** Whose answer it is, for usage that comes later. */
+  /** Whose answer it is, for usage that comes later, and the calls that nobody has paid for yet. */
   #priced: Omit<PricedUse, 'usage'>;
 
   constructor(
@@ -269,6 +272,7 @@ class RunningTurn implements TurnLease {
     this.#ledgers = ledgers;
     this.#tenant = tenant;
     this.#prices = prices;
+    this.#output = guessOutput(turn);
     this.#priced = { model: turn.model, upstream: turn.upstream, tier: undefined };
     this.#place = reservation instanceof Place ? reservation : undefined;
     this.#holds = [
@@ -281,9 +285,11 @@ class RunningTurn implements TurnLease {
   settle(record: TurnRecord): void {
     if (!this.#end()) return;
     const used = usedBy(record);
+    const answered = answeredBy(record);
+    this.#priced = { ...answered, upstream: answered.upstream ?? this.#priced.upstream };
     if (used !== undefined) {
-      this.#priced = used;
-      this.#settle(priceUse(used, this.#prices).use);
+      this.#priced = { ...this.#priced, hostedCalls: undefined };
+      this.#settle(priceUse({ ...used, upstream: this.#priced.upstream }, this.#prices).use);
     } else if (didNotRun(record)) this.#settle(NOTHING);
     // Otherwise it may have cost something; late usage will tell, or the guess stands.
     else this.#state = 'unsettled';
@@ -296,17 +302,17 @@ class RunningTurn implements TurnLease {
     this.#place?.uncountTurn();
   }
 
-  holdMore(inputBytes: number): void {
-    if (this.#state !== 'running') return;
-    const tokens = Math.ceil(inputBytes / BYTES_PER_TOKEN);
-    const { model, upstream } = this.#priced;
-    const use = { tokens, money: this.#prices?.guess(model, upstream, tokens, 0) ?? ZERO };
+  holdMore(inputBytes: number, answered: boolean): Use {
+    if (this.#state !== 'running') return NOTHING;
+    const use = guessTokens(this.#priced, inputBytes, answered ? this.#output : 0, this.#prices);
     for (const ledger of this.#ledgers) throwIf(ledger.refuseUse(use));
     for (const hold of this.#holds) hold.add(use);
+    return use;
   }
 
   lateUsage(usage: Usage): TurnUse & { readonly use: Use } {
-    const told = priceUse({ ...this.#priced, usage, hostedCalls: undefined }, this.#prices);
+    const told = priceUse({ ...this.#priced, usage }, this.#prices);
+    this.#priced = { ...this.#priced, hostedCalls: undefined };
     if (this.#state === 'settled') for (const hold of this.#holds) hold.add(told.use);
     else if (this.#state === 'unsettled') this.#settle(told.use);
     return told;
@@ -357,17 +363,36 @@ function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignIte
 }
 
 function guessUse(turn: TurnAdmission, prices: Prices | undefined): Use {
-  const { model, upstream, inputBytes, maxOutputTokens } = turn;
+  if (turn.runsModel === false) return NOTHING;
+  return guessTokens(turn, turn.inputBytes, guessOutput(turn), prices);
+}
+
+function guessOutput({ maxOutputTokens }: TurnAdmission): number {
+  return Math.ceil(Math.max(0, maxOutputTokens ?? ASSUMED_OUTPUT_TOKENS));
+}
+
+/** Not zero. */
+const LEAST_MONEY: Picos = 1n;
+
+/** A guess of nothing would pass windows that are full, and the stores of shared ones would never hear of the turn. */
+function guessTokens(
+  { model, upstream }: Pick<PricedUse, 'model' | 'upstream'>,
+  inputBytes: number,
+  output: number,
+  prices: Prices | undefined,
+): Use {
   const input = Math.ceil(inputBytes / BYTES_PER_TOKEN);
-  const output = Math.ceil(Math.max(0, maxOutputTokens ?? ASSUMED_OUTPUT_TOKENS));
-  return { tokens: input + output, money: prices?.guess(model, upstream, input, output) ?? ZERO };
+  const money = prices?.guess(model, upstream, input, output);
+  return { tokens: Math.max(1, input + output), money: money === undefined ? ZERO : money || LEAST_MONEY };
 }
 
 function priceUse(used: PricedUse, prices: Prices | undefined): TurnUse & { readonly use: Use } {
   const tokens = tokensOf(used.usage);
   const priced = prices?.price(used);
-  if (prices === undefined || priced === undefined || priced.kind === 'unpriced')
-    return { use: { tokens, money: ZERO }, cost: undefined, unpriced: priced?.why };
+  if (prices === undefined || priced === undefined)
+    return { use: { tokens, money: ZERO }, cost: undefined, unpriced: undefined };
+  if (priced.kind === 'unpriced')
+    return { use: { tokens, money: priced.known }, cost: undefined, unpriced: priced.why };
   return { use: { tokens, money: priced.picos }, cost: prices.cost(priced.picos), unpriced: undefined };
 }
 

@@ -168,7 +168,9 @@ export class Ledger {
 
   refuseUse(use: Use): GatewayError | undefined {
     for (const [name, window] of this.#uses) {
-      const wait = window.waitFor(Math.min(pointsOf(name, use), window.limit));
+      const points = pointsOf(name, use);
+      // What costs nothing is not refused for what others have used.
+      const wait = points === 0 ? undefined : window.waitFor(Math.min(points, window.limit));
       if (wait !== undefined) return this.#error(name, window.limit, wait, window.left);
     }
     return undefined;
@@ -257,7 +259,7 @@ export function lowOf(name: RateLimit, used: number, limit: number): BudgetLow {
   return { name: PUBLIC_NAMES[name], used: amountText(name, used), limit: amountText(name, limit) };
 }
 
-/** A fixed window that begins with its first use. */
+/** A fixed window that begins with its first use. Its ends are by `now` of the process that has it. */
 export class Window {
   limit: number;
   readonly #lengthMs: number;
@@ -270,7 +272,7 @@ export class Window {
   }
 
   used(): number {
-    return Date.now() < this.#endsAtMs ? this.#used : 0;
+    return now() < this.#endsAtMs ? this.#used : 0;
   }
 
   get left(): number {
@@ -279,22 +281,22 @@ export class Window {
 
   /** Undefined: nothing was used. */
   get endsAtMs(): number | undefined {
-    return Date.now() < this.#endsAtMs ? this.#endsAtMs : undefined;
+    return now() < this.#endsAtMs ? this.#endsAtMs : undefined;
   }
 
   /** Milliseconds until `points` may fit; undefined: they fit now. */
   waitFor(points: number): number | undefined {
     const used = this.used();
     if (used === 0 || used + points <= this.limit) return undefined;
-    return Math.max(1, this.#endsAtMs - Date.now());
+    return Math.max(1, this.#endsAtMs - now());
   }
 
   add(points: number): void {
     if (points <= 0) return;
-    const now = Date.now();
-    if (now >= this.#endsAtMs) {
+    const atMs = now();
+    if (atMs >= this.#endsAtMs) {
       this.#used = 0;
-      this.#endsAtMs = now + this.#lengthMs;
+      this.#endsAtMs = atMs + this.#lengthMs;
     }
     this.#used += points;
   }
@@ -321,6 +323,11 @@ export class Window {
       },
     };
   }
+}
+
+/** Of a clock that nobody sets: a window neither ends early nor stays for years. */
+function now(): number {
+  return Math.trunc(performance.now());
 }
 
 function openWindow(limits: Limits, name: RateLimit): Window | undefined {

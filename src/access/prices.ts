@@ -35,7 +35,8 @@ export type Unpriced = 'model' | 'tier' | 'tool';
 
 export type Priced =
   | { readonly kind: 'priced'; readonly picos: Picos; readonly why?: undefined }
-  | { readonly kind: 'unpriced'; readonly why: Unpriced };
+  /** `known`: what budgets count all the same, so that nobody gets past one by what the table lacks. */
+  | { readonly kind: 'unpriced'; readonly why: Unpriced; readonly known: Picos };
 
 /** What is priced together: one model's answer. */
 export interface PricedUse {
@@ -50,6 +51,7 @@ export interface PricedUse {
 const DEFAULT_TIER = 'default';
 /** Names of models come from upstreams and callers: what is remembered of them is bounded. */
 const MAX_REMEMBERED = 1_000;
+const MAX_REMEMBERED_LENGTH = 256;
 
 interface CompiledModel extends ModelPrices {
   readonly fitsModel: Glob;
@@ -74,16 +76,17 @@ export class Prices {
 
   price({ model, upstream, tier = DEFAULT_TIER, usage, hostedCalls }: PricedUse): Priced {
     const prices = this.#of(model, upstream);
-    if (prices === undefined) return { kind: 'unpriced', why: 'model' };
-    const tokens = prices.tiers.get(tier === 'auto' ? DEFAULT_TIER : tier);
-    if (tokens === undefined) return { kind: 'unpriced', why: 'tier' };
-    let picos = costOfTokens(tokens, usage);
+    if (prices === undefined) return { kind: 'unpriced', why: 'model', known: ZERO };
+    const served = prices.tiers.get(tier === 'auto' ? DEFAULT_TIER : tier);
+    const tokens = served ?? prices.tiers.get(DEFAULT_TIER);
+    let why: Unpriced | undefined = served === undefined ? 'tier' : undefined;
+    let picos = tokens === undefined ? ZERO : costOfTokens(tokens, usage);
     for (const [type, count] of hostedCalls ?? []) {
       const each = prices.calls.get(type);
-      if (each === undefined) return { kind: 'unpriced', why: 'tool' };
-      picos += each * BigInt(count);
+      if (each === undefined) why ??= 'tool';
+      else picos += each * BigInt(count);
     }
-    return { kind: 'priced', picos };
+    return why === undefined ? { kind: 'priced', picos } : { kind: 'unpriced', why, known: picos };
   }
 
   /** Of a turn, which is told with it. */
@@ -109,6 +112,7 @@ export class Prices {
     const found = this.#models.find(
       ({ fitsModel, fitsUpstream }) => fitsModel(model) && (upstream === undefined || fitsUpstream(upstream)),
     );
+    if (key.length > MAX_REMEMBERED_LENGTH) return found;
     if (this.#found.size >= MAX_REMEMBERED) this.#found.clear();
     this.#found.set(key, found);
     return found;
@@ -117,13 +121,15 @@ export class Prices {
 
 /** Of a turn's end; undefined: there is nothing to price. */
 export function usedBy(record: TurnRecord): PricedUse | undefined {
-  const { usage, route } = record;
-  if (usage === undefined) return undefined;
+  return record.usage === undefined ? undefined : { ...answeredBy(record), usage: record.usage };
+}
+
+/** Whose answer it is, as far as the upstream told before the turn's end, and what it ran. */
+export function answeredBy(record: TurnRecord): Omit<PricedUse, 'usage'> {
   return {
     model: record.responseModel ?? record.requestModel,
-    upstream: route?.upstream,
+    upstream: record.route?.upstream,
     tier: record.serviceTier,
-    usage,
     hostedCalls: record.hostedCalls,
   };
 }

@@ -40,6 +40,8 @@ export interface TurnAdmission {
   readonly conversation: boolean;
   /** It names no model and runs none. Default false. */
   readonly modelless?: boolean;
+  /** False: it costs nothing. Default true. */
+  readonly runsModel?: boolean;
   /** Raw JSON of the input items: a strict tenant's are searched for references to stored items. */
   readonly input?: readonly string[];
   /** So many of the first items were admitted with an earlier turn of the session, and are not looked at again. Default 0. */
@@ -93,9 +95,10 @@ export interface SessionLease {
   admitTurn(turn: TurnAdmission, reservation?: Reservation): TurnLease;
   /**
    * Throws GatewayError as `admitTurn` does: a steer is input like any other. Its tokens are held with those of the
-   * turn that it is for, as far as that is known.
+   * turn that it is for, as far as that is known, and with the `answered` ones those of a response that answers them.
+   * Gives back what is held.
    */
-  admitInput(input: readonly string[], turn?: TurnLease): void;
+  admitInput(input: readonly string[], turn?: TurnLease, answered?: boolean): Use;
   /** Whether the tenant may use the model. */
   allowsModel(model: string): boolean;
   admitLane(reservation?: Reservation): void;
@@ -113,7 +116,7 @@ export interface SessionLease {
   /** Budgets of the tenant that are nearly used up, each told once. */
   takeLow(): readonly BudgetLow[];
   /** Tokens that the session cost beside its turns: warm-ups, and what follows a turn that was given up. */
-  usedTokens(usage: Usage): void;
+  usedTokens(usage: Usage): Use;
   release(): void;
 }
 
@@ -127,7 +130,7 @@ export interface TurnLease {
   settle(record: TurnRecord): void;
   abandon(): void;
   /** Throws LIMIT_EXCEEDED; else more is held for a turn that runs. */
-  holdMore(inputBytes: number): void;
+  holdMore(inputBytes: number, answered: boolean): Use;
   lateUsage(usage: Usage): TurnUse & { readonly use: Use };
 }
 

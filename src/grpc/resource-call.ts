@@ -82,6 +82,7 @@ function admissionOf(request: CallRequest, lease: SessionLease): TurnAdmission {
     fields: request.fields,
     // What names no model and runs none is nobody's model to allow.
     modelless: !runsModel && request.model === undefined,
+    runsModel,
   };
 }
 

@@ -60,6 +60,7 @@ async function follow(
       responseIds: [request.responseId],
       conversation: false,
       modelless: true,
+      runsModel: false,
     });
     try {
       const failed = await pass(call, edge, principal, lease, request, telemetry.outgoing(undefined));

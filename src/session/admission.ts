@@ -98,9 +98,11 @@ export class Admission {
   }
 
   /** Throws GatewayError when the input may not be sent. */
-  addInput({ laneId, turnId, input }: SteerTurn | InjectTurn): void {
-    const turn = turnId === undefined ? this.#firstOf(laneId) : this.#turns.get(turnId);
-    this.#lease.admitInput(input, turn?.lease);
+  addInput({ kind, laneId, turnId, input }: SteerTurn | InjectTurn): void {
+    const held = turnId === undefined ? this.#firstOf(laneId) : this.#turns.get(turnId);
+    const more = this.#lease.admitInput(input, held?.lease, kind === 'steerTurn');
+    // Refused here, the tenant holds it until the turn ends.
+    if (held !== undefined) this.#budget?.holdMore(held.turn.turnId, more);
   }
 
   /** Of usage that comes late: what it was, and what it cost. */
@@ -205,7 +207,9 @@ export class Admission {
   #lateUsage(fact: Extract<Fact, { kind: 'lateUsage' }>): TurnUse | undefined {
     const { turnId, responseId = '', usage } = fact;
     if (turnId === '') {
-      this.#lease.usedTokens(usage);
+      const used = this.#lease.usedTokens(usage);
+      this.#budget?.add(used);
+      this.#tellLow();
       return undefined;
     }
     const late = this.#late.get(turnId);

@@ -45,13 +45,25 @@ export class SessionBudget {
 
   /** Throws LIMIT_EXCEEDED, with what is left. */
   reserve(turnId: string, guess: Use): void {
-    const held = this.#heldByOthers();
+    const held = this.#heldByAll();
     for (const [name, limit] of this.#limits) {
       const taken = this.#used[name] + held[name];
       const free = held[name] === 0n ? taken < limit : taken + amountOf(guess, name) <= limit;
       if (!free) throw exceeded(name, limit, limit - this.#used[name]);
     }
     this.#held.set(turnId, guess);
+  }
+
+  /** More for a turn that runs. Throws LIMIT_EXCEEDED, with what is left. */
+  holdMore(turnId: string, more: Use): void {
+    const own = this.#held.get(turnId);
+    if (own === undefined) return;
+    const held = this.#heldByAll();
+    for (const [name, limit] of this.#limits) {
+      if (name === 'turns' || this.#used[name] + held[name] + amountOf(more, name) <= limit) continue;
+      throw exceeded(name, limit, limit - this.#used[name]);
+    }
+    this.#held.set(turnId, { tokens: own.tokens + more.tokens, money: own.money + more.money });
   }
 
   /** The turn never ran. */
@@ -103,7 +115,7 @@ export class SessionBudget {
     return low;
   }
 
-  #heldByOthers(): Record<BudgetName, bigint> {
+  #heldByAll(): Record<BudgetName, bigint> {
     const sum = { turns: 0n, tokens: 0n, money: ZERO };
     for (const use of this.#held.values()) {
       for (const name of ['turns', 'tokens', 'money'] as const) sum[name] += amountOf(use, name);

@@ -269,7 +269,8 @@ export const METRICS = {
     description:
       'Turns without a cost although there is a price table: their `model`, their service `tier`, or a `tool` that the upstream ran is not in it.',
     labels: [...TURN_LABELS, 'why'],
-    alert: 'Any: the price table lacks something, and budgets of money do not count these turns.',
+    alert:
+      'Any: the price table lacks something, and budgets of money count only what is known of these turns.',
   },
   'responses_gateway.tool.duration': {
     kind: 'histogram',

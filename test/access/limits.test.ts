@@ -173,21 +173,40 @@ describe('tokens', () => {
     const access = withLimits({ tokensPerMinute: 500, messageBytes: 1_500 });
     const session = access.admitSession(BLUE, ANY);
     const running = session.admitTurn(turn());
-    session.admitInput([JSON.stringify('x'.repeat(798))], running);
-    expect(used(access)).toBe(400);
-    expect(limitOf(() => session.admitInput([JSON.stringify('x'.repeat(798))], running))).toMatchObject({
-      limit: 'tokens_per_minute',
-      retryAfterMs: 60_000,
-    });
-    expect(limitOf(() => session.admitInput(['x'.repeat(1_501)], running))).toMatchObject({
+    // Input for the response that runs is held as such, a steer with the response that will answer it.
+    session.admitInput([JSON.stringify('x'.repeat(78))], running, false);
+    expect(used(access)).toBe(220);
+    session.admitInput([JSON.stringify('x'.repeat(78))], running, true);
+    expect(used(access)).toBe(340);
+    expect(limitOf(() => session.admitInput([JSON.stringify('x'.repeat(798))], running, true))).toMatchObject(
+      {
+        limit: 'tokens_per_minute',
+        retryAfterMs: 60_000,
+      },
+    );
+    expect(limitOf(() => session.admitInput(['x'.repeat(1_501)], running, true))).toMatchObject({
       limit: 'message_bytes',
       value: '1500',
     });
     running.settle(record({ usage: usage(70, 7) }));
     expect(used(access)).toBe(77);
     // It has ended: the core refuses the steer, and nothing is held for it.
-    session.admitInput(['"late"'], running);
+    session.admitInput(['"late"'], running, true);
     expect(used(access)).toBe(77);
+  });
+
+  test('a clock that is set neither ends a window nor keeps it for years', () => {
+    const access = withLimits({ tokensPerDay: 200 });
+    const session = access.admitSession(BLUE, ANY);
+    session.admitTurn(turn());
+    const refused = () => limitOf(() => session.admitTurn(turn())).retryAfterMs;
+    vi.setSystemTime(1_900_000_000_000);
+    expect(refused()).toBe(86_400_000);
+    vi.setSystemTime(1_000_000_000_000);
+    vi.advanceTimersByTime(86_399_000);
+    expect(refused()).toBe(1_000);
+    vi.advanceTimersByTime(1_000);
+    session.admitTurn(turn());
   });
 
   test('what a session costs beside its turns counts', () => {

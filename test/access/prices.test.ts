@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Prices, usedBy } from '../../src/access/prices.ts';
 import { parsePrices } from '../../src/config/prices.ts';
 import { formatMoney, parseMoney } from '../../src/ground/money.ts';
-import { record } from './support.ts';
+import { ANY, BLUE, open, record, refusal, turn } from './support.ts';
 
 /** Of nobody's: round numbers, so that a reader can follow. */
 const TABLE = `
@@ -107,16 +107,21 @@ describe('the cost of a turn, worked out by hand', () => {
   });
 
   test.each([
-    ['model', { model: 'unheard-of' }],
-    ['model', { model: undefined }],
-    ['tier', { model: 'small-1', tier: 'priority' }],
-    ['tool', { model: 'small-1', hostedCalls: new Map([['code_interpreter_call', 1]]) }],
-  ])('an unknown %s has no cost, instead of a wrong one', (why, used) => {
-    expect(prices.price({ upstream: undefined, tier: undefined, usage: tokens, ...used })).toEqual({
-      kind: 'unpriced',
-      why,
-    });
-  });
+    ['model', { model: 'unheard-of' }, 0n],
+    ['model', { model: undefined }, 0n],
+    ['tier', { model: 'small-1', tier: 'priority' }, 8_000_000_000n],
+    ['tool', { model: 'small-1', hostedCalls: new Map([['code_interpreter_call', 1]]) }, 8_000_000_000n],
+  ])(
+    'an unknown %s has no cost, instead of a wrong one; budgets count what is known of it',
+    (why, used, known) => {
+      const usage = { ...tokens, outputTokens: 1_000 };
+      expect(prices.price({ upstream: undefined, tier: undefined, usage, ...used })).toEqual({
+        kind: 'unpriced',
+        why,
+        known,
+      });
+    },
+  );
 
   test("a turn is priced by the model that answered, the tier that served and the upstream's name", () => {
     expect(
@@ -124,6 +129,66 @@ describe('the cost of a turn, worked out by hand', () => {
     ).toMatchObject({ model: 'small-1', tier: 'flex' });
     expect(usedBy(record({ usage: undefined }))).toBeUndefined();
   });
+});
+
+describe('a budget of money', () => {
+  const table = parsePrices(TABLE, 'prices.yaml');
+  function openSession(moneyPerDay: number) {
+    const { access } = open({ prices: table }, [{ id: 'blue', limits: { moneyPerDay } }, { id: 'red' }]);
+    const spent = () => access.stats().tenants['blue']?.used.moneyPerDay;
+    return { session: access.admitSession(BLUE, ANY), spent };
+  }
+
+  test('is not passed by what the table lacks', () => {
+    const { session, spent } = openSession(1_800_000);
+    const usage = { ...tokens, outputTokens: 100 };
+    const first = session.admitTurn(turn({ model: 'small-1' }));
+    first.settle(record({ responseModel: 'small-1', serviceTier: 'priority', usage }));
+    const second = session.admitTurn(turn({ model: 'small-1' }));
+    const hostedCalls = new Map([['code_interpreter_call', 1]]);
+    second.settle(record({ responseModel: 'small-1', hostedCalls, usage }));
+    // 100 × 8.00 millionths, twice, in nanos
+    expect(spent()).toBe(1_600_000);
+    second.lateUsage(usage);
+    // Also for a turn of which nobody knows yet which model will answer.
+    expect(refusal(() => session.admitTurn(turn({ model: undefined }))).metadata).toMatchObject({
+      limit: 'money_per_day',
+      left: '0',
+    });
+    session.admitTurn(turn({ model: undefined, runsModel: false }));
+  });
+
+  test('what a cancelled turn used is priced as it was served, with the calls that the upstream ran', () => {
+    const { session, spent } = openSession(1_000_000_000);
+    const lease = session.admitTurn(turn({ model: 'thinker' }));
+    lease.settle(
+      record({
+        outcome: 'CANCELLED',
+        requestModel: 'thinker',
+        responseModel: 'small-1',
+        serviceTier: 'flex',
+        hostedCalls: new Map([['web_search_call', 1]]),
+      }),
+    );
+    // 100 × 4.00 millionths and 10.00 / 1,000; the call once.
+    expect(lease.lateUsage({ ...tokens, outputTokens: 100 }).cost?.amount).toBe('0.0104');
+    expect(lease.lateUsage({ ...tokens, outputTokens: 100 }).cost?.amount).toBe('0.0004');
+    expect(spent()).toBe(10_800_000);
+  });
+});
+
+test('names of models are remembered as far as they are short', () => {
+  const added = vi.spyOn(Map.prototype, 'set');
+  const priced = prices.price({
+    model: `small-${'x'.repeat(100_000)}`,
+    upstream: undefined,
+    tier: undefined,
+    usage: { ...tokens, outputTokens: 1 },
+  });
+  const remembered = added.mock.calls.some(([key]) => String(key).length > 100_000);
+  added.mockRestore();
+  expect(priced.kind).toBe('priced');
+  expect(remembered).toBe(false);
 });
 
 describe('a price table', () => {

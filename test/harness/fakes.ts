@@ -61,14 +61,17 @@ export class OpenAccess implements AccessControl {
           abandon: () => {
             this.abandoned += 1;
           },
-          holdMore: () => {},
+          holdMore: () => ({ tokens: 0, money: 0n }),
           lateUsage: (usage) => {
             this.late.push(usage);
             return { use: { tokens: 0, money: 0n }, cost: undefined, unpriced: undefined };
           },
         };
       },
-      admitInput: () => this.onSteer(),
+      admitInput: () => {
+        this.onSteer();
+        return { tokens: 0, money: 0n };
+      },
       allowsModel: (model) => this.allowsModel(model),
       admitLane: () => {
         this.openLanes += 1;
@@ -78,7 +81,10 @@ export class OpenAccess implements AccessControl {
       },
       ownResponse: (id) => this.owned.push(id),
       ownItem: () => {},
-      usedTokens: (usage) => this.late.push(usage),
+      usedTokens: (usage) => {
+        this.late.push(usage);
+        return { tokens: 0, money: 0n };
+      },
       release: () => {
         if (released) return;
         released = true;

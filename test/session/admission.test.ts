@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { SessionLease, TurnLease } from '../../src/access/types.ts';
 import type { CreateBody, StartTurn, TurnRecord, Usage } from '../../src/core/types.ts';
 import { Admission } from '../../src/session/admission.ts';
+import { SessionBudget } from '../../src/session/budget.ts';
 
 const usage = (outputTokens: number): Usage => ({
   inputTokens: 0,
@@ -25,6 +26,18 @@ describe('admission', () => {
     admission.fact({ kind: 'lateUsage', turnId: '', responseId: 'r3', usage: usage(7) });
     admission.fact({ kind: 'lateUsage', turnId: 'never', responseId: 'r4', usage: usage(5) });
     expect(told).toEqual(['settled t1', 'late t1 10', 'late t1 1000', 'session 7']);
+  });
+
+  test('what no turn used, and what steers may use, counts in the budget of the session', () => {
+    const budget = new SessionBudget({ tokens: 1_000 });
+    const { admission } = open(budget);
+    admission.fact({ kind: 'lateUsage', turnId: '', responseId: 'r1', usage: usage(700) });
+    expect(budget.spent.tokens).toBe(700);
+    run(admission, 't1', 'x');
+    const steer = () => admission.addInput({ kind: 'steerTurn', laneId: 'x', turnId: 't1', input: ['{}'] });
+    steer();
+    expect(steer).toThrow('has 300 left');
+    admission.addInput({ kind: 'injectTurn', laneId: 'x', turnId: 't1', input: ['{}'] });
   });
 
   test('a steer is held with the turn that it names, or with the one that its lane runs', () => {
@@ -69,7 +82,7 @@ function run(admission: Admission, turnId: string, laneId: string): void {
   });
 }
 
-function open() {
+function open(budget?: SessionBudget) {
   const told: string[] = [];
   const names = new Map<TurnLease, string>();
   let turns = 0;
@@ -78,16 +91,22 @@ function open() {
     laneClosed: () => {},
     ownItem: (id: string) => told.push(`item ${id}`),
     takeLow: () => [],
-    usedTokens: ({ outputTokens }: Usage) => told.push(`session ${outputTokens}`),
-    admitInput: (_input: readonly string[], turn?: TurnLease) =>
-      told.push(`steer ${turn === undefined ? 'of nothing' : names.get(turn)}`),
+    guess: () => ({ tokens: 100, money: 0n }),
+    usedTokens: ({ outputTokens }: Usage) => {
+      told.push(`session ${outputTokens}`);
+      return { tokens: outputTokens, money: 0n };
+    },
+    admitInput: (_input: readonly string[], turn?: TurnLease, answered?: boolean) => {
+      told.push(`steer ${turn === undefined ? 'of nothing' : names.get(turn)}`);
+      return { tokens: answered === true ? 110 : 10, money: 0n };
+    },
     admitTurn: () => {
       turns += 1;
       const name = `t${turns}`;
       const turn: TurnLease = {
         settle: () => told.push(`settled ${name}`),
         abandon: () => told.push(`abandoned ${name}`),
-        holdMore: () => {},
+        holdMore: () => ({ tokens: 0, money: 0n }),
         lateUsage: ({ outputTokens }) => {
           told.push(`late ${name} ${outputTokens}`);
           return { use: { tokens: 0, money: 0n }, cost: undefined, unpriced: undefined };
@@ -97,5 +116,5 @@ function open() {
       return turn;
     },
   };
-  return { admission: new Admission(lease as unknown as SessionLease, undefined), told };
+  return { admission: new Admission(lease as unknown as SessionLease, undefined, budget), told };
 }

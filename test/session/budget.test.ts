@@ -47,6 +47,21 @@ describe('a budget of a session', () => {
     budget.reserve('c', tokens(400));
   });
 
+  test('what a steer adds is held with its turn, and refused where nothing is left', () => {
+    const budget = new SessionBudget({ tokens: 1_000 });
+    budget.reserve('a', tokens(600));
+    budget.holdMore('a', tokens(400));
+    expect(refusal(() => budget.holdMore('a', tokens(1)))).toMatchObject({
+      reason: 'LIMIT_EXCEEDED',
+      limit: 'budget_tokens',
+    });
+    expect(refusal(() => budget.reserve('b', tokens(1)))).toMatchObject({ limit: 'budget_tokens' });
+    budget.settle('a', tokens(10));
+    budget.holdMore('a', tokens(5_000));
+    budget.reserve('b', tokens(990));
+    expect(budget.spent.tokens).toBe(10);
+  });
+
   test('money is told exactly', () => {
     const budget = new SessionBudget({ money: 500_000_000_000n });
     budget.reserve('a', { tokens: 1, money: 0n });

@@ -1,5 +1,6 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { Limits, TenantOptions } from '../../src/access/options.ts';
+import type { PriceTable } from '../../src/access/prices.ts';
 import type { Reservation, SessionLease, TurnAdmission } from '../../src/access/types.ts';
 import { GatewayError } from '../../src/errors.ts';
 import { openSharedLimits } from '../../src/store/shared-limits.ts';
@@ -9,11 +10,11 @@ import { ANY_SERVER, AVAILABLE, connectStore, StoreServer } from '../harness/sto
 let processes = 0;
 
 /** One process's access control with a connection of its own. */
-async function replica(url: string, tenants: readonly TenantOptions[]) {
+async function replica(url: string, tenants: readonly TenantOptions[], prices?: PriceTable) {
   const client = await connectStore(url);
   processes += 1;
   const shared = openSharedLimits({ client, processId: `p${processes}`, timeoutMs: 250, ownedIdDays: 30 });
-  const { access } = open({ shared }, tenants);
+  const { access } = open({ shared, ...(prices !== undefined && { prices }) }, tenants);
   let closing: Promise<void> | undefined;
   const close = () => {
     closing ??= shared.close().then(() => client.close());
@@ -55,15 +56,40 @@ async function letIn(attempts: readonly Promise<unknown>[], limit: string): Prom
   return outcomes.filter(({ status }) => status === 'fulfilled').length;
 }
 
+/** 0.000001 for a token of output: a thousand are a million nanos. */
+const PRICES: PriceTable = {
+  currency: 'EUR',
+  asOf: '2026-11-30',
+  models: [
+    {
+      model: 'priced',
+      upstream: '*',
+      tiers: new Map([
+        [
+          'default',
+          {
+            input: 0n,
+            cachedInput: undefined,
+            cacheWrite: undefined,
+            output: 1_000_000n,
+            reasoning: undefined,
+          },
+        ],
+      ]),
+      calls: new Map(),
+    },
+  ],
+};
+
 const blue = (limits: Limits): TenantOptions[] => [{ id: 'blue', limits }, { id: 'red' }];
 
 describe.each(AVAILABLE)('limits over replicas, by %s', (kind) => {
-  async function two(limits: Limits) {
+  async function two(limits: Limits, prices?: PriceTable) {
     const server = await StoreServer.start({ kind });
     onTestFinished(() => server[Symbol.asyncDispose]());
     const replicas = await Promise.all([
-      replica(server.url, blue(limits)),
-      replica(server.url, blue(limits)),
+      replica(server.url, blue(limits), prices),
+      replica(server.url, blue(limits), prices),
     ]);
     return { server, a: replicas[0], b: replicas[1] };
   }
@@ -100,6 +126,17 @@ describe.each(AVAILABLE)('limits over replicas, by %s', (kind) => {
       0,
     );
     await startTurn(other, { inputBytes: 4, maxOutputTokens: 60 });
+  });
+
+  test('a turn whose guess costs nothing asks for the budget, and pays what it cost', async () => {
+    const { a, b } = await two({ moneyPerDay: 1_000_000 }, PRICES);
+    // The model that a stored prompt names is not known before it answers.
+    const facts = { model: undefined };
+    const running = await startTurn(await openSession(a), facts);
+    running.settle(record({ requestModel: undefined, responseModel: 'priced', usage: usage(0, 2_000) }));
+    const other = await openSession(b);
+    await vi.waitFor(async () => expect(await letIn([startTurn(other, facts)], 'money_per_day')).toBe(0));
+    await startTurn(other, { ...facts, runsModel: false });
   });
 
   test('sessions are counted together, and a place that is given back is free for all', async () => {
