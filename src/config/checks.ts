@@ -1,6 +1,7 @@
 import { accessSync, constants } from 'node:fs';
 import { isLoopback } from '../ground/loopback.ts';
 import { clusterFiles, clusterProblems } from './checks-cluster.ts';
+import { loadPrices } from './prices.ts';
 import { didYouMean, type PathSegment } from './problems.ts';
 import type { GatewayConfig } from './schema.ts';
 import { DEFAULT_TENANT_ID } from './schema-access.ts';
@@ -26,6 +27,7 @@ export function crossChecks(config: Partial<GatewayConfig>, environment: Environ
     ...accessProblems(config, environment),
     ...clusterProblems(config),
     ...fileProblems(config),
+    ...priceProblems(config),
   ];
 }
 
@@ -225,6 +227,18 @@ function fileProblems(config: Partial<GatewayConfig>): CrossProblem[] {
       ? []
       : [{ path, found: `${file} (${trouble})`, expected: 'a file that can be read' }];
   });
+}
+
+function priceProblems({ prices_file }: Partial<GatewayConfig>): CrossProblem[] {
+  if (prices_file === undefined) return [];
+  try {
+    loadPrices(prices_file);
+    return [];
+  } catch (error) {
+    // What follows the first line are the lines of the file.
+    const [found = ''] = (error as Error).message.split('\n');
+    return [{ path: ['prices_file'], found, expected: 'a price table (docs/costs.md)' }];
+  }
 }
 
 type Upstream = NonNullable<GatewayConfig['upstream']>;

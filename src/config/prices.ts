@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
-import { parse } from 'yaml';
 import * as z from 'zod';
 import { parseMoney } from '../ground/money.ts';
+import { yaml } from './sources.ts';
 
 /** Prices of tokens are given for a million: a decimal of six digits is then a whole number of picos for each. */
 const TOKENS = 1_000_000n;
@@ -65,7 +65,7 @@ export function loadPrices(path: string): LoadedPrices {
 }
 
 export function parsePrices(text: string, path: string): LoadedPrices {
-  const parsed = priceTable.safeParse(parse(text));
+  const parsed = priceTable.safeParse(yaml().parse(text));
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const where = issue === undefined || issue.path.length === 0 ? 'the table' : issue.path.join('.');

@@ -39,7 +39,7 @@ export interface ConfigFile {
 let loaded: typeof import('yaml') | undefined;
 
 /** Loaded when there is something to parse: without a file there is seldom anything, and it takes 14 MB. */
-function yaml(): typeof import('yaml') {
+export function yaml(): typeof import('yaml') {
   loaded ??= createRequire(import.meta.url)('yaml') as typeof import('yaml');
   return loaded;
 }

@@ -262,3 +262,14 @@ test.each<[string, Given, string | undefined, string | undefined]>([
   const [problem] = problemsOf(given);
   expect([problem?.path, problem?.found]).toEqual([path, found]);
 });
+
+test.each([
+  ['that is not there', undefined, /ENOENT/],
+  ['with a wrong price', 'currency: USD\nas_of: "2026-11-30"\nmodels: 7\n', /models: /],
+  ['that is no YAML', 'currency: USD\nkey: "sk-secret\n', /./],
+])('a price table %s is a problem of the configuration, told in one line', (_, text, found) => {
+  const path = text === undefined ? join(folder, 'none.yaml') : fileOf(text);
+  const [problem] = problemsOf({ flags: { prices_file: path } });
+  expect(problem).toMatchObject({ path: 'prices_file', found: expect.stringMatching(found) });
+  expect(problem?.found).not.toMatch(/\n|sk-secret/);
+});
