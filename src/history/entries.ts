@@ -1,6 +1,17 @@
 import type { TurnCost, TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
 import type { TraceIds, TurnSplit } from '../telemetry/types.ts';
 
+/** Longer than any name or id that is meant to be one. */
+const MAX_CHARACTERS = 256;
+
+/** Names are the callers' and the upstream's words, of any length. */
+export function short<Text extends string | undefined>(text: Text): Text;
+export function short(text: string | undefined): string | undefined {
+  if (text === undefined || text.length <= MAX_CHARACTERS) return text;
+  // V8 cuts a text by pointing into it, which would keep the whole.
+  return Buffer.from(text.slice(0, MAX_CHARACTERS)).toString();
+}
+
 /** What is kept of a turn: names, times and numbers; never what was said. Times are milliseconds since the epoch. */
 export class TurnEntry {
   readonly turnId: string;
@@ -77,14 +88,14 @@ export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | 
     // The error itself would keep the message and everything that it was made of.
     failure: failed && {
       reason: failed.error.reason,
-      upstreamCode: failed.error.upstream?.code,
+      upstreamCode: short(failed.error.upstream?.code),
       fault: failed.error.fault,
       phase: failed.phase,
       replay: failed.replay,
     },
-    responseModel: record.responseModel,
-    serviceTier: record.serviceTier,
-    finishReason: record.finishReason,
+    responseModel: short(record.responseModel),
+    serviceTier: short(record.serviceTier),
+    finishReason: short(record.finishReason),
     upstream: record.route?.upstream,
     usage,
     cost: record.cost,

@@ -90,6 +90,8 @@ export class History implements Watcher {
 
   session(start: SessionStart): SessionHistory {
     const session = new SessionHistory(this.#share, start);
+    // One that ran here before and has come back.
+    this.#ended.delete(start.sessionId);
     this.#sessions.set(start.sessionId, session);
     return session;
   }
@@ -200,6 +202,8 @@ export class History implements Watcher {
     this.#lanes -= session.lanes?.size ?? 0;
     this.#turnsRunning -= session.running;
     this.#streams -= session.attached;
+    // It has come back already.
+    if (this.#sessions.get(sessionId) !== session) return;
     // Of one that did nothing there is nothing to show.
     if (session.turnsTotal === 0) {
       this.#sessions.delete(sessionId);

@@ -53,10 +53,14 @@ export function addSamples(samples: readonly Sample[]): Sample | undefined {
   return {
     atS: Math.max(...samples.map(({ atS }) => atS)),
     spanS: Math.max(...samples.map(({ spanS }) => spanS)),
-    gauges: sum(
-      GAUGES,
-      samples.map(({ gauges }) => gauges),
-    ),
+    gauges: {
+      ...sum(
+        GAUGES,
+        samples.map(({ gauges }) => gauges),
+      ),
+      // Of the busiest: a share of several loops says nothing.
+      eventLoopShare: Math.max(...samples.map(({ gauges }) => gauges.eventLoopShare)),
+    },
     counts: sum(
       COUNTS,
       samples.map(({ counts }) => counts),

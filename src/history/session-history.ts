@@ -2,7 +2,7 @@ import type { Fact, SteerTurn, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { formatMoney, type Picos, parseMoney, ZERO } from '../ground/money.ts';
 import type { SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
-import { type Entry, type LinkEntry, type Mark, TurnEntry, turnEnd } from './entries.ts';
+import { type Entry, type LinkEntry, type Mark, short, TurnEntry, turnEnd } from './entries.ts';
 
 /** What the sessions of a process share. */
 export interface HistoryShare {
@@ -123,7 +123,7 @@ export class SessionHistory implements SessionWatcher {
         const turn = this.#running?.get(fact.turnId);
         if (turn === undefined) return;
         turn.tools ??= [];
-        if (turn.tools.length < MAX_TOOL_NAMES) turn.tools.push(fact.name);
+        if (turn.tools.length < MAX_TOOL_NAMES) turn.tools.push(short(fact.name));
         return;
       }
       case 'laneOpened':
@@ -199,7 +199,7 @@ export class SessionHistory implements SessionWatcher {
     }
     this.bytesUp += record.bytesUp;
     this.bytesSaved += Math.max(0, record.fullContextBytes - record.bytesUp);
-    this.lastModel = record.responseModel ?? record.requestModel ?? this.lastModel;
+    this.lastModel = short(record.responseModel ?? record.requestModel) ?? this.lastModel;
     this.#share.onTurnEnded(this, record, split);
     if (turn === undefined) return;
     turn.endedAtMs = record.endedAtMs;
@@ -207,7 +207,7 @@ export class SessionHistory implements SessionWatcher {
   }
 
   forked(turnId: string, responseId: string): void {
-    this.#fork = { turnId, responseId };
+    this.#fork = { turnId, responseId: short(responseId) };
   }
 
   steered({ laneId, turnId }: SteerTurn): void {
@@ -242,7 +242,9 @@ export class SessionHistory implements SessionWatcher {
     }
   }
 
-  #turnAccepted({ turnId, laneId, atMs, model }: Extract<Fact, { kind: 'turnAccepted' }>): void {
+  #turnAccepted(fact: Extract<Fact, { kind: 'turnAccepted' }>): void {
+    const { turnId, laneId, atMs } = fact;
+    const model = short(fact.model);
     const turn = new TurnEntry(turnId, laneId, atMs, model);
     if (this.#fork?.turnId === turnId) turn.fromResponseId = this.#fork.responseId;
     this.#fork = undefined;
@@ -256,7 +258,8 @@ export class SessionHistory implements SessionWatcher {
     this.#share.onTurnAccepted();
   }
 
-  #responseCreated(turnId: string, responseId: string): void {
+  #responseCreated(turnId: string, wholeId: string): void {
+    const responseId = short(wholeId);
     const turn = this.#running?.get(turnId);
     if (turn === undefined) return;
     const known = turn.responseIds;

@@ -1,4 +1,5 @@
 import type { TurnRecord } from '../core/types.ts';
+import { short } from './entries.ts';
 
 /** What a tenant had of a model: since the start of the process, and in the last hour. */
 export interface UsageRow {
@@ -41,7 +42,7 @@ export class UsageBoard {
   readonly #rows = new Map<string, Row>();
 
   add(tenant: string, record: TurnRecord, nowMs: number): void {
-    const row = this.#row(tenant, record.responseModel ?? record.requestModel ?? OTHER_MODEL);
+    const row = this.#row(tenant, short(record.responseModel ?? record.requestModel) ?? OTHER_MODEL);
     turnTo(row, Math.floor(nowMs / MINUTE_MS));
     const { usage } = record;
     const numbers = [

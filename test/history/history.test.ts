@@ -64,6 +64,56 @@ describe('what is remembered of a session', () => {
     expect([...all.sessions()].map((session) => session.start.sessionId)).toEqual(['b', 'c']);
   });
 
+  test('is bounded by words too: names are whatever a caller or an upstream says', () => {
+    const { all } = history();
+    const session = all.session(start());
+    const long = 'm'.repeat(1_000_000);
+    session.forked('t', long);
+    session.fact(accepted({ turnId: 't', atMs: 1_000, model: long }));
+    session.fact({ kind: 'toolCalled', turnId: 't', name: long, atMs: 1_000 });
+    session.fact({ kind: 'responseCreated', turnId: 't', responseId: long, atMs: 1_000 });
+    const ended = record({
+      turnId: 't',
+      acceptedAtMs: 1_000,
+      requestModel: long,
+      responseModel: long,
+      serviceTier: long,
+      finishReason: long,
+    });
+    session.turnEnded(ended, splitTurn(ended, 0), undefined);
+    const kept = JSON.stringify([session.turns, session.lastModel, all.usage()]);
+    expect(kept.length).toBeLessThan(5_000);
+  });
+
+  test('of a session that comes back is what it does now, and it does not go with those that have ended', () => {
+    const { all } = history();
+    const before = all.session(start());
+    turn(before, 'a');
+    before.end('OK');
+    const back = all.session(start());
+    turn(back, 'b');
+    for (const sessionId of ['x', 'y', 'z']) {
+      const other = all.session(start({ sessionId }));
+      turn(other, 't');
+      other.end('OK');
+    }
+    expect(all.get('session-1')).toBe(back);
+    all.tick(0);
+    expect(all.lastSample()?.gauges.sessions).toBe(1);
+  });
+
+  test('of a session that is over here after it has come back changes nothing of the new one', () => {
+    const { all } = history();
+    const before = all.session(start());
+    turn(before, 'a');
+    const back = all.session(start());
+    before.end('OK');
+    expect(all.get('session-1')).toBe(back);
+    expect(back.state).toBe('detached');
+    all.tick(0);
+    expect(all.lastSample()?.gauges.sessions).toBe(1);
+  });
+
   test('has forks, steers, links and what befell them', () => {
     const { all, time } = history();
     const session = all.session(start({ takenOverSinceMs: time.ms - 50 }));
@@ -137,6 +187,11 @@ describe('a second', () => {
     other.all.tick(5);
     const sum = addSamples([one.all, other.all].flatMap((each) => each.lastSample() ?? []));
     expect(sum).toMatchObject({ gauges: { sessions: 4, links: 7 }, counts: { completed: 4 } });
+    const busy = (eventLoopShare: number) => {
+      const sample = one.all.lastSample() as NonNullable<typeof sum>;
+      return { ...sample, gauges: { ...sample.gauges, eventLoopShare } };
+    };
+    expect(addSamples([busy(0.7), busy(0.9)])?.gauges.eventLoopShare).toBe(0.9);
     // First output came after 400 ms.
     expect(percentileMs(sum?.firstToken ?? [], 0.95)).toBeGreaterThan(350);
     expect(percentileMs(sum?.firstToken ?? [], 0.95)).toBeLessThan(450);
