@@ -44,12 +44,13 @@ export async function checkCollectors({ config, environment }: DoctorCase): Prom
 }
 
 function reach(check: string, url: string, defaultPort: string): Promise<Finding> {
-  const parsed = URL.parse(url);
+  // Exporters over gRPC take a host and port as well.
+  const parsed = URL.parse(/^\w+:\/\//.test(url) ? url : `http://${url}`);
   if (parsed === null)
     return Promise.resolve({
       check,
       status: 'error',
-      found: `${url} is no URL`,
+      found: 'the endpoint is no URL',
       advice: 'Begin it with http:// or https://.',
     });
   const port = Number(parsed.port || (parsed.protocol === 'https:' ? 443 : defaultPort));

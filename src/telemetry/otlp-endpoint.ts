@@ -13,7 +13,7 @@ const HTTP_PORT = '4318';
 
 /** What is probably wrong with an endpoint, in a sentence; undefined when nothing is. Exporters only say "failed". */
 export function endpointComplaint({ name, value, exporter, ownPath }: EndpointInUse): string | undefined {
-  const found = `${name}: found ${JSON.stringify(value)}`;
+  const found = `${name}: found ${JSON.stringify(withoutPassword(value))}`;
   const grpc = exporter === 'otlp-grpc';
   if (!/^https?:\/\//i.test(value)) {
     const why = grpc ? ', which gRPC takes for TLS' : '';
@@ -27,6 +27,11 @@ export function endpointComplaint({ name, value, exporter, ownPath }: EndpointIn
     return `${found}, the port for HTTP, but OTLP is sent over gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use port ${GRPC_PORT}`;
   if (grpc && pathname !== '/') return `${found}, with a path, which gRPC does not have`;
   if (!grpc && ownPath !== undefined && pathname === '/')
-    return `${found}, which is used for this signal as it is; collectors listen at ${new URL(ownPath, value).href}`;
+    return `${found}, which is used for this signal as it is; collectors listen at ${withoutPassword(new URL(ownPath, value).href)}`;
   return undefined;
+}
+
+/** Some collectors are given theirs in the URL. */
+function withoutPassword(url: string): string {
+  return url.replace(/^(\w+:\/\/)?.*@/, '$1***@');
 }

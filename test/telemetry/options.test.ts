@@ -163,6 +163,17 @@ describe('a collector that cannot be reached as it is written', () => {
     expect(complaints(env)).toEqual([expect.stringMatching(sentence)]);
   });
 
+  it.each([
+    'http://someone:s3cret@c:4317',
+    'someone:s3cret@c:4317',
+    'http://someone:s3cret@c:port',
+    'http://someone:s3/cret@c:4317',
+  ])('%s is told without its password', (endpoint) => {
+    const [sentence] = complaints({ [ENDPOINT]: endpoint });
+    expect(sentence).toContain('***@c');
+    expect(sentence).not.toMatch(/someone|s3|cret/);
+  });
+
   it('the configuration’s own endpoint is told by its name', () => {
     expect(complaints({}, { exporter: 'otlp-http', endpoint: 'http://c:4317' })).toEqual([
       expect.stringMatching(/^telemetry\.traces\.endpoint: /),
