@@ -78,10 +78,12 @@ export function createAccessControl(options: AccessOptions): RunningAccess {
 
     reload(next) {
       const nextTenants = openTenants(next.tenants, context, tenants);
+      const nextPrices = pricesOf(next.prices);
       authenticate = authenticateBy(next.auth, nextTenants);
+      // Nothing throws from here on.
       for (const tenant of nextTenants.values()) tenant.takeOver();
       processLedger.setLimits({ ...DEFAULT_PROCESS_LIMITS, ...next.processLimits });
-      prices = pricesOf(next.prices);
+      prices = nextPrices;
       tenants = nextTenants;
       tenantIds = [...tenants.keys()];
     },

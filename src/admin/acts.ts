@@ -117,6 +117,8 @@ function outcome(
       return problem(404, 'no running session of this id is here', 'id');
     case 'unknownTurn':
       return problem(404, 'the session has no such turn that has not ended', 'turnId');
+    case 'noAnswer':
+      return problem(504, 'a worker did not answer in time; it may still do what was asked for', 'id');
   }
 }
 
@@ -153,7 +155,10 @@ function refuseForeign({ headers }: IncomingMessage): Reply | undefined {
   return undefined;
 }
 
-async function jsonBody<T>(request: IncomingMessage, schema: z.ZodType<T>): Promise<T | Reply> {
+async function jsonBody<Shape extends z.ZodRawShape>(
+  request: IncomingMessage,
+  schema: z.ZodObject<Shape, z.core.$strict>,
+): Promise<z.output<typeof schema> | Reply> {
   const text = await readBody(request);
   if (text === undefined) return problem(413, `the body may have ${MAX_BODY_BYTES} bytes`, 'body');
   let value: unknown;
@@ -163,7 +168,7 @@ async function jsonBody<T>(request: IncomingMessage, schema: z.ZodType<T>): Prom
     return problem(400, 'the body is no JSON', 'body');
   }
   const parsed = schema.safeParse(value);
-  return parsed.success ? parsed.data : problemOf(parsed.error);
+  return parsed.success ? parsed.data : problemOf(parsed.error, value, schema);
 }
 
 function isReply(value: unknown): value is Reply {
@@ -175,8 +180,8 @@ async function readBody(request: IncomingMessage): Promise<string | undefined> {
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) return undefined;
-    chunks.push(chunk);
+    // Read to its end all the same: whoever stops has the connection closed, and the answer with it.
+    if (bytes <= MAX_BODY_BYTES) chunks.push(chunk);
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return bytes <= MAX_BODY_BYTES ? Buffer.concat(chunks).toString('utf8') : undefined;
 }

@@ -15,8 +15,8 @@ export interface Board {
 /** A session and what it is sorted by. */
 export type SessionKey = readonly [key: number | string, id: string];
 
-/** `unknown`: there is no such session, or turn. */
-export type ActResult = 'done' | 'unknownSession' | 'unknownTurn';
+/** `unknown…`: there is no such session, or turn. `noAnswer`: the process that may have it said nothing in time. */
+export type ActResult = 'done' | 'unknownSession' | 'unknownTurn' | 'noAnswer';
 
 /** What a process, or several as one, show of their sessions and do to them. Plain data: it may come from elsewhere. */
 export interface SessionSource {

@@ -16,8 +16,6 @@ export type ToWorker =
     }
   | { readonly kind: 'ask'; readonly id: number; readonly question: Question }
   | { readonly kind: 'limits'; readonly id: number; readonly value: unknown }
-  /** The configuration has changed, and is valid. */
-  | { readonly kind: 'reload' }
   | { readonly kind: 'drain' };
 
 /** A method of a worker's sessions, by name. */
@@ -31,6 +29,8 @@ export type SourceQuestion = {
 
 export type Question =
   | { readonly what: 'metrics' | 'notReady' }
+  /** Answered with what was wrong; empty: the worker goes by it. */
+  | { readonly what: 'reload' }
   | SourceQuestion
   | { readonly what: 'setLevel'; readonly level: string };
 

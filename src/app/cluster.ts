@@ -21,7 +21,7 @@ import {
   startBuiltIn,
 } from './gateway.ts';
 import { HostLimits } from './host-limits.ts';
-import { mergedSessions } from './merged-sessions.ts';
+import { heard, mergedSessions, NO_ANSWER } from './merged-sessions.ts';
 import { telemetryOptions } from './options.ts';
 import { compareConfigs, type Reloaded } from './reload.ts';
 import { newHostId } from './replicas.ts';
@@ -72,7 +72,9 @@ export async function startCluster(
 }
 
 class Primary {
-  #config: GatewayConfig;
+  readonly #config: GatewayConfig;
+  /** As it was read last. */
+  #last: GatewayConfig;
   readonly #surroundings: GatewaySurroundings;
   readonly #telemetry: GatewayTelemetry;
   readonly #simulator: Simulator | undefined;
@@ -84,6 +86,7 @@ class Primary {
   readonly #answers = new Map<number, (value: unknown) => void>();
   readonly #restarts = new Set<NodeJS.Timeout>();
   #questions = 0;
+  #reloads = 0;
   #started = false;
   #draining = false;
   #level: string | undefined;
@@ -96,6 +99,7 @@ class Primary {
     limits: HostLimits,
   ) {
     this.#config = config;
+    this.#last = config;
     this.#surroundings = surroundings;
     this.#limits = limits;
     this.#telemetry = telemetry;
@@ -115,14 +119,14 @@ class Primary {
     return {
       notReady: async () => {
         if (this.#draining) return ['draining'];
-        const reasons = (await this.#askAll({ what: 'notReady' })) as (readonly string[])[];
+        const reasons = heard(await this.#askAll({ what: 'notReady' })) as (readonly string[])[];
         if (reasons.length === 0) return ['no worker is ready'];
         // One that takes sessions is enough.
         return reasons.some((each) => each.length === 0) ? [] : [...new Set(reasons.flat())];
       },
       metrics: async () => ({
         contentType: METRICS_CONTENT_TYPE,
-        body: mergeMetrics((await this.#askAll({ what: 'metrics' })) as string[]),
+        body: mergeMetrics(heard(await this.#askAll({ what: 'metrics' })) as string[]),
       }),
       sessions: mergedSessions((question) => this.#askAll(question)),
       replica: () => replica(this.#config, this.#surroundings, this.#telemetry),
@@ -142,9 +146,12 @@ class Primary {
   }
 
   async reload(next: GatewayConfig): Promise<Reloaded> {
-    const reloaded = compareConfigs(this.#config, next);
-    this.#config = { ...next, workers: this.#config.workers };
-    for (const worker of this.#ready) tell(worker, { kind: 'reload' });
+    this.#reloads += 1;
+    // What does not fit what runs is noticed where calls come in: by the workers.
+    const problem = heard(await this.#askAll({ what: 'reload' })).find((answer) => answer !== '');
+    if (problem !== undefined) throw new Error(String(problem));
+    const reloaded = compareConfigs(this.#config, this.#last, next);
+    this.#last = next;
     return reloaded;
   }
 
@@ -172,6 +179,7 @@ class Primary {
   }
 
   #fork(): Promise<number> {
+    const reloads = this.#reloads;
     const worker = cluster.fork();
     closeHandedOver(worker);
     const startedAt = performance.now();
@@ -185,6 +193,8 @@ class Primary {
             return tell(worker, this.#startMessage());
           case 'ready':
             this.#ready.add(worker);
+            // It may have read the configuration before it changed.
+            if (reloads !== this.#reloads) void this.#ask(worker, { what: 'reload' });
             return resolve(message.grpcPort);
           case 'failed':
             failure = message;
@@ -234,10 +244,9 @@ class Primary {
     };
   }
 
-  /** The answers of the workers that are ready; one that does not answer in time is left out. */
-  async #askAll(question: Question): Promise<readonly unknown[]> {
-    const answers = await Promise.all([...this.#ready].map((worker) => this.#ask(worker, question)));
-    return answers.filter((answer) => answer !== undefined);
+  /** One answer for each worker that is ready. */
+  #askAll(question: Question): Promise<readonly unknown[]> {
+    return Promise.all([...this.#ready].map((worker) => this.#ask(worker, question)));
   }
 
   #ask(worker: Worker, question: Question): Promise<unknown> {
@@ -249,7 +258,7 @@ class Primary {
         this.#answers.delete(id);
         resolve(value);
       };
-      const timer = setTimeout(done, ANSWER_TIMEOUT_MS, undefined);
+      const timer = setTimeout(done, ANSWER_TIMEOUT_MS, NO_ANSWER);
       this.#answers.set(id, done);
       tell(worker, { kind: 'ask', id, question });
     });

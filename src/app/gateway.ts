@@ -23,7 +23,7 @@ import { type AccessSurroundings, accessOptions } from './access-options.ts';
 import { countDescriptors, descriptorLimit } from './descriptors.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
-import { type Reloaded, reloadAccess } from './reload.ts';
+import { compareConfigs, type Reloaded, reloadAccess } from './reload.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
 import { sessionSource } from './session-source.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
@@ -176,7 +176,7 @@ async function assemble(
   replicas?.announce(server.peerPort);
 
   let draining = false;
-  let running = config;
+  let last = config;
   const notReady = () => [
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
@@ -215,8 +215,9 @@ async function assemble(
     sources,
     telemetry,
     reload: async (next) => {
-      const reloaded = reloadAccess(access, accessSurroundings, running, next);
-      running = next;
+      reloadAccess(access, accessSurroundings, next);
+      const reloaded = compareConfigs(config, last, next);
+      last = next;
       return reloaded;
     },
     drain: async () => {

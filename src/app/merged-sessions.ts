@@ -1,4 +1,4 @@
-import type { SessionRow } from '../admin/api.ts';
+import type { SessionDetail, SessionRow, TurnPage, TurnQuery } from '../admin/api.ts';
 import type { ActResult, Board, SessionKey, SessionSource } from '../admin/source.ts';
 import { addSamples, type Sample } from '../history/samples.ts';
 import { addUpstreams } from '../history/upstream-board.ts';
@@ -9,21 +9,36 @@ import type { SourceQuestion } from './cluster-messages.ts';
 type Method = keyof SessionSource;
 type Answer<M extends Method> = Awaited<ReturnType<SessionSource[M]>>;
 
-/** The sessions of several processes as one. A session is in one of them; the others do not know it. */
+/** In the place of an answer: the process gave none in time. It may still do what it was asked for. */
+export const NO_ANSWER: unique symbol = Symbol('no answer');
+
+export function heard(answers: readonly unknown[]): readonly unknown[] {
+  return answers.filter((answer) => answer !== NO_ANSWER && answer !== undefined);
+}
+
+/**
+ * The sessions of several processes as one. A session runs in one of them; another where it ran before may remember it.
+ * `askAll` has one answer for each process.
+ */
 export function mergedSessions(
   askAll: (question: SourceQuestion) => Promise<readonly unknown[]>,
 ): SessionSource {
-  const ask = <M extends Method>(method: M, ...args: Parameters<SessionSource[M]>) =>
-    askAll({ what: 'sessions', method, args } as SourceQuestion) as Promise<readonly Answer<M>[]>;
+  const question = <M extends Method>(method: M, args: Parameters<SessionSource[M]>) =>
+    ({ what: 'sessions', method, args }) as SourceQuestion;
+  const ask = async <M extends Method>(method: M, ...args: Parameters<SessionSource[M]>) =>
+    heard(await askAll(question(method, args))) as readonly Answer<M>[];
   return {
     board: async () => addBoards(await ask('board')),
     past: async (stepS, seconds) => addPast(await ask('past', stepS, seconds)),
     keys: async (query) => once((await ask('keys', query)).flat()),
     rows: async (ids) => inOrder(ids, (await ask('rows', ids)).flat()),
     session: async (id) => known(await ask('session', id)),
-    turns: async (id, query) => known(await ask('turns', id, query)),
-    cancelTurn: async (id, turnId) => bestResult(await ask('cancelTurn', id, turnId)),
-    drainSession: async (id) => bestResult(await ask('drainSession', id)),
+    turns: async (id, query) => {
+      const whole = { ...query, offset: 0, limit: query.offset + query.limit };
+      return addTurns(await ask('turns', id, whole), query);
+    },
+    cancelTurn: async (id, turnId) => bestResult(await askAll(question('cancelTurn', [id, turnId]))),
+    drainSession: async (id) => bestResult(await askAll(question('drainSession', [id]))),
   };
 }
 
@@ -64,13 +79,24 @@ function addPast(all: readonly (readonly Sample[])[]): readonly Sample[] {
 }
 
 /** A session that moved from one process to another is remembered by both: the one where it lives comes first. */
-function known<T extends object>(answers: readonly (T | undefined | null)[]): T | undefined {
-  const found = answers.filter((answer) => answer !== undefined && answer !== null);
-  return found.find((answer) => !hasEnded(answer)) ?? found[0];
+function known(answers: readonly (SessionDetail | undefined)[]): SessionDetail | undefined {
+  const found = answers.filter((answer) => answer !== undefined);
+  return found.find(({ session }) => session.state !== 'ended') ?? found[0];
 }
 
-function hasEnded(answer: object): boolean {
-  return 'session' in answer && (answer.session as { readonly state?: string }).state === 'ended';
+/** Turns of all processes that the session was in. One that moved with it is remembered by both: its newer begin counts. */
+function addTurns(
+  pages: readonly (TurnPage | undefined)[],
+  { offset, limit }: TurnQuery,
+): TurnPage | undefined {
+  const found = pages.filter((page) => page !== undefined);
+  if (found.length === 0) return undefined;
+  const turns = found
+    .flatMap((page) => page.turns)
+    .toSorted((one, other) => one.acceptedAtMs - other.acceptedAtMs);
+  const byId = new Map(turns.map((turn) => [turn.turnId, turn]));
+  const total = found.reduce((sum, page) => sum + page.total, 0) - (turns.length - byId.size);
+  return { turns: [...byId.values()].slice(offset, offset + limit), total, offset, limit };
 }
 
 function once(keys: readonly SessionKey[]): readonly SessionKey[] {
@@ -83,8 +109,13 @@ function inOrder(ids: readonly string[], rows: readonly SessionRow[]): readonly 
   return ids.flatMap((id) => byId.get(id) ?? []);
 }
 
-const WORTH = { unknownSession: 0, unknownTurn: 1, done: 2 } as const satisfies Record<ActResult, number>;
+const WORTH = { unknownSession: 0, noAnswer: 1, unknownTurn: 2, done: 3 } as const satisfies Record<
+  ActResult,
+  number
+>;
 
-function bestResult(results: readonly ActResult[]): ActResult {
-  return results.reduce((best, result) => (WORTH[result] > WORTH[best] ? result : best), 'unknownSession');
+function bestResult(answers: readonly unknown[]): ActResult {
+  return answers
+    .map((answer) => (answer === NO_ANSWER ? 'noAnswer' : (answer as ActResult)))
+    .reduce((best, result) => (WORTH[result] > WORTH[best] ? result : best), 'unknownSession');
 }

@@ -5,39 +5,38 @@ import { type AccessSurroundings, accessOptions } from './access-options.ts';
 
 /** What another configuration changes. Paths as the configuration has them. */
 export interface Reloaded {
+  /** Since the configuration was read last. */
   readonly changed: readonly string[];
-  /** Of these, what counts after the next start only. */
+  /** What differs from the start, and counts after the next one only. */
   readonly needsRestart: readonly string[];
 }
 
 /** Who may call, with what and how much. The rest is in parts that are made once. */
 const RELOADABLE = /^(?:auth|tenants|prices_file|limits\.(?!memory_|owned_ids|items_per_turn))/;
 
-/** Goes by another configuration, as far as that works while it runs. Throws AccessOptionsError; nothing has changed then. */
+/** Goes by another configuration, as far as that works while it runs. Throws, and nothing has changed then. */
 export function reloadAccess(
   access: RunningAccess,
   surroundings: AccessSurroundings,
-  running: GatewayConfig,
   next: GatewayConfig,
-): Reloaded {
-  const { auth, tenants, processLimits, prices } = accessOptions(
-    { ...next, listen: running.listen },
-    surroundings,
-  );
+): void {
+  const { auth, tenants, processLimits, prices } = accessOptions(next, surroundings);
   access.reload({
     auth,
     tenants,
     ...(processLimits === undefined ? {} : { processLimits }),
     ...(prices === undefined ? {} : { prices }),
   });
-  return compareConfigs(running, next);
 }
 
-export function compareConfigs(running: GatewayConfig, next: GatewayConfig): Reloaded {
-  const changed = differences(running, next);
-  const shares = next.cluster !== undefined || next.workers > 1;
+/** `started`: what the parts that are made once were made with. `last`: what was read before `next`. */
+export function compareConfigs(started: GatewayConfig, last: GatewayConfig, next: GatewayConfig): Reloaded {
+  const shares = started.cluster !== undefined || started.workers > 1;
   const counts = (path: string) => RELOADABLE.test(path) && !(shares && SHARED_LIMITS.test(path));
-  return { changed, needsRestart: changed.filter((path) => !counts(path)) };
+  return {
+    changed: differences(last, next),
+    needsRestart: differences(started, next).filter((path) => !counts(path)),
+  };
 }
 
 /** What several processes count together is agreed on at their start. */

@@ -26,21 +26,17 @@ export async function runWorker(
     switch (message.kind) {
       case 'start':
         return started.resolve(message);
-      case 'reload':
-        // The primary has told the log what it means, and what is wrong with it.
-        return void Promise.resolve()
-          .then(() => gateway?.reload(reread()))
-          .catch((error: unknown) =>
-            gateway?.telemetry.logger.error({ err: error }, 'a worker could not reload'),
-          );
       case 'drain':
         return drainAsked.resolve();
       case 'limits':
         return limits.answered(message.id, message.value);
       case 'ask':
         if (gateway === undefined) return;
-        return void answer(gateway, message.question).then((value) =>
-          say({ kind: 'answer', id: message.id, value }),
+        return void answer(gateway, message.question, reread).then(
+          (value) => say({ kind: 'answer', id: message.id, value }),
+          // The primary goes on without this answer.
+          (error: unknown) =>
+            gateway?.telemetry.logger.error({ err: error }, 'a worker could not answer the primary'),
         );
     }
   });
@@ -85,8 +81,19 @@ function localPeersIn(folder: string, secret: string, hostId: string): LocalPeer
   };
 }
 
-async function answer({ sources, telemetry }: RunningGateway, question: Question): Promise<unknown> {
+async function answer(
+  { sources, telemetry, reload }: RunningGateway,
+  question: Question,
+  reread: () => GatewayConfig,
+): Promise<unknown> {
   switch (question.what) {
+    case 'reload':
+      try {
+        await reload(reread());
+        return '';
+      } catch (error) {
+        return error instanceof Error ? error.message : String(error);
+      }
     case 'metrics':
       return telemetry.metricsText();
     case 'sessions':

@@ -1,5 +1,4 @@
 import cluster from 'node:cluster';
-import { unwatchFile, watchFile } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { EXIT } from '../app/exit-codes.ts';
 import { type Serving, startGateway } from '../app/gateway.ts';
@@ -10,11 +9,9 @@ import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
 import { floorAbove } from '../ground/node-floors.ts';
 import { renderBanner } from './banner.ts';
+import { watchConfigFile } from './config-file-watch.ts';
 import type { ConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
-
-/** A look costs one call of the system. */
-const FILE_INTERVAL_MS = 2_000;
 
 /** How long whoever reads the log may take for the end of it. */
 const UNREAD_OUTPUT_MS = 1_000;
@@ -87,16 +84,11 @@ function reloadOnChange(
   };
   const onSignal = () => again('SIGHUP');
   process.on('SIGHUP', onSignal);
-  // Looked at by name: a ConfigMap is replaced by links.
-  if (file !== undefined) {
-    watchFile(file, { interval: FILE_INTERVAL_MS, persistent: false }, (now, before) => {
-      if (now.mtimeMs !== before.mtimeMs || now.ino !== before.ino) again('file');
-    });
-  }
+  const stopWatching = file === undefined ? undefined : watchConfigFile(file, () => again('file'));
   return () => {
     process.off('SIGHUP', onSignal);
     process.on('SIGHUP', () => {});
-    if (file !== undefined) unwatchFile(file);
+    stopWatching?.();
   };
 }
 

@@ -88,3 +88,18 @@ it('what cannot change is named, and a configuration that is wrong changes nothi
   expect(await call(old.text)).toMatchObject({ code: 0 });
   expect(await call(fresh.text)).toMatchObject({ reason: 'UNAUTHENTICATED' });
 });
+
+it('what needs a restart is told against the start, as often as it differs', async () => {
+  gateway = await startGateway(configOf([old], { id: 'team' }), silent);
+  const lanes = configOf([old], { id: 'team' }, { session: { max_lanes: 7 } });
+  expect((await gateway.reload(lanes)).needsRestart).toEqual(['session.max_lanes']);
+  const more = configOf([fresh], { id: 'team' }, { session: { max_lanes: 7 } });
+  expect(await gateway.reload(more)).toEqual({
+    changed: ['auth[0].keys[0].id', 'auth[0].keys[0].hash'],
+    needsRestart: ['session.max_lanes'],
+  });
+  expect(await gateway.reload(configOf([fresh], { id: 'team' }))).toEqual({
+    changed: ['session.max_lanes'],
+    needsRestart: [],
+  });
+});

@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { get } from 'node:http';
 import { connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
+import { parse, stringify } from 'yaml';
 import { checkSeq, TestClient, type TestStream } from '../harness/client.ts';
 import { Page } from '../telemetry/prometheus.ts';
 import { killAll, run, start, startGateway } from './program.ts';
@@ -273,4 +274,45 @@ test('the admin port finds a session in whichever worker has it, and acts there'
   await gateway.until('stderr', /"action":"cancel_turn".*"result":"done"/);
   const unknown = await fetch(`http://${admin}/sessions/ses_none/turns`);
   expect([unknown.status, await unknown.json()]).toMatchObject([404, { field: 'id' }]);
+});
+
+test('a reload with workers is all or nothing, and says what is wrong', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'reload-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'gateway.yaml');
+  const write = (config: object) => writeFileSync(file, stringify(config));
+  const callers = async () => {
+    const { stdout, stderr } = await run(['keys', 'create', '--tenant', 'team']);
+    const keys = parse(stderr.slice(stderr.indexOf('auth:'))) as { readonly auth: readonly unknown[] };
+    return { key: stdout.trim(), config: { ...keys, tenants: [{ id: 'team' }] } };
+  };
+  const [old, fresh] = [await callers(), await callers()];
+  const hello = async (address: string, key: string) => {
+    const client = new TestClient(address, { metadata: { authorization: `Bearer ${key}` } });
+    clients.push(client);
+    const stream = client.connect();
+    const refused = async () => (await stream.ended()).reason;
+    return stream.opened().then(() => 'open', refused);
+  };
+  write(old.config);
+  const gateway = await startGateway('--workers', '2', '--config', file);
+  const { grpc, child } = gateway;
+
+  // Who may use which upstream is checked where calls come in: only a worker notices.
+  write({ ...fresh.config, tenants: [{ id: 'team', upstreams: ['nowhere'] }] });
+  child.kill('SIGHUP');
+  const [line] = await gateway.until('stderr', /.*"config_reload_failed".*/);
+  expect(line).toContain('fit no configured upstream');
+  expect(gateway.output.stderr).not.toContain('config_reloaded');
+  for (const _ of [1, 2]) expect(await hello(grpc, old.key)).toBe('open');
+  expect(await hello(grpc, fresh.key)).toBe('UNAUTHENTICATED');
+
+  write(fresh.config);
+  child.kill('SIGHUP');
+  await gateway.until('stderr', /"config_reloaded"/);
+  // Connections alternate between the workers.
+  for (const _ of [1, 2]) {
+    expect(await hello(grpc, fresh.key)).toBe('open');
+    expect(await hello(grpc, old.key)).toBe('UNAUTHENTICATED');
+  }
 });
