@@ -132,8 +132,17 @@ function usePlace(): Place {
 function read(): Place {
   const path = location.hash.replace(/^#/, '').split('?')[0] ?? '';
   const [, id] = /^\/sessions\/(.+)$/.exec(path) ?? [];
-  if (id !== undefined) return { at: 'session', id: decodeURIComponent(id) };
+  if (id !== undefined) return { at: 'session', id: decoded(id) };
   return path.startsWith('/sessions') ? { at: 'sessions' } : { at: 'overview' };
+}
+
+/** Addresses are typed by hand too. */
+function decoded(id: string): string {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
 }
 
 const CHOICES = ['auto', 'dark', 'light'] as const;

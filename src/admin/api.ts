@@ -200,7 +200,9 @@ const numbers = <Name extends string>(names: readonly Name[]) =>
 export const sampleSchema = z.strictObject({
   atS: z.number().describe('End of the sample, in seconds since the epoch.'),
   spanS: z.number().describe('Seconds that it covers.'),
-  gauges: numbers(GAUGES).describe('At its end.'),
+  gauges: numbers(GAUGES).describe(
+    'At its end. Of workers they add up; eventLoopShare is that of the busiest.',
+  ),
   counts: numbers(COUNTS).describe('Within it.'),
   firstTokenP50Ms: took.optional(),
   firstTokenP95Ms: took.optional(),

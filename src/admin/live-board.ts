@@ -61,6 +61,8 @@ export class LiveBoard {
         if (stream.writableLength > MAX_UNREAD_BYTES) stream.destroy();
         else stream.write(event);
       }
+    } catch {
+      // A second without a board; the next one is asked for as ever.
     } finally {
       this.#asking = false;
     }

@@ -76,7 +76,7 @@ const OPERATIONS: Readonly<Record<string, Readonly<Record<string, Operation>>>> 
       body: confirm('The id of the turn.'),
       status: 202,
       answer: actedSchema,
-      problems: [400, 403, 404, 413, 415],
+      problems: [400, 403, 404, 413, 415, 504],
     },
   },
   '/sessions/{id}/drain': {
@@ -85,7 +85,7 @@ const OPERATIONS: Readonly<Record<string, Readonly<Record<string, Operation>>>> 
       body: confirm('The id of the session.'),
       status: 202,
       answer: actedSchema,
-      problems: [400, 403, 404, 413, 415],
+      problems: [400, 403, 404, 413, 415, 504],
     },
   },
   '/drain': {
@@ -193,6 +193,7 @@ const PROBLEMS: Readonly<Record<number, string>> = {
   415: 'The body is not JSON.',
   421: 'The Host header is not in admin.allowed_hosts.',
   503: 'Too many look on.',
+  504: 'A worker did not answer in time; it may still do what was asked for.',
 };
 
 function contentOf(answer: z.ZodType | string): object {

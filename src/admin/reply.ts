@@ -28,11 +28,35 @@ export function problem(status: number, error: string, field?: string): Reply {
   return json(status, field === undefined ? { error } : { error, field });
 }
 
-/** The first thing that is wrong, with its place. */
-export function problemOf({ issues: [issue] }: z.ZodError): Reply {
+/** The first thing that is wrong: its place, what was found there, and what is allowed. */
+export function problemOf({ issues: [issue] }: z.ZodError, given: unknown, schema: z.ZodObject): Reply {
   if (issue?.code === 'unrecognized_keys') {
-    const [field = ''] = issue.keys;
-    return problem(400, `there is no such field: ${field.slice(0, 64)}`, field.slice(0, 64));
+    const field = (issue.keys[0] ?? '').slice(0, MAX_FOUND);
+    return problem(400, `there is no "${field}"; allowed: ${Object.keys(schema.shape).join(', ')}`, field);
   }
-  return problem(400, issue?.message ?? 'not valid', issue?.path.map(String).join('.'));
+  const field = issue?.path.map(String).join('.') ?? '';
+  return problem(400, `${field}: found ${foundAt(given, field)}; allowed: ${allowed(issue)}`, field);
+}
+
+const MAX_FOUND = 64;
+
+function foundAt(given: unknown, field: string): string {
+  if (typeof given !== 'object' || given === null) return typeof given;
+  const value = new Map(Object.entries(given)).get(field);
+  return value === undefined ? 'nothing' : (JSON.stringify(value) ?? '').slice(0, MAX_FOUND);
+}
+
+function allowed(issue: z.core.$ZodIssue | undefined): string {
+  switch (issue?.code) {
+    case 'invalid_value':
+      return issue.values.map(String).join(', ');
+    case 'invalid_type':
+      return issue.expected;
+    case 'too_small':
+      return `a length of at least ${issue.minimum}`;
+    case 'too_big':
+      return `a length of at most ${issue.maximum}`;
+    default:
+      return issue?.message ?? 'another value';
+  }
 }

@@ -127,7 +127,12 @@ function urlOf(target: string): URL | undefined {
 }
 
 function authorize({ token, listen }: AdminOptions, request: IncomingMessage): Reply | undefined {
-  const expected = token();
+  let expected: string | undefined;
+  try {
+    expected = token();
+  } catch {
+    return problem(500, 'the file of admin.token_file cannot be read', 'admin.token_file');
+  }
   if (expected === undefined) {
     return isLoopback(listen.host)
       ? undefined

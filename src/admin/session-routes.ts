@@ -13,8 +13,9 @@ import { json, problem, problemOf, type Reply } from './reply.ts';
 import type { SessionKey, SessionSource } from './source.ts';
 
 export async function listSessions(source: SessionSource, query: URLSearchParams): Promise<Reply> {
-  const parsed = sessionQuerySchema.safeParse(Object.fromEntries(query));
-  if (!parsed.success) return problemOf(parsed.error);
+  const given = Object.fromEntries(query);
+  const parsed = sessionQuerySchema.safeParse(given);
+  if (!parsed.success) return problemOf(parsed.error, given, sessionQuerySchema);
   const { offset, limit, order } = parsed.data;
   const keys = await source.keys(parsed.data);
   const sorted = keys.toSorted(order === 'asc' ? ascending : (one, other) => ascending(other, one));
@@ -31,8 +32,9 @@ export async function showSession(source: SessionSource, id: string, query: URLS
 }
 
 export async function listTurns(source: SessionSource, id: string, query: URLSearchParams): Promise<Reply> {
-  const parsed = turnQuerySchema.safeParse(Object.fromEntries(query));
-  if (!parsed.success) return problemOf(parsed.error);
+  const given = Object.fromEntries(query);
+  const parsed = turnQuerySchema.safeParse(given);
+  if (!parsed.success) return problemOf(parsed.error, given, turnQuerySchema);
   const page = await source.turns(id, parsed.data);
   return page === undefined ? unknownSession() : json(200, page);
 }
@@ -61,8 +63,9 @@ export async function board({ source, notReady, replica }: BoardFacts): Promise<
 }
 
 export async function showOverview(facts: BoardFacts, query: URLSearchParams): Promise<Reply> {
-  const parsed = overviewQuerySchema.safeParse(Object.fromEntries(query));
-  if (!parsed.success) return problemOf(parsed.error);
+  const given = Object.fromEntries(query);
+  const parsed = overviewQuerySchema.safeParse(given);
+  if (!parsed.success) return problemOf(parsed.error, given, overviewQuerySchema);
   const { step, seconds } = parsed.data;
   const [now, past] = await Promise.all([board(facts), facts.source.past(step, seconds)]);
   const overview: Overview = { ...now, past: past.map(sampleView) };

@@ -3,7 +3,12 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, expect, test } from 'vitest';
 import type { AuditRecord } from '../../src/admin/acts.ts';
-import { type AdminOptions, type AdminServer, startAdmin } from '../../src/admin/server.ts';
+import {
+  type AdminOptions,
+  type AdminServer,
+  type AdminSources,
+  startAdmin,
+} from '../../src/admin/server.ts';
 import type { SessionSource } from '../../src/admin/source.ts';
 import { sessionSource } from '../../src/app/session-source.ts';
 import { History } from '../../src/history/history.ts';
@@ -56,7 +61,7 @@ function source(acts: string[]): SessionSource {
   };
 }
 
-async function admin(changes: Partial<AdminOptions> = {}) {
+async function admin(changes: Partial<AdminOptions> = {}, sources: Partial<AdminSources> = {}) {
   let level = 'info';
   let reasons: readonly string[] = [];
   const acts: string[] = [];
@@ -88,6 +93,7 @@ async function admin(changes: Partial<AdminOptions> = {}) {
           return true;
         },
       },
+      ...sources,
     },
     ...changes,
   });
@@ -203,6 +209,17 @@ test('a token guards what tells about callers, and nothing else', async () => {
   }
 });
 
+test('a token that cannot be read lets nobody in, and is told as what is wrong', async () => {
+  const token = () => {
+    throw new Error('ENOENT');
+  };
+  const { call } = await admin({ token });
+  const answer = await call('/sessions', { headers: { authorization: 'Bearer s3cret' } });
+  expect(answer.status).toBe(500);
+  expect(JSON.parse(answer.body)).toMatchObject({ field: 'admin.token_file' });
+  expect((await call('/readyz')).status).toBe(200);
+});
+
 test('without a token, other machines see health and metrics only', async () => {
   const { call } = await admin({ listen: { host: '0.0.0.0', port: 0 } });
   expect((await call('/metrics')).status).toBe(200);
@@ -253,6 +270,15 @@ test.each([
   expect(audits).toMatchObject([{ ...record, result: 'done', remoteAddress: '127.0.0.1' }]);
 });
 
+test('a body that is far too large is told as that', async () => {
+  const { call, acts } = await admin();
+  const body = JSON.stringify({ confirm: 'x'.repeat(5_000_000) });
+  const answer = await call('/drain', { method: 'POST', headers: JSON_TYPE, body });
+  expect(answer).toMatchObject({ status: 413 });
+  expect(JSON.parse(answer.body)).toMatchObject({ field: 'body' });
+  expect(acts).toEqual([]);
+});
+
 test('POST /loglevel wants the level twice, and each change is audited', async () => {
   const { call, level, audits } = await admin();
   const post = (body: object) =>
@@ -294,4 +320,48 @@ test('the console is served without the token, with a policy of its own, and can
   expect((await call('/overview/stream')).status).toBe(401);
   const without = await admin({ console: false });
   expect((await without.call('/console')).status).toBe(404);
+});
+
+test.each([
+  ['/sessions?sort=size', 'sort: found "size"; allowed: started, active,'],
+  ['/sessions?limit=501', 'limit: found "501"; allowed: at most 500'],
+  ['/sessions?q=', 'q: found ""; allowed: a length of at least 1'],
+  ['/sessions?colour=red', 'there is no "colour"; allowed: q, tenant,'],
+  ['/overview?step=x', 'step: found "x"; allowed: a whole number'],
+  ['/sessions?__proto__=1', 'there is no "__proto__"; allowed: q,'],
+])('%s is told what was found and what is allowed', async (path, error) => {
+  const { call } = await admin();
+  const answer = await call(path);
+  expect(answer.status).toBe(400);
+  expect(JSON.parse(answer.body).error).toContain(error);
+});
+
+test('a worker that does not answer is told as that', async () => {
+  const sessions = { ...source([]), drainSession: async () => 'noAnswer' as const };
+  const { call, audits } = await admin({}, { sessions });
+  const body = '{"confirm":"ses_1"}';
+  const answer = await call('/sessions/ses_1/drain', { method: 'POST', headers: JSON_TYPE, body });
+  expect(answer.status).toBe(504);
+  expect(audits).toMatchObject([{ action: 'drain_session', result: 'noAnswer' }]);
+});
+
+test('a board that cannot be made costs a second of the stream, and nothing else', async () => {
+  let asked = 0;
+  const sessions = {
+    ...source([]),
+    board: async () => {
+      asked += 1;
+      if (asked === 1) throw new Error('not now');
+      return { sample: undefined, links: [], usage: [], upstreams: [] };
+    },
+  };
+  const { port } = await admin({}, { sessions });
+  const socket = connect(port, '127.0.0.1');
+  let told = '';
+  socket.setEncoding('utf8').on('data', (part: string) => {
+    told += part;
+  });
+  socket.write('GET /overview/stream HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await expect.poll(() => told, { timeout: 10_000 }).toContain('event: board');
+  socket.destroy();
 });
