@@ -1,6 +1,7 @@
 import { injectFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { type Core, emitNotice, emitRejected } from './core.ts';
+import { frameLimit, tooLarge } from './frame-limit.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import { turnOf } from './stream.ts';
 import { type Inject, memoryOfRequest, type Turn } from './turn.ts';
@@ -49,10 +50,12 @@ export function submitInject(core: Core, request: InjectTurn): void {
       }),
     );
   }
+  const frame = injectFrame(response.id, input);
+  const limit = frameLimit(core, up);
+  if (frame.bytes > limit) return refuse(tooLarge(frame.bytes, limit));
   const bytes = memoryOfRequest(request);
   turn.injects.push({ targetId: response.id, input, bytes });
   core.heldInputBytes += bytes;
-  const frame = injectFrame(response.id, input);
   turn.bytesUp += frame.bytes;
   core.outputs.push({ kind: 'send', linkId, frame, turnId: turn.id });
 }

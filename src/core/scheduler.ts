@@ -3,6 +3,7 @@ import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
 import { takeCarried } from './carry.ts';
 import { type Core, emitNotice, isMoving, tell } from './core.ts';
+import { frameLimit, tooLarge } from './frame-limit.ts';
 import { announceBegin, hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
@@ -202,7 +203,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   const { bytes } = frame;
   const limit = frameLimit(core, up);
   if (bytes > limit) {
-    failTurn(core, turn, tooLarge(bytes, limit, plan.replayedBytes), 'SAFE');
+    failTurn(core, turn, tooLarge(bytes, limit, { replayed_bytes: String(plan.replayedBytes) }), 'SAFE');
     return false;
   }
 
@@ -253,16 +254,6 @@ function refusalOf(turn: Turn, up: Up): GatewayError | undefined {
       metadata: { field: 'create.generate', upstream: up.route.upstream },
     },
   );
-}
-
-function tooLarge(bytes: number, limit: number, replayedBytes: number): GatewayError {
-  return new GatewayError('FRAME_TOO_LARGE', `the request has ${bytes} bytes, the upstream takes ${limit}`, {
-    metadata: { bytes: String(bytes), limit: String(limit), replayed_bytes: String(replayedBytes) },
-  });
-}
-
-function frameLimit(core: Core, up: Up): number {
-  return Math.min(core.limits.maxFrameBytes, up.capabilities.maxFrameBytes);
 }
 
 function noteReplay(

@@ -2,6 +2,7 @@ import { steerFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { carrySteer, dropCarriedSteer } from './carry.ts';
 import { type Core, emitNotice, emitRejected } from './core.ts';
+import { frameLimit, tooLarge } from './frame-limit.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import { memoryOfRequest, moveSteer, type Steer, type Turn } from './turn.ts';
@@ -69,6 +70,12 @@ export function sendHeldSteers(core: Core, turn: Turn): void {
       continue;
     }
     const frame = steerFrame(targetId, steer.input);
+    const limit = frameLimit(core, up);
+    if (frame.bytes > limit) {
+      remove(core, turn, steer);
+      emitRejected(core, turn.laneId, turn.id, tooLarge(frame.bytes, limit));
+      continue;
+    }
     moveSteer(steer, { t: 'sent', targetId });
     turn.bytesUp += frame.bytes;
     core.outputs.push({ kind: 'send', linkId: link.id, frame, turnId: turn.id });

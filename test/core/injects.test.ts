@@ -100,6 +100,26 @@ describe('an inject', () => {
     expect([said.includes('"42"'), said.includes('"43"')]).toEqual([true, false]);
   });
 
+  it('or a steer that is larger than the upstream takes is refused, and the link with its turns stays', () => {
+    const world = new World({ maxFrameBytes: 2_000 });
+    world.capabilities = { ...OPENAI, injecting: true };
+    world.start({ text: 'one' });
+    world.answerDial();
+    world.say({ type: 'response.created', response: { id: 'resp_a', status: 'in_progress' } });
+    const before = sent(world).length;
+    const held = world.session.heldInputBytes;
+    world.inject('', JSON.stringify({ ...JSON.parse(OUTPUT), output: 'x'.repeat(2_000) }));
+    world.steer('', 'x'.repeat(2_000));
+    expect(sent(world)).toHaveLength(before);
+    expect(heard(world).slice(-2)).toEqual([
+      'gateway.request.rejected FRAME_TOO_LARGE',
+      'gateway.request.rejected FRAME_TOO_LARGE',
+    ]);
+    expect(world.session.heldInputBytes).toBe(held);
+    complete(world);
+    expect(heard(world).at(-1)).toBe('response.completed COMPLETED');
+  });
+
   it.each([
     ['completes', complete, 'gateway.request.rejected TURN_NOT_RUNNING'],
     ['loses its link', (world: World) => world.cut(1), 'gateway.notice inject_lost'],
