@@ -34,6 +34,8 @@ export class BackgroundStream {
   readonly #options: BackgroundStreamOptions;
   #request: SseRequest;
   #position: StreamPosition | undefined;
+  /** There is no place behind events without a number: reading on would tell all of them again. */
+  #unnumbered = false;
   #reopens = 0;
   #timer: NodeJS.Timeout | undefined;
   #paused = false;
@@ -86,6 +88,7 @@ export class BackgroundStream {
     const isRepeat =
       this.#reopens > 0 && typeof sequence === 'number' && after !== undefined && sequence <= after;
     if (isRepeat && endingOf(frame.type, undefined) === undefined) return;
+    this.#unnumbered ||= typeof sequence !== 'number';
     const id = own(asObject(own(json, 'response')), 'id');
     const responseId = typeof id === 'string' && id !== '' ? id : this.#position?.responseId;
     if (responseId !== undefined)
@@ -95,7 +98,8 @@ export class BackgroundStream {
   }
 
   #goesOnAfter(frame: UpstreamFrame): boolean {
-    return this.#position !== undefined && this.#reopens < MAX_REOPENS && isStreamLost(frame);
+    const isKnown = this.#position !== undefined && !this.#unnumbered;
+    return isKnown && this.#reopens < MAX_REOPENS && isStreamLost(frame);
   }
 
   #reopenLater(): void {

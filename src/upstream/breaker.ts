@@ -24,7 +24,11 @@ export const DEFAULT_BREAKER_OPEN_MAX_MS = 60_000;
 const MAX_CIRCUITS = 4_096;
 
 type Circuit =
-  | { readonly t: 'counting'; readonly failures: number; readonly countedAtMs: ReadonlyMap<object, number> }
+  | {
+      readonly t: 'counting';
+      readonly failures: number;
+      readonly countedAtMs: ReadonlyMap<object | string, number>;
+    }
   | { readonly t: 'open'; readonly untilMs: number; readonly opened: number; readonly why: Why }
   | { readonly t: 'probing'; readonly sinceMs: number; readonly opened: number; readonly why: Why };
 
@@ -77,7 +81,7 @@ export class Breaker {
   }
 
   /** `retryAfterMs`: what the upstream asked for. `by`: whose dials are one failure when they come close together. */
-  failed(key: string, retryAfterMs: number | undefined, by: object = {}, reason?: Reason): void {
+  failed(key: string, retryAfterMs: number | undefined, by: object | string = {}, reason?: Reason): void {
     const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0, countedAtMs: new Map() };
     if (circuit.t === 'counting') {
       const nowMs = this.#options.now();

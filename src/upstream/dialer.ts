@@ -116,7 +116,7 @@ class UpstreamDialer implements Dialer {
       return answer;
     } catch (error) {
       const failure = GatewayError.from(error);
-      if (COUNTS_AS_FAILED.has(failure.reason)) this.#failed(key, failure, undefined);
+      if (COUNTS_AS_FAILED.has(failure.reason)) this.#failed(key, failure, blamed(failure, request));
       else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
       else this.#breaker.succeeded(key);
       throw failure;
@@ -283,7 +283,12 @@ class UpstreamDialer implements Dialer {
     link.trying(dialed);
   }
 
-  #failed(key: string, error: GatewayError, by: object | undefined, retryAfterMs = error.retryAfterMs): void {
+  #failed(
+    key: string,
+    error: GatewayError,
+    by: object | string | undefined,
+    retryAfterMs = error.retryAfterMs,
+  ): void {
     if (isOwnShortage(error)) this.#breaker.abandoned(key);
     else this.#breaker.failed(key, retryAfterMs, by, error.reason);
   }
@@ -404,6 +409,14 @@ const COUNTS_AS_FAILED: ReadonlySet<Reason> = new Set([
   'UPSTREAM_ERROR',
   'UPSTREAM_AUTH',
 ]);
+
+/**
+ * An answer of HTTP 500 may be the request's own doing: however many of them one tenant asks for, they are one failure, and
+ * no outage for the others.
+ */
+function blamed({ reason, metadata }: GatewayError, { tenantId }: DialRequest): string | undefined {
+  return reason !== 'UPSTREAM_AUTH' && metadata['http_status'] !== undefined ? tenantId : undefined;
+}
 
 function noRoute({ upstream }: DialRequest): LinkDown {
   const error =

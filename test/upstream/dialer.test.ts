@@ -453,6 +453,22 @@ describe('the circuit breaker', () => {
     expect(observed.of('dial')).toHaveLength(2);
   });
 
+  it('takes the calls of one tenant that make an upstream fail for one failure', async () => {
+    const server = cleanup.add(
+      await startServer({ onRequest: (_request, response) => void response.writeHead(500).end('{}') }),
+    );
+    const { dialer, observed } = gatewayTo([openai(server.url)], { breaker: { failures: 3 } });
+    const call = (tenantId: string) =>
+      expect(
+        dialer.call(dialRequest({ tenantId }), COMPACT, new AbortController().signal),
+      ).rejects.toMatchObject({ metadata: { http_status: '500' } });
+    for (let n = 0; n < 6; n++) await call('a');
+    expect(observed.of('breaker')).toEqual([]);
+    await call('b');
+    await call('c');
+    expect(observed.of('breaker')).toMatchObject([{ state: 'open' }]);
+  });
+
   it('keeps credentials apart and forgets failures after a success', async () => {
     let refuse = true;
     const server = cleanup.add(

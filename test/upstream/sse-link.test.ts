@@ -490,3 +490,37 @@ describe('an upstream without WebSocket', () => {
     }
   });
 });
+
+describe('the events of a stored response', () => {
+  /** Says the same events each time, and breaks off. */
+  async function followed(events: readonly string[]) {
+    let requests = 0;
+    const { dialer } = await overHttp({ transport: 'sse' }, {}, (request, response) => {
+      if (request.method !== 'GET') return void response.writeHead(405).end();
+      requests += 1;
+      response.writeHead(200, eventStream);
+      response.write(events.map(event).join(''), () => response.destroy());
+    });
+    const types: string[] = [];
+    await new Promise<void>((resolve) => {
+      dialer.follow(dialRequest(), {
+        responseId: 'resp_1',
+        after: undefined,
+        query: [],
+        onFrame: ({ type }) => {
+          types.push(type);
+          if (type === 'error' || types.length > 10) resolve();
+        },
+      });
+    });
+    return { types, requests };
+  }
+
+  it('without numbers end with their stream: there is nowhere to go on', async () => {
+    const unnumbered = created.replace('"sequence_number":0,', '');
+    expect(await followed([unnumbered, delta])).toEqual({
+      types: ['response.created', 'response.output_text.delta', 'error'],
+      requests: 1,
+    });
+  });
+});
