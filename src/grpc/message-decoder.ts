@@ -3,6 +3,12 @@ import { MessageMemory } from './message-memory.ts';
 
 /** gRPC's frame: a flag, four bytes of length, the message. */
 const HEADER_BYTES = 5;
+/**
+ * A piece costs some hundred bytes beside its own, and the client chooses how it cuts its message: in pieces of a byte the
+ * largest one would take gigabytes.
+ */
+const SMALL_PIECE_BYTES = 1024;
+const MAX_SMALL_PIECES = 256;
 
 /** Of the process: large messages of all streams are put together in it, one after the other. */
 const memory = new MessageMemory();
@@ -27,16 +33,28 @@ export class MessageDecoder {
   readonly #header = Buffer.alloc(HEADER_BYTES);
   #headerBytes = 0;
   #pieces: Buffer[] = [];
+  /** How many of the last ones are small. */
+  #smallPieces = 0;
   /** Of the message, still to come. */
   #left = 0;
+  #isRefused = false;
 
   constructor(maxBytes: number) {
     this.maxReadMessageLength = maxBytes;
   }
 
-  /** The messages that end in the chunk, each in its gRPC frame. Throws in grpc-js's words for one that is too long. */
+  /** Parts of the message that has begun. */
+  get pieces(): number {
+    return this.#pieces.length;
+  }
+
+  /**
+   * The messages that end in the chunk, each in its gRPC frame. Throws in grpc-js's words for one that is too long; then
+   * nothing more comes.
+   */
   write(chunk: Buffer): Buffer[] {
     const messages: Buffer[] = [];
+    if (this.#isRefused) return messages;
     for (let at = 0; at < chunk.length || this.#isComplete; ) {
       if (this.#isComplete) {
         messages.push(this.#takeMessage());
@@ -47,7 +65,7 @@ export class MessageDecoder {
         if (this.#headerBytes === HEADER_BYTES) this.#left = this.#checkedLength();
       } else {
         const piece = chunk.subarray(at, at + this.#left);
-        this.#pieces.push(piece);
+        this.#keep(piece);
         this.#left -= piece.length;
         at += piece.length;
       }
@@ -62,7 +80,16 @@ export class MessageDecoder {
   #checkedLength(): number {
     const length = this.#header.readUInt32BE(1);
     if (this.maxReadMessageLength === -1 || length <= this.maxReadMessageLength) return length;
+    this.#isRefused = true;
     throw new Error(`Received message larger than max (${length} vs ${this.maxReadMessageLength})`);
+  }
+
+  #keep(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#smallPieces = piece.length < SMALL_PIECE_BYTES ? this.#smallPieces + 1 : 0;
+    if (this.#smallPieces < MAX_SMALL_PIECES) return;
+    this.#pieces.push(Buffer.concat(this.#pieces.splice(-MAX_SMALL_PIECES)));
+    this.#smallPieces = 0;
   }
 
   #takeMessage(): Buffer {
@@ -71,6 +98,7 @@ export class MessageDecoder {
     let at = HEADER_BYTES;
     for (const piece of this.#pieces) at += piece.copy(message, at);
     this.#pieces = [];
+    this.#smallPieces = 0;
     this.#headerBytes = 0;
     return message;
   }

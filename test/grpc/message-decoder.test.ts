@@ -27,6 +27,21 @@ test('a message over the limit is refused by its length alone', () => {
   );
 });
 
+test('nothing more comes of a stream whose message was refused', () => {
+  const decoder = new MessageDecoder(1_000);
+  expect(() => decoder.write(grpcFrame(Buffer.alloc(0), 0xffff_ffff))).toThrow();
+  expect(decoder.write(Buffer.alloc(10))).toEqual([]);
+  expect(decoder.write(grpcFrame(Buffer.from('x')))).toEqual([]);
+});
+
+test('a message in pieces of a byte is kept in few parts, and is the same', () => {
+  const decoder = new MessageDecoder(1_000_000);
+  const frame = grpcFrame(Buffer.from(Array.from({ length: 100_000 }, (_, n) => n % 251)));
+  for (let at = 0; at < frame.length - 1; at += 1) decoder.write(frame.subarray(at, at + 1));
+  expect(decoder.pieces).toBeLessThan(1_000);
+  expect(decoder.write(frame.subarray(-1))).toEqual([frame]);
+});
+
 test('memory of a large message is used again, once, when its user is done with it', () => {
   const decoder = new MessageDecoder(1_000_000);
   const read = () => decoder.write(grpcFrame(Buffer.alloc(400_000)))[0] as Buffer;
