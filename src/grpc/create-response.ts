@@ -7,10 +7,11 @@ import { createSession, type EdgeSessionHandle } from '../session/sessions.ts';
 import type { CreateResponseRequest } from '../translate/index.ts';
 import { type BoundedFormat, boundedMessages } from './bounded-events.ts';
 import type { ReceivedMessage, RpcCall } from './call.ts';
-import { traceContextOf } from './caller.ts';
+import { callerFacts, traceContextOf } from './caller.ts';
 import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
 import type { KeyedRun } from './idempotency.ts';
+import { KeepAlive } from './keep-alive.ts';
 import { doneWith } from './message-decoder.ts';
 
 /** The only turn of its session needs no better name. */
@@ -28,10 +29,10 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     doneWith(received.bytes);
     if (call.over) return;
     const { idempotencyKey: key } = request;
-    const fingerprint = key === undefined ? '' : fingerprintOf(request);
+    const fingerprint = key === undefined ? '' : fingerprintOf(request, callerFacts(call).upstreamKey);
     const { tenantId } = principal;
     const earlier = key === undefined ? undefined : edge.keyedRuns.find(tenantId, key, fingerprint);
-    if (earlier !== undefined) return await listen(call, earlier);
+    if (earlier !== undefined) return await listen(call, edge, request, earlier);
     const lease = await leaseFor(call, edge, principal, request.upstream);
     if (lease === undefined) return;
     const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);
@@ -58,10 +59,13 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
         kind: 'terminate',
         error: new GatewayError('TURN_CANCELLED', 'asked for twice'),
       });
-      return await listen(call, other);
+      return await listen(call, edge, request, other);
     }
     const keyed = key === undefined ? undefined : edge.keyedRuns.begin(tenantId, key, fingerprint);
-    const release = key === undefined ? () => {} : () => edge.keyedRuns.release(tenantId, key);
+    const release =
+      key === undefined || keyed === undefined
+        ? () => {}
+        : () => edge.keyedRuns.release(tenantId, key, keyed);
     try {
       await run(call, edge, session, { ...request, turn }, keyed, release);
     } catch (error) {
@@ -94,7 +98,6 @@ async function run(
 ): Promise<void> {
   const { driver } = session;
   const stream = new OneTurnStream(call, edge, session, request, keyed, release);
-  call.sendHeaders();
   call.onRoom = () => driver.room();
   call.onEnd = () => stream.stop();
   call.onGone = () => {
@@ -109,26 +112,53 @@ async function run(
 }
 
 /** The events of the first call with the same key, once more. */
-function listen(call: RpcCall, run: KeyedRun): Promise<void> {
+function listen(call: RpcCall, edge: Edge, request: CreateResponseRequest, run: KeyedRun): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
-  const stop = run.listen({
-    message: (bytes) => call.write(bytes),
+  const keepAlive = keepAliveOf(call, edge, request);
+  call.onEnd = () => keepAlive.stop();
+  const listening = run.listen({
+    get hasRoom() {
+      return call.hasRoom;
+    },
+    message: (bytes) => {
+      keepAlive.delivered();
+      call.write(bytes);
+    },
     end: (error) => {
       call.end(error);
       resolve();
     },
   });
+  call.onRoom = () => listening.more();
   call.onGone = () => {
-    stop();
+    listening.stop();
     resolve();
   };
   return promise;
 }
 
-/** The trace and the time limit may differ from one try to the next. */
-function fingerprintOf({ turn, upstream, format }: CreateResponseRequest): string {
+function keepAliveOf(call: RpcCall, edge: Edge, { format }: CreateResponseRequest): KeepAlive {
+  return new KeepAlive(call, edge.heartbeatIntervalMs, edge.wire.createResponse([], format));
+}
+
+/**
+ * The trace and the time limit may differ from one try to the next. A provider key is part of it: whoever has another one
+ * asks another account.
+ */
+function fingerprintOf(
+  { turn, upstream, format }: CreateResponseRequest,
+  upstreamKey: string | undefined,
+): string {
   const { create, chain, waitOnRateLimit } = turn;
-  const request = [[...create.fields], create.input, chain, waitOnRateLimit, upstream ?? '', format];
+  const request = [
+    [...create.fields],
+    create.input,
+    chain,
+    waitOnRateLimit,
+    upstream ?? '',
+    format,
+    upstreamKey ?? '',
+  ];
   return createHash('sha256').update(JSON.stringify(request)).digest('base64');
 }
 
@@ -138,9 +168,8 @@ class OneTurnStream implements ClientStream {
   readonly #format: BoundedFormat;
   readonly #keyed: KeyedRun | undefined;
   readonly #release: () => void;
+  readonly #keepAlive: KeepAlive;
   #failed: TurnFailed | undefined;
-  #delivered = false;
-  #keepAlive: NodeJS.Timeout | undefined;
 
   constructor(
     call: RpcCall,
@@ -152,21 +181,16 @@ class OneTurnStream implements ClientStream {
   ) {
     this.#keyed = keyed;
     this.#release = release;
-    const { wire, heartbeatIntervalMs } = edge;
+    const { wire } = edge;
     const { format, maxMessageBytes } = request;
     this.#call = call;
     this.#session = session;
     this.#format = { wire, format, maxMessageBytes, encode: wire.createResponse };
-    if (heartbeatIntervalMs === undefined) return;
-    const empty = wire.createResponse([], format);
-    this.#keepAlive = setInterval(() => {
-      if (!this.#delivered && call.hasRoom) call.write(empty);
-      this.#delivered = false;
-    }, heartbeatIntervalMs);
+    this.#keepAlive = keepAliveOf(call, edge, request);
   }
 
   stop(): void {
-    clearInterval(this.#keepAlive);
+    this.#keepAlive.stop();
   }
 
   get hasRoom(): boolean {
@@ -174,7 +198,7 @@ class OneTurnStream implements ClientStream {
   }
 
   deliver(events: readonly SessionEvent[]): void {
-    this.#delivered = true;
+    this.#keepAlive.delivered();
     let bytes = 0;
     for (const message of boundedMessages(events, this.#format)) {
       this.#call.write(message);

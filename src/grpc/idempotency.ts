@@ -10,17 +10,32 @@ const MAX_KEYS = 50_000;
 
 /** Where a call's messages go. */
 export interface Listener {
+  /** Without it nothing is said; `Listening.more` tells that there is room again. */
+  readonly hasRoom: boolean;
   message(bytes: Uint8Array): void;
   end(error: GatewayError | undefined): void;
+}
+
+export interface Listening {
+  more(): void;
+  stop(): void;
+}
+
+interface Place {
+  readonly listener: Listener;
+  /** Of the next message, counted from the first of the run. */
+  next: number;
 }
 
 /** The one run under a key, and everybody who asked for it. */
 export class KeyedRun {
   readonly fingerprint: string;
   readonly beganAtMs: number;
-  readonly #ledger: { bytes: number };
-  readonly #listeners = new Set<Listener>();
+  readonly #places = new Set<Place>();
+  #ledger: { bytes: number };
   #messages: Uint8Array[] = [];
+  /** Messages before the first one that is kept. */
+  #dropped = 0;
   #bytes = 0;
   #ended: { readonly error: GatewayError | undefined } | undefined;
 
@@ -34,36 +49,55 @@ export class KeyedRun {
     return this.#ended !== undefined;
   }
 
-  /** What was said until now, and what comes. The returned function stops it. */
-  listen(listener: Listener): () => void {
-    for (const message of this.#messages) listener.message(message);
-    if (this.#ended !== undefined) listener.end(this.#ended.error);
-    else this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+  /** What was said until now, and what comes, as the listener takes it: however many there are, it is kept once. */
+  listen(listener: Listener): Listening {
+    const place: Place = { listener, next: 0 };
+    this.#places.add(place);
+    this.#tell(place);
+    return { more: () => this.#tell(place), stop: () => this.#places.delete(place) };
   }
 
   message(bytes: Uint8Array): void {
     this.#messages.push(bytes);
     this.#count(bytes.length);
+    for (const place of this.#places) this.#tell(place);
     if (this.#bytes > MAX_ANSWER_BYTES) this.shorten();
-    for (const listener of this.#listeners) listener.message(bytes);
   }
 
   end(error: GatewayError | undefined): void {
     this.#ended = { error };
-    for (const listener of this.#listeners) listener.end(error);
-    this.#listeners.clear();
+    for (const place of this.#places) this.#tell(place);
   }
 
   /** Keeps the last message alone: it has the outcome. */
   shorten(): void {
-    this.#messages = this.#messages.slice(-1);
-    this.#count((this.#messages[0]?.length ?? 0) - this.#bytes);
+    this.#drop(this.#messages.length - 1);
   }
 
   forget(): void {
-    this.#count(-this.#bytes);
-    this.#messages = [];
+    this.#drop(this.#messages.length);
+    // What it still says is counted by nobody: nobody will forget it again.
+    this.#ledger = { bytes: 0 };
+  }
+
+  #tell(place: Place): void {
+    const { listener } = place;
+    place.next = Math.max(place.next, this.#dropped);
+    while (listener.hasRoom && this.#places.has(place)) {
+      const message = this.#messages[place.next - this.#dropped];
+      if (message === undefined) break;
+      place.next += 1;
+      listener.message(message);
+    }
+    const isAll = place.next === this.#dropped + this.#messages.length;
+    if (this.#ended === undefined || !isAll || !this.#places.delete(place)) return;
+    listener.end(this.#ended.error);
+  }
+
+  #drop(count: number): void {
+    const dropped = this.#messages.splice(0, Math.max(0, count));
+    this.#dropped += dropped.length;
+    this.#count(-dropped.reduce((sum, { length }) => sum + length, 0));
   }
 
   #count(bytes: number): void {
@@ -89,6 +123,11 @@ export class KeyedRuns {
     return this.#runs.size;
   }
 
+  /** Of the answers that are kept. */
+  get bytes(): number {
+    return this.#ledger.bytes;
+  }
+
   /** Undefined: the key is new, and `begin` is to follow. Throws TURN_ID_REUSED for another request. */
   find(tenantId: string, key: string, fingerprint: string): KeyedRun | undefined {
     this.#sweep();
@@ -105,11 +144,11 @@ export class KeyedRuns {
     return run;
   }
 
-  /** Nothing ran: the key is free again. */
-  release(tenantId: string, key: string): void {
+  /** Nothing ran: the key is free again, unless another run has it by now. */
+  release(tenantId: string, key: string, run: KeyedRun): void {
     const name = nameOf(tenantId, key);
-    this.#runs.get(name)?.forget();
-    this.#runs.delete(name);
+    run.forget();
+    if (this.#runs.get(name) === run) this.#runs.delete(name);
   }
 
   #sweep(): void {

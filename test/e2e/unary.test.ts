@@ -118,6 +118,15 @@ describe('an idempotency key', () => {
     expect(bad.ended).toMatchObject({ code: 3, metadata: { field: 'idempotency_key' } });
   });
 
+  it('gives nothing to the same request with another provider key', async () => {
+    const client = gateway.client();
+    await client.createResponse(keyed('hello'), { 'x-upstream-api-key': 'sk-of-one-caller' }).result;
+    const other = await client.createResponse(keyed('hello'), { 'x-upstream-api-key': 'sk-of-another' })
+      .result;
+    expect(other.ended).toMatchObject({ reason: 'TURN_ID_REUSED', metadata: { field: 'idempotency_key' } });
+    expect(other.events).toEqual([]);
+  });
+
   it('goes on when its caller leaves, who then gets the answer', async () => {
     gateway.simulator.configure({ timing: { tokensPerSecond: 200 } });
     const client = gateway.client();
