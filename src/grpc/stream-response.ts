@@ -7,11 +7,13 @@ import { readErrorFrame, readFailedResponse, toGatewayError } from '../dialect/u
 import { GatewayError, type StatusCode } from '../errors.ts';
 import type { FollowResponseRequest } from '../translate/index.ts';
 import type { Followed } from '../upstream/types.ts';
+import { boundedMessages } from './bounded-events.ts';
 import type { RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, refuse } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
+import { KeepAlive } from './keep-alive.ts';
 import { doneWith } from './message-decoder.ts';
 import { admitted, dialFor, idleRecord, timerMs } from './resource-call.ts';
 
@@ -90,14 +92,8 @@ function pass(
   const { promise, resolve, reject } = Promise.withResolvers<GatewayError | undefined>();
   let seq = 0;
   let paused = false;
-  const { timeoutMs } = request;
-  const timer =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(
-          () => reject(new GatewayError('TURN_TIMEOUT', `the response did not end within ${timeoutMs} ms`)),
-          timerMs(timeoutMs),
-        );
+  const { timeoutMs, format, maxMessageBytes } = request;
+  const { wire } = edge;
   const stream: Followed = edge.dialer.follow(
     { ...dialFor(principal, lease, { model: undefined }, traceContext), overHttp: true },
     {
@@ -108,7 +104,9 @@ function pass(
         seq += 1;
         const event = eventOf(frame, seq);
         ownItems(frame, lease);
-        call.write(edge.wire.createResponse([event], request.format));
+        keepAlive.delivered();
+        const bounds = { wire, format, maxMessageBytes, encode: wire.createResponse };
+        for (const message of boundedMessages([event], bounds)) call.write(message);
         if (event.outcome !== undefined) resolve(event.turnFailed?.error);
         else if (!call.hasRoom) {
           paused = true;
@@ -117,6 +115,14 @@ function pass(
       },
     },
   );
+  const keepAlive = new KeepAlive(call, edge.heartbeatIntervalMs, wire.createResponse([], format));
+  const timer =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(
+          () => reject(new GatewayError('TURN_TIMEOUT', `the response did not end within ${timeoutMs} ms`)),
+          timerMs(timeoutMs),
+        );
   call.onRoom = () => {
     if (!paused) return;
     paused = false;
@@ -126,6 +132,7 @@ function pass(
   if (call.over) resolve(undefined);
   return promise.finally(() => {
     clearTimeout(timer);
+    keepAlive.stop();
     stream.abort();
   });
 }

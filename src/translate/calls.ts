@@ -5,7 +5,7 @@ import type { ResourceCall } from '../ground/resource-call.ts';
 import type { Api } from './api.ts';
 import { callBodySteps, decodeAs } from './create.ts';
 import { timeLimitMs } from './duration.ts';
-import { formatOf, partOf, textOf, traceOf } from './fields.ts';
+import { formatOf, partOf, takenBytes, textOf, traceOf } from './fields.ts';
 import { inspect } from './inspect.ts';
 import type { CallRequest, FollowResponseRequest, Steps } from './messages.ts';
 import type { Message } from './writer.ts';
@@ -120,28 +120,41 @@ function about(
 }
 
 /** Dots alone would be another path. */
-const RESPONSE_ID = /^(?!\.+$)[\w.:~-]{1,256}$/;
+const ID = /^(?!\.+$)[\w.:~-]{1,256}$/;
 
 function responseIdOf(request: Message): string {
-  const id = textOf(request, 'response_id');
-  if (RESPONSE_ID.test(id)) return id;
+  return idOf(request, 'response_id', 'a response');
+}
+
+function idOf(request: Message, name: string, whose: string): string {
+  const id = textOf(request, name);
+  if (ID.test(id)) return id;
   throw invalidField(
-    'response_id',
+    name,
     id === '' ? 'nothing' : `${id.length} characters, some of which no id has`,
-    'the id of a response: 1 to 256 of A-Z a-z 0-9 _ . : ~ -',
+    `the id of ${whose}: 1 to 256 of A-Z a-z 0-9 _ . : ~ -`,
   );
 }
 
+/** Several times what the API knows. All of it goes into a URL, which upstreams take up to some kilobytes. */
+const MAX_INCLUDES = 64;
+const INCLUDE = /^[\w.[\]:-]{1,128}$/;
+
 function includes(request: Message): (readonly [string, string])[] {
   const names = Object.hasOwn(request, 'include') ? (request['include'] as readonly string[]) : [];
-  return names.map((name) => ['include[]', name] as const);
+  if (names.length > MAX_INCLUDES)
+    throw invalidField('include', `${names.length} names`, `at most ${MAX_INCLUDES}`);
+  return names.map((name, at) => {
+    if (INCLUDE.test(name)) return ['include[]', name] as const;
+    throw invalidField(`include[${at}]`, `${name.length} characters`, '1 to 128 of A-Z a-z 0-9 _ . : - [ ]');
+  });
 }
 
 const MAX_PAGE = 100;
 
 function pageOf(request: Message): (readonly [string, string])[] {
   const query = includes(request);
-  if (Object.hasOwn(request, 'after')) query.push(['after', textOf(request, 'after')]);
+  if (Object.hasOwn(request, 'after')) query.push(['after', idOf(request, 'after', 'an item')]);
   if (Object.hasOwn(request, 'limit')) {
     const limit = Number(request['limit']);
     if (limit < 1 || limit > MAX_PAGE) throw invalidField('limit', String(limit), `1 to ${MAX_PAGE}`);
@@ -168,6 +181,7 @@ export function readStreamResponse(bytes: Uint8Array, api: Api): FollowResponseR
     startingAfter: startingAfterOf(request),
     query,
     format: formatOf(options),
+    maxMessageBytes: takenBytes(options['max_message_bytes']),
     upstream: textOf(options, 'upstream') || undefined,
     timeoutMs: timeLimitMs(options['timeout'], 'options.timeout'),
     traceContext: traceOf(options),

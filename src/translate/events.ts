@@ -159,7 +159,11 @@ export class EventEncoder {
     }
     if (event.cost !== undefined) this.#message(this.#costTag, 'Cost', costOf(event.cost));
     if (event.turnFailed !== undefined)
-      this.#message(this.#failedTag, 'TurnFailed', failedOf(event.turnFailed));
+      this.#message(
+        this.#failedTag,
+        'TurnFailed',
+        isBare(event) ? bareFailedOf(event.turnFailed) : failedOf(event.turnFailed),
+      );
     else if (event.notice !== undefined) this.#message(this.#noticeTag, 'Notice', noticeOf(event.notice));
     if (event.frame !== undefined)
       this.#frame(event.frame, event.turnFailed === undefined ? arm : undefined, format);
@@ -320,6 +324,30 @@ function failedOf(failed: TurnFailed): Readonly<Record<string, unknown>> {
     upstream_error: upstreamOf(error),
     metadata: error.metadata,
   };
+}
+
+/** An upstream's own words may be as long as its whole answer, which a failed response is told with. */
+function bareFailedOf(failed: TurnFailed): Readonly<Record<string, unknown>> {
+  const { upstream: { json: _, ...words } = {}, message, metadata } = failed.error;
+  return {
+    ...failedOf(failed),
+    message: clip(message),
+    upstream_error: failed.error.upstream && clipped(words),
+    metadata: clipped(metadata),
+  };
+}
+
+const MAX_BARE_WORDS = 1_000;
+
+function clipped(words: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return Object.fromEntries(
+    Object.entries(words).map(([name, value]) => [name, typeof value === 'string' ? clip(value) : value]),
+  );
+}
+
+/** Not within a character. */
+function clip(text: string): string {
+  return text.length > MAX_BARE_WORDS ? text.slice(0, MAX_BARE_WORDS).toWellFormed() : text;
 }
 
 function upstreamOf({ upstream }: GatewayError): Readonly<Record<string, unknown>> | undefined {

@@ -38,3 +38,14 @@ export function countOf(message: Message, name: string, path: string): number {
   if (Number.isSafeInteger(count)) return count;
   throw invalidField(path, String(count), 'a seq that the gateway has sent');
 }
+
+/** gRPC's libraries take so much by default. */
+const DEFAULT_TAKEN_BYTES = 4 * 1024 * 1024;
+/** An event without content always fits. */
+const MIN_TAKEN_BYTES = 64 * 1024;
+
+/** The largest message of a client, from its `max_message_bytes`. */
+export function takenBytes(value: unknown): number {
+  const bytes = Number(value ?? 0);
+  return bytes > 0 ? Math.max(bytes, MIN_TAKEN_BYTES) : DEFAULT_TAKEN_BYTES;
+}

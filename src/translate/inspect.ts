@@ -8,7 +8,7 @@ import protobuf from 'protobufjs/light.js';
 import { GatewayError, invalidField } from '../errors.ts';
 
 /** Where bodies begin. */
-const BODIES = ['CreateBody', 'CompactBody', 'InputItem'];
+const BODIES = ['CreateBody', 'CompactBody', 'CountBody', 'InputItem'];
 
 /** Of one item, and of a request without its items. Thousands of content parts or tools fit; 25 ms of work do not. */
 export const MAX_FIELDS = 25_000;

@@ -103,6 +103,8 @@ export type Steps<T> = Generator<undefined, T>;
 /** The events of a stored response. */
 export interface FollowResponseRequest {
   readonly format: EventFormat;
+  /** What the client takes. */
+  readonly maxMessageBytes: number;
   readonly upstream: string | undefined;
   readonly responseId: string;
   readonly startingAfter: number | undefined;

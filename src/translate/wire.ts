@@ -9,7 +9,7 @@ import { ANSWERS, type CallMethod, readCall, readStreamResponse, requestOf } fro
 import { createSteps, decodeAs, itemSteps } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
-import { countOf, formatOf, partOf, textOf, traceOf } from './fields.ts';
+import { countOf, formatOf, partOf, takenBytes, textOf, traceOf } from './fields.ts';
 import { inspect } from './inspect.ts';
 import type { KnownHistories } from './known-items.ts';
 import { DEFAULT_MAX_ITEMS } from './limits.ts';
@@ -331,14 +331,4 @@ function offeredMs(value: unknown): number | undefined {
   };
   const ms = Number(seconds) * 1000 + Number(nanos) / 1e6;
   return ms > 0 ? ms : undefined;
-}
-
-/** gRPC's libraries take so much by default. */
-const DEFAULT_TAKEN_BYTES = 4 * 1024 * 1024;
-/** An event without content always fits. */
-const MIN_TAKEN_BYTES = 64 * 1024;
-
-function takenBytes(value: unknown): number {
-  const bytes = Number(value ?? 0);
-  return bytes > 0 ? Math.max(bytes, MIN_TAKEN_BYTES) : DEFAULT_TAKEN_BYTES;
 }

@@ -64,3 +64,19 @@ it('CreateResponse is bounded as well', async () => {
   expect(omitted(events).length).toBeGreaterThan(0);
   expect(events.at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
 });
+
+it('StreamResponse is bounded as well, and a client that says it takes more gets all of it', async () => {
+  await using gateway = await startGateway({ limits: { maxBufferedBytes: 64 * 1024 * 1024 } });
+  const create = { model: 'gpt-6', background: true, input: [userMessage(`#bytes=${MANY}`)] };
+  const made = await gateway.client().createResponse({ create, max_message_bytes: 64 * 1024 * 1024 }).result;
+  const created = made.events[0]?.['response_created'] as { response: { id: string } } | undefined;
+  const response_id = created?.response.id ?? '';
+  const { events, ended } = await gateway.client(DEFAULTS).streamResponse({ response_id }).result;
+  expect(ended).toMatchObject({ code: 0 });
+  expect(omitted(events).length).toBeGreaterThan(0);
+  expect(events.at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  const all = await gateway
+    .client()
+    .streamResponse({ response_id, options: { max_message_bytes: 64 * 1024 * 1024 } }).result;
+  expect(omitted(all.events)).toEqual([]);
+});

@@ -108,6 +108,8 @@ describe('calls about stored responses', () => {
     ['ListInputItems', { response_id: 'r', limit: 0 }, 'limit'],
     ['ListInputItems', { response_id: 'r', limit: 101 }, 'limit'],
     ['ListInputItems', { response_id: 'r', order: 'up' }, 'order'],
+    ['ListInputItems', { response_id: 'r', after: '../x' }, 'after'],
+    ['GetResponse', { response_id: 'r', include: ['a', ''] }, 'include[1]'],
     ['CountInputTokens', { count: { previous_response_id: 'r', conversation_id: 'c' } }, 'count'],
     ['CountInputTokens', { count: { input: [{ json: Buffer.from('{') }] } }, 'count.input[0].json'],
     ['GetResponse', { response_id: 'r', options: { timeout: { seconds: -1 } } }, 'options.timeout'],
@@ -116,6 +118,15 @@ describe('calls about stored responses', () => {
     expect(ended).toMatchObject({ code: 3, metadata: { field } });
     expect(gateway.simulator.journal.counters.requestsHttp).toBe(0);
   });
+});
+
+it('does not make an endless URL of a request', async () => {
+  const include = Array.from({ length: 65 }, (_, n) => `name_${n}`);
+  for (const more of [{ include }, { include: ['x'.repeat(1_000)] }]) {
+    const { ended } = await gateway.client().call('GetResponse', { response_id: 'r', ...more });
+    expect(ended).toMatchObject({ code: 3, reason: 'INVALID_FIELD' });
+  }
+  expect(gateway.simulator.journal.counters.requestsHttp).toBe(0);
 });
 
 describe('background responses', () => {

@@ -52,6 +52,21 @@ test('no path leads to another tenant’s response, and none of the tries reache
     compact: { model: 'm', input, previous_response_id: foreign },
   });
   expect([compact.ended.code, compact.ended.reason]).toEqual([5, 'UNKNOWN_RESPONSE']);
+  for (const method of ['GetResponse', 'DeleteResponse', 'CancelResponse', 'ListInputItems']) {
+    const ends = await Promise.all(
+      [foreign, 'resp_made_up'].map(
+        async (response_id) =>
+          (await red.call(method, { response_id, options: { timeout: { seconds: 5 } } })).ended,
+      ),
+    );
+    expect([method, ends[0]?.reason, ends[0]]).toEqual([method, 'UNKNOWN_RESPONSE', ends[1]]);
+  }
+  const followed = await red.streamResponse({ response_id: foreign }).result;
+  expect(followed.ended.reason).toBe('UNKNOWN_RESPONSE');
+  const counted = await red.call('CountInputTokens', {
+    count: { model: 'm', previous_response_id: foreign },
+  });
+  expect(counted.ended.reason).toBe('UNKNOWN_RESPONSE');
   const stolen = red.connect({ resume: { token: resume_token } });
   expect((await stolen.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
   expect(creates()).toBe(before);

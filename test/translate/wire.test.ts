@@ -536,6 +536,8 @@ describe('the body of a create', () => {
       kind: 'refused',
       error: { reason: 'INVALID_FIELD', metadata: { field: 'start_turn.create' } },
     });
+    const inCount = wrap(Buffer.concat([encode('CountBody', { model: 'm' }), unknown]), 0x0a);
+    expect(() => wire.readCall('CountInputTokens', inCount)).toThrow('count: found field 1002');
     const inEnvelope = wrap(Buffer.concat([encode('StartTurn', { create: { model: 'm' } }), unknown]), 0x12);
     expect(wire.readConnect(inEnvelope)).toMatchObject({
       kind: 'startTurn',

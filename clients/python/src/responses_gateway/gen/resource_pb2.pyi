@@ -36,12 +36,17 @@ class CallOptions(_message.Message):
     TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     UPSTREAM_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     payload: _session_pb2.PayloadFormat.ValueType
     """In which form the result comes. Unset means TYPED."""
     schema_revision: _builtins.int
     """Schema revision that the client was built with; 0 means the gateway's own. See Open.schema_revision."""
     upstream: _builtins.str
     """Name of a configured upstream. Empty means the default one. A stored response is known where it was made."""
+    max_message_bytes: _builtins.int
+    """Largest message that the client takes. See Open.max_message_bytes. StreamResponse keeps to it; the other calls have
+    one answer, which comes whole.
+    """
     @_builtins.property
     def trace_context(self) -> _event_pb2.TraceContext:
         """Trace context of the caller; wins over the call's metadata."""
@@ -58,10 +63,11 @@ class CallOptions(_message.Message):
         trace_context: _event_pb2.TraceContext | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         upstream: _builtins.str = ...,
+        max_message_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_message_bytes", b"max_message_bytes", "payload", b"payload", "schema_revision", b"schema_revision", "timeout", b"timeout", "trace_context", b"trace_context", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,7 +86,7 @@ class GetResponseRequest(_message.Message):
     """The response."""
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """More output to deliver. See CreateBody.include."""
+        """More output to deliver. See CreateBody.include. At most 64."""
 
     @_builtins.property
     def options(self) -> Global___CallOptions:
@@ -148,7 +154,7 @@ class StreamResponseRequest(_message.Message):
     """Whether deltas are padded to hide their length. Upstream's default: true."""
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """More output to deliver. See CreateBody.include."""
+        """More output to deliver. See CreateBody.include. At most 64."""
 
     @_builtins.property
     def options(self) -> Global___CallOptions:
@@ -180,7 +186,9 @@ Global___StreamResponseRequest: _TypeAlias = StreamResponseRequest  # noqa: Y015
 
 @_typing.final
 class StreamResponseResponse(_message.Message):
-    """A batch of the response's events, as on Connect; the last event of the call has an outcome."""
+    """A batch of the response's events, as on Connect; the last event of the call has an outcome. A batch may be empty: that
+    says to proxies that the call lives while the model is silent.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -368,7 +376,7 @@ class ListInputItemsRequest(_message.Message):
     """"asc" or "desc". Upstream's default: desc, the newest first."""
     @_builtins.property
     def include(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """More to deliver. See CreateBody.include."""
+        """More to deliver. See CreateBody.include. At most 64."""
 
     @_builtins.property
     def options(self) -> Global___CallOptions:

@@ -34,9 +34,12 @@ type CallOptions struct {
 	// Time limit of the request, apart from the call's own deadline. Unset means the gateway's default.
 	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Name of a configured upstream. Empty means the default one. A stored response is known where it was made.
-	Upstream      string `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Upstream string `protobuf:"bytes,5,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// Largest message that the client takes. See Open.max_message_bytes. StreamResponse keeps to it; the other calls have
+	// one answer, which comes whole.
+	MaxMessageBytes uint64 `protobuf:"varint,6,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CallOptions) Reset() {
@@ -104,12 +107,19 @@ func (x *CallOptions) GetUpstream() string {
 	return ""
 }
 
+func (x *CallOptions) GetMaxMessageBytes() uint64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
 // Reads a stored response.
 type GetResponseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The response.
 	ResponseId string `protobuf:"bytes,1,opt,name=response_id,json=responseId,proto3" json:"response_id,omitempty"`
-	// More output to deliver. See CreateBody.include.
+	// More output to deliver. See CreateBody.include. At most 64.
 	Include []string `protobuf:"bytes,2,rep,name=include,proto3" json:"include,omitempty"`
 	// What all calls have.
 	Options       *CallOptions `protobuf:"bytes,3,opt,name=options,proto3" json:"options,omitempty"`
@@ -230,7 +240,7 @@ type StreamResponseRequest struct {
 	ResponseId string `protobuf:"bytes,1,opt,name=response_id,json=responseId,proto3" json:"response_id,omitempty"`
 	// sequence_number of the last event that is known; later ones come. Unset: all.
 	StartingAfter *int64 `protobuf:"varint,2,opt,name=starting_after,json=startingAfter,proto3,oneof" json:"starting_after,omitempty"`
-	// More output to deliver. See CreateBody.include.
+	// More output to deliver. See CreateBody.include. At most 64.
 	Include []string `protobuf:"bytes,3,rep,name=include,proto3" json:"include,omitempty"`
 	// Whether deltas are padded to hide their length. Upstream's default: true.
 	IncludeObfuscation *bool `protobuf:"varint,4,opt,name=include_obfuscation,json=includeObfuscation,proto3,oneof" json:"include_obfuscation,omitempty"`
@@ -305,7 +315,8 @@ func (x *StreamResponseRequest) GetOptions() *CallOptions {
 	return nil
 }
 
-// A batch of the response's events, as on Connect; the last event of the call has an outcome.
+// A batch of the response's events, as on Connect; the last event of the call has an outcome. A batch may be empty: that
+// says to proxies that the call lives while the model is silent.
 type StreamResponseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Events in order; seq starts at 1.
@@ -646,7 +657,7 @@ type ListInputItemsRequest struct {
 	Limit *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
 	// "asc" or "desc". Upstream's default: desc, the newest first.
 	Order *string `protobuf:"bytes,4,opt,name=order,proto3,oneof" json:"order,omitempty"`
-	// More to deliver. See CreateBody.include.
+	// More to deliver. See CreateBody.include. At most 64.
 	Include []string `protobuf:"bytes,5,rep,name=include,proto3" json:"include,omitempty"`
 	// What all calls have.
 	Options       *CallOptions `protobuf:"bytes,6,opt,name=options,proto3" json:"options,omitempty"`
@@ -1424,13 +1435,14 @@ var File_responses_gateway_v1_resource_proto protoreflect.FileDescriptor
 
 const file_responses_gateway_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"#responses/gateway/v1/resource.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\x8f\x02\n" +
+	"#responses/gateway/v1/resource.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\x1a#responses/gateway/v1/response.proto\x1a\"responses/gateway/v1/session.proto\x1a#responses/gateway/v1/settings.proto\x1a responses/gateway/v1/tools.proto\"\xbb\x02\n" +
 	"\vCallOptions\x12=\n" +
 	"\apayload\x18\x01 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
 	"\x0fschema_revision\x18\x02 \x01(\rR\x0eschemaRevision\x12G\n" +
 	"\rtrace_context\x18\x03 \x01(\v2\".responses.gateway.v1.TraceContextR\ftraceContext\x123\n" +
 	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1a\n" +
-	"\bupstream\x18\x05 \x01(\tR\bupstream\"\x8c\x01\n" +
+	"\bupstream\x18\x05 \x01(\tR\bupstream\x12*\n" +
+	"\x11max_message_bytes\x18\x06 \x01(\x04R\x0fmaxMessageBytes\"\x8c\x01\n" +
 	"\x12GetResponseRequest\x12\x1f\n" +
 	"\vresponse_id\x18\x01 \x01(\tR\n" +
 	"responseId\x12\x18\n" +
