@@ -61,6 +61,13 @@ export function addSamples(samples: readonly Sample[]): Sample | undefined {
       // Of the busiest: a share of several loops says nothing.
       eventLoopShare: Math.max(...samples.map(({ gauges }) => gauges.eventLoopShare)),
     },
+    ...added(samples),
+  };
+}
+
+/** What adds up, over processes and over seconds alike. */
+function added(samples: readonly Sample[]): Pick<Sample, 'counts' | 'firstToken' | 'queue'> {
+  return {
     counts: sum(
       COUNTS,
       samples.map(({ counts }) => counts),
@@ -163,11 +170,6 @@ function inOne(samples: readonly Sample[], stepS: number): Sample {
     atS: Math.ceil(last.atS / stepS) * stepS,
     spanS: stepS,
     gauges: last.gauges,
-    counts: sum(
-      COUNTS,
-      samples.map(({ counts }) => counts),
-    ),
-    firstToken: sumLatencies(samples.map(({ firstToken }) => firstToken)),
-    queue: sumLatencies(samples.map(({ queue }) => queue)),
+    ...added(samples),
   };
 }
