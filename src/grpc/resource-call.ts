@@ -6,6 +6,7 @@ import { readUsage } from '../dialect/usage.ts';
 import { GatewayError, type Reason, type StatusCode } from '../errors.ts';
 import { comparedResponses } from '../session/admission.ts';
 import { MAX_TIMER_MS } from '../session/clock.ts';
+import type { SessionTelemetry } from '../telemetry/types.ts';
 import type { CallMethod, CallRequest } from '../translate/index.ts';
 import type { DialRequest } from '../upstream/types.ts';
 import type { RpcCall } from './call.ts';
@@ -44,14 +45,7 @@ async function run(
   if (call.over) return;
   const lease = await leaseFor(call, edge, principal, request.upstream);
   if (lease === undefined) return;
-  const telemetry = edge.telemetry.session({
-    sessionId: randomUUID(),
-    tenantId: principal.tenantId,
-    method: call.method,
-    traceContext: request.traceContext ?? traceContextOf(call.metadata),
-    captureContent: false,
-    serverAddress: call.authority || undefined,
-  });
+  const telemetry = telemetryOf(call, edge, principal, request.traceContext);
   let status: StatusCode | 'OK' = 'OK';
   try {
     const turn = await admitted(lease, admissionOf(request, lease));
@@ -67,6 +61,23 @@ async function run(
     lease.release();
     telemetry.end(status);
   }
+}
+
+/** A call without a session is told as a session of its own. */
+export function telemetryOf(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  traceContext: TraceContext | undefined,
+): SessionTelemetry {
+  return edge.telemetry.session({
+    sessionId: randomUUID(),
+    tenantId: principal.tenantId,
+    method: call.method,
+    traceContext: traceContext ?? traceContextOf(call.metadata),
+    captureContent: false,
+    serverAddress: call.authority || undefined,
+  });
 }
 
 function admissionOf(request: CallRequest, lease: SessionLease): TurnAdmission {

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { Principal, SessionLease } from '../access/types.ts';
 import type { SessionEvent, TraceContext, TurnFailed, TurnOutcome, UpstreamFrame } from '../core/types.ts';
 import { type Ending, endingOf } from '../dialect/events.ts';
@@ -9,13 +8,12 @@ import type { FollowResponseRequest } from '../translate/index.ts';
 import type { Followed } from '../upstream/types.ts';
 import { boundedMessages } from './bounded-events.ts';
 import type { RpcCall } from './call.ts';
-import { traceContextOf } from './caller.ts';
 import { admit, leaseFor, refuse } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { KeepAlive } from './keep-alive.ts';
 import { doneWith } from './message-decoder.ts';
-import { admitted, dialFor, idleRecord, timerMs } from './resource-call.ts';
+import { admitted, dialFor, idleRecord, telemetryOf, timerMs } from './resource-call.ts';
 
 /** The events of a background response from one of them on. Its caller may leave and come back; the response goes on. */
 export async function serveStreamResponse(call: RpcCall, edge: Edge): Promise<void> {
@@ -44,14 +42,7 @@ async function follow(
   request: FollowResponseRequest,
 ): Promise<void> {
   const startedAtMs = edge.clock();
-  const telemetry = edge.telemetry.session({
-    sessionId: randomUUID(),
-    tenantId: principal.tenantId,
-    method: call.method,
-    traceContext: request.traceContext ?? traceContextOf(call.metadata),
-    captureContent: false,
-    serverAddress: call.authority || undefined,
-  });
+  const telemetry = telemetryOf(call, edge, principal, request.traceContext);
   let status: StatusCode | 'OK' = 'OK';
   try {
     const turn = await admitted(lease, {
