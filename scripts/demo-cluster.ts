@@ -18,6 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { Client, type Session, tool } from '../clients/typescript/src/index.ts';
 import { startSimulator } from '../src/simulator/index.ts';
+import { print, table } from './demo-output.ts';
 
 const TOOL_CALLS = 12;
 const MODEL = 'gpt-5.5';
@@ -222,15 +223,4 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as AddressInfo;
   server.close();
   return port;
-}
-
-function table(rows: readonly (readonly [string, string])[]): string {
-  const label = Math.max(...rows.map(([text]) => text.length));
-  const value = Math.max(...rows.map(([, text]) => text.length));
-  const rule = `  ${'─'.repeat(label + value + 3)}\n`;
-  return `\n\n${rule}${rows.map(([a, b]) => `  ${a.padEnd(label)}   ${b.padStart(value)}\n`).join('')}${rule}`;
-}
-
-function print(text: string): void {
-  process.stdout.write(text);
 }

@@ -7,6 +7,7 @@ import { type RunningGateway, startGateway } from '../src/app/gateway.ts';
 import { type ClientEvent, openSession } from '../src/cli/gateway-client.ts';
 import { packageVersion } from '../src/cli/version.ts';
 import { loadConfig } from '../src/config/load.ts';
+import { print, table } from './demo-output.ts';
 
 const TOOL_CALLS = 20;
 const MODEL = 'gpt-5.5';
@@ -165,15 +166,4 @@ function demoConfig() {
       origin: { kind: 'flag', name: path },
     })),
   }).config;
-}
-
-function table(rows: readonly (readonly [string, string])[]): string {
-  const label = Math.max(...rows.map(([text]) => text.length));
-  const value = Math.max(...rows.map(([, text]) => text.length));
-  const rule = `  ${'─'.repeat(label + value + 3)}\n`;
-  return `\n\n${rule}${rows.map(([a, b]) => `  ${a.padEnd(label)}   ${b.padStart(value)}\n`).join('')}${rule}`;
-}
-
-function print(text: string): void {
-  process.stdout.write(text);
 }
