@@ -14,10 +14,12 @@ Serve = Callable[["FakeStream"], Iterator[session_pb2.ConnectResponse]]
 
 
 class FakeStream:
-    def __init__(self, requests: Iterator[session_pb2.ConnectRequest], context: grpc.ServicerContext) -> None:
+    def __init__(
+        self, requests: Iterator[session_pb2.ConnectRequest], context: grpc.ServicerContext, read_open: bool
+    ) -> None:
         self.requests = requests
         self.context = context
-        self.open = next(requests).open
+        self.open = next(requests).open if read_open else session_pb2.Open()
         self.seq = self.open.resume.last_seq
 
     def opened(self, **fields: object) -> session_pb2.ConnectResponse:
@@ -60,8 +62,9 @@ class FakeStream:
 class FakeGateway(service_pb2_grpc.ResponsesServiceServicer):
     """Plays one function a stream, in order."""
 
-    def __init__(self, *streams: Serve) -> None:
+    def __init__(self, *streams: Serve, read_open: bool = True) -> None:
         self._streams = list(streams)
+        self._read_open = read_open
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4))
         service_pb2_grpc.add_ResponsesServiceServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -69,7 +72,7 @@ class FakeGateway(service_pb2_grpc.ResponsesServiceServicer):
     def Connect(  # noqa: N802 - the name of the method in the API
         self, request_iterator: Iterator[session_pb2.ConnectRequest], context: grpc.ServicerContext
     ) -> Iterator[session_pb2.ConnectResponse]:
-        yield from self._streams.pop(0)(FakeStream(request_iterator, context))
+        yield from self._streams.pop(0)(FakeStream(request_iterator, context, self._read_open))
 
     def __enter__(self) -> FakeGateway:
         self._server.start()

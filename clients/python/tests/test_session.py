@@ -192,6 +192,27 @@ def test_errors_of_the_gateway_are_typed(make_client: Any) -> None:
         session.close()
 
 
+def test_a_write_that_fails_does_not_hide_why_the_stream_was_refused(
+    make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stream: FakeStream) -> Iterator[session_pb2.ConnectResponse]:
+        stream.fail(grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+        yield stream.opened()
+
+    serialize = grpc._common.serialize
+
+    def late(message: Any, *rest: Any) -> Any:
+        # Whatever runs the call is busy elsewhere until the refusal has arrived.
+        time.sleep(0.3)
+        return serialize(message, *rest)
+
+    monkeypatch.setattr(grpc._common, "serialize", late)
+    with FakeGateway(refuse, read_open=False) as served:
+        with pytest.raises(gateway.SessionError) as refused:
+            make_client(served).connect()
+    assert (refused.value.code, refused.value.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
+
+
 def test_unread_events_hold_up_the_gateway_and_nothing_is_lost(make_client: Any) -> None:
     events, size = 400, 16 << 10
 

@@ -18,6 +18,15 @@ from .reasons import Reason
 if TYPE_CHECKING:
     from .aio import Session
 
+#: Code, details and trailing metadata.
+_Status = tuple[grpc.StatusCode, Any, Any]
+
+# grpcio's own words when a write fails. It puts them in the place of the peer's status, for good, even if that has
+# arrived (read in 1.66 and 1.85.1; findings/grpcio-asyncio-write-hides-status.sh).
+_WRITE_FAILED = "Internal error from Core"
+#: Seconds.
+_STATUS_PATIENCE = 1.0
+
 
 async def open_stream(session: Session, deadline: float, *, resume: bool = False) -> Stream:
     """Opens a stream until the deadline. An open that nobody answers on a shared connection is tried on a further one:
@@ -64,6 +73,7 @@ class Stream:
         self._accepted = False
         self._over = False
         self._silent = False
+        self._said: _Status | None = None
         client = session._client
         self.connection: Connection[grpc.aio.Channel] = client._take()
         try:
@@ -75,6 +85,7 @@ class Stream:
             if not isinstance(error, (ValueError, TypeError, grpc.aio.UsageError)):
                 raise
             raise inferred("INVALID_ARGUMENT", Reason.UNREACHABLE, f"the call could not be made: {error}") from error
+        self._call.add_done_callback(self._note_status)
 
     async def accept(self, timeout: float) -> None:
         core = self._session._core
@@ -163,14 +174,38 @@ class Stream:
         if self._silent:
             return silence()
         otherwise = Reason.STREAM_LOST if self._accepted else Reason.UNREACHABLE
-        if error is not None:
-            code, said, trailers = error.code(), error.details(), error.trailing_metadata()
-        else:
-            code, said = await self._call.code(), await self._call.details()
-            trailers = await self._call.trailing_metadata()
+        code, said, trailers = _status_of(error) if error is not None else await self._status()
+        if said == _WRITE_FAILED:
+            code, said, trailers = await self._status_behind_the_write()
         # Pair by pair: older versions of grpcio cannot make a dict of it.
         details: Any = next((value for key, value in trailers or () if key == "grpc-status-details-bin"), None)
         return stream_error(code, said or "", details, otherwise)
+
+    async def _status(self) -> _Status:
+        return await self._call.code(), await self._call.details(), await self._call.trailing_metadata()
+
+    async def _status_behind_the_write(self) -> _Status:
+        """The peer's status, which came just before the write failed, or comes just after."""
+        give_up_at = time.monotonic() + _STATUS_PATIENCE
+        while True:
+            status = self._said or await self._status()
+            if status[1] != _WRITE_FAILED or time.monotonic() > give_up_at:
+                return status
+            await asyncio.sleep(0.01)
+
+    def _note_status(self, _: object) -> None:
+        # The status is there: the coroutine ends without waiting.
+        try:
+            self._status().send(None)
+        except StopIteration as ended:
+            if ended.value[1] != _WRITE_FAILED:
+                self._said = ended.value
+        except BaseException:
+            pass  # With interceptors, the call may end by an exception, which read() raises as well.
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> _Status:
+    return error.code(), error.details(), error.trailing_metadata()
 
 
 def _is_cancelling(task: asyncio.Task[Any]) -> bool:
