@@ -1,8 +1,9 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import type { HostPort } from '../config/units.ts';
 import { http } from '../ground/http.ts';
 import { isLoopback } from '../ground/loopback.ts';
+import { OPENING_NAMES, type Opening, refuseOpening, watchOpening } from '../ground/opening.ts';
 import type { AuditRecord, LogLevel } from './acts.ts';
 import type { BoardView } from './api.ts';
 import { CONSOLE_PATHS } from './console-files.ts';
@@ -36,6 +37,8 @@ export interface AdminOptions {
   /** Serve the page. Default true. */
   readonly console?: boolean;
   readonly sources: AdminSources;
+  /** Told of each peer that speaks something else than HTTP/1.1, and what it was told. */
+  readonly onWrongProtocol?: (found: string, sentence: string) => void;
 }
 
 export interface AdminServer {
@@ -74,6 +77,7 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
       );
     },
   );
+  const undecided = onlyHttp1(server, options.onWrongProtocol ?? (() => {}));
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(options.listen.port, options.listen.host, resolve);
@@ -85,8 +89,38 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
         live.close();
         server.close(() => resolve());
         server.closeAllConnections();
+        for (const socket of undecided) socket.destroy();
       }),
   };
+}
+
+const WRONG_PROTOCOLS: Readonly<Partial<Record<Opening, string>>> = {
+  tls: 'This is the admin port, which speaks HTTP/1.1 without TLS; found TLS. Use http://.',
+  http2:
+    'This is the admin port, which speaks HTTP/1.1; found HTTP/2. gRPC is on the port of "listen", 50051 by default.',
+  proxy: 'This port does not take the PROXY protocol: turn it off in the balancer.',
+};
+
+/** Returns the sockets that are not the HTTP server's yet, or will never be. */
+function onlyHttp1(server: Server, onWrong: (found: string, sentence: string) => void): ReadonlySet<Socket> {
+  const undecided = new Set<Socket>();
+  const serve = server.listeners('connection') as ((socket: Socket) => void)[];
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    socket.on('error', () => {});
+    undecided.add(socket);
+    socket.once('close', () => undecided.delete(socket));
+    watchOpening(socket, (opening) => {
+      const sentence = opening && WRONG_PROTOCOLS[opening];
+      if (opening !== undefined && sentence !== undefined) {
+        onWrong(OPENING_NAMES[opening], sentence);
+        return refuseOpening(socket, opening, sentence);
+      }
+      undecided.delete(socket);
+      for (const listener of serve) listener.call(server, socket);
+    });
+  });
+  return undecided;
 }
 
 async function answer(

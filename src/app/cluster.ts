@@ -56,7 +56,7 @@ export async function startCluster(
   const primary = new Primary(config, surroundings, telemetry, simulator, limits);
   try {
     const grpcPort = await primary.start();
-    const admin = await openAdmin(config, primary.sources());
+    const admin = await openAdmin(config, primary.sources(), telemetry);
     return {
       grpcPort,
       adminPort: admin.port,

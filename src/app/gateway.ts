@@ -165,6 +165,10 @@ async function assemble(
       const text = CONNECTION_ENDS[reason];
       if (text !== undefined) logger.warn({ code: `connection_${reason}` }, text);
     },
+    onWrongProtocol: (found, sentence) => {
+      telemetry.connectionEnded('wrong_protocol');
+      warnOfWrongProtocol(telemetry, 'grpc', found, sentence);
+    },
   });
   opened.push(() => server.close());
   onMemoryPressure = (bytes) => {
@@ -204,7 +208,7 @@ async function assemble(
   });
 
   const grpcPort = await listening(config.listen, server.listen(formatHostPort(config.listen)));
-  const admin = surroundings.admin === false ? undefined : await openAdmin(config, sources);
+  const admin = surroundings.admin === false ? undefined : await openAdmin(config, sources, telemetry);
   if (admin !== undefined) opened.push(() => admin.close());
 
   return {
@@ -248,7 +252,21 @@ const CONNECTION_ENDS: Readonly<Record<ConnectionEnd, string | undefined>> = {
   idle: undefined,
 };
 
-export async function openAdmin(config: GatewayConfig, sources: AdminSources): Promise<AdminServer> {
+/** Somebody's mistake, who sees less of it than we do. One line for each kind in ten seconds, with a count. */
+function warnOfWrongProtocol(
+  { logger }: Pick<GatewayTelemetry, 'logger'>,
+  port: 'grpc' | 'admin',
+  found: string,
+  sentence: string,
+): void {
+  logger.warn({ code: 'wrong_protocol', port, why: found }, `a peer spoke another protocol: ${sentence}`);
+}
+
+export async function openAdmin(
+  config: GatewayConfig,
+  sources: AdminSources,
+  telemetry: Pick<GatewayTelemetry, 'logger'>,
+): Promise<AdminServer> {
   const { listen, allowed_hosts, token_file } = config.admin;
   const admin = startAdmin({
     listen,
@@ -257,6 +275,7 @@ export async function openAdmin(config: GatewayConfig, sources: AdminSources): P
     token: () => (token_file === undefined ? undefined : readFileSync(token_file, 'utf8').trim()),
     console: config.admin.console.enabled,
     sources,
+    onWrongProtocol: (found, sentence) => warnOfWrongProtocol(telemetry, 'admin', found, sentence),
   });
   return listening(listen, admin);
 }

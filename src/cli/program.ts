@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from 'commander';
 import { EXIT } from '../app/exit-codes.ts';
-import { ConfigError } from '../config/problems.ts';
+import { ConfigError, didYouMean } from '../config/problems.ts';
 import { addConfigFlags, readConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
 
@@ -52,12 +52,21 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
     .addHelpText('after', EPILOGUE)
     .showHelpAfterError('(--help shows what there is)');
 
-  const serve = async (_options: unknown, command: Command) => {
+  const serve = async (command: Command) => {
     const { serveCommand } = await import('./serve.ts');
     done(await serveCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
   };
-  addConfigFlags(program).action(serve);
-  addConfigFlags(subcommand(program, 'serve', 'run the gateway')).action(serve);
+  addConfigFlags(program)
+    // Commander runs the command that there is; what is left for this one is a word that it does not know.
+    .argument('[command...]')
+    .usage('[options] [command]')
+    .action(async ([name]: readonly string[], _options: unknown, command: Command) => {
+      if (name !== undefined) unknownCommand(program, name);
+      await serve(command);
+    });
+  addConfigFlags(subcommand(program, 'serve', 'run the gateway')).action(
+    async (_options: unknown, command: Command) => serve(command),
+  );
 
   subcommand(program, 'simulate', 'run the upstream simulator alone')
     .option('--listen <HOST:PORT>', 'address (127.0.0.1:8765)')
@@ -143,6 +152,15 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
     });
 
   return program;
+}
+
+function unknownCommand(program: Command, name: string): never {
+  const near = didYouMean(
+    name,
+    program.commands.map((each) => each.name()),
+  );
+  const help = near === undefined ? '' : `; did you mean ${near}?`;
+  return program.error(`error: unknown command '${name}'${help}`, { code: 'commander.unknownCommand' });
 }
 
 function subcommand(parent: Command, name: string, description: string): Command {

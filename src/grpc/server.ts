@@ -31,6 +31,7 @@ import { Connections } from './hardening/connections.ts';
 import { type ConnectionEnd, shareHttp2 } from './hardening/fair-http2.ts';
 import { Inflation } from './hardening/inflation.ts';
 import { PartialMessages } from './hardening/partial-messages.ts';
+import type { OnWrongProtocol } from './hardening/wrong-protocol.ts';
 import { HealthService } from './health.ts';
 import { KeyedRuns } from './idempotency.ts';
 import { decodeMessages } from './message-decoder.ts';
@@ -76,6 +77,8 @@ export interface GrpcServerOptions {
   readonly maxUnservedResets?: number;
   /** Told of each client connection that was ended or refused. */
   readonly onConnectionEnd?: (reason: ConnectionEnd) => void;
+  /** Told of each peer that speaks something else than gRPC, or TLS where there is none, and what it was told. */
+  readonly onWrongProtocol?: OnWrongProtocol;
   /** Default 10,000: a stream that says nothing costs little, but must not stay. */
   readonly openTimeoutMs?: number;
   /** Longest pause between the heartbeats of a client that offers them. Default 10,000; 0: none. */
@@ -170,6 +173,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
       maxUnservedResets: options.maxUnservedResets ?? maxStreamsPerConnection,
       now: steadyNow,
       onEnded,
+      onWrongProtocol: options.onWrongProtocol ?? (() => {}),
     });
   const closeConnections = [share(server, connections)];
   server.addService(bytesOnly(serviceDefinition(SERVICE)), unreachable(serviceDefinition(SERVICE)));

@@ -196,7 +196,7 @@ function repeatedWarnings(windowMs: number) {
 }
 
 /** Warnings that differ in one of these are not repeats. All are from short lists. */
-const TELLING_FIELDS = ['code', 'upstream', 'reason', 'limit', 'tenant', 'why'];
+const TELLING_FIELDS = ['code', 'upstream', 'reason', 'limit', 'tenant', 'port', 'why'];
 
 function warningKey(fields: unknown, message: unknown): string {
   if (typeof fields === 'string') return fields;

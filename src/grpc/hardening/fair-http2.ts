@@ -12,6 +12,12 @@ import type { ConnectionPacing } from './connection-pacing.ts';
 import type { Connections } from './connections.ts';
 import { capDeadline } from './deadline.ts';
 import { adaptWindows, WIDE_WINDOW_BYTES } from './windows.ts';
+import {
+  type OnWrongProtocol,
+  refuseRequest,
+  refuseWithoutAlpn,
+  serveRightProtocol,
+} from './wrong-protocol.ts';
 
 /** Resets before service that are forgiven each second, as a share of those that a connection may have at once. */
 const FORGIVEN_PER_SECOND = 0.2;
@@ -48,6 +54,7 @@ export interface Http2SharingOptions {
   readonly maxUnservedResets: number;
   readonly now: () => number;
   readonly onEnded: (reason: ConnectionEnd) => void;
+  readonly onWrongProtocol: OnWrongProtocol;
 }
 
 /** grpc-js makes its HTTP/2 servers by itself and has no options for this; these fields are the only handle. */
@@ -84,6 +91,7 @@ export function shareHttp2(server: Server, options: Http2SharingOptions): () => 
     setUp(http2Server, interceptors);
     takeTurns(http2Server, options);
     pace(http2Server, options);
+    refuseWithoutAlpn(http2Server, options.onWrongProtocol);
     http2Server.on('session', adaptWindows);
     http2Server.on('session', (session: ServerHttp2Session) => {
       if (connections === undefined) session.settings({ maxConcurrentStreams: NO_LIMIT });
@@ -102,7 +110,8 @@ export function shareHttp2(server: Server, options: Http2SharingOptions): () => 
 }
 
 /** A socket that waits is not read from; what Node has taken in by then goes to HTTP/2 or TLS with the socket. */
-function pace(http2Server: Http2Server, { connections, pacing, onEnded }: Http2SharingOptions): void {
+function pace(http2Server: Http2Server, options: Http2SharingOptions): void {
+  const { connections, pacing, onEnded, onWrongProtocol } = options;
   const serve = http2Server.listeners('connection') as OnConnection[];
   http2Server.removeAllListeners('connection');
   http2Server.on('connection', (socket: Socket) => {
@@ -116,7 +125,7 @@ function pace(http2Server: Http2Server, { connections, pacing, onEnded }: Http2S
     pacing.arrived(
       socket.remoteAddress,
       () => {
-        if (!socket.destroyed) go();
+        if (!socket.destroyed) serveRightProtocol(http2Server, socket, onWrongProtocol, go);
       },
       () => {
         socket.destroy();
@@ -141,7 +150,7 @@ function pace(http2Server: Http2Server, { connections, pacing, onEnded }: Http2S
  * gives up its running calls, or dies behind a proxy that others use too, breaks nothing.
  */
 function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void {
-  const { connections, fairShare, pacing, maxUnservedResets, now, onEnded } = options;
+  const { connections, fairShare, pacing, maxUnservedResets, now, onEnded, onWrongProtocol } = options;
   const budgets = new WeakMap<ServerHttp2Session, ResetBudget>();
   const sessionOf = new WeakMap<ServerHttp2Stream, ServerHttp2Session>();
   http2Server.on('session', (session: ServerHttp2Session) => {
@@ -168,7 +177,7 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
       if (gone(stream)) return wasReset(stream);
       fairShare.run(sessionOf.get(stream) ?? stream, () => {
         if (gone(stream)) wasReset(stream);
-        else serve(stream, headers, ...rest);
+        else if (!refuseRequest(stream, headers, onWrongProtocol)) serve(stream, headers, ...rest);
       });
     });
   }

@@ -106,6 +106,7 @@ describe('the HTTP/2 servers of grpc-js', () => {
     maxUnservedResets: 10,
     now: () => 0,
     onEnded: () => {},
+    onWrongProtocol: () => {},
   };
 
   it('are within reach', () => {
