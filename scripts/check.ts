@@ -29,6 +29,11 @@ const STEPS = {
   image: [node, 'scripts/docker-steps.ts'],
   deploy: ['scripts/lint-deploy.sh'],
   demo: ['npm', 'run', '--silent', 'demo'],
+  site: [
+    'sh',
+    '-c',
+    'npm ci --prefix site --no-audit --no-fund --ignore-scripts && npm run build --prefix site',
+  ],
   licences: [node, 'scripts/licence-check.ts'],
   advisories: ['sh', 'scripts/audit.sh'],
   sbom: ['sh', 'scripts/sbom.sh'],
