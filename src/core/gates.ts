@@ -60,7 +60,7 @@ export interface Journal {
   outcomes: SavedOutcome[];
   outcomeBytes: number;
   /** Responses that the journal has. */
-  known: Map<string, TranscriptNode>;
+  known: WeakSet<TranscriptNode>;
   /** Since the last snap, which is counted in. */
   bytes: number;
   snapN: number;
@@ -85,7 +85,7 @@ export function newJournal({ keepsContent, open, gateTimeoutMs = GATE_TIMEOUT_MS
     begun: new Map(),
     outcomes: [],
     outcomeBytes: 0,
-    known: new Map(),
+    known: new WeakSet(),
     bytes: 0,
     snapN: 0,
     incomplete: false,
@@ -172,7 +172,7 @@ export function recordEnd(core: Core, lane: Lane, { fingerprint, headBefore, eve
   const outcome = outcomeOf(event, headBefore);
   remember(core, journal, outcome);
   if (journal.state === 'lost') return;
-  const nodes = unknownNodes(core, journal, lane.headId);
+  const nodes = unknownNodes(core, journal, lane);
   const n = make(core, journal, {
     kind: 'commit',
     outcome,
@@ -300,7 +300,7 @@ function stateOf(core: Core, journal: Journal): SavedState {
     commit: journal.commit,
     heardSeq: journal.heardSeq,
     lanes: [...core.lanes.values()].map(laneOf),
-    nodes: parentsFirst(core),
+    nodes: core.transcript.findable().map((node) => saved(core, node).node),
     running: [...journal.begun.values()].map(({ saved }) => saved),
     ended: taken.slice(-MAX_SAVED_ENDED),
     outcomes: [...journal.outcomes],
@@ -411,7 +411,7 @@ function make(core: Core, journal: Journal, entry: JournalEntry): number {
 
 function snap(core: Core, journal: Journal): void {
   const state = stateOf(core, journal);
-  journal.known = new Map(core.transcript.entries());
+  journal.known = new WeakSet(core.transcript.findable());
   journal.bytes = 0;
   journal.snapN = make(core, journal, { kind: 'snap', state });
   for (const begun of journal.begun.values()) begun.n ??= journal.snapN;
@@ -445,46 +445,31 @@ function outcomeBytes({ frame }: SavedOutcome): number {
 }
 
 /** The path to the head, as far as the journal does not have it, parents first. */
-function unknownNodes(core: Core, journal: Journal, headId: string | undefined): readonly SavedNode[] {
+function unknownNodes(core: Core, journal: Journal, { id, headId }: Lane): readonly SavedNode[] {
   const path: SavedNode[] = [];
-  for (let at = headId; at !== undefined; ) {
-    const node = core.transcript.get(at);
-    if (node === undefined || journal.known.get(at) === node) break;
-    journal.known.set(at, node);
-    const saved = nodeOf(core, node);
-    path.push(saved);
-    at = saved.parentId;
+  let at = headId === undefined ? undefined : core.transcript.get(headId, id);
+  while (at !== undefined && !journal.known.has(at)) {
+    journal.known.add(at);
+    const { node, parent } = saved(core, at);
+    path.push(node);
+    at = parent;
   }
   return path.reverse();
 }
 
-function parentsFirst(core: Core): readonly SavedNode[] {
-  const done = new Set<string>();
-  const nodes: SavedNode[] = [];
-  for (const [id] of core.transcript.entries()) {
-    const path: SavedNode[] = [];
-    for (let at: string | undefined = id; at !== undefined && !done.has(at); ) {
-      done.add(at);
-      const node = core.transcript.get(at);
-      if (node === undefined) break;
-      const saved = nodeOf(core, node);
-      path.push(saved);
-      at = saved.parentId;
-    }
-    nodes.push(...path.reverse());
-  }
-  return nodes;
-}
-
-function nodeOf(core: Core, node: TranscriptNode): SavedNode {
-  const { id, stored, upstream, account } = node;
-  const { parentId, items } = core.transcript.folded(node);
+function saved(
+  core: Core,
+  node: TranscriptNode,
+): { readonly node: SavedNode; readonly parent: TranscriptNode | undefined } {
+  const { id, laneId, stored, upstream, account } = node;
+  const { parent, parentId, items } = core.transcript.folded(node);
   const kept = items && {
     input: items.input,
     output: items.output,
     compactionIndex: items.compactionIndex,
   };
-  return { id, parentId, stored, upstream, account, items: kept };
+  const parentLaneId = parent?.laneId;
+  return { node: { id, laneId, parentId, parentLaneId, stored, upstream, account, items: kept }, parent };
 }
 
 function laneOf({ id, headId, carried }: Lane): SavedLane {

@@ -1,4 +1,5 @@
 import type { Reason, UpstreamErrorFacts } from '../errors.ts';
+import { behind } from './transcript.ts';
 import type {
   NoticeKind,
   ReplayVerdict,
@@ -65,7 +66,11 @@ export interface SavedCarried {
 /** A finished response. Without items it can be continued by id only. */
 export interface SavedNode {
   readonly id: string;
+  /** The lane that it was said on; undefined: the unnamed one, or of a version that did not write it. */
+  readonly laneId?: string | undefined;
   readonly parentId: string | undefined;
+  /** The parent's lane; undefined: the parent is not in the record, or of a version that did not write it. */
+  readonly parentLaneId?: string | undefined;
   readonly stored: boolean;
   readonly upstream: string;
   /** As `LinkRoute.account`; undefined: none, or of a version that did not write it. */
@@ -252,10 +257,17 @@ export class JournalFold {
     this.#spent = state.spent;
   }
 
-  /** Some upstreams give several responses one id: the newest stands for it. */
+  /** Some upstreams give several responses one id: the lane's newest stands for it, and the older one is said with its children. */
   #addNode(node: SavedNode): void {
-    this.#nodes.delete(node.id);
-    this.#nodes.set(node.id, node);
+    const key = keyOf(node.id, node.laneId);
+    const old = this.#nodes.get(key);
+    if (old !== undefined) {
+      for (const [at, child] of this.#nodes)
+        if (child.parentId === old.id && keyOf(old.id, child.parentLaneId) === key)
+          this.#nodes.set(at, foldedInto(child, old));
+      this.#nodes.delete(key);
+    }
+    this.#nodes.set(key, node);
   }
 
   #hear(heardSeq: number): void {
@@ -275,6 +287,20 @@ export class JournalFold {
       return;
     }
   }
+}
+
+function keyOf(id: string, laneId = ''): string {
+  return `${laneId} ${id}`;
+}
+
+function foldedInto(child: SavedNode, parent: SavedNode): SavedNode {
+  const { items } = child;
+  return {
+    ...child,
+    parentId: parent.parentId,
+    parentLaneId: parent.parentLaneId,
+    items: items && parent.items && { ...items, input: behind(parent.items, items.input) },
+  };
 }
 
 /** The same entry without anything that a user, a tool or a model said: ids, names and numbers are left. */

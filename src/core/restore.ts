@@ -6,6 +6,7 @@ import type { SavedEvent, SavedFailure, SavedNode, SavedOutcome, SavedState } fr
 import { type Lane, newLane } from './lane.ts';
 import { REFUSED } from './recent-ids.ts';
 import { readItem } from './same-item.ts';
+import type { NewNode } from './transcript.ts';
 import type { SessionEvent, TurnFailed, UpstreamFrame } from './types.ts';
 
 /** How far the client that comes back has heard of the session. */
@@ -42,15 +43,26 @@ function restoreTranscript(core: Core, { lanes, nodes }: SavedState): void {
     for (const saved of carried) restoreCarried(core, lane, saved);
   }
   if (core.journal !== undefined) {
-    core.journal.known = new Map(core.transcript.entries());
+    core.journal.known = new WeakSet(core.transcript.findable());
     core.journal.bytes = core.transcript.bytes;
   }
 }
 
-function newNodeOf({ id, parentId, stored, upstream, account, items }: SavedNode) {
+function newNodeOf({
+  id,
+  laneId = '',
+  parentId,
+  parentLaneId,
+  stored,
+  upstream,
+  account,
+  items,
+}: SavedNode): NewNode {
   return {
     id,
+    laneId,
     parentId,
+    parentLaneId,
     stored,
     upstream,
     account,

@@ -351,11 +351,11 @@ export class Session {
     core.fingerprints.forget();
     if (core.journal !== undefined) return this.#shedSession();
     const losing = [...core.lanes.values()].filter(
-      ({ headId, droppedTold }) =>
+      ({ id, headId, droppedTold }) =>
         headId !== undefined &&
         !droppedTold &&
-        core.transcript.get(headId)?.stored === false &&
-        core.transcript.isComplete(headId),
+        core.transcript.get(headId, id)?.stored === false &&
+        core.transcript.isComplete(headId, id),
     );
     core.transcript.dropItems();
     for (const lane of losing) {

@@ -4,6 +4,8 @@ import type { ByteBudget } from './types.ts';
 /** One finished response. `items` is gone once they did not fit; sizes stay, they cost nothing. */
 export interface TranscriptNode {
   readonly id: string;
+  /** The lane that it was said on: where ids repeat, a lane means its own response by them. */
+  readonly laneId: string;
   readonly parentId: string | undefined;
   readonly stored: boolean;
   /** The named upstream that made it; ids mean nothing elsewhere. */
@@ -26,9 +28,11 @@ export interface NodeItems {
 
 export interface NewNode {
   readonly id: string;
-  /** The lane that it was said on: where ids repeat, a lane means its own response by them. */
+  /** As `TranscriptNode.laneId`. Default: the unnamed lane. */
   readonly laneId?: string;
   readonly parentId: string | undefined;
+  /** Whose response is meant by `parentId`, where lanes share ids. Default: as the lane itself means it. */
+  readonly parentLaneId?: string | undefined;
   readonly stored: boolean;
   readonly upstream: string;
   readonly account?: string | undefined;
@@ -55,6 +59,9 @@ export interface Path {
   readonly stoppedAt: string | undefined;
 }
 
+/** A parent that nothing finds any more; no response has this id. */
+const GONE = '';
+
 /** What an item costs besides its text: its id, here and as a map's key. */
 const ITEM_OVERHEAD_BYTES = 120;
 
@@ -80,6 +87,7 @@ export class Transcript {
   /** Which response said the item of an id. */
   readonly #byItem = new Map<string, Node>();
   #bytes = 0;
+  #added = 0;
 
   constructor(maxBytes: number, budget: ByteBudget) {
     this.#maxBytes = maxBytes;
@@ -90,31 +98,33 @@ export class Transcript {
     return this.#bytes;
   }
 
-  get(id: string, laneId = ''): TranscriptNode | undefined {
+  get(id: string, laneId: string): TranscriptNode | undefined {
     return this.#find(id, laneId);
   }
 
-  /** Each id with the response that stands for it. */
-  entries(): Iterable<readonly [id: string, node: TranscriptNode]> {
-    return this.#byId.entries();
+  /** Every response that its lane and id find, parents before their children. */
+  findable(): readonly TranscriptNode[] {
+    return [...this.#byId.values(), ...this.#shadowed.values()].sort((a, b) => a.age - b.age);
   }
 
   /**
-   * The response as one that can be saved by ids alone: what lies between it and the nearest response that its own id
-   * finds is folded into its input.
+   * The response as one that can be saved by lanes and ids alone: what lies between it and the nearest response that these
+   * find is folded into its input. Where the path was cut, only a compaction item still says what was before.
    */
-  folded(node: TranscriptNode): Pick<TranscriptNode, 'parentId' | 'items'> {
-    const { parent } = node as Node;
-    if (parent === undefined || this.#byId.get(parent.id) === parent) return node;
-    let input = node.items?.input;
-    let parentId: string | undefined;
-    for (const old of this.#upFrom(parent)) {
-      parentId = old.id;
-      if (this.#byId.get(old.id) === old) break;
-      input = old.items && input && [...old.items.input, ...old.items.output, ...input];
+  folded(node: TranscriptNode): FoldedNode {
+    let { parentId, items } = node;
+    for (const old of this.#upFrom((node as Node).parent)) {
+      if (this.#find(old.id, old.laneId) === old) return { parent: old, parentId: old.id, items };
+      if (old.items === undefined)
+        return {
+          parent: undefined,
+          parentId: GONE,
+          items: items?.compactionIndex === undefined ? undefined : items,
+        };
+      items = items && { ...items, input: behind(old.items, items.input) };
       parentId = old.parentId;
     }
-    return { parentId, items: node.items && input && { ...node.items, input } };
+    return { parent: undefined, parentId, items };
   }
 
   /** An item that one of the session's responses said. */
@@ -124,7 +134,7 @@ export class Transcript {
     return node === undefined || text === undefined ? undefined : { node, text };
   }
 
-  contextBytes(id: string | undefined, laneId = ''): number {
+  contextBytes(id: string | undefined, laneId: string): number {
     return id === undefined ? 0 : (this.#find(id, laneId)?.contextBytes ?? 0);
   }
 
@@ -139,7 +149,8 @@ export class Transcript {
     const itemBytes =
       memoryOfTexts(wanted.input) + memoryOfTexts(wanted.output) + itemIds.length * ITEM_OVERHEAD_BYTES;
     const { laneId = '' } = wanted;
-    const parent = wanted.parentId === undefined ? undefined : this.#find(wanted.parentId, laneId);
+    const parent =
+      wanted.parentId === undefined ? undefined : this.#find(wanted.parentId, wanted.parentLaneId ?? laneId);
     this.#makeWay(wanted.id, laneId, parent);
     const fits = !wanted.overflowed && this.#reserve(NODE_OVERHEAD_BYTES + itemBytes, parent, heads);
     if (!fits && !this.#reserve(NODE_OVERHEAD_BYTES, parent, heads)) return false;
@@ -155,7 +166,9 @@ export class Transcript {
       items: fits ? { input, output, itemIds, compactionIndex, bytes: itemBytes } : undefined,
       parent,
       children: 0,
+      age: this.#added,
     };
+    this.#added += 1;
     if (parent !== undefined) parent.children += 1;
     this.#nodes.add(node);
     this.#byId.set(node.id, node);
@@ -192,7 +205,7 @@ export class Transcript {
     return undefined;
   }
 
-  isComplete(id: string, laneId = ''): boolean {
+  isComplete(id: string, laneId: string): boolean {
     for (const node of this.#upFrom(this.#find(id, laneId))) {
       if (node.items === undefined) return false;
       if (node.items.compactionIndex !== undefined) return true;
@@ -205,8 +218,8 @@ export class Transcript {
    * A lane stands on `id` now: the path behind a compaction or a gap is replayed only for a fork from there. Where memory
    * is short, nobody waits for that.
    */
-  releaseBehind(id: string, heads: () => Iterable<string>): void {
-    const node = this.#byId.get(id);
+  releaseBehind(id: string, laneId: string, heads: () => Iterable<string>): void {
+    const node = this.#find(id, laneId);
     if (node === undefined || (node.items !== undefined && node.items.compactionIndex === undefined)) return;
     if (this.#bytes <= this.#maxBytes / 2 && this.#budget.scarce !== true) return;
     const needed = this.#neededBy(heads());
@@ -217,8 +230,8 @@ export class Transcript {
   }
 
   /** The upstream said that it does not know the id although it was stored. */
-  forgetStored(id: string): void {
-    const node = this.#byId.get(id);
+  forgetStored(id: string, laneId: string): void {
+    const node = this.#find(id, laneId);
     if (node !== undefined) node.stored = false;
   }
 
@@ -331,6 +344,14 @@ export class Transcript {
   }
 }
 
+/** Said as one with the responses before it that nothing finds any more. */
+export interface FoldedNode {
+  readonly parent: TranscriptNode | undefined;
+  /** Of the client's choosing where the session does not know the parent; `''` where it has let it go. */
+  readonly parentId: string | undefined;
+  readonly items: NodeItems | undefined;
+}
+
 export interface PathOptions {
   /** Whether a compaction item of that response can be read where the path goes. */
   readonly canRead?: (node: TranscriptNode) => boolean;
@@ -340,7 +361,8 @@ export interface PathOptions {
 
 /** A node as its transcript sees it. */
 interface Node extends TranscriptNode {
-  readonly laneId: string;
+  /** Rises with each node, so that a parent's is lower than its children's. */
+  readonly age: number;
   stored: boolean;
   items: NodeItems | undefined;
   /** Older than the node; undefined also where the path was cut. */
@@ -350,6 +372,14 @@ interface Node extends TranscriptNode {
 
 function keyOf(id: string, laneId: string): string {
   return `${laneId} ${id}`;
+}
+
+/** What was said before belongs to the input of what came after. */
+export function behind(
+  old: Pick<NodeItems, 'input' | 'output' | 'compactionIndex'>,
+  input: readonly string[],
+): readonly string[] {
+  return [...old.input, ...old.output, ...input];
 }
 
 function ended(steps: Step[], stoppedAt: string | undefined): Path {

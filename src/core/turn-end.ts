@@ -37,7 +37,7 @@ export function endTurn(core: Core, turn: Turn, outcome: TurnOutcome, last: Last
   // A turn that failed or was given up leaves no trace in the conversation.
   if (turn.headId !== undefined && (outcome === 'COMPLETED' || outcome === 'INCOMPLETE')) {
     lane.headId = turn.headId;
-    core.transcript.releaseBehind(turn.headId, () => headsOf(core));
+    core.transcript.releaseBehind(turn.headId, lane.id, () => headsOf(core));
   } else leaveBehind(core, lane, turn, outcome, heldBy);
   lane.lastUsedAtMs = core.nowMs;
   record(core, turn, lane, headBefore, event);

@@ -264,7 +264,7 @@ export function sendOtherHistory(
   if (wireId !== undefined && isPreviousResponseNotFound(error)) {
     avoid(turn, wireId);
     for (const [laneId, entry] of link.cache) if (entry.responseId === wireId) link.cache.delete(laneId);
-    core.transcript.forgetStored(wireId);
+    core.transcript.forgetStored(wireId, turn.laneId);
     const parentId = turn.plan?.parentId;
     if (parentId === undefined || !core.transcript.isComplete(parentId, turn.laneId)) return false;
     resend(core, link, stream, turn, 'previous_response_not_found', 'first');

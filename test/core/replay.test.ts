@@ -14,6 +14,7 @@ const step = (
 ): Step => ({
   node: {
     id: 'resp_1',
+    laneId: '',
     parentId: undefined,
     stored: false,
     upstream: 'main',

@@ -29,7 +29,7 @@ it.each([
     kept.add(node(ids[n] as string, ids[n - 1], said), () => ids);
   });
   const last = ids.at(-1) as string;
-  expect(kept.isComplete(last)).toBe(true);
+  expect(kept.isComplete(last, '')).toBe(true);
   expect(itemsOf(kept, last)).toEqual(['one', 're: one', 'two', 're: two', 'three', 're: three']);
 });
 
@@ -49,9 +49,9 @@ it('ends every walk, whatever ids and parents an upstream names', () => {
         id,
       ]);
       for (const name of names) {
-        kept.isComplete(name);
+        kept.isComplete(name, '');
         kept.pathSince(name, () => false);
-        if (random(9) === 0) kept.releaseBehind(name, () => names);
+        if (random(9) === 0) kept.releaseBehind(name, '', () => names);
       }
       expect(kept.bytes).toBeLessThanOrEqual(maxBytes);
     }
@@ -72,7 +72,7 @@ it("does not take the response of another lane for a lane's own, where their ids
   expect(itemsOf(kept, 'resp_mock', 'b')).toEqual(['b1', 're: b1', 'b2', 're: b2']);
 });
 
-it('can be saved by ids alone, and comes back the same', () => {
+it('can be saved by lanes and ids alone, and comes back the same', () => {
   for (const ids of [
     ['a', 'b', 'c'],
     ['x', 'x', 'x'],
@@ -80,16 +80,15 @@ it('can be saved by ids alone, and comes back the same', () => {
   ]) {
     const kept = transcript();
     for (const [n, id] of ids.entries()) kept.add(node(id, ids[n - 1], `${n}`), () => ids);
-    const last = ids.at(-1) as string;
     const again = transcript();
-    const saved = new Map<string, NewNode>();
-    for (let at: string | undefined = last; at !== undefined && !saved.has(at); ) {
-      const found = kept.get(at) as TranscriptNode;
+    for (const found of kept.findable()) {
       const { parentId, items } = kept.folded(found);
-      saved.set(at, { ...node(at, parentId, ''), input: items?.input ?? [], output: items?.output ?? [] });
-      at = parentId;
+      again.add(
+        { ...node(found.id, parentId, ''), input: items?.input ?? [], output: items?.output ?? [] },
+        () => ids,
+      );
     }
-    for (const each of [...saved.values()].reverse()) again.add(each, () => ids);
+    const last = ids.at(-1) as string;
     expect(itemsOf(again, last)).toEqual(itemsOf(kept, last));
   }
 });
@@ -113,7 +112,7 @@ describe('the path behind a compaction', () => {
     const kept = transcript();
     kept.add(node('a', undefined, 'one'), () => []);
     kept.add(compacted('b', 'a'), () => ['b']);
-    kept.releaseBehind('b', () => ['b']);
+    kept.releaseBehind('b', '', () => ['b']);
     expect(itemsOf(kept, 'a')).toEqual(['one', 're: one']);
     expect(itemsOf(kept, 'b')).toEqual(['{"type":"compaction"}', 're: two']);
   });
@@ -124,9 +123,11 @@ describe('the path behind a compaction', () => {
     for (const kept of [small, shared]) {
       kept.add(node('a', undefined, 'x'.repeat(700)), () => []);
       kept.add(compacted('b', 'a'), () => ['b']);
-      kept.releaseBehind('b', () => ['b']);
-      expect(kept.get('a')).toBeUndefined();
-      expect(kept.isComplete('b')).toBe(true);
+      kept.releaseBehind('b', '', () => ['b']);
+      expect(kept.get('a', '')).toBeUndefined();
+      expect(kept.isComplete('b', '')).toBe(true);
+      const { parent, items } = kept.folded(kept.get('b', '') as TranscriptNode);
+      expect([parent, items?.output]).toEqual([undefined, ['{"type":"compaction"}', 're: two']]);
     }
   });
 

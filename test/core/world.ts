@@ -1,5 +1,6 @@
+import { type JournalEntry, JournalFold } from '../../src/core/journal.ts';
 import { DEFAULT_SESSION_LIMITS } from '../../src/core/limits.ts';
-import { Session } from '../../src/core/session.ts';
+import { type Restored, Session } from '../../src/core/session.ts';
 import type {
   Chain,
   Input,
@@ -83,6 +84,8 @@ export class World {
   readonly upstream = new FakeUpstream();
   readonly session: Session;
   readonly outputs: Output[] = [];
+  /** The session's record, with that of the processes before. */
+  readonly entries: JournalEntry[] = [];
   /** What the client has received, in order of arrival; over reconnects too. */
   readonly received: SessionEvent[] = [];
   /** Links that were asked for and not answered. */
@@ -94,11 +97,13 @@ export class World {
   nextFault: Fault | undefined;
   capabilities: LinkCapabilities = OPENAI;
   #turns = 0;
+  #fence = 1;
 
   constructor(
     limits: Partial<SessionLimits> = {},
     random: () => number = () => 0.5,
     journal: JournalOptions | undefined = undefined,
+    restored: Restored | undefined = undefined,
   ) {
     this.session = new Session(
       {
@@ -108,6 +113,7 @@ export class World {
         journal,
       },
       this.now,
+      restored,
     );
     this.#drain();
   }
@@ -244,6 +250,26 @@ export class World {
     this.now = until;
   }
 
+  /** The session at another process, from what it has written down; its client has heard everything. */
+  takenOver(): World {
+    const fold = new JournalFold();
+    for (const entry of this.entries) fold.apply(entry);
+    this.read();
+    const lastSeq = this.received.at(-1)?.seq ?? 0;
+    const lastCommit = Math.max(0, ...this.received.map(({ commit = 0 }) => commit));
+    const frameOf = (json: string) => toFrame(JSON.parse(json));
+    const fence = this.#fence + 1;
+    const restored = { state: fold.state(), heard: { lastSeq, lastCommit }, fence, frameOf };
+    const next = new World({}, undefined, { keepsContent: true, open: true }, restored);
+    next.#fence = fence;
+    next.#turns = this.#turns;
+    next.entries.unshift(...this.entries);
+    next.received.push(...this.received);
+    next.feed({ kind: 'attach', lastSeq });
+    next.answerDial();
+    return next;
+  }
+
   outcomes(turnId: string): readonly SessionEvent[] {
     return this.received.filter((event) => event.turnId === turnId && event.outcome !== undefined);
   }
@@ -260,6 +286,7 @@ export class World {
     for (const output of outputs) {
       switch (output.kind) {
         case 'journal':
+          this.entries.push(output.entry);
           this.feed({ kind: 'journaled', n: output.n });
           break;
         case 'dial':
@@ -295,8 +322,7 @@ export class World {
   }
 }
 
-/** With its first link up. */
-/** With `journal` every entry is written at once. */
+/** With its first link up. With `journal` every entry is written at once. */
 export function ready(limits: Partial<SessionLimits> = {}, journal?: JournalOptions): World {
   const world = new World(limits, undefined, journal);
   world.answerDial();
