@@ -1,7 +1,7 @@
 import { GatewayError } from '../errors.ts';
 import { createAuthenticate } from './auth/authenticate.ts';
 import { RunningSession } from './lease.ts';
-import { Ledger, type LedgerCounts } from './limits.ts';
+import { Ledger } from './limits.ts';
 import { createMemoryGuard } from './memory-guard.ts';
 import {
   type AccessOptions,
@@ -13,22 +13,8 @@ import { Prices } from './prices.ts';
 import { Tenant, type TenantContext } from './tenant.ts';
 import type { AccessControl } from './types.ts';
 
-/** What operators may see; no names of callers, no ids, no keys. */
-export interface AccessStats {
-  readonly process: LedgerCounts;
-  readonly tenants: Readonly<Record<string, TenantStats>>;
-  /** Share of the memory limit at the last sample, 0 to 1. */
-  readonly memoryShare: number;
-}
-
-export interface TenantStats extends LedgerCounts {
-  readonly ownedIdBytes: number;
-  /** Used of the current windows, for rates that have a limit. */
-  readonly used: Ledger['used'];
-}
-
 export interface RunningAccess extends AccessControl {
-  stats(): AccessStats;
+  /** Share of the memory limit at the last sample, 0 to 1. */
   readonly memoryShare: number;
   /**
    * Goes by other callers, tenants and limits from now on; sessions that run keep what they were let in with. Throws
@@ -124,17 +110,6 @@ export function createAccessControl(options: AccessOptions): RunningAccess {
       guard.close();
       return Promise.resolve();
     },
-
-    stats: () => ({
-      process: processLedger.counts,
-      tenants: Object.fromEntries(
-        [...tenants.values()].map(({ id, ledger, owned, ownedItems }) => [
-          id,
-          { ...ledger.counts, ownedIdBytes: owned.bytes + ownedItems.bytes, used: ledger.used },
-        ]),
-      ),
-      memoryShare: guard.share,
-    }),
   };
 }
 

@@ -81,12 +81,6 @@ export function useHold(name: RateLimit, hold: PointHold): UseHold {
   };
 }
 
-export interface LedgerCounts {
-  readonly sessions: number;
-  readonly lanes: number;
-  readonly turnsInFlight: number;
-}
-
 /** What one tenant, or the process, uses of its limits. Look with `refuse…` first, then take: nothing is half taken. */
 export class Ledger {
   readonly #scope: Scope;
@@ -124,19 +118,6 @@ export class Ledger {
       const window = moved(name);
       return window === undefined ? [] : [[name, window] as const];
     });
-  }
-
-  get counts(): LedgerCounts {
-    return { ...this.#counts };
-  }
-
-  /** What is used of the current windows; undefined for rates without a limit. */
-  get used(): { readonly [name in RateLimit]?: number } {
-    const windows = [
-      ...(this.#turns === undefined ? [] : [['turnsPerMinute', this.#turns] as const]),
-      ...this.#uses,
-    ];
-    return Object.fromEntries(windows.map(([name, window]) => [name, window.used()]));
   }
 
   refuseCounted(name: CountedLimit): GatewayError | undefined {

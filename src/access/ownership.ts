@@ -17,10 +17,6 @@ export class OwnedIds {
     this.#maxBytes = maxBytes;
   }
 
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   add(id: string): void {
     if (id === '' || id.length > MAX_ID_CHARS) return;
     if (this.#ids.delete(id)) {

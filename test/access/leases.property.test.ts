@@ -2,9 +2,10 @@ import { fc, test } from '@fast-check/vitest';
 import { expect } from 'vitest';
 import type { SessionLease, TurnLease } from '../../src/access/types.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { ANY, BLUE, open, RED, record, turn, usage } from './support.ts';
+import { ANY, BLUE, freePlaces, open, RED, record, turn, usage, usedOf } from './support.ts';
 
 const LIMITS = { sessions: 4, lanes: 6, turnsInFlight: 5, tokensPerMinute: 50_000, turnsPerMinute: 10_000 };
+const PROCESS_SESSIONS = 6;
 
 const index = fc.nat(7);
 const step = fc.oneof(
@@ -27,50 +28,50 @@ type Step = ReturnType<typeof step.generate>['value'];
 test.prop([fc.array(step, { maxLength: 80 })], { numRuns: 300 })(
   'after any use, in any order and twice over, every place is free again',
   async (steps) => {
-    const { access } = open({ processLimits: { ...LIMITS, sessions: 6 } }, [
+    const { access } = open({ processLimits: { ...LIMITS, sessions: PROCESS_SESSIONS } }, [
       { id: 'blue', limits: LIMITS },
       { id: 'red', limits: LIMITS },
     ]);
     const sessions: SessionLease[] = [];
+    const running = new Set<SessionLease>();
     const turns: TurnLease[] = [];
     for (const one of steps) {
       take(one);
-      const { process, tenants } = access.stats();
-      for (const name of ['sessions', 'lanes', 'turnsInFlight'] as const) {
-        const [blue = 0, red = 0] = [tenants['blue']?.[name], tenants['red']?.[name]];
-        expect(process[name]).toBe(blue + red);
-        expect(Math.min(blue, red)).toBeGreaterThanOrEqual(0);
-        expect(Math.max(blue, red)).toBeLessThanOrEqual(LIMITS[name]);
-      }
-      for (const tenant of Object.values(tenants)) {
-        for (const used of Object.values(tenant.used)) expect(used).toBeGreaterThanOrEqual(0);
-      }
+      const free = PROCESS_SESSIONS - running.size;
+      expect(freePlaces(access, BLUE, RED).sessions).toBe(free);
     }
     for (const session of sessions) session.release();
-    const free = { sessions: 0, lanes: 0, turnsInFlight: 0 };
-    expect(access.stats().process).toEqual(free);
-    expect(access.stats().tenants['blue']).toMatchObject(free);
-    expect(access.stats().tenants['red']).toMatchObject(free);
+    const { sessions: most, lanes, turnsInFlight } = LIMITS;
+    for (const principal of [BLUE, RED])
+      expect(freePlaces(access, principal)).toEqual({ sessions: most, lanes, turnsInFlight });
+    expect(freePlaces(access, BLUE, RED)).toEqual({ sessions: PROCESS_SESSIONS, lanes, turnsInFlight });
     for (const turn of turns) turn.abandon();
     await access.close();
 
     function take(one: Step): void {
       try {
-        if (one.do === 'open' && 'tenant' in one) sessions.push(access.admitSession(one.tenant, ANY));
+        if (one.do === 'open' && 'tenant' in one) {
+          const session = access.admitSession(one.tenant, ANY);
+          sessions.push(session);
+          running.add(session);
+        }
         if (!('at' in one)) return;
         const session = sessions[one.at];
-        const running = turns[one.at];
+        const lease = turns[one.at];
         if (one.do === 'admit' && 'bytes' in one && session !== undefined) {
           turns.push(session.admitTurn(turn({ inputBytes: one.bytes, maxOutputTokens: one.max })));
         }
         if (one.do === 'lane') session?.admitLane();
         if (one.do === 'laneClosed') session?.laneClosed();
-        if (one.do === 'abandon') running?.abandon();
-        if (one.do === 'release') session?.release();
+        if (one.do === 'abandon') lease?.abandon();
+        if (one.do === 'release' && session !== undefined) {
+          session.release();
+          running.delete(session);
+        }
         if ('tokens' in one) {
           const used = one.tokens === undefined ? undefined : usage(one.tokens, 1);
-          if (one.do === 'late' && used !== undefined) running?.lateUsage(used);
-          else running?.settle(record({ usage: used }));
+          if (one.do === 'late' && used !== undefined) lease?.lateUsage(used);
+          else lease?.settle(record({ usage: used }));
         }
       } catch (error) {
         // Refusals are part of the schedule; anything else is not.
@@ -90,6 +91,6 @@ test.prop([fc.array(fc.record({ bytes: fc.nat(4_000), used: fc.nat(3_000) }), { 
       lease.settle(record({ usage: usage(turns[at]?.used ?? 0, 0) }));
     });
     const total = turns.reduce((sum, { used }) => sum + used, 0);
-    expect(access.stats().tenants['blue']?.used.tokensPerDay).toBe(total);
+    expect(usedOf(access, 'tokens_per_day')).toBe(total);
   },
 );

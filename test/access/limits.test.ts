@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Ledger } from '../../src/access/limits.ts';
+import { Ledger, NOTHING } from '../../src/access/limits.ts';
 import type { Limits } from '../../src/access/options.ts';
 import { GatewayError } from '../../src/errors.ts';
-import { ANY, BLUE, open, RED, record, refusal, turn, usage } from './support.ts';
+import { ANY, BLUE, freePlaces, open, RED, record, refusal, turn, usage, usedOf } from './support.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: 1_800_000_000_000 });
@@ -45,20 +45,24 @@ describe('counted limits', () => {
   });
 
   test('the process has limits of its own, over all tenants, and takes nothing on refusal', () => {
-    const access = withLimits({}, { sessions: 2, turnsInFlight: 1 });
+    const access = withLimits({}, { sessions: 3, turnsInFlight: 1 });
     const session = access.admitSession(BLUE, ANY);
     const other = access.admitSession(RED, ANY);
-    expect(limitOf(() => access.admitSession(BLUE, ANY))).toMatchObject({ scope: 'process', value: '2' });
-    session.admitTurn(turn());
+    const third = access.admitSession(RED, ANY);
+    expect(limitOf(() => access.admitSession(BLUE, ANY))).toMatchObject({ scope: 'process', value: '3' });
+    third.release();
+    const running = session.admitTurn(turn());
     expect(limitOf(() => other.admitTurn(turn()))).toMatchObject({
       limit: 'turns_in_flight',
       scope: 'process',
     });
-    expect(access.stats().tenants['red']).toMatchObject({ sessions: 1, turnsInFlight: 0 });
+    running.abandon();
+    expect(freePlaces(access, RED)).toMatchObject({ sessions: 1, turnsInFlight: 1 });
   });
 
   test('lanes and turns in flight', () => {
-    const access = withLimits({ lanes: 1, turnsInFlight: 1 });
+    const limits = { sessions: 2, lanes: 1, turnsInFlight: 1 };
+    const access = withLimits(limits);
     const session = access.admitSession(BLUE, ANY);
     session.admitLane();
     expect(limitOf(() => session.admitLane())).toMatchObject({ limit: 'lanes', value: '1' });
@@ -70,7 +74,7 @@ describe('counted limits', () => {
     running.settle(record());
     session.admitTurn(turn()).abandon();
     session.release();
-    expect(access.stats().tenants['blue']).toMatchObject({ sessions: 0, lanes: 0, turnsInFlight: 0 });
+    expect(freePlaces(access, BLUE)).toEqual(limits);
   });
 
   test('a message over the limit is refused without a time to wait', () => {
@@ -114,8 +118,7 @@ describe('turns per minute', () => {
 
 describe('tokens', () => {
   // 400 bytes are taken for 100 tokens, and 100 of output are asked for: 200 held.
-  const used = (access: ReturnType<typeof withLimits>) =>
-    access.stats().tenants['blue']?.used.tokensPerMinute;
+  const used = (access: ReturnType<typeof withLimits>) => usedOf(access, 'tokens_per_minute');
 
   test('are held at the start and settled by the usage', () => {
     const access = withLimits({ tokensPerMinute: 500 });
@@ -130,7 +133,7 @@ describe('tokens', () => {
     first.settle(record({ usage: usage(50, 10) }));
     expect(used(access)).toBe(260);
     second.settle(record({ usage: usage(400, 100) }));
-    expect(used(access)).toBe(560);
+    expect(used(access)).toBe(500);
     expect(limitOf(() => session.admitTurn(turn({ inputBytes: 0, maxOutputTokens: 0 })))).toMatchObject({
       limit: 'tokens_per_minute',
     });
@@ -229,7 +232,8 @@ describe('tokens', () => {
     expect(used(access)).toBe(200);
     dear.settle(record({ usage: usage(300, 0) }));
     expect(used(access)).toBe(300);
-    expect(access.stats().tenants['blue']?.used.tokensPerDay).toBe(10 + 300 + 200);
+    vi.advanceTimersByTime(60_000);
+    expect(usedOf(access, 'tokens_per_day')).toBe(10 + 300 + 200);
   });
 
   test('the day has its own window', () => {
@@ -258,26 +262,30 @@ describe('tokens', () => {
   });
 
   test('a released session leaves what its turns may still cost', () => {
-    const access = withLimits({ tokensPerMinute: 500 });
+    const limits = { sessions: 2, lanes: 2, turnsInFlight: 2 };
+    const access = withLimits({ ...limits, tokensPerMinute: 500 });
     const session = access.admitSession(BLUE, ANY);
     const running = session.admitTurn(turn());
     session.release();
-    expect(access.stats().tenants['blue']).toMatchObject({ turnsInFlight: 0, sessions: 0 });
+    expect(freePlaces(access, BLUE)).toEqual(limits);
     expect(used(access)).toBe(200);
     running.settle(record({ usage: usage(1, 1) }));
     expect(used(access)).toBe(2);
-    expect(access.stats().tenants['blue']).toMatchObject({ turnsInFlight: 0 });
+    expect(freePlaces(access, BLUE)).toEqual(limits);
   });
 });
 
 test('a turn that never ran is not counted, and no window needs a timer', () => {
-  const ledger = new Ledger('tenant', { turnsPerMinute: 3 });
+  const ledger = new Ledger('tenant', { turnsPerMinute: 2 });
+  const refused = () => ledger.refuseTurnRate(NOTHING)?.metadata['limit'];
   ledger.countTurn();
   ledger.countTurn();
-  expect(ledger.used).toEqual({ turnsPerMinute: 2 });
+  expect(refused()).toBe('turns_per_minute');
   ledger.uncountTurn();
-  expect(ledger.used).toEqual({ turnsPerMinute: 1 });
+  expect(refused()).toBeUndefined();
+  ledger.countTurn();
+  expect(refused()).toBe('turns_per_minute');
   vi.advanceTimersByTime(60_000);
-  expect(ledger.used).toEqual({ turnsPerMinute: 0 });
+  expect(refused()).toBeUndefined();
   expect(vi.getTimerCount()).toBe(0);
 });

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { onTestFinished } from 'vitest';
-import { createAccessControl } from '../../src/access/access.ts';
+import { createAccessControl, type RunningAccess } from '../../src/access/access.ts';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import type { AccessOptions, AccessWarning, TenantOptions } from '../../src/access/options.ts';
-import type { CallerFacts, TurnAdmission } from '../../src/access/types.ts';
+import type { CallerFacts, Principal, SessionLease, TurnAdmission } from '../../src/access/types.ts';
 import type { TurnRecord, Usage } from '../../src/core/types.ts';
 import { GatewayError } from '../../src/errors.ts';
 
@@ -103,6 +103,41 @@ export function open(options: Partial<AccessOptions> = {}, tenants?: readonly Te
 export const BLUE = { tenantId: 'blue', subject: 'blue-service' };
 export const RED = { tenantId: 'red', subject: 'red-service' };
 export const ANY = { upstream: undefined, upstreamKey: undefined };
+
+/** The places that these callers can still take together, found by taking them. */
+export function freePlaces(access: RunningAccess, ...callers: readonly Principal[]) {
+  const sessions: SessionLease[] = [];
+  for (const principal of callers) takeAll(() => sessions.push(access.admitSession(principal, ANY)));
+  const lanes = sessions.flatMap((session) => takeAll(() => session.admitLane()));
+  const turns = sessions.flatMap((session) => takeAll(() => session.admitTurn(turn({ runsModel: false }))));
+  for (const one of turns) one.abandon();
+  for (const session of sessions) session.release();
+  return { sessions: sessions.length, lanes: lanes.length, turnsInFlight: turns.length };
+}
+
+function takeAll<T>(take: () => T): T[] {
+  const taken: T[] = [];
+  try {
+    for (;;) taken.push(take());
+  } catch (error) {
+    if (error instanceof GatewayError && error.reason === 'LIMIT_EXCEEDED') return taken;
+    throw error;
+  }
+}
+
+/** Points of the window that are used, the whole window at most, as the refusal of a turn that would need all of it tells. */
+export function usedOf(access: RunningAccess, limit: string, principal: Principal = BLUE): number {
+  const session = access.admitSession(principal, ANY);
+  try {
+    session.admitTurn(turn({ model: undefined, inputBytes: 0, maxOutputTokens: 1e12 })).abandon();
+    return 0;
+  } catch (error) {
+    if (!(error instanceof GatewayError) || error.metadata['limit'] !== limit) throw error;
+    return Number(error.metadata['value']) - Number(error.metadata['left']);
+  } finally {
+    session.release();
+  }
+}
 
 /** The error of a call that has to be refused. */
 export function refusal(call: () => unknown): GatewayError {

@@ -5,11 +5,11 @@ import { inspect } from 'node:util';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { createAccessControl } from '../../src/access/access.ts';
 import { ASSUMED_OUTPUT_TOKENS } from '../../src/access/lease.ts';
-import { ANY, BLUE, NOW_MS, open, quietMemory, RED, refusal, turn } from './support.ts';
+import { ANY, BLUE, NOW_MS, open, quietMemory, RED, refusal, turn, usedOf } from './support.ts';
 
 describe('response ids', () => {
   test('only what this tenant was given; foreign and unknown are told apart by nobody', () => {
-    const { access } = open();
+    const { access } = open({}, [{ id: 'blue', limits: { turnsInFlight: 3 } }, { id: 'red' }]);
     const mine = access.admitSession(BLUE, ANY);
     const theirs = access.admitSession(RED, ANY);
     mine.ownResponse('resp_blue');
@@ -21,7 +21,8 @@ describe('response ids', () => {
     );
     expect(foreign?.reason).toBe('UNKNOWN_RESPONSE');
     expect([foreign?.message, foreign?.metadata]).toEqual([unknown?.message, unknown?.metadata]);
-    expect(access.stats().tenants['blue']?.turnsInFlight).toBe(2);
+    mine.admitTurn(turn());
+    expect(refusal(() => mine.admitTurn(turn())).metadata).toMatchObject({ limit: 'turns_in_flight' });
   });
 
   test('stored ids may be allowed, but never those of another tenant', () => {
@@ -49,7 +50,9 @@ describe('response ids', () => {
     theirs.admitTurn(turn({ responseIds: ['resp_red_'] }));
     for (let n = 0; n < 10_000; n++) mine.ownResponse(`resp_${n}`);
     mine.ownResponse('x'.repeat(1_000_000));
-    expect(access.stats().tenants['blue']?.ownedIdBytes).toBeLessThanOrEqual(390);
+    mine.admitTurn(turn({ responseIds: ['resp_9998', 'resp_9999'] }));
+    for (const id of ['resp_9996', 'x'.repeat(1_000_000)])
+      expect(refusal(() => mine.admitTurn(turn({ responseIds: [id] }))).reason).toBe('UNKNOWN_RESPONSE');
   });
 
   test.each([
@@ -360,7 +363,7 @@ describe('provider keys', () => {
       { upstream: 'x*', source: { kind: 'env', name: 'KEY_XAI' } as const },
     ];
     const { access } = open({ upstreamNames: ['openai', 'xai', 'local'] }, [
-      { id: 'blue', credentials },
+      { id: 'blue', credentials, limits: { sessions: 4 } },
       { id: 'red' },
     ]);
     const keyFor = (upstream?: string) =>
@@ -370,7 +373,8 @@ describe('provider keys', () => {
       reason: 'INVALID_FIELD',
       metadata: { field: 'upstream' },
     });
-    expect(access.stats().tenants['blue']?.sessions).toBe(3);
+    expect(keyFor('local')).toBeUndefined();
+    expect(refusal(() => keyFor('local')).metadata).toMatchObject({ limit: 'sessions' });
   });
 
   test('callers bring their own only where they may, and then to one upstream', () => {
@@ -457,7 +461,7 @@ describe('memory', () => {
     session.admitTurn(turn());
     running.abandon();
     expect(warnings.map(({ code }) => code)).toEqual(['MEMORY_HIGH', 'MEMORY_NORMAL']);
-    expect(access.stats().memoryShare).toBe(0.74);
+    expect(access.memoryShare).toBe(0.74);
   });
 
   test('the resident set counts as well, and marks have to make sense', () => {
@@ -475,8 +479,8 @@ describe('memory', () => {
       upstreamNames: ['openai'],
       loopbackOnly: true,
     });
-    expect(access.stats().memoryShare).toBeGreaterThan(0);
-    expect(access.stats().memoryShare).toBeLessThan(1);
+    expect(access.memoryShare).toBeGreaterThan(0);
+    expect(access.memoryShare).toBeLessThan(1);
     await access.close();
   });
 });
@@ -484,5 +488,5 @@ describe('memory', () => {
 test('a turn without max_output_tokens holds the assumed number', () => {
   const { access } = open({}, [{ id: 'blue', limits: { tokensPerMinute: 1e6 } }, { id: 'red' }]);
   access.admitSession(BLUE, ANY).admitTurn(turn({ inputBytes: 5, maxOutputTokens: undefined }));
-  expect(access.stats().tenants['blue']?.used.tokensPerMinute).toBe(2 + ASSUMED_OUTPUT_TOKENS);
+  expect(usedOf(access, 'tokens_per_minute')).toBe(2 + ASSUMED_OUTPUT_TOKENS);
 });

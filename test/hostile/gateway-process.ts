@@ -34,7 +34,6 @@ export interface Facts {
   /** Open files and sockets; 0 where there is no /proc. */
   readonly descriptors: number;
   readonly timers: number;
-  readonly stats: unknown;
   readonly bugs: readonly string[];
   /** Names that appeared on Object.prototype. */
   readonly pollution: readonly string[];
@@ -130,7 +129,6 @@ function facts(): Facts {
     sessions: gateway?.server.registry.size ?? 0,
     descriptors: existsSync('/proc/self/fd') ? readdirSync('/proc/self/fd').length : 0,
     timers: process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length,
-    stats: gateway?.access.stats(),
     bugs,
     pollution: Object.getOwnPropertyNames(Object.prototype).filter((name) => !inherited.has(name)),
   };

@@ -1,10 +1,14 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { createAccessControl } from '../../src/access/access.ts';
 import type { Limits } from '../../src/access/options.ts';
+import { freePlaces, usedOf } from '../access/support.ts';
 import { userMessage } from '../harness/client.ts';
 import { startGateway } from '../harness/gateway.ts';
 
 const RESOURCE_EXHAUSTED = 8;
+const PROCESS = { sessions: 20, lanes: 30, turnsInFlight: 40 };
+/** A tenant without limits of its own, to see what is left of the process's. */
+const OTHER = { tenantId: 'other', subject: 'other' };
 
 test('short of memory: what runs goes on, what is new is refused with a time to wait, and then all is well', async () => {
   const memory = { heapBytes: 1, heapLimitBytes: 100, rssBytes: 1, rssLimitBytes: 100 };
@@ -81,16 +85,17 @@ test('tokens are settled by the upstream’s usage, whatever was held', async ()
   const last = await stream.event('response.completed', 't1');
   const { usage } = (last.response_completed as { response: { usage: { total_tokens: number } } }).response;
   expect(usage.total_tokens).toBeGreaterThan(0);
-  expect(access.stats().tenants['blue']?.used.tokensPerDay).toBe(usage.total_tokens);
+  expect(usedOf(access, 'tokens_per_day')).toBe(usage.total_tokens);
   stream.halfClose();
   await stream.ended();
-  expect(access.stats().process).toEqual({ sessions: 0, lanes: 0, turnsInFlight: 0 });
+  expect(freePlaces(access, OTHER)).toEqual(PROCESS);
 });
 
 async function open(limits: Limits, memoryGuard = {}) {
   const access = createAccessControl({
     auth: [{ kind: 'none', tenant: 'blue' }],
-    tenants: [{ id: 'blue', limits }],
+    tenants: [{ id: 'blue', limits }, { id: OTHER.tenantId }],
+    processLimits: PROCESS,
     upstreamNames: ['simulator'],
     loopbackOnly: true,
     memoryGuard,
@@ -101,7 +106,7 @@ async function open(limits: Limits, memoryGuard = {}) {
     await access.close();
     expect(gateway.bugs).toEqual([]);
     // Whatever happened, every place is free again.
-    expect(access.stats().process).toEqual({ sessions: 0, lanes: 0, turnsInFlight: 0 });
+    expect(freePlaces(access, OTHER)).toEqual(PROCESS);
   });
   return { gateway, access };
 }
