@@ -1,11 +1,14 @@
+import { loadPrices } from '../config/prices.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import type { SessionLimits } from '../core/types.ts';
 import type { GrpcServerOptions } from '../grpc/server.ts';
 import type { TelemetryOptions } from '../telemetry/options.ts';
+import type { KnownLabels } from '../telemetry/start-labels.ts';
 import type { DialerOptions } from '../upstream/dialer.ts';
 import { defaultMaxConnections, descriptorLimit } from './descriptors.ts';
 import type { GatewaySurroundings } from './gateway.ts';
 import type { MemoryBudgets } from './memory-budgets.ts';
+import { chooseUpstreams, SIMULATOR_NAME } from './upstreams.ts';
 
 /** The serving part of the configuration in the gRPC server's own terms. */
 export function grpcOptions(
@@ -79,10 +82,8 @@ export function sessionLimits(session: GatewayConfig['session']): SessionLimits 
   };
 }
 
-export function telemetryOptions(
-  { telemetry }: GatewayConfig,
-  surroundings: GatewaySurroundings,
-): TelemetryOptions {
+export function telemetryOptions(config: GatewayConfig, surroundings: GatewaySurroundings): TelemetryOptions {
+  const { telemetry } = config;
   const { traces, metrics, logs } = telemetry;
   return {
     serviceVersion: surroundings.version,
@@ -101,6 +102,8 @@ export function telemetryOptions(
       models: metrics.models,
       maxModels: metrics.max_models,
       maxTenants: metrics.max_tenants,
+      unitSuffixes: metrics.unit_suffixes,
+      known: knownLabels(config, surroundings.environment),
     },
     logs: {
       exporter: logs.exporter,
@@ -113,5 +116,27 @@ export function telemetryOptions(
     captureContent: telemetry.capture_content,
     maxContentBytes: telemetry.max_content,
     env: surroundings.environment,
+  };
+}
+
+/** What the counters of this configuration can be about, so that they start at 0. */
+function knownLabels(config: GatewayConfig, environment: GatewaySurroundings['environment']): KnownLabels {
+  const { metrics } = config.telemetry;
+  const choice = chooseUpstreams(config, environment);
+  return {
+    upstreams:
+      choice.kind === 'simulator'
+        ? [{ name: SIMULATOR_NAME, provider: 'openai' }]
+        : choice.upstreams.map(({ name, provider, url }) => {
+            const { hostname, port, protocol } = new URL(url);
+            const byProtocol = /^(?:ws|http):$/.test(protocol) ? 80 : 443;
+            return { name, provider, serverAddress: hostname, serverPort: Number(port) || byProtocol };
+          }),
+    models: (metrics.models ?? []).slice(0, metrics.max_models),
+    tenants:
+      metrics.max_tenants === 0
+        ? undefined
+        : config.tenants.slice(0, metrics.max_tenants).map(({ id }) => id),
+    currency: config.prices_file === undefined ? undefined : loadPrices(config.prices_file).currency,
   };
 }

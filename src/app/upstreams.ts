@@ -29,6 +29,8 @@ export type UpstreamChoice =
 
 /** The name of the upstream in places that name one, where the configuration does not. */
 const DEFAULT_NAME = 'default';
+/** Of the built-in simulator. */
+export const SIMULATOR_NAME = 'simulator';
 
 /** What is configured; else OpenAI where there is a key; else the built-in simulator. */
 export function chooseUpstreams(config: GatewayConfig, environment: Environment): UpstreamChoice {
@@ -53,7 +55,7 @@ export function upstreamOptions(
   warn: (warning: AccessWarning) => void,
 ): readonly UpstreamOptions[] {
   if (choice.kind === 'simulator') {
-    return [{ name: 'simulator', provider: 'openai', url: simulatorUrl ?? '' }];
+    return [{ name: SIMULATOR_NAME, provider: 'openai', url: simulatorUrl ?? '' }];
   }
   warnOfUnusedKeys(choice.upstreams, environment, warn);
   return choice.upstreams.map((upstream) => ({

@@ -58,6 +58,12 @@ const metricsSchema = z.strictObject({
     .max(10_000)
     .default(0)
     .describe('Tenants with a label of their own. 0: metrics do not tell tenants apart.'),
+  unit_suffixes: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Units at the end of Prometheus names (_seconds, _bytes, _ratio). False: the names of 0.1, for one more release.',
+    ),
 });
 
 const logsSchema = z.strictObject({

@@ -59,13 +59,13 @@ export function errorType(reason: string, upstreamCode: string | undefined): str
 }
 
 /**
- * Reasons of facts come from closed lists; this keeps the number of series bounded even if one day one does not.
+ * Reasons of facts, and types of frames, come from short lists; this keeps the number of series bounded even if one day one does not.
  */
 export function reasonLabel(max: number): (reason: string) => string {
   const known = new Set<string>();
   return (reason) => {
     if (known.has(reason)) return reason;
-    if (known.size >= max || !/^[A-Za-z][A-Za-z0-9_]{0,47}$/.test(reason)) return OTHER;
+    if (known.size >= max || !/^[A-Za-z][A-Za-z0-9_.]{0,63}$/.test(reason)) return OTHER;
     known.add(reason);
     return reason;
   };

@@ -1,4 +1,5 @@
-import { METRICS, type MetricFacts, prometheusName } from './metrics-table.ts';
+import { METRICS, type MetricFacts, typeOf } from './metrics-table.ts';
+import { prometheusName } from './prometheus-names.ts';
 
 interface Family {
   readonly comments: string[];
@@ -26,7 +27,9 @@ const TARGET_INFO = 'target_info';
 const MAXIMA: ReadonlySet<string> = new Set(
   Object.entries<MetricFacts>(METRICS)
     .filter(([, facts]) => facts.merge === 'max')
-    .map(([name, facts]) => prometheusName(name, facts.kind)),
+    .flatMap(([name, { kind, unit }]) =>
+      [true, false].map((unitSuffixes) => prometheusName(name, typeOf(kind), unit, unitSuffixes)),
+    ),
 );
 // The value is what follows the last space: labels may hold spaces and braces, values may not.
 const SAMPLE = /^(.+) (\S+)$/;

@@ -1,7 +1,9 @@
 import type { Attributes, Meter, Observable } from '@opentelemetry/api';
-import { type GenAiSemconv, isChosen } from './genai-names.ts';
+import { isChosen } from './genai-names.ts';
 import { METRICS, type MetricFacts, type MetricName } from './metrics-table.ts';
+import type { TelemetrySettings } from './options.ts';
 import type { SeriesTable } from './series.ts';
+import { startLabels } from './start-labels.ts';
 import type { ObservedValue } from './types.ts';
 
 type NamesOf<Kind> = {
@@ -34,17 +36,24 @@ export const NO_INSTRUMENTS: Instruments = {
 };
 
 /** What is told as it happens goes to `series`, what is read when metrics are collected to the SDK's `meter`. */
-export function createInstruments(meter: Meter, series: SeriesTable, semconv: GenAiSemconv): Instruments {
+export function createInstruments(
+  meter: Meter,
+  series: SeriesTable,
+  { genaiSemconv, metrics }: Pick<TelemetrySettings, 'genaiSemconv' | 'metrics'>,
+): Instruments {
   const observables = new Map<string, Observable>();
   for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
-    if (!isChosen(facts.semconv, semconv)) continue;
+    if (!isChosen(facts.semconv, genaiSemconv)) continue;
     const options = { unit: facts.unit, description: facts.description };
     switch (facts.kind) {
       case 'counter':
         series.define(name, facts);
-        start(series, name, facts);
+        for (const set of startLabels(facts.labels, facts.fromStart, metrics.known)) series.add(name, 0, set);
         break;
       case 'upDown':
+        series.define(name, facts);
+        series.add(name, 0);
+        break;
       case 'histogram':
         series.define(name, facts);
         break;
@@ -71,14 +80,6 @@ export function createInstruments(meter: Meter, series: SeriesTable, semconv: Ge
         else for (const [value, labels] of values) result.observe(value, labels);
       }),
   };
-}
-
-function start(
-  series: SeriesTable,
-  name: string,
-  { labels, fromStart = labels.length === 0 ? [{}] : [] }: MetricFacts,
-): void {
-  for (const each of fromStart) series.add(name, 0, each);
 }
 
 /** The sums behind the gauges that other parts report into. */

@@ -1,13 +1,5 @@
-import { METRICS, type MetricFacts, type MetricKind, prometheusName } from './metrics-table.ts';
-
-const KINDS: Readonly<Record<MetricKind, string>> = {
-  counter: 'counter',
-  observedCounter: 'counter',
-  upDown: 'gauge',
-  observedUpDown: 'gauge',
-  observedGauge: 'gauge',
-  histogram: 'histogram',
-};
+import { METRICS, type MetricFacts, typeOf } from './metrics-table.ts';
+import { prometheusName } from './prometheus-names.ts';
 
 const GROUPS = [
   {
@@ -50,8 +42,15 @@ const INTRODUCTION = `# Metrics
 Generated from \`src/telemetry/metrics-table.ts\` by \`npm run generate\`; do not edit by hand.
 
 All metrics are at \`/metrics\` of the admin port as Prometheus text, and go to a collector by OTLP when one is
-configured. Prometheus names have underscores for dots, and counters end in \`_total\`. Durations are seconds, sizes
-bytes. With \`--workers\` the page is the sum over all workers; where a sum means nothing (delays, utilization, flags)
+configured. Prometheus names are made by OpenTelemetry's rules: underscores for dots, then the unit as a word
+(\`_seconds\`, \`_bytes\`, \`_ratio\`), and counters end in \`_total\`. Release 0.1 had no units in its names;
+\`telemetry.metrics.unit_suffixes: false\` keeps those names for one more release.
+
+Counters are there from the start, at 0, so that a rate sees their first count: for each value of a label with a closed
+list, and for the upstreams, models (\`telemetry.metrics.models\`) and tenants that the configuration names. A model or
+an error code of an upstream that nobody could know before starts with its first count.
+
+With \`--workers\` the page is the sum over all workers; where a sum means nothing (delays, utilization, flags)
 it is the highest.
 
 No label holds an id. Labels with an open set of values are bounded: models that are not on the list (or were not
@@ -66,7 +65,7 @@ function row(name: string, facts: MetricFacts): string {
     '',
     `${facts.description}`,
     '',
-    `- Prometheus: \`${prometheusName(name, facts.kind)}\`, ${KINDS[facts.kind]}, unit \`${facts.unit}\``,
+    `- Prometheus: \`${prometheusName(name, typeOf(facts.kind), facts.unit)}\`, ${typeOf(facts.kind)}, unit \`${facts.unit}\``,
   ];
   if (facts.labels.length > 0)
     lines.push(`- Labels: ${facts.labels.map((label) => `\`${label}\``).join(', ')}`);

@@ -1,4 +1,8 @@
-import { type GenAiVersion, METRIC } from './genai-names.ts';
+import type { TurnOutcome } from '../core/types.ts';
+import { type GenAiVersion, METRIC, MODALITY_UNKNOWN, OPERATION_CHAT } from './genai-names.ts';
+import { OTHER } from './labels.ts';
+import type { PrometheusType } from './prometheus-names.ts';
+import { type FromStart, failovers, failures, refusals } from './start-labels.ts';
 
 /** `observed*` instruments are read when metrics are collected and cost nothing before. */
 export type MetricKind =
@@ -16,10 +20,10 @@ export interface MetricFacts {
   readonly labels: readonly string[];
   readonly boundaries?: readonly number[];
   /**
-   * Label sets of a counter that are there from the start, at 0: a rate over a series that is born with its first count
-   * misses that count. A counter without labels always is.
+   * What a counter's labels can be, for its series to be there from the start, at 0: a rate over a series that is born
+   * with its first count misses that count. Labels that the configuration knows need not be named.
    */
-  readonly fromStart?: readonly Readonly<Record<string, string>>[];
+  readonly fromStart?: FromStart;
   /** How the values of several worker processes become one. Default: their sum. */
   readonly merge?: 'max';
   /** The only version of the GenAI conventions that has it. Default: it is always there. */
@@ -55,6 +59,14 @@ const GENAI_LABELS = [
 ];
 const GENAI_OUTCOME_LABELS = [...GENAI_LABELS, 'error.type'];
 const TURN_LABELS = ['gen_ai.provider.name', 'gen_ai.request.model'];
+const OUTCOMES = Object.keys({
+  COMPLETED: true,
+  INCOMPLETE: true,
+  FAILED: true,
+  CANCELLED: true,
+  DEADLINE_EXCEEDED: true,
+} satisfies Record<TurnOutcome, true>);
+const REPLAY_REASONS = ['link_lost', 'connection_limit', 'max_age', 'not_cached', 'taken_over', 'warm_up'];
 
 const genAi = {
   duration: {
@@ -100,6 +112,7 @@ function tokensInAll(description: string) {
     unit: '{token}',
     description,
     labels: [...GENAI_LABELS, 'gen_ai.token.modality'],
+    fromStart: { 'gen_ai.operation.name': [OPERATION_CHAT], 'gen_ai.token.modality': [MODALITY_UNKNOWN] },
     semconv: '0.1.0',
   } as const satisfies MetricFacts;
 }
@@ -172,7 +185,7 @@ export const METRICS = {
     unit: '{resume}',
     description: 'Clients that came back to a session: RESUMED without loss, PARTIAL, or GONE.',
     labels: ['outcome'],
-    fromStart: ['RESUMED', 'RECOVERED', 'PARTIAL', 'GONE'].map((outcome) => ({ outcome })),
+    fromStart: { outcome: ['RESUMED', 'RECOVERED', 'PARTIAL', 'GONE'] },
     alert: 'A share of PARTIAL and GONE over 5 %: raise the grace time or the resume buffer.',
   },
   'responses_gateway.lanes.active': {
@@ -192,6 +205,7 @@ export const METRICS = {
     unit: '{turn}',
     description: 'Turns by outcome.',
     labels: [...TURN_LABELS, 'outcome', 'tenant'],
+    fromStart: { outcome: OUTCOMES },
     alert: 'A share of FAILED over 2 % for 5 minutes; turn.failures says why.',
   },
   'responses_gateway.turn.failures': {
@@ -199,6 +213,7 @@ export const METRICS = {
     unit: '{turn}',
     description: 'Turns without a good end, by reason, by who is at fault, by phase and by replay verdict.',
     labels: ['error.type', 'fault', 'phase', 'replay'],
+    fromStart: failures,
     alert: 'Any with fault "gateway" for 5 minutes: page. Fault "upstream" over 2 % of turns: warn.',
   },
   'responses_gateway.turn.faults': {
@@ -206,7 +221,7 @@ export const METRICS = {
     unit: '{turn}',
     description: 'The same turns by who is at fault alone, there from the start: what alerts are made of.',
     labels: ['fault'],
-    fromStart: [{ fault: 'client' }, { fault: 'upstream' }, { fault: 'gateway' }],
+    fromStart: { fault: ['client', 'upstream', 'gateway'] },
   },
   'responses_gateway.turn.queue.duration': {
     kind: 'histogram',
@@ -254,6 +269,7 @@ export const METRICS = {
     description:
       'Tokens by type; cached_input and cache_write are parts of input, reasoning is a part of output.',
     labels: [...TURN_LABELS, 'gen_ai.token.type', 'tenant'],
+    fromStart: { 'gen_ai.token.type': ['input', 'cached_input', 'cache_write', 'output', 'reasoning'] },
     alert: 'A falling cached_input share: something in the front of the prompt changes with every turn.',
   },
   'responses_gateway.cost': {
@@ -269,6 +285,7 @@ export const METRICS = {
     description:
       'Turns without a cost although there is a price table: their `model`, their service `tier`, or a `tool` that the upstream ran is not in it.',
     labels: [...TURN_LABELS, 'why'],
+    fromStart: { why: ['model', 'tier', 'tool'] },
     alert:
       'Any: the price table lacks something, and budgets of money count only what is known of these turns.',
   },
@@ -286,6 +303,7 @@ export const METRICS = {
     description:
       'Where agent loops spend their time, over turns that called tools or brought outputs: in the `model`, in the `gateway` (queue, rebuilding, its own work), or in `tools` between two turns.',
     labels: ['part'],
+    fromStart: { part: ['model', 'gateway', 'tools'] },
   },
   'responses_gateway.tool_calls': {
     kind: 'counter',
@@ -298,6 +316,7 @@ export const METRICS = {
     unit: 'By',
     description: 'JSON of turns: up to the upstream and down from it.',
     labels: ['gen_ai.provider.name', 'direction', 'tenant'],
+    fromStart: { direction: ['up', 'down'] },
   },
   'responses_gateway.context.bytes': {
     kind: 'counter',
@@ -339,6 +358,7 @@ export const METRICS = {
     unit: '{link}',
     description: 'Links asked of the pool: hit when one was ready, miss when it had to be dialled.',
     labels: ['upstream', 'result'],
+    fromStart: { result: ['hit', 'miss'] },
   },
   'responses_gateway.pool.idle.links': {
     kind: 'observedUpDown',
@@ -365,6 +385,7 @@ export const METRICS = {
     unit: '{failover}',
     description: 'Dials that went on to the next upstream.',
     labels: ['from', 'to'],
+    fromStart: failovers,
     alert: 'Any for 5 minutes: the first choice is down.',
   },
   'responses_gateway.upstream.sse_fallbacks': {
@@ -388,11 +409,14 @@ export const METRICS = {
     description:
       'Frames that belong to a response that has ended or that nobody asked for. They are not passed on.',
     labels: ['type'],
+    fromStart: {
+      type: ['response.completed', 'response.failed', 'response.output_item.done', 'error', OTHER],
+    },
     alert: 'A steady rate: the upstream repeats frames, or runs more than one response for a request.',
   },
   'responses_gateway.upstream.breaker': {
     kind: 'observedGauge',
-    unit: '1',
+    unit: '{state}',
     description:
       'Circuit breaker of an upstream, the worst for its own key and for those of tenants and callers: 0 closed, 1 may be tried, 2 open.',
     labels: ['upstream', 'credential'],
@@ -404,7 +428,7 @@ export const METRICS = {
     unit: '{recovery}',
     description: 'Lanes rebuilt on a new link, by why.',
     labels: ['reason'],
-    fromStart: [{ reason: 'link_lost' }, { reason: 'connection_limit' }],
+    fromStart: { reason: ['link_lost', 'connection_limit'] },
     alert: 'Over three times the usual rate: links break.',
   },
   'responses_gateway.recovery.duration': {
@@ -419,6 +443,7 @@ export const METRICS = {
     unit: '{rotation}',
     description: 'Healthy links replaced before their age limit, by why.',
     labels: ['reason'],
+    fromStart: { reason: ['max_age', 'connection_limit', 'silent'] },
   },
   'responses_gateway.rotation.duration': {
     kind: 'histogram',
@@ -432,12 +457,14 @@ export const METRICS = {
     unit: '{replay}',
     description: 'Transcripts sent again because the upstream had forgotten, by why.',
     labels: ['reason'],
+    fromStart: { reason: REPLAY_REASONS },
   },
   'responses_gateway.replay.bytes': {
     kind: 'counter',
     unit: 'By',
     description: 'Bytes of transcripts sent again.',
     labels: ['reason'],
+    fromStart: { reason: REPLAY_REASONS },
   },
 
   'responses_gateway.events': {
@@ -508,6 +535,7 @@ export const METRICS = {
     description:
       'Given up because memory was short: `transcripts` of idle sessions, `kept_events` for resumes.',
     labels: ['what'],
+    fromStart: { what: ['transcripts', 'kept_events'] },
     alert: 'Any: the process has less memory than its sessions want.',
   },
   'responses_gateway.memory.shed.links': {
@@ -552,6 +580,7 @@ export const METRICS = {
     description:
       'Client connections that the gateway ended or refused: `limit` (as many as there may be, each with a stream), `idle` (no stream for too long, or its place was needed), `resets` (too many streams reset before they were served), `protocol` (HTTP/2 broken), `pacing` (of an address that broke HTTP/2 before), `wrong_protocol` (something else than gRPC, or TLS where there is none and the other way round).',
     labels: ['reason'],
+    fromStart: { reason: ['limit', 'idle', 'resets', 'protocol', 'pacing'] },
     alert:
       '`limit`, `resets` or `protocol` over 1 a minute: a client that misbehaves, or a limit that is too low.',
   },
@@ -577,7 +606,7 @@ export const METRICS = {
     description:
       'Resumes that reached another process than the one with the session, by what became of them.',
     labels: ['result'],
-    fromStart: ['taken', 'unknown', 'refused', 'unreachable', 'unheard'].map((result) => ({ result })),
+    fromStart: { result: ['taken', 'unknown', 'refused', 'unreachable', 'silent', 'unheard'] },
     alert: 'refused: replicas have different secrets. Most resumes: route by x-responses-session.',
   },
   'responses_gateway.takeovers': {
@@ -585,7 +614,7 @@ export const METRICS = {
     unit: '{session}',
     description: 'Resumes of sessions that no process answered for, by what became of them.',
     labels: ['result'],
-    fromStart: ['taken', 'gone', 'lost_data'].map((result) => ({ result })),
+    fromStart: { result: ['taken', 'gone', 'lost_data'] },
     alert: 'lost_data: the store has lost what it had acknowledged. Any outside of rollouts: processes die.',
   },
   'responses_gateway.takeover.duration': {
@@ -613,6 +642,7 @@ export const METRICS = {
     unit: '{session}',
     description: 'Times that a session was no longer durable, by why.',
     labels: ['reason'],
+    fromStart: { reason: ['store_slow', 'store_lost', 'transcript_dropped', 'content_not_kept'] },
     alert: 'store_slow, store_lost: look at the store. content_not_kept: there are no cluster.store.keys.',
   },
   'responses_gateway.sessions.fenced': {
@@ -635,10 +665,7 @@ export const METRICS = {
     description:
       'Requests that were not taken: sessions and calls, turns, and others (steers, cancels), by reason and, of LIMIT_EXCEEDED, by limit.',
     labels: ['request', 'reason', 'limit', 'tenant'],
-    fromStart: ['OVERLOADED', 'DRAINING', 'MODEL_NOT_ALLOWED', 'UNAUTHENTICATED'].flatMap((reason) => [
-      { request: 'session', reason },
-      { request: 'turn', reason },
-    ]),
+    fromStart: refusals,
     alert: 'Grows with LIMIT_EXCEEDED, OVERLOADED, DRAINING or MODEL_NOT_ALLOWED: callers are turned away.',
   },
   'responses_gateway.processes.ready': {
@@ -650,7 +677,7 @@ export const METRICS = {
   },
   'responses_gateway.draining': {
     kind: 'observedGauge',
-    unit: '1',
+    unit: '{process}',
     description: '1 while the process drains.',
     labels: [],
     merge: 'max',
@@ -661,10 +688,7 @@ export const METRICS = {
     unit: '{export}',
     description: 'Exports to the collector.',
     labels: ['signal', 'result'],
-    fromStart: ['traces', 'metrics', 'logs'].flatMap((signal) => [
-      { signal, result: 'ok' },
-      { signal, result: 'failed' },
-    ]),
+    fromStart: { signal: ['traces', 'metrics', 'logs'], result: ['ok', 'failed'] },
     alert: 'Failures for 10 minutes: the collector is away; turns are not affected.',
   },
   'responses_gateway.logs.suppressed': {
@@ -747,9 +771,16 @@ export const METRICS = {
 
 export type MetricName = keyof typeof METRICS;
 
-/** The name in Prometheus text: dots become underscores, counters end in `_total`, units are not appended. */
-export function prometheusName(name: string, kind: MetricKind): string {
-  const base = name.replaceAll(/[^a-zA-Z0-9_]/g, '_').replaceAll(/_{2,}/g, '_');
-  const counter = kind === 'counter' || kind === 'observedCounter';
-  return counter && !base.endsWith('_total') ? `${base}_total` : base;
+export function typeOf(kind: MetricKind): PrometheusType {
+  switch (kind) {
+    case 'counter':
+    case 'observedCounter':
+      return 'counter';
+    case 'histogram':
+      return 'histogram';
+    case 'upDown':
+    case 'observedUpDown':
+    case 'observedGauge':
+      return 'gauge';
+  }
 }

@@ -47,7 +47,7 @@ export async function createMetrics(
   const scope = { name: 'responses-gateway', version: settings.serviceVersion };
   const cumulative = () => AggregationTemporality.CUMULATIVE;
   const page = metrics.prometheus
-    ? await createPage(series.producer({ resource, scope, temporalityOf: cumulative }))
+    ? await createPage(series.producer({ resource, scope, temporalityOf: cumulative }), metrics.unitSuffixes)
     : undefined;
   const provider = new MeterProvider({
     resource,
@@ -73,7 +73,7 @@ export async function createMetrics(
     ],
   });
   const meter = provider.getMeter(scope.name, scope.version);
-  const instruments = createInstruments(meter, series, settings.genaiSemconv);
+  const instruments = createInstruments(meter, series, settings);
   if (exporter !== undefined) countExports(exporter, instruments);
   const stopProcess = observeProcess(instruments);
   observeOwn(instruments, sources);
@@ -123,7 +123,7 @@ function countExports(exporter: PushMetricExporter, instruments: Instruments): v
     });
 }
 
-async function createPage(producer: MetricProducer) {
+async function createPage(producer: MetricProducer, unitSuffixes: boolean) {
   const { MetricReader } = await import('@opentelemetry/sdk-metrics');
   const reader = new (class extends MetricReader {
     protected override async onForceFlush(): Promise<void> {}
@@ -133,7 +133,7 @@ async function createPage(producer: MetricProducer) {
     reader,
     async text() {
       const { resourceMetrics } = await reader.collect();
-      return prometheusText(resourceMetrics);
+      return prometheusText(resourceMetrics, unitSuffixes);
     },
   };
 }

@@ -1,5 +1,6 @@
 import { DEFAULT_GENAI_SEMCONV, type GenAiSemconv } from './genai-names.ts';
 import { endpointComplaint } from './otlp-endpoint.ts';
+import { type KnownLabels, NOTHING_KNOWN } from './start-labels.ts';
 
 export type Exporter = 'otlp-grpc' | 'otlp-http' | 'console' | 'off';
 export type Carried = 'traceparent' | 'tracestate' | 'baggage';
@@ -41,6 +42,10 @@ export interface TelemetryOptions {
         readonly maxModels?: number | undefined;
         /** Distinct tenants that get a label of their own. Default 0: no tenant label. */
         readonly maxTenants?: number | undefined;
+        /** Units at the end of Prometheus names. Default true; false are the names of release 0.1. */
+        readonly unitSuffixes?: boolean | undefined;
+        /** What counters start with, at 0. Default: nothing is known. */
+        readonly known?: KnownLabels | undefined;
       }
     | undefined;
   readonly logs?:
@@ -89,6 +94,8 @@ export interface TelemetrySettings {
     readonly models: readonly string[] | undefined;
     readonly maxModels: number;
     readonly maxTenants: number;
+    readonly unitSuffixes: boolean;
+    readonly known: KnownLabels;
   };
   readonly logs: {
     readonly exporter: Exporter;
@@ -193,6 +200,8 @@ export function parseTelemetryOptions(options: TelemetryOptions): TelemetrySetti
       models: options.metrics?.models,
       maxModels: options.metrics?.maxModels ?? DEFAULT_MAX_MODELS,
       maxTenants: options.metrics?.maxTenants ?? 0,
+      unitSuffixes: options.metrics?.unitSuffixes ?? true,
+      known: options.metrics?.known ?? NOTHING_KNOWN,
     },
     logs: {
       exporter: disabled ? 'off' : logExporter.exporter,

@@ -1,12 +1,13 @@
 import type { Attributes } from '@opentelemetry/api';
 import type { Histogram, MetricData, ResourceMetrics } from '@opentelemetry/sdk-metrics';
+import { type PrometheusType, prometheusLabel, prometheusName } from './prometheus-names.ts';
 
 /**
  * Metrics as Prometheus's text (exposition format 0.0.4). The exporter of OpenTelemetry does the same and brings an SDK of
  * its own, of another version, which took a tenth of a second and 8 MB of every start.
  */
-export function prometheusText({ resource, scopeMetrics }: ResourceMetrics): string {
-  const families = scopeMetrics.flatMap(({ metrics }) => metrics.map(familyOf));
+export function prometheusText({ resource, scopeMetrics }: ResourceMetrics, unitSuffixes: boolean): string {
+  const families = scopeMetrics.flatMap(({ metrics }) => metrics.map((data) => familyOf(data, unitSuffixes)));
   return [
     '# HELP target_info Target metadata\n# TYPE target_info gauge\n',
     sample('target_info', resource.attributes, 1),
@@ -14,13 +15,12 @@ export function prometheusText({ resource, scopeMetrics }: ResourceMetrics): str
   ].join('');
 }
 
-function familyOf(data: MetricData): string {
+function familyOf(data: MetricData, unitSuffixes: boolean): string {
   const { unit, description } = data.descriptor;
   const type = typeOf(data);
-  const name = nameOf(data.descriptor.name, type === 'counter' ? '_total' : '');
+  const name = prometheusName(data.descriptor.name, type, unit, unitSuffixes);
   return [
     `# HELP ${name} ${escaped(description || 'description missing')}\n`,
-    unit === '' ? '' : `# UNIT ${name} ${escaped(unit)}\n`,
     `# TYPE ${name} ${type}\n`,
     ...samplesOf(data, name),
   ].join('');
@@ -40,7 +40,7 @@ function samplesOf(data: MetricData, name: string): string[] {
 /** Of the SDK's DataPointType, which is only there once the SDK is loaded. */
 const DATA_POINT = { histogram: 0, gauge: 2, sum: 3 } as const;
 
-function typeOf(data: MetricData): 'counter' | 'gauge' | 'histogram' {
+function typeOf(data: MetricData): PrometheusType {
   if (data.dataPointType === DATA_POINT.histogram) return 'histogram';
   return data.dataPointType === DATA_POINT.sum && data.isMonotonic ? 'counter' : 'gauge';
 }
@@ -60,14 +60,9 @@ function histogramOf(name: string, labels: Attributes, { count, sum, buckets }: 
 
 function sample(name: string, labels: Attributes, value: number): string {
   const pairs = Object.entries(labels).map(
-    ([key, label]) => `${nameOf(key)}="${escaped(textOf(label)).replaceAll('"', '\\"')}"`,
+    ([key, label]) => `${prometheusLabel(key)}="${escaped(textOf(label)).replaceAll('"', '\\"')}"`,
   );
   return `${name}${pairs.length === 0 ? '' : `{${pairs.join(',')}}`} ${numberOf(value)}\n`;
-}
-
-function nameOf(name: string, ending = ''): string {
-  const valid = name.replace(/[^a-zA-Z0-9_]+/g, '_').replace(/_{2,}/g, '_');
-  return valid.endsWith(ending) ? valid : valid + ending;
 }
 
 function textOf(label: Attributes[string]): string {

@@ -1,8 +1,19 @@
 import type { Logger } from 'pino';
+import type { Reason } from '../errors.ts';
 import { OTHER } from './labels.ts';
-import { CONCERNS_OPERATORS } from './session-log.ts';
 import type { MeterShare } from './session-meters.ts';
 import type { CallRefusal } from './types.ts';
+
+/** Refusals by what was configured, or by how the process is. */
+export const CONCERNS_OPERATORS: ReadonlySet<Reason> = new Set([
+  'UNAUTHENTICATED',
+  'PERMISSION_DENIED',
+  'MODEL_NOT_ALLOWED',
+  'UPSTREAM_NOT_ALLOWED',
+  'LIMIT_EXCEEDED',
+  'OVERLOADED',
+  'DRAINING',
+]);
 
 /** Counts calls that were refused, and tells the operator of those that are not the caller's mistake alone. */
 export function createRefusals(

@@ -1,22 +1,12 @@
 import type { Logger } from 'pino';
 import type { TurnRecord } from '../core/types.ts';
-import type { GatewayError, Reason, StatusCode } from '../errors.ts';
+import type { GatewayError, StatusCode } from '../errors.ts';
 import { errorType } from './labels.ts';
+import { CONCERNS_OPERATORS } from './refusals.ts';
 import type { TraceIds } from './tracing.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
 import { warnOfUpstream } from './upstream-log.ts';
-
-/** Refusals by what was configured, or by how the process is. */
-export const CONCERNS_OPERATORS: ReadonlySet<Reason> = new Set([
-  'UNAUTHENTICATED',
-  'PERMISSION_DENIED',
-  'MODEL_NOT_ALLOWED',
-  'UPSTREAM_NOT_ALLOWED',
-  'LIMIT_EXCEEDED',
-  'OVERLOADED',
-  'DRAINING',
-]);
 
 /** One line for each end of a turn and of the session. */
 export class SessionLog {

@@ -25,7 +25,10 @@ describe.skipIf(!THERE)('the shipped alerts', () => {
   });
 
   test('are quiet while all is well, whatever users stop and other services do', async () => {
-    const { ask, cancel, prometheus } = await open({}, { otherJob: 'nodejs_eventloop_utilization 1\n' });
+    const { ask, cancel, prometheus } = await open(
+      {},
+      { otherJob: 'nodejs_eventloop_utilization_ratio 1\n' },
+    );
     const until = Date.now() + 12_000;
     while (Date.now() < until) {
       await ask('x');

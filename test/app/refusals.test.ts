@@ -56,8 +56,8 @@ test('every refusal of sessions and turns is counted, by reason, limit and tenan
   expect(count({ request: 'session', reason: 'UNAUTHENTICATED', tenant: '_OTHER' })).toBe(3);
   expect(count({ request: 'call', reason: 'UNAUTHENTICATED' })).toBe(1);
   expect(p.sum('responses_gateway_processes_ready')).toBe(1);
-  expect(p.sum('responses_gateway_memory_share')).toBeGreaterThan(0);
-  expect(p.sum('responses_gateway_memory_share')).toBeLessThan(1);
+  expect(p.sum('responses_gateway_memory_share_ratio')).toBeGreaterThan(0);
+  expect(p.sum('responses_gateway_memory_share_ratio')).toBeLessThan(1);
 
   const told = lines('a call was refused');
   const connect = 'responses.gateway.v1.ResponsesService/Connect';

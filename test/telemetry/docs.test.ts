@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { renderMetricsDoc } from '../../src/telemetry/metrics-doc.ts';
-import { METRICS } from '../../src/telemetry/metrics-table.ts';
+import { METRICS, type MetricFacts, typeOf } from '../../src/telemetry/metrics-table.ts';
+import { prometheusName } from '../../src/telemetry/prometheus-names.ts';
 
 const read = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
 
@@ -27,13 +28,17 @@ describe('docs/operations.md', () => {
   });
 
   it('names only metrics that exist', () => {
-    const known = new Set(Object.keys(METRICS).map((name) => name.replaceAll('.', '_')));
+    const known = new Set(
+      Object.entries<MetricFacts>(METRICS).map(([name, { kind, unit }]) =>
+        prometheusName(name, typeOf(kind), unit),
+      ),
+    );
     const named = read('operations.md').matchAll(
       /\b((?:responses_gateway|gen_ai|nodejs|v8js|process)_[a-z0-9_]+)/g,
     );
     const unknown = [...named]
       .map((match) => match[1] ?? '')
-      .filter((name) => !known.has(name.replace(/_(?:total|bucket|sum|count)$/, '')) && !known.has(name));
+      .filter((name) => !known.has(name.replace(/_(?:bucket|sum|count)$/, '')) && !known.has(name));
     expect(unknown.filter((name) => !LABELS.has(name))).toEqual([]);
   });
 });

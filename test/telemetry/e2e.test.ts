@@ -172,9 +172,11 @@ describe('a conversation through the whole gateway', () => {
     expect(stream.events.length).toBeGreaterThan(60);
     // Three turns over one growing conversation: the second and third did not send it again.
     expect(page.sum('responses_gateway_context_saved_bytes_total')).toBeGreaterThan(2 * 2_500);
-    expect(page.histogram('gen_ai_client_inference_duration').count).toBe(3);
-    expect(page.histogram('rpc_server_call_duration', { rpc_method: METHOD }).count).toBe(1);
-    expect(page.sum('responses_gateway_link_connect_duration_count', { upstream: 'simulator' })).toBe(1);
+    expect(page.histogram('gen_ai_client_inference_duration_seconds').count).toBe(3);
+    expect(page.histogram('rpc_server_call_duration_seconds', { rpc_method: METHOD }).count).toBe(1);
+    expect(page.sum('responses_gateway_link_connect_duration_seconds_count', { upstream: 'simulator' })).toBe(
+      1,
+    );
     for (const gauge of ['sessions_active', 'streams_active', 'turns_active', 'lanes_active', 'links']) {
       expect(page.sum(`responses_gateway_${gauge}`), gauge).toBe(0);
     }

@@ -29,7 +29,7 @@ describe('the page of several workers', () => {
     expect(p.sum('responses_gateway_turns_total')).toBe(12);
     expect(p.sum('responses_gateway_turns_total', { gen_ai_request_model: 'a' })).toBe(7);
     expect(p.sum('responses_gateway_sessions_active')).toBe(3);
-    const duration = p.histogram('gen_ai_client_inference_duration', { gen_ai_request_model: 'a' });
+    const duration = p.histogram('gen_ai_client_inference_duration_seconds', { gen_ai_request_model: 'a' });
     expect(duration.count).toBe(7);
     expect(duration.sum).toBeCloseTo(7 * 0.9);
     expect(duration.buckets).toMatchObject({ '0.64': 0, '1.28': 7, '+Inf': 7 });

@@ -3,8 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/errors.ts';
 import { isChosen } from '../../src/telemetry/genai-names.ts';
-import { METRICS, type MetricFacts, prometheusName } from '../../src/telemetry/metrics-table.ts';
+import { METRICS, type MetricFacts, typeOf } from '../../src/telemetry/metrics-table.ts';
 import type { TelemetryOptions } from '../../src/telemetry/options.ts';
+import { prometheusName } from '../../src/telemetry/prometheus-names.ts';
 import { createTelemetry } from '../../src/telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../../src/telemetry/types.ts';
 import { startCollector } from './collector.ts';
@@ -147,8 +148,8 @@ describe('the Prometheus page', () => {
     await t.flush();
     const { types } = await page(t);
     await t.shutdown();
-    const expected = Object.entries<MetricFacts>(METRICS).map(([name, { kind }]) =>
-      prometheusName(name, kind),
+    const expected = Object.entries<MetricFacts>(METRICS).map(([name, { kind, unit }]) =>
+      prometheusName(name, typeOf(kind), unit),
     );
     expect([...types.keys()].filter((name) => name !== 'target_info').toSorted()).toEqual(
       expected.toSorted(),
@@ -161,7 +162,7 @@ describe('the Prometheus page', () => {
     const p = await page(t);
     await t.shutdown();
     for (const [name, facts] of Object.entries<MetricFacts>(METRICS)) {
-      const family = prometheusName(name, facts.kind);
+      const family = prometheusName(name, typeOf(facts.kind), facts.unit);
       if (!p.types.has(family)) continue;
       const allowed = facts.labels.map((label) => label.replaceAll('.', '_'));
       expect(allowed, name).toEqual(expect.arrayContaining([...p.labelNames(family)]));
@@ -173,10 +174,64 @@ describe('the Prometheus page', () => {
     useEverything(t);
     const { types } = await page(t);
     await t.shutdown();
-    for (const [name, { kind, semconv }] of Object.entries<MetricFacts>(METRICS)) {
+    for (const [name, { kind, unit, semconv }] of Object.entries<MetricFacts>(METRICS)) {
       if (!name.startsWith('gen_ai.')) continue;
-      expect(types.has(prometheusName(name, kind)), name).toBe(isChosen(semconv, genaiSemconv));
+      expect(types.has(prometheusName(name, typeOf(kind), unit)), name).toBe(isChosen(semconv, genaiSemconv));
     }
+  });
+
+  it('has each counter at 0 before anything is counted, also those series that are counted later', async () => {
+    const { provider, serverAddress, serverPort } = ROUTE;
+    const t = await telemetry({
+      metrics: {
+        maxTenants: 5,
+        models: ['gpt-5.2'],
+        known: {
+          upstreams: [
+            { name: 'primary', provider, serverAddress, serverPort },
+            { name: 'second', provider: 'azure' },
+          ],
+          models: ['gpt-5.2'],
+          tenants: ['acme'],
+          currency: 'USD',
+        },
+      },
+    });
+    const before = await page(t);
+    useEverything(t);
+    const after = await page(t);
+    await t.shutdown();
+    const key = (labels: object): string => JSON.stringify(Object.entries(labels).toSorted());
+    for (const [name, { kind, unit, semconv }] of Object.entries<MetricFacts>(METRICS)) {
+      if (kind !== 'counter' || !isChosen(semconv, '0.1.0')) continue;
+      const family = prometheusName(name, 'counter', unit);
+      const started = before.series(family);
+      expect(
+        started.every(({ value }) => value === 0),
+        name,
+      ).toBe(true);
+      const counted = after.series(family).filter(({ value }) => value > 0);
+      const known = new Set(started.map(({ labels }) => key(labels)));
+      const late = counted.filter(({ labels }) => !known.has(key(labels)));
+      expect(
+        late.map(({ labels }) => labels),
+        name,
+      ).toEqual([]);
+    }
+  });
+
+  it('has the names of 0.1 for those who ask for them', async () => {
+    const t = await telemetry({ metrics: { unitSuffixes: false } });
+    const { types } = await page(t);
+    await t.shutdown();
+    expect([...types.keys()]).toEqual(
+      expect.arrayContaining([
+        'process_cpu_time_total',
+        'process_memory_usage',
+        'responses_gateway_memory_share',
+      ]),
+    );
+    expect([...types.keys()].filter((name) => /_(?:seconds|ratio)(?:_total)?$/.test(name))).toEqual([]);
   });
 
   it('counts what the turns said', async () => {
@@ -206,22 +261,26 @@ describe('the Prometheus page', () => {
     expect(p.sum('responses_gateway_upstream_breaker', { upstream: 'primary' })).toBe(2);
     expect(p.sum('responses_gateway_pool_idle_links')).toBe(3);
 
-    expect(p.histogram('gen_ai_client_inference_duration', { error_type: 'CHAIN_LOST' })).toMatchObject({
+    expect(
+      p.histogram('gen_ai_client_inference_duration_seconds', { error_type: 'CHAIN_LOST' }),
+    ).toMatchObject({
       count: 1,
       sum: 0.9,
     });
-    const first = p.histogram('gen_ai_client_inference_time_to_first_chunk');
+    const first = p.histogram('gen_ai_client_inference_time_to_first_chunk_seconds');
     expect(first).toMatchObject({ count: 2, sum: 0.8 });
     expect(first.buckets).toMatchObject({ '0.32': 0, '0.64': 2, '327.68': 2, '+Inf': 2 });
-    expect(p.histogram('gen_ai_client_inference_time_per_output_chunk').sum).toBeCloseTo(2 * (0.4 / 40));
+    expect(p.histogram('gen_ai_client_inference_time_per_output_chunk_seconds').sum).toBeCloseTo(
+      2 * (0.4 / 40),
+    );
     expect(p.histogram('gen_ai_client_inference_operation_output_tokens')).toMatchObject({
       count: 2,
       sum: 160,
     });
-    expect(p.histogram('responses_gateway_backpressure_duration').sum).toBe(0.25);
-    expect(p.histogram('responses_gateway_link_duration', { reason: 'UPSTREAM_LINK_LOST' }).sum).toBeCloseTo(
-      89.95,
-    );
+    expect(p.histogram('responses_gateway_backpressure_duration_seconds').sum).toBe(0.25);
+    expect(
+      p.histogram('responses_gateway_link_duration_seconds', { reason: 'UPSTREAM_LINK_LOST' }).sum,
+    ).toBeCloseTo(89.95);
 
     // What is over is over.
     for (const gauge of ['sessions_active', 'streams_active', 'lanes_active', 'turns_active', 'links']) {
@@ -254,7 +313,7 @@ describe('the Prometheus page', () => {
     for (const gauge of ['lanes_active', 'turns_active', 'sessions_paused', 'links', 'sessions_active']) {
       expect(after.sum(`responses_gateway_${gauge}`), gauge).toBe(0);
     }
-    expect(after.histogram('responses_gateway_session_duration').count).toBe(1);
+    expect(after.histogram('responses_gateway_session_duration_seconds').count).toBe(1);
   });
 
   it('counts the usage that comes after a cancel, once', async () => {
@@ -387,7 +446,7 @@ describe('labels', () => {
     for (const tenant of ['tenant-a', 'tenant-b', 'tenant-c', 'tenant-d']) turnOf(two, 'gpt-5.2', {}, tenant);
     const p = await page(two);
     await two.shutdown();
-    expect(p.labelValues(TURNS, 'tenant').toSorted()).toEqual(['_OTHER', 'tenant-a', 'tenant-b']);
+    expect(p.labelValues(TURNS, 'tenant').toSorted()).toEqual(['', '_OTHER', 'tenant-a', 'tenant-b']);
   });
 
   it('never hold an id or a text of the request', async () => {

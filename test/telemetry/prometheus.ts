@@ -53,8 +53,9 @@ export class Page {
     return { count: this.sum(`${name}_count`, labels), sum: this.sum(`${name}_sum`, labels), buckets };
   }
 
+  /** Each once. */
   labelValues(name: string, label: string): string[] {
-    return this.series(name).map(({ labels }) => labels[label] ?? '');
+    return [...new Set(this.series(name).map(({ labels }) => labels[label] ?? ''))];
   }
 
   labelNames(family: string): Set<string> {

@@ -61,13 +61,13 @@ test('the time of tools is told by name, on the turn that brings their outputs, 
   await t.shutdown();
 
   const tool = (name: string) =>
-    page.histogram('responses_gateway_tool_duration', { gen_ai_tool_name: name });
+    page.histogram('responses_gateway_tool_duration_seconds', { gen_ai_tool_name: name });
   expect(tool('get_weather')).toMatchObject({ count: 1, sum: 2 });
   expect(tool('get_time')).toMatchObject({ count: 1, sum: 1.8 });
   // Two turns of 800 ms upstream and 100 ms in the queue each; two seconds between them.
-  expect(page.sum('responses_gateway_loop_time_total', { part: 'model' })).toBeCloseTo(1.6);
-  expect(page.sum('responses_gateway_loop_time_total', { part: 'gateway' })).toBeCloseTo(0.2);
-  expect(page.sum('responses_gateway_loop_time_total', { part: 'tools' })).toBeCloseTo(2);
+  expect(page.sum('responses_gateway_loop_time_seconds_total', { part: 'model' })).toBeCloseTo(1.6);
+  expect(page.sum('responses_gateway_loop_time_seconds_total', { part: 'gateway' })).toBeCloseTo(0.2);
+  expect(page.sum('responses_gateway_loop_time_seconds_total', { part: 'tools' })).toBeCloseTo(2);
 
   const span = (turnId: string) =>
     collector.spans.find(({ attributes }) => attributes['gateway.turn.id'] === turnId);
@@ -98,10 +98,14 @@ test('names of tools beyond the first fifty are one label', async () => {
   }
   const page = new Page(await t.metricsText());
   await t.shutdown();
-  expect(page.histogram('responses_gateway_tool_duration', { gen_ai_tool_name: 'tool_49' })).toMatchObject({
+  expect(
+    page.histogram('responses_gateway_tool_duration_seconds', { gen_ai_tool_name: 'tool_49' }),
+  ).toMatchObject({
     count: 1,
   });
-  expect(page.histogram('responses_gateway_tool_duration', { gen_ai_tool_name: '_OTHER' })).toMatchObject({
+  expect(
+    page.histogram('responses_gateway_tool_duration_seconds', { gen_ai_tool_name: '_OTHER' }),
+  ).toMatchObject({
     count: 9,
   });
 });
