@@ -48,6 +48,9 @@ export interface AdminServer {
 
 /** Requests here are small; whoever takes longer is not a tool of ours. */
 const REQUEST_TIMEOUT_MS = 10_000;
+/** For answers that are being written when the server closes. */
+const CLOSE_TIMEOUT_MS = 500;
+const CLOSE_IDLE_MS = 10;
 const MAX_HEADER_BYTES = 8 * 1024;
 
 const SECURITY_HEADERS = {
@@ -87,8 +90,14 @@ export async function startAdmin(options: AdminOptions): Promise<AdminServer> {
     close: () =>
       new Promise((resolve) => {
         live.close();
-        server.close(() => resolve());
-        server.closeAllConnections();
+        // An answer that is on its way, such as the last scrape, gets there.
+        const timer = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_MS);
+        const deadline = setTimeout(() => server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+        server.close(() => {
+          clearInterval(timer);
+          clearTimeout(deadline);
+          resolve();
+        });
         for (const socket of undecided) socket.destroy();
       }),
   };

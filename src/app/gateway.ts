@@ -229,6 +229,12 @@ async function assemble(
       server.setServing(false);
       await new Promise((resolve) => setTimeout(resolve, config.drain.delay));
       await server.drain(config.drain.timeout);
+      // Turns lost at the deadline were counted just now, and go with the process unless somebody reads them.
+      if ((await telemetry.lastScrape(config.drain.last_scrape)) === 'unseen')
+        logger.info(
+          { code: 'drain_not_scraped' },
+          'failed turns are in no scrape: nobody came for them in time',
+        );
       await closeAll();
     },
     close: closeAll,

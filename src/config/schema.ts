@@ -15,6 +15,8 @@ const DEFAULT_ADMIN_LISTEN = '127.0.0.1:9464';
 const DEFAULT_WORKERS = 1;
 /** Under Kubernetes' own 30 s, so that turns are ended by us, with a reason, not by SIGKILL. */
 const DEFAULT_DRAIN_TIMEOUT = '25s';
+/** Prometheus scrapes every 15 s where nobody says otherwise. */
+const DEFAULT_LAST_SCRAPE = '15s';
 /** Ten megabytes at most. */
 const DEFAULT_HISTORY_ENTRIES = 20_000;
 /** A long agent run. */
@@ -80,6 +82,11 @@ const drainSchema = z.strictObject({
   timeout: duration()
     .prefault(DEFAULT_DRAIN_TIMEOUT)
     .describe('Time that running turns get to finish after GoAway.'),
+  last_scrape: duration()
+    .prefault(DEFAULT_LAST_SCRAPE)
+    .describe(
+      'Time that a process waits for one more scrape of /metrics when turns failed that none has seen. 0s: none.',
+    ),
 });
 
 /** The whole configuration; the keys are spelled as in the YAML file. Durations are milliseconds, sizes bytes. */

@@ -443,7 +443,7 @@ export const METRICS = {
     unit: '{rotation}',
     description: 'Healthy links replaced before their age limit, by why.',
     labels: ['reason'],
-    fromStart: { reason: ['max_age', 'connection_limit', 'silent'] },
+    fromStart: { reason: ['max_age', 'connection_limit', 'link_lost', 'silent'] },
   },
   'responses_gateway.rotation.duration': {
     kind: 'histogram',

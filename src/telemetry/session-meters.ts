@@ -3,6 +3,7 @@ import type { Fact, LinkRoute, TurnRecord, Usage } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { ATTR, METRIC, MODALITY_UNKNOWN, OPERATION_CHAT, providerName } from './genai-names.ts';
 import { errorType, type LabelValues, OTHER } from './labels.ts';
+import type { LastScrape } from './last-scrape.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
 import { withEntry, without } from './optional-map.ts';
@@ -20,6 +21,7 @@ export interface MeterShare {
   readonly reason: (reason: string) => string;
   readonly links: LinkCensus;
   readonly batches: BatchCounts;
+  readonly lastScrape: LastScrape;
 }
 
 interface OpenLink {
@@ -177,6 +179,7 @@ export class SessionMeters {
       outcome: record.outcome,
     });
     if (failed !== undefined) {
+      if (failed.error.fault !== 'client') this.#share.lastScrape.turnFailed();
       instruments.add('responses_gateway.turn.faults', 1, { fault: failed.error.fault });
       instruments.add('responses_gateway.turn.failures', 1, {
         ...error,

@@ -161,5 +161,7 @@ export function refusals({ tenants }: KnownLabels): readonly LabelSet[] {
         : [{ request, reason }],
     ),
   );
-  return tenants === undefined ? sets : sets.map((set) => ({ ...set, tenant: OTHER }));
+  if (tenants === undefined) return sets;
+  const named = tenants.length * sets.length > MAX_SETS ? [] : tenants;
+  return [...named, OTHER].flatMap((tenant) => sets.map((set) => ({ ...set, tenant })));
 }

@@ -4,6 +4,7 @@ import { type Attributes, type DiagLogger, DiagLogLevel, diag } from '@opentelem
 import type { Resource } from '@opentelemetry/resources';
 import type { Logger } from 'pino';
 import { boundedLabel, reasonLabel } from './labels.ts';
+import { LastScrape } from './last-scrape.ts';
 import { createLinkCensus } from './link-census.ts';
 import { createLogExport, type LogExport } from './log-export.ts';
 import { createLogs } from './logs.ts';
@@ -50,6 +51,7 @@ export async function createTelemetry(
 
   const links = createLinkCensus();
   const batches = createBatchCounts();
+  const lastScrape = new LastScrape();
   const sums = createObservedSums();
   const resource = await createResource(settings);
   const metrics = await createMetrics(settings, resource, {
@@ -69,6 +71,7 @@ export async function createTelemetry(
     instruments,
     links,
     batches,
+    lastScrape,
     tools: boundedLabel(MAX_TOOLS),
     models: boundedLabel(settings.metrics.maxModels, settings.metrics.models),
     tenants: settings.metrics.maxTenants > 0 ? boundedLabel(settings.metrics.maxTenants) : undefined,
@@ -133,8 +136,9 @@ export async function createTelemetry(
     },
     connectionEnded: (reason) => instruments.add('responses_gateway.connections.ended', 1, { reason }),
     replicas: createReplicaMeters(instruments),
-    metricsHandler: (request, response) => respond(metrics, request, response),
-    metricsText: () => metrics.text(),
+    metricsHandler: (request, response) => respond(metrics, lastScrape, request, response),
+    metricsText: () => scrape(metrics, lastScrape),
+    lastScrape: (maxMs) => (metrics.served ? lastScrape.settled(maxMs) : Promise.resolve('seen')),
     observe: (value, read) => sums.register(value, read),
     audit: (fields) => logs.audit.info({ code: 'audit', ...fields }, 'an operator acted'),
     linkCounts: () => [...links.count()].map(linkCount),
@@ -147,9 +151,20 @@ function linkCount([count, { state, age }]: readonly [number, Attributes]): Link
   return { state: state === 'open' ? 'open' : 'connecting', age: String(age), links: count };
 }
 
-function respond(metrics: Metrics, request: IncomingMessage, response: ServerResponse): void {
+async function scrape(metrics: Metrics, lastScrape: LastScrape): Promise<string> {
+  const text = await metrics.text();
+  lastScrape.scraped();
+  return text;
+}
+
+function respond(
+  metrics: Metrics,
+  lastScrape: LastScrape,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
   request.resume();
-  metrics.text().then(
+  scrape(metrics, lastScrape).then(
     (text) => {
       response.statusCode = metrics.served ? 200 : 404;
       response.setHeader('content-type', 'text/plain; version=0.0.4; charset=utf-8');

@@ -176,6 +176,11 @@ export interface GatewayTelemetry extends Telemetry {
   metricsHandler(request: IncomingMessage, response: ServerResponse): void;
   /** The same text, for a primary process that adds up its workers. */
   metricsText(): Promise<string>;
+  /**
+   * Before the process ends: resolves when a scrape has seen the turns that failed last, when nobody scrapes, or after
+   * `maxMs`.
+   */
+  lastScrape(maxMs: number): Promise<'seen' | 'unseen'>;
   /** For what replicas do together. */
   replicas(event: ReplicaEvent): void;
   /** For the dialer: pool, breakers and dials over all sessions. */

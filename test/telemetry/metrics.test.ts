@@ -123,7 +123,7 @@ function useEverything(t: GatewayTelemetry): void {
   t.replicas({ kind: 'handOver' });
   t.replicas({ kind: 'fenced' });
   t.replicas({ kind: 'limitsAlone' });
-  session.fact({ kind: 'durabilityLost', reason: 'timeout' });
+  session.fact({ kind: 'durabilityLost', reason: 'store_slow' });
   t.callRefused({
     method: METHOD,
     reason: 'LIMIT_EXCEEDED',

@@ -75,7 +75,8 @@ store:
 {{- $drain := default dict .Values.config.drain }}
 {{- $delay := include "responses-gateway.seconds" (default "0s" $drain.delay) | int }}
 {{- $timeout := include "responses-gateway.seconds" (default "30s" $drain.timeout) | int }}
-{{- add $delay $timeout 10 }}
+{{- $scrape := include "responses-gateway.seconds" (default "15s" $drain.last_scrape) | int }}
+{{- add $delay $timeout $scrape 10 }}
 {{- end }}
 {{- end }}
 
