@@ -34,7 +34,10 @@ function check(manifests: readonly Manifest[]): string[] {
   problems.push(...missing);
   if (config !== undefined) {
     const graceMs = Number(pod['terminationGracePeriodSeconds']) * 1_000;
-    must(graceMs > config.drain.delay + config.drain.timeout + config.drain.last_scrape, 'the grace period is shorter than the drain');
+    must(
+      graceMs > config.drain.delay + config.drain.timeout + config.drain.last_scrape,
+      'the grace period is shorter than the drain',
+    );
     const ports = (container['ports'] as { containerPort: number }[]).map(
       ({ containerPort }) => containerPort,
     );
