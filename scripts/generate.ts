@@ -24,6 +24,8 @@ const GENERATORS = {
   design: [process.execPath, 'scripts/generate/what-happens-when.ts'],
   /** docs/migration, from the programs in clients. */
   migration: [process.execPath, 'scripts/generate/migration.ts'],
+  /** src/simulator/request.schema.json, from the published schema that the tests keep. */
+  'simulator-schema': [process.execPath, 'scripts/generate/simulator-schema.ts'],
   /** The clients' stubs, from the .proto files. Java makes its own at build. */
   stubs: [process.execPath, 'scripts/generate/stubs.ts'],
 } as const satisfies Record<string, readonly [string, ...string[]]>;

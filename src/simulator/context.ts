@@ -127,15 +127,21 @@ function addItem(context: Context, item: Item): Context {
     };
   }
   if (OUTPUTS.has(type) || type === 'mcp_approval_response') {
-    const id = String(item.call_id ?? item.approval_request_id);
     const openCalls = new Map(next.openCalls);
-    if (!openCalls.delete(id)) throw new UnknownCall(id);
+    const given = item.call_id ?? item.approval_request_id;
+    // Codex names the tool alone (upstream.md#responsecreate): the oldest call of it is meant, if there is one.
+    if (given == null) openCalls.delete(openCallOf(openCalls, item.name) ?? '');
+    else if (!openCalls.delete(String(given))) throw new UnknownCall(String(given));
     return { ...next, openCalls };
   }
   if (type === 'message' && item.role === 'user') {
     return { ...next, turns: next.turns + 1, lastUserText: textOf(item), callsSinceUser: 0 };
   }
   return next;
+}
+
+function openCallOf(calls: Context['openCalls'], name: unknown): string | undefined {
+  return [...calls].find(([, required]) => required.name === name)?.[0];
 }
 
 function addCounted(context: Context, canonical: string): Context {

@@ -7,7 +7,6 @@ import {
   codelessPreviousResponseInvalid,
   errorResponseBody,
   invalidRequest,
-  missingParameter,
   missingToolCall,
   previousResponseNotFound,
   responseNotFound,
@@ -17,7 +16,7 @@ import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { Pump } from './pump.ts';
-import { checkInput, inputItems, parseCreate } from './request.ts';
+import { checkRequest, inputItems, parseCreate } from './request.ts';
 import { responseJson } from './response-object.ts';
 import type { ResponseRecord } from './store.ts';
 import { abandonTurn, finishTurn, newId, type Run, startTurn, type World } from './turn.ts';
@@ -298,11 +297,7 @@ class HttpTurn {
 
 /** All user messages, then one compaction item: a window that starts a new chain. */
 function compact(world: World, body: JsonObject, keyTag: string): JsonObject {
-  if (typeof body.model !== 'string') throw missingParameter('model');
-  checkInput(body.input);
-  if (typeof body.input === 'string' && body.input.length > MAX_COMPACT_CHARACTERS) {
-    throw invalidRequest("Invalid 'input': string too long.", 'input', 'string_above_max_length');
-  }
+  checkRequest(body, 'Compact');
   const previousId = body.previous_response_id;
   const parent = typeof previousId === 'string' ? world.store.get(previousId) : undefined;
   if (typeof previousId === 'string' && parent === undefined) throw previousResponseNotFound(previousId);
@@ -400,12 +395,11 @@ function cancelled(world: World, id: string): string {
 }
 
 function count(world: World, body: JsonObject): JsonObject {
-  const { input } = body;
-  checkInput(input);
+  checkRequest(body, 'Count');
   const previousId = body.previous_response_id;
   const parent = typeof previousId === 'string' ? world.store.get(previousId) : undefined;
   if (typeof previousId === 'string' && parent === undefined) throw previousResponseNotFound(previousId);
-  const { tokens } = extendOrRefuse(parent?.context ?? EMPTY_CONTEXT, inputItems(input));
+  const { tokens } = extendOrRefuse(parent?.context ?? EMPTY_CONTEXT, inputItems(body.input));
   return { object: 'response.input_tokens', input_tokens: tokens };
 }
 
@@ -473,6 +467,5 @@ function sendText(response: ServerResponse, status: number, json: string): void 
 
 /** HTTP bodies may be larger than WebSocket messages; no limit is published. */
 const MAX_BODY_BYTES = 512 * 1024 * 1024;
-const MAX_COMPACT_CHARACTERS = 10_485_760;
 /** What the made-up summary "costs". */
 const COMPACTION_TOKENS = 64;

@@ -1,7 +1,8 @@
 import type { Item, RequiredInput } from './context.ts';
 import { isObject, type JsonObject } from './json.ts';
 import type { Switches } from './options.ts';
-import { steerInput } from './request.ts';
+import { inputItems } from './request.ts';
+import { requestProblem } from './request-schema.ts';
 import { globMatches } from './script.ts';
 import { newId, type Run, type Steer } from './turn.ts';
 
@@ -35,18 +36,9 @@ export function judgeSteer(
   const target = active ?? ended ?? null;
   const failed = (code: SteerFailureCode, message?: string): SteerVerdict =>
     message === undefined ? { kind: 'failed', code, target } : { kind: 'failed', code, target, message };
-  const extra = Object.keys(frame).find((key) => !STEER_FIELDS.has(key));
-  if (extra !== undefined) return failed('invalid_input', `Unknown parameter: '${extra}'.`);
-  if (typeof frame.previous_response_id !== 'string') {
-    return failed('invalid_input', "Missing required parameter: 'previous_response_id'.");
-  }
-  const input = steerInput(frame.input);
-  if (input === null) {
-    return failed(
-      'invalid_input',
-      "The 'input' of response.steer must be text or a non-empty list of user messages.",
-    );
-  }
+  const problem = requestProblem(frame, 'Steer');
+  if (problem !== null) return failed('invalid_input', problem.message);
+  const input = inputItems(frame.input).map((item): Item => ({ type: 'message', ...item }));
   if (target === null) return failed('response_not_found');
   if (active === undefined) {
     return failed(ended?.isCompleted === true ? 'response_already_completed' : 'response_not_active');
@@ -123,8 +115,6 @@ function frame(type: string, target: Run | EndedResponse | null, fields: JsonObj
     ...fields,
   });
 }
-
-const STEER_FIELDS: ReadonlySet<string> = new Set(['type', 'previous_response_id', 'input']);
 
 const MESSAGES: Readonly<Record<SteerFailureCode, string>> = {
   response_not_found: 'The target response is not available on this WebSocket connection.',

@@ -35,6 +35,32 @@ describe('bad requests get one error frame and leave the connection as it is', (
     ],
     ['a hot temperature', { input: 'x', temperature: 3 }, { param: 'temperature' }],
     ['few output tokens', { input: 'x', max_output_tokens: 3 }, { code: 'integer_below_min_value' }],
+    [
+      'an unknown kind of item',
+      { input: [{ type: 'telepathy' }] },
+      { param: 'input[0].type', code: 'invalid_value' },
+    ],
+    ['an unknown kind of tool', { input: 'x', tools: [{ type: 'telepathy' }] }, { param: 'tools[0].type' }],
+    [
+      'a call without arguments',
+      { input: [{ type: 'function_call', call_id: 'c', name: 'f' }] },
+      { param: 'input[0].arguments', code: 'missing_required_parameter' },
+    ],
+    [
+      'a part without its text',
+      { input: [{ role: 'user', content: [{ type: 'input_text' }] }] },
+      { param: 'input[0].content[0].text', code: 'missing_required_parameter' },
+    ],
+    [
+      'an effort that no model knows',
+      { input: 'x', reasoning: { effort: 'heroic' } },
+      { param: 'reasoning.effort', code: 'invalid_value' },
+    ],
+    [
+      'a schema of an answer that has no name',
+      { input: 'x', text: { format: { type: 'json_schema', schema: {} } } },
+      { param: 'text.format.name', code: 'missing_required_parameter' },
+    ],
     ['an unknown include', { input: 'x', include: ['everything'] }, { param: 'include[0]' }],
     ['a nameless tool', { input: 'x', tools: [{ type: 'function' }] }, { param: 'tools[0].name' }],
     [
@@ -65,6 +91,24 @@ describe('bad requests get one error frame and leave the connection as it is', (
     expect(error.status).toBe(400);
     expect(errorOf(error)).toMatchObject({ type: 'invalid_request_error', ...expected });
     await client.turn({ input: 'fine' });
+  });
+
+  it.each([
+    ['an output of Codex, which names no call', { type: 'function_call_output', output: 'x', name: 'f' }],
+    [
+      'an answer without id, status and annotations',
+      { type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'x' }] },
+    ],
+    ['an answer as text', { role: 'assistant', content: 'x' }],
+    ['an image without a detail', { role: 'user', content: [{ type: 'input_image', image_url: 'data:,' }] }],
+    ['an item with nulls for what it lacks', { role: 'user', content: 'x', id: null, phase: null }],
+    [
+      'a hosted call without an id',
+      { type: 'web_search_call', status: 'completed', action: { type: 'search', query: 'x' } },
+    ],
+  ])('takes %s', async (_name, item) => {
+    const client = await RawClient.open(await simulator({ switches: { unknownFields: 'reject' } }));
+    await client.turn({ input: [item, { role: 'user', content: 'go on' }] });
   });
 
   it('refuses continuing without the tool output, and evicts the parent', async () => {

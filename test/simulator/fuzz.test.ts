@@ -128,10 +128,12 @@ describe('nothing that a client sends ends the simulator', () => {
   it('nesting that overflows a recursive walk', async () => {
     const client = await RawClient.open(await simulator());
     const deep = '['.repeat(100_000) + ']'.repeat(100_000);
-    client.send(`{"type":"response.create","model":"m","input":[{"type":"odd","deep":${deep}}]}`);
+    client.send(
+      `{"type":"response.create","model":"m","input":[{"type":"compaction_trigger","deep":${deep}}]}`,
+    );
     expect((await client.type('error')).status).toBe(500);
     client.send(
-      `{"type":"response.create","model":"m","input":"x","metadata":null,"tools":[{"type":"odd","d":${deep}}]}`,
+      `{"type":"response.create","model":"m","input":"x","metadata":null,"tools":[{"type":"custom","name":"c","d":${deep}}]}`,
     );
     await client.terminal();
     await client.turn({ input: 'fine' });
