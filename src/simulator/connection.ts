@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
-import { responseEvents } from './engine.ts';
+import { errorOf, privateDone, responseEvents } from './engine.ts';
 import {
   ApiError,
   codelessPreviousResponseInvalid,
@@ -12,17 +12,19 @@ import {
 } from './errors.ts';
 import type { EventFault, FaultSite } from './faults.ts';
 import { DeflatingWriter, FrameWriter } from './frames.ts';
+import { judgeInject } from './injecting.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
 import { type Lane, LaneTable, laneNameOf } from './lanes.ts';
 import { Liveness } from './liveness.ts';
+import { spelled } from './odd.ts';
 import { Pump } from './pump.ts';
 import { parseCreate } from './request.ts';
 import { SteerFlow } from './steer-flow.ts';
 import { steeredInput } from './steering.ts';
 import type { ResponseRecord } from './store.ts';
 import { attribution, type ErrorStyle, type StrikeTarget, strike } from './strikes.ts';
-import { abandonTurn, finishTurn, type Run, startTurn, type TurnStart, type World } from './turn.ts';
+import { abandonTurn, finishTurn, newId, type Run, startTurn, type TurnStart, type World } from './turn.ts';
 
 /** A create that waits for its lane or for one of the 16 places; nothing is told to the client meanwhile. */
 interface Waiting {
@@ -42,6 +44,8 @@ export class Connection {
   readonly #socket: WebSocket;
   readonly #stream: Duplex;
   readonly #keyTag: string;
+  /** The handshake asked for agents that run side by side. */
+  readonly #isMultiAgent: boolean;
   readonly #onClosed: () => void;
   readonly #frames: FrameWriter | DeflatingWriter;
   readonly #pump: Pump;
@@ -59,6 +63,7 @@ export class Connection {
     socket: WebSocket;
     stream: Duplex;
     keyTag: string;
+    isMultiAgent: boolean;
     onClosed: () => void;
   }) {
     this.number = fields.number;
@@ -70,6 +75,7 @@ export class Connection {
         ? new FrameWriter(fields.stream)
         : new DeflatingWriter(fields.socket, () => this.#pump.drained());
     this.#keyTag = fields.keyTag;
+    this.#isMultiAgent = fields.isMultiAgent;
     this.#onClosed = fields.onClosed;
     this.#pump = new Pump(
       {
@@ -158,15 +164,34 @@ export class Connection {
         this.#world.journal.counters.steers += 1;
         this.#steers.submit(frame);
         return;
+      case 'response.inject':
+        if (!this.#isMultiAgent) break;
+        this.#world.journal.counters.injects += 1;
+        this.#inject(frame);
+        return;
       case undefined:
         throw invalidRequest("Missing required parameter: 'type'.", 'type', 'missing_required_parameter');
-      default:
-        throw invalidRequest(
-          `Invalid value: '${String(frame.type).slice(0, 64)}'. Supported values are: 'response.create' and 'response.steer'.`,
-          'type',
-          'invalid_value',
-        );
     }
+    const known = this.#isMultiAgent
+      ? "'response.create', 'response.steer', and 'response.inject'"
+      : "'response.create' and 'response.steer'";
+    throw invalidRequest(
+      `Invalid value: '${String(frame.type).slice(0, 64)}'. Supported values are: ${known}.`,
+      'type',
+      'invalid_value',
+    );
+  }
+
+  #inject(frame: JsonObject): void {
+    const id = String(frame.response_id);
+    const verdict = judgeInject(frame, this.#active.get(id), this.#steers.ended(id));
+    if (verdict.kind === 'malformed') {
+      this.#refuse(toApiError(verdict.problem), undefined);
+      this.close(1008, 'invalid message');
+      return;
+    }
+    this.#send(verdict.frame);
+    if (verdict.kind === 'taken') this.#pump.wake(verdict.run);
   }
 
   #create(frame: JsonObject, bytes: number): void {
@@ -300,6 +325,10 @@ export class Connection {
   #finish(run: Run): void {
     const lane = this.#lanes.get(run.lane);
     if (lane === undefined || run.outcome === null) return;
+    const { failureTold, doneAfterTerminal } = this.#world.settings.switches;
+    if (run.outcome.status === 'failed' && failureTold === 'failed-first')
+      this.#send(errorOf(run, run.outcome, this.#world.settings));
+    if (doneAfterTerminal) this.#send(privateDone(run));
     const record = finishTurn(this.#world, run);
     this.#release(lane, run);
     if (record.isUsable) this.#lanes.remember(lane, record);
@@ -354,7 +383,7 @@ export class Connection {
     if (lane === undefined) return;
     const { switches } = this.#world.settings;
     this.#send(
-      errorFrame(error, {
+      errorFrame(spelled(error, switches), {
         shape: style.shape ?? switches.errorShape,
         headersPlace: switches.errorHeaders,
         streamId: style.streamId,
@@ -393,14 +422,16 @@ export class Connection {
   }
 
   #refuse(error: ApiError, lane: string | undefined): void {
-    const { errorShape, errorHeaders } = this.#world.settings.switches;
-    this.#send(
-      errorFrame(error, {
-        shape: errorShape,
-        headersPlace: errorHeaders,
-        streamId: lane === '' ? undefined : lane,
-      }),
-    );
+    const { switches } = this.#world.settings;
+    const { errorShape, errorHeaders, echoLanes, refusalsNameLane } = switches;
+    const isNamed = lane !== '' && echoLanes && refusalsNameLane;
+    const streamId = isNamed ? lane : undefined;
+    if (error.code === 'previous_response_not_found' && switches.parentNotFound === 'failed')
+      this.#send(failedFrame(error, streamId));
+    else
+      this.#send(
+        errorFrame(spelled(error, switches), { shape: errorShape, headersPlace: errorHeaders, streamId }),
+      );
   }
 
   #reachAgeLimit(): void {
@@ -444,6 +475,19 @@ export class Connection {
     this.#onClosed();
     this.#world.journal.notify();
   }
+}
+
+/** A refusal as a response that failed before it began. */
+function failedFrame({ code, message }: ApiError, streamId: string | undefined): string {
+  const response = {
+    id: newId('resp'),
+    object: 'response',
+    status: 'failed',
+    output: [],
+    error: { code, message },
+  };
+  const lane = streamId === undefined ? {} : { stream_id: streamId };
+  return JSON.stringify({ type: 'response.failed', sequence_number: 0, ...lane, response });
 }
 
 function parseFrame(bytes: Buffer): JsonObject {

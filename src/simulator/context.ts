@@ -116,7 +116,8 @@ function addItem(context: Context, item: Item): Context {
   // A compaction stands for everything before it.
   if (type === 'compaction') return { ...addCounted(context, canonical), tokens: estimateTokens(canonical) };
   const next = { ...addCounted(context, canonical), tokens };
-  const required = CALLS[type]?.(item);
+  // Nobody can answer a call that was cut off.
+  const required = item.status === 'incomplete' ? undefined : CALLS[type]?.(item);
   if (required !== undefined) {
     const id = String(required.call_id ?? required.approval_request_id);
     return {

@@ -1,9 +1,10 @@
-import type { Item } from './context.ts';
-import { estimateTokens } from './context.ts';
+import { estimateTokens, extendContext, type Item } from './context.ts';
+import { ApiError, errorFrame } from './errors.ts';
 import type { JsonObject } from './json.ts';
-import type { Compaction } from './model.ts';
+import { type Compaction, planResponse } from './model.ts';
 import { obfuscation } from './obfuscation.ts';
-import type { Settings } from './options.ts';
+import { warningFrame } from './odd.ts';
+import type { Settings, Switches } from './options.ts';
 import { responseJson, usageJson } from './response-object.ts';
 import type { PlannedItem } from './script.ts';
 import { encryptedContent, newId, type Outcome, type Run } from './turn.ts';
@@ -14,8 +15,9 @@ import { encryptedContent, newId, type Outcome, type Run } from './turn.ts';
  * terminal event is yielded; `run.waitMs` and `run.wasDelta` tell the puller how to pace.
  */
 export function* responseEvents(run: Run, settings: () => Settings): Generator<string, void> {
-  const { timing } = settings();
-  const head = (status: string): string => responseJson(run, status, '[]', null);
+  const { timing, switches } = settings();
+  if (switches.lifeCycles > 1) yield* relayedToolEvents(run);
+  const head = (status: string): string => responseJson(run, status, '[]', null, 'null', run.earlyId);
   const first = run.request.background ? 'queued' : 'in_progress';
   yield event(run, 'response.created', `"response":${head(first)}`);
   if (run.request.background) yield event(run, 'response.queued', `"response":${head('queued')}`);
@@ -27,25 +29,109 @@ export function* responseEvents(run: Run, settings: () => Settings): Generator<s
     run.waitMs = readMs + (run.plan.timeToFirstTokenMs ?? timing.timeToFirstTokenMs);
     yield event(run, 'response.in_progress', `"response":${head('in_progress')}`);
   }
+  if (switches.warnings) {
+    run.eventType = 'error';
+    yield warningFrame(run.streamId);
+  }
   const outcome = (yield* outputEvents(run, settings)) ?? endOf(run);
   if (outcome === 'hang') {
     run.waitMs = Number.POSITIVE_INFINITY;
     yield '';
     return;
   }
+  if (outcome.status === 'failed' && switches.failureTold === 'error-first')
+    yield errorOf(run, outcome, settings());
   yield terminalEvent(run, outcome, settings());
+}
+
+/** A failure as an error frame beside its terminal. */
+export function errorOf(
+  run: Run,
+  outcome: Extract<Outcome, { status: 'failed' }>,
+  { switches }: Settings,
+): string {
+  run.eventType = 'error';
+  return errorFrame(new ApiError({ status: 500, code: outcome.code, message: outcome.message }), {
+    shape: switches.errorShape,
+    headersPlace: switches.errorHeaders,
+    streamId: run.streamId,
+    sequenceNumber: run.sequence++,
+  });
+}
+
+/** A whole response of its own, in which a relay has run a tool, before the one that answers the create. */
+function* relayedToolEvents(run: Run): Generator<string> {
+  const id = newId('resp');
+  const call = {
+    id: newId('ws'),
+    type: 'web_search_call',
+    status: 'completed',
+    action: { type: 'search', query: 'weather' },
+  };
+  const json = JSON.stringify(call);
+  for (const [type, status] of [
+    ['response.created', 'in_progress'],
+    ['response.in_progress', 'in_progress'],
+  ] as const)
+    yield event(run, type, `"response":${responseJson(run, status, '[]', null, 'null', id)}`);
+  yield event(run, 'response.output_item.done', `"output_index":0,"item":${json}`);
+  const done = responseJson(run, 'completed', `[${json}]`, { status: 'completed' }, 'null', id);
+  yield event(run, 'response.completed', `"response":${done}`);
+  run.sequence = 0;
 }
 
 /** The terminal event for an outcome; also used when a fault ends a response early. */
 export function terminalEvent(run: Run, outcome: Outcome, settings: Settings): string {
   const usage = usageJson(run, settings.switches);
-  run.finalJson = responseJson(run, outcome.status, `[${run.outputJson.join(',')}]`, outcome, usage);
-  run.outcome = outcome;
-  const sent = run.sparse ? responseJson(run, outcome.status, '[]', outcome, usage) : run.finalJson;
-  return event(run, `response.${outcome.status}`, `"response":${sent}`);
+  const { terminals } = settings.switches;
+  const told = terminals === 'cancelled' || terminals === 'canceled' ? CANCELLED : outcome;
+  const output = `[${run.outputJson.join(',')}]`;
+  run.finalJson = responseJson(run, told.status, output, told, usage);
+  run.outcome = told;
+  const sent = run.sparse ? responseJson(run, told.status, '[]', told, usage) : run.finalJson;
+  return event(run, terminalType(told, terminals), `"response":${sent}`);
 }
 
+const CANCELLED: Outcome = { status: 'cancelled' };
+
+function terminalType({ status }: Outcome, terminals: Switches['terminals']): string {
+  if (terminals === 'done') return 'response.done';
+  return `response.${terminals === 'openai' ? status : terminals}`;
+}
+
+/** What some relays send behind the terminal. */
+export function privateDone(run: Run): string {
+  return event(
+    run,
+    'response.done',
+    `"response":{"id":"${run.id}","status":"${run.outcome?.status ?? 'completed'}"}`,
+  );
+}
+
+/** All output of a response; of one with several agents also what comes after its calls were answered. */
 function* outputEvents(run: Run, settings: () => Settings): Generator<string, Outcome | undefined> {
+  for (;;) {
+    const cut = yield* plannedEvents(run, settings);
+    if (cut !== undefined || !run.request.multiAgent || !run.madeClientCall) return cut;
+    if (!(yield* waitForOutputs(run, settings()))) return undefined;
+    run.madeClientCall = false;
+    const context = extendContext(run.context, run.told);
+    run.plan = planResponse(run.request, context, settings().script);
+  }
+}
+
+/** Waits until all calls have their outputs, injected one by one or together. False: they did not come in time. */
+function* waitForOutputs(run: Run, { switches }: Settings): Generator<string, boolean> {
+  const untilMs = performance.now() + switches.injectWaitMs;
+  while (extendContext(run.context, run.told).openCalls.size > 0) {
+    run.waitMs = untilMs - performance.now();
+    if (run.waitMs <= 0) return false;
+    yield '';
+  }
+  return true;
+}
+
+function* plannedEvents(run: Run, settings: () => Settings): Generator<string, Outcome | undefined> {
   const { items, end } = run.plan;
   for (const [position, item] of items.entries()) {
     const isLast = position === items.length - 1;
@@ -83,12 +169,11 @@ function* itemEvents(
     case 'refusal':
       return yield* messageEvents(run, item, stopsHalfway, settings);
     case 'reasoning':
-      yield* reasoningEvents(run, item);
+      yield* reasoningEvents(run, item, settings().switches);
       return undefined;
     case 'function_call':
     case 'custom_tool_call':
-      yield* callEvents(run, item);
-      return undefined;
+      return yield* callEvents(run, item);
     case 'image':
       yield* imageEvents(run, item);
       return undefined;
@@ -114,8 +199,8 @@ function* messageEvents(
   settings: () => Settings,
 ): Generator<string, Outcome | undefined> {
   const isText = item.type === 'message';
-  const id = newId('msg');
-  const index = run.output.length;
+  const id = itemId(run, 'msg');
+  const index = outputIndex(run);
   const base: Item = { id, type: 'message', role: 'assistant' };
   if (isText && item.phase !== undefined) base.phase = item.phase;
   const partOf = (text: string): JsonObject =>
@@ -184,10 +269,28 @@ function* messageEvents(
   return cut;
 }
 
-function* reasoningEvents(run: Run, item: Extract<PlannedItem, { type: 'reasoning' }>): Generator<string> {
-  const id = newId('rs');
-  const index = run.output.length;
+function* reasoningEvents(
+  run: Run,
+  item: Extract<PlannedItem, { type: 'reasoning' }>,
+  { plainReasoning }: Switches,
+): Generator<string> {
+  const id = itemId(run, 'rs');
+  const index = outputIndex(run);
   const at = `"item_id":"${id}","output_index":${index}`;
+  if (plainReasoning) {
+    const text = item.text ?? item.summary;
+    const plain: Item = { id, type: 'reasoning', summary: [], content: [{ type: 'reasoning_text', text }] };
+    yield event(run, 'response.output_item.added', itemField(index, { ...plain, content: [] }));
+    for (const word of words(text))
+      yield delta(run, 'response.reasoning_text.delta', `${at},"content_index":0`, word);
+    yield event(
+      run,
+      'response.reasoning_text.done',
+      `${at},"content_index":0,"text":${JSON.stringify(text)}`,
+    );
+    yield finishItem(run, plain);
+    return;
+  }
   const done: Item = { id, type: 'reasoning', summary: [{ type: 'summary_text', text: item.summary }] };
   if (item.text !== undefined) done.content = [{ type: 'reasoning_text', text: item.text }];
   if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptedContent(run, id);
@@ -224,11 +327,11 @@ function* reasoningEvents(run: Run, item: Extract<PlannedItem, { type: 'reasonin
 function* callEvents(
   run: Run,
   item: Extract<PlannedItem, { type: 'function_call' | 'custom_tool_call' }>,
-): Generator<string> {
+): Generator<string, Outcome | undefined> {
   const isFunction = item.type === 'function_call';
-  const id = newId(isFunction ? 'fc' : 'ctc');
+  const id = itemId(run, isFunction ? 'fc' : 'ctc');
   const callId = (isFunction ? item.callId : undefined) ?? newId('call');
-  const index = run.output.length;
+  const index = outputIndex(run);
   const at = `"item_id":"${id}","output_index":${index}`;
   const field = isFunction ? 'arguments' : 'input';
   const stem = isFunction ? 'response.function_call_arguments' : 'response.custom_tool_call_input';
@@ -246,7 +349,12 @@ function* callEvents(
     name: item.name,
   });
   if (!run.sparse) yield event(run, 'response.output_item.added', itemField(index, made('', 'in_progress')));
+  const { maxOutputTokens } = run.request;
   for (let from = 0; from < text.length; from += ARGUMENT_CHUNK) {
+    if (maxOutputTokens !== null && run.outputTokens >= maxOutputTokens) {
+      yield finishItem(run, made(text.slice(0, from), 'incomplete'));
+      return { status: 'incomplete', reason: 'max_output_tokens' };
+    }
     yield delta(run, `${stem}.delta`, at, text.slice(from, from + ARGUMENT_CHUNK));
   }
   run.madeClientCall = true;
@@ -255,11 +363,12 @@ function* callEvents(
     yield event(run, `${stem}.done`, `${at},${name}"${field}":${JSON.stringify(text)}`);
   }
   yield finishItem(run, made(text, 'completed'));
+  return undefined;
 }
 
 function* imageEvents(run: Run, item: Extract<PlannedItem, { type: 'image' }>): Generator<string> {
-  const id = newId('ig');
-  const index = run.output.length;
+  const id = itemId(run, 'ig');
+  const index = outputIndex(run);
   const at = `"item_id":"${id}","output_index":${index}`;
   const result = Buffer.alloc(item.bytes, PIXELS).toString('base64');
   const made = (status: string, value: string | null): Item => ({
@@ -287,8 +396,8 @@ function* imageEvents(run: Run, item: Extract<PlannedItem, { type: 'image' }>): 
 }
 
 function* compactionEvents(run: Run): Generator<string> {
-  const id = newId('cmp');
-  const index = run.output.length;
+  const id = itemId(run, 'cmp');
+  const index = outputIndex(run);
   const done: Item = { id, type: 'compaction', encrypted_content: encryptedContent(run, id) };
   if (!run.sparse) {
     yield event(run, 'response.output_item.added', itemField(index, { ...done, encrypted_content: '' }));
@@ -298,10 +407,10 @@ function* compactionEvents(run: Run): Generator<string> {
 }
 
 function* plainItemEvents(run: Run, given: JsonObject): Generator<string> {
-  const item: Item = { id: newId('item'), ...given };
+  const item: Item = { id: itemId(run, 'item'), ...given };
   if (!run.sparse) {
     const started = 'status' in item ? { ...item, status: 'in_progress' } : item;
-    yield event(run, 'response.output_item.added', itemField(run.output.length, started));
+    yield event(run, 'response.output_item.added', itemField(outputIndex(run), started));
   }
   if (CLIENT_CALLS.has(String(item.type))) run.madeClientCall = true;
   yield finishItem(run, item);
@@ -318,8 +427,9 @@ const CLIENT_CALLS: ReadonlySet<string> = new Set([
 ]);
 
 function finishItem(run: Run, item: Item, json = JSON.stringify(item)): string {
-  const frame = event(run, 'response.output_item.done', `"output_index":${run.output.length},"item":${json}`);
+  const frame = event(run, 'response.output_item.done', `"output_index":${outputIndex(run)},"item":${json}`);
   run.output.push(item);
+  run.told.push(item);
   run.outputJson.push(json);
   run.itemTokens.push(run.outputTokens);
   return frame;
@@ -344,9 +454,17 @@ function paddingOf(run: Run): string {
   return run.request.obfuscate ? `,"obfuscation":"${obfuscation()}"` : '';
 }
 
-function laneField(run: Run): string {
+function laneField({ streamId }: Run): string {
   // Lane names are checked against a pattern that needs no escaping.
-  return run.lane === '' ? '' : `,"stream_id":"${run.lane}"`;
+  return streamId === undefined ? '' : `,"stream_id":"${streamId}"`;
+}
+
+function outputIndex(run: Run): number {
+  return run.sharesOutputIndex ? 0 : run.output.length;
+}
+
+function itemId(run: Run, prefix: string): string {
+  return run.hasEmptyItemIds ? '' : newId(prefix);
 }
 
 function itemField(index: number, item: Item): string {

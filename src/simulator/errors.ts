@@ -4,19 +4,20 @@ import type { JsonObject } from './json.ts';
 export class ApiError extends Error {
   readonly status: number;
   readonly type: string;
-  readonly code: string | null;
+  /** A number where a server counts its errors by their status. */
+  readonly code: string | number | null;
   readonly param: string | null;
   /** Keys left out of the frame, as some live errors do. */
-  readonly omit: readonly ('code' | 'param')[];
+  readonly omit: readonly Omittable[];
   readonly headers: Record<string, string> | undefined;
 
   constructor(fields: {
     status: number;
     message: string;
     type?: string | undefined;
-    code?: string | null | undefined;
+    code?: string | number | null | undefined;
     param?: string | null | undefined;
-    omit?: readonly ('code' | 'param')[] | undefined;
+    omit?: readonly Omittable[] | undefined;
     headers?: Record<string, string> | undefined;
   }) {
     super(fields.message);
@@ -27,7 +28,15 @@ export class ApiError extends Error {
     this.omit = fields.omit ?? [];
     this.headers = fields.headers;
   }
+
+  /** The same told in another way. */
+  with(change: Partial<Pick<ApiError, 'code' | 'param' | 'type' | 'omit'>>): ApiError {
+    const { status, message, type, code, param, omit, headers } = this;
+    return new ApiError({ status, message, type, code, param, omit, headers, ...change });
+  }
 }
+
+type Omittable = 'code' | 'param' | 'status';
 
 /** Whatever goes wrong inside one request must end that request only. */
 export function toApiError(error: unknown): ApiError {
@@ -39,8 +48,11 @@ export function toApiError(error: unknown): ApiError {
   });
 }
 
+/** OpenAI's two, FastAPI's `{"detail"}`, and an `error` that is a text. */
+export type ErrorShape = 'nested' | 'flat' | 'detail' | 'text';
+
 export interface ErrorFrameStyle {
-  shape: 'nested' | 'flat';
+  shape: ErrorShape;
   /** Where `headers` of an error go: OpenAI's spec says inside, Codex reads outside. */
   headersPlace: 'inside' | 'outside' | 'both';
   streamId?: string | undefined;
@@ -61,10 +73,12 @@ export function errorFrame(error: ApiError, style: ErrorFrameStyle): string {
       ...stream,
     });
   }
+  if (style.shape === 'detail') return JSON.stringify({ detail: error.message, ...stream });
+  if (style.shape === 'text') return JSON.stringify({ type: 'error', error: error.message, ...stream });
   const headers = error.headers === undefined ? {} : { headers: error.headers };
   return JSON.stringify({
     type: 'error',
-    status: error.status,
+    ...(error.omit.includes('status') ? {} : { status: error.status }),
     ...stream,
     ...sequence,
     error: { ...errorBody(error), ...(style.headersPlace === 'outside' ? {} : headers) },
@@ -73,7 +87,9 @@ export function errorFrame(error: ApiError, style: ErrorFrameStyle): string {
 }
 
 /** The HTTP form: `{"error": …}`, always with all four keys. */
-export function errorResponseBody(error: ApiError): JsonObject {
+export function errorResponseBody(error: ApiError, shape: ErrorShape = 'nested'): JsonObject {
+  if (shape === 'detail') return { detail: error.message };
+  if (shape === 'text') return { error: error.message };
   return {
     error: { message: error.message, type: error.type, param: error.param, code: error.code },
   };
@@ -82,7 +98,7 @@ export function errorResponseBody(error: ApiError): JsonObject {
 function errorBody(error: ApiError): JsonObject {
   const { type, code, message, param } = error;
   const body: JsonObject = { type, code, message, param };
-  for (const key of error.omit) delete body[key];
+  for (const key of error.omit) if (key !== 'status') delete body[key];
   return body;
 }
 

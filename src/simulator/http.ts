@@ -1,10 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { BackgroundLog } from './background.ts';
 import { EMPTY_CONTEXT, extendContext, type Item, textOf, UnknownCall } from './context.ts';
-import { responseEvents, terminalEvent } from './engine.ts';
+import { errorOf, privateDone, responseEvents, terminalEvent } from './engine.ts';
 import {
   ApiError,
   codelessPreviousResponseInvalid,
+  errorFrame,
   errorResponseBody,
   invalidRequest,
   missingToolCall,
@@ -15,6 +16,8 @@ import {
 import { type EventFault, type FaultSite, oddFrame } from './faults.ts';
 import type { JournalEntry } from './journal.ts';
 import { isObject, type JsonObject } from './json.ts';
+import { spelled } from './odd.ts';
+import type { Switches } from './options.ts';
 import { Pump } from './pump.ts';
 import { checkRequest, inputItems, parseCreate } from './request.ts';
 import { responseJson } from './response-object.ts';
@@ -60,17 +63,22 @@ export async function handleHttp(
         throw new ApiError({ status: 404, message: `Invalid URL (${request.method ?? ''} /v1${path})` });
     }
   } catch (error) {
-    sendError(response, toApiError(error));
+    sendError(response, toApiError(error), world.settings.switches);
   }
 }
 
-export function sendError(response: ServerResponse, error: ApiError): void {
+/** `isOk`: as some relays do, with status 200 where the error should have one of its own. */
+export function sendError(response: ServerResponse, error: ApiError, switches: Switches, isOk = false): void {
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;
   }
   for (const [name, value] of Object.entries(error.headers ?? {})) response.setHeader(name, value);
-  sendJson(response, error.status, errorResponseBody(error));
+  sendJson(
+    response,
+    isOk ? 200 : error.status,
+    errorResponseBody(spelled(error, switches), switches.errorShape),
+  );
 }
 
 async function create(
@@ -105,7 +113,8 @@ async function create(
     entry.status = 'error';
     entry.errorCode = apiError.code ?? apiError.type;
     world.journal.notify();
-    throw apiError;
+    const { switches } = world.settings;
+    sendError(response, apiError, switches, body.stream === true && switches.refusalStatus === 'ok');
   }
 }
 
@@ -198,10 +207,10 @@ class HttpTurn {
     );
   }
 
-  #write(json: string): void {
-    this.#log?.add(this.#run.eventType, json);
+  #write(json: string, type = this.#run.eventType): void {
+    this.#log?.add(type, json);
     if (!this.#isStream || this.#clientIsGone) return;
-    this.#writeEvent(this.#run.eventType, json);
+    this.#writeEvent(type, json);
   }
 
   #writeEvent(type: string, json: string): void {
@@ -219,6 +228,11 @@ class HttpTurn {
 
   #finish(): void {
     this.#isOver = true;
+    const { settings } = this.#world;
+    const { outcome } = this.#run;
+    if (outcome?.status === 'failed' && settings.switches.failureTold === 'failed-first')
+      this.#write(errorOf(this.#run, outcome, settings), 'error');
+    if (settings.switches.doneAfterTerminal) this.#write(privateDone(this.#run));
     finishTurn(this.#world, this.#run);
     this.#log?.end();
     this.#flush();
@@ -254,13 +268,11 @@ class HttpTurn {
     this.#log?.end();
     abandonTurn(this.#world, this.#run, 'error', error.code);
     if (this.#isStream) {
-      const { code, message, param } = error;
-      const json = { type: 'error', code, message, param, sequence_number: this.#run.sequence++ };
-      this.#writeEvent('error', JSON.stringify(json));
+      this.#writeEvent('error', streamError(error, this.#run.sequence++, this.#world.settings.switches));
       this.#flush();
       this.#response.end();
     } else {
-      sendError(this.#response, error);
+      sendError(this.#response, error, this.#world.settings.switches);
     }
   }
 
@@ -293,6 +305,24 @@ class HttpTurn {
         return true;
     }
   }
+}
+
+/** As OpenAI's types have it, flat, and as Open Responses does, with `error`; other shapes are those of the switch. */
+function streamError(given: ApiError, sequenceNumber: number, switches: Switches): string {
+  const error = spelled(given, switches);
+  const { errorShape, errorHeaders } = switches;
+  if (errorShape !== 'nested')
+    return errorFrame(error, { shape: errorShape, headersPlace: errorHeaders, sequenceNumber });
+  const { type, code, message, param } = error;
+  const told = { type, code, message, param };
+  return JSON.stringify({
+    type: 'error',
+    sequence_number: sequenceNumber,
+    code,
+    message,
+    param,
+    error: told,
+  });
 }
 
 /** All user messages, then one compaction item: a window that starts a new chain. */

@@ -38,7 +38,7 @@ export interface JournalEntry {
   inputTokens: number;
   cachedTokens: number;
   finalText: string;
-  errorCode: string | null;
+  errorCode: string | number | null;
   eventsSent: number;
 }
 
@@ -49,6 +49,7 @@ export interface Counters {
   requestsWs: number;
   requestsHttp: number;
   steers: number;
+  injects: number;
   framesReceived: number;
   framesSent: number;
   /** Payload received, and bytes sent on the wire (frame headers included). */
@@ -66,6 +67,7 @@ export class Journal {
     requestsWs: 0,
     requestsHttp: 0,
     steers: 0,
+    injects: 0,
     framesReceived: 0,
     framesSent: 0,
     bytesReceived: 0,

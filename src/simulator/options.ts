@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { FaultSchema } from './faults.ts';
+import { ODD_SWITCHES } from './odd.ts';
 import { parseWith, ScriptSchema } from './script.ts';
 
 const milliseconds = z.number().min(0).max(86_400_000);
@@ -72,7 +73,11 @@ export const SwitchesSchema = z.strictObject({
   maxConnections: z.int().min(0).default(0).describe('open: further upgrades get 429; 0: no limit'),
   pingIntervalMs: milliseconds.default(20_000).describe('0: no pings'),
   pingTimeoutMs: milliseconds.default(20_000).describe('no pong for so long closes with 1011'),
-  errorShape: z.enum(['nested', 'flat']).default('nested'),
+  errorShape: z
+    .enum(['nested', 'flat', 'detail', 'text'])
+    .default('nested')
+    .describe('detail: {"detail": text}; text: {"error": text}'),
+
   errorHeaders: z
     .enum(['inside', 'outside', 'both'])
     .default('inside')
@@ -110,12 +115,18 @@ export const SwitchesSchema = z.strictObject({
   failedTargetSteerCode: z
     .enum(['response_not_active', 'successor_creation_failed'])
     .default('response_not_active'),
+  injectWaitMs: milliseconds
+    .default(5000)
+    .describe(
+      'open: how long a multi-agent response waits for the outputs of its calls before it ends with them',
+    ),
   attribution: z.boolean().default(true).describe('usage tells tokens by item and by field'),
   warmUpBilled: z.boolean().default(true).describe('open: does a warm-up report its input tokens'),
   models: z
     .array(z.string())
     .optional()
     .describe('known models, * is a wildcard; others get model_not_found'),
+  ...ODD_SWITCHES,
 });
 
 const settings = {

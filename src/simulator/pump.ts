@@ -53,6 +53,16 @@ export class Pump {
     for (const slot of this.#sleeping) if (slot.run === run) this.#sleeping.delete(slot);
   }
 
+  /** Something has come that a sleeping run may wait for. */
+  wake(run: Run): void {
+    for (const slot of this.#sleeping) {
+      if (slot.run !== run) continue;
+      this.#sleeping.delete(slot);
+      this.#ready.push(slot);
+    }
+    this.#schedule();
+  }
+
   /** The sink has room again. */
   drained(): void {
     if (this.#state !== 'blocked') return;

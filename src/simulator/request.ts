@@ -28,6 +28,8 @@ export interface CreateRequest {
   includeEncryptedReasoning: boolean;
   obfuscate: boolean;
   background: boolean;
+  /** Agents run side by side, and outputs of tools may be injected. */
+  multiAgent: boolean;
   /** Context size from which the server compacts by itself; null: never. Either way it excludes steering. */
   compactThreshold: number | null;
   compacts: boolean;
@@ -86,6 +88,7 @@ export function parseCreate(
     includeEncryptedReasoning: include.includes('reasoning.encrypted_content'),
     obfuscate: !isObject(streamOptions) || streamOptions.include_obfuscation !== false,
     background: body.background === true,
+    multiAgent: isObject(body.multi_agent) && body.multi_agent.enabled === true,
     compactThreshold: compactThresholdOf(body.context_management),
     compacts: Array.isArray(body.context_management) && body.context_management.length > 0,
   };

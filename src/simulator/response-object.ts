@@ -54,12 +54,13 @@ export function responseJson(
   outputJson: string,
   outcome: Outcome | null,
   usage = 'null',
+  id = run.id,
 ): string {
   const error = outcome?.status === 'failed' ? { code: outcome.code, message: outcome.message } : null;
   const incomplete = outcome?.status === 'incomplete' ? { reason: outcome.reason } : null;
   const completedAt = outcome?.status === 'completed' ? Math.floor(Date.now() / 1000) : null;
   return (
-    `{"id":"${run.id}","object":"response","created_at":${run.createdAt},"status":"${status}",` +
+    `{"id":"${id}","object":"response","created_at":${run.createdAt},"status":"${status}",` +
     `"completed_at":${completedAt},"error":${JSON.stringify(error)},"incomplete_details":${JSON.stringify(incomplete)},` +
     `"output":${outputJson},"usage":${usage},${run.settingsJson}}`
   );

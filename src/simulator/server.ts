@@ -84,7 +84,7 @@ class Endpoint implements Simulator {
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
     this.#server.on('request', (request, response) => {
       const path = apiPath(request);
-      if (!this.#isAuthorized(request)) sendError(response, invalidApiKey());
+      if (!this.#isAuthorized(request)) sendError(response, invalidApiKey(), this.#world.settings.switches);
       else {
         const query = new URL(request.url ?? '', 'http://localhost').searchParams;
         const keyTag = this.#keyTag(request);
@@ -255,6 +255,7 @@ class Endpoint implements Simulator {
         socket: webSocket,
         stream: socket,
         keyTag: this.#keyTag(request),
+        isMultiAgent: asksFor(request, 'responses_multi_agent=v1'),
         onClosed: () => {
           this.#connections.delete(connection);
           counters.connectionsOpen -= 1;
@@ -272,6 +273,12 @@ class Endpoint implements Simulator {
 function apiPath(request: IncomingMessage): string | null {
   const path = (request.url ?? '').split('?')[0] ?? '';
   return /^(?:\/openai)?\/v1(\/.*)$/.exec(path)?.[1] ?? null;
+}
+
+/** Betas share one header, separated by commas (upstream.md#request-headers). */
+function asksFor(request: IncomingMessage, beta: string): boolean {
+  const given = String(request.headers['openai-beta'] ?? '').split(',');
+  return given.some((each) => each.trim() === beta);
 }
 
 /** Longer than any gap inside a test or benchmark, so that HTTP clients keep their connections. */

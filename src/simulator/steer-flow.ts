@@ -43,6 +43,11 @@ export class SteerFlow {
     verdict.run.steers.push(verdict.steer);
   }
 
+  /** A response of this connection that has ended; the last few hundred are known. */
+  ended(id: string): EndedResponse | undefined {
+    return this.#ended.get(id);
+  }
+
   /** Settles the steers of a run that has ended; `record` is null when an error frame ended it. */
   targetEnded(lane: Lane, run: Run, record: ResponseRecord | null): void {
     const ended = this.#remember(run);
@@ -70,7 +75,7 @@ export class SteerFlow {
 
   #remember(run: Run): EndedResponse {
     const ended = {
-      lane: run.lane,
+      streamId: run.streamId,
       isCompleted: run.outcome?.status === 'completed',
       sequence: run.sequence,
     };

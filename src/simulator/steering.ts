@@ -17,7 +17,7 @@ export type SteerFailureCode =
 
 /** A response of this connection that has ended, as far as a late steer needs it. */
 export interface EndedResponse {
-  readonly lane: string;
+  readonly streamId: string | undefined;
   readonly isCompleted: boolean;
   sequence: number;
 }
@@ -111,7 +111,7 @@ function frame(type: string, target: Run | EndedResponse | null, fields: JsonObj
     type,
     // Steer events go on with the target's count, past its terminal.
     sequence_number: target === null ? 0 : target.sequence++,
-    ...(target === null || target.lane === '' ? {} : { stream_id: target.lane }),
+    ...(target?.streamId === undefined ? {} : { stream_id: target.streamId }),
     ...fields,
   });
 }

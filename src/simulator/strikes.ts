@@ -1,12 +1,12 @@
 import { terminalEvent } from './engine.ts';
-import { ApiError } from './errors.ts';
+import { ApiError, type ErrorShape } from './errors.ts';
 import { type EventFault, oddFrame } from './faults.ts';
 import type { Settings } from './options.ts';
 import type { Run } from './turn.ts';
 
 /** How an error frame is framed, where that differs from the settings. */
 export interface ErrorStyle {
-  shape?: 'nested' | 'flat' | undefined;
+  shape?: ErrorShape | undefined;
   streamId?: string | undefined;
   /** Closes the connection after the frame, with this code. */
   thenClose?: number | undefined;
@@ -66,5 +66,5 @@ export function strike(target: StrikeTarget, run: Run, fault: EventFault): boole
 
 export function attribution(to: 'own' | 'none' | { name: string }, run: Run): string | undefined {
   if (typeof to === 'object') return to.name;
-  return to === 'none' || run.lane === '' ? undefined : run.lane;
+  return to === 'none' ? undefined : run.streamId;
 }

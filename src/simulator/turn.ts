@@ -13,6 +13,7 @@ import type { EventFault, FaultPlan } from './faults.ts';
 import type { Journal, JournalEntry } from './journal.ts';
 import { isObject } from './json.ts';
 import { type Plan, planResponse } from './model.ts';
+import { checkHistory } from './odd.ts';
 import type { Settings } from './options.ts';
 import type { CreateRequest } from './request.ts';
 import { settingsJson } from './response-object.ts';
@@ -46,15 +47,21 @@ export type Outcome =
 /** One response being generated. Written by the event generator (engine.ts) and by the connection that owns it. */
 export interface Run {
   readonly id: string;
+  /** What events before the terminal call it. */
+  readonly earlyId: string;
   /** Empty for the default lane. */
   readonly lane: string;
+  readonly sharesOutputIndex: boolean;
+  readonly hasEmptyItemIds: boolean;
+  /** `stream_id` of its events; undefined: none. */
+  readonly streamId: string | undefined;
   readonly request: CreateRequest;
   readonly input: readonly Item[];
   readonly parentId: string | null;
   /** What the model sees: the parent's context and the input. */
   readonly context: Context;
   readonly cachedTokens: number;
-  readonly plan: Plan;
+  plan: Plan;
   readonly sparse: boolean;
   readonly createdAt: number;
   readonly entry: JournalEntry;
@@ -72,6 +79,8 @@ export interface Run {
   outputTokens: number;
   reasoningTokens: number;
   readonly output: Item[];
+  /** Outputs and what was injected between them, as the conversation goes on with them. */
+  readonly told: Item[];
   readonly outputJson: string[];
   /** `outputTokens` when each item was done. */
   readonly itemTokens: number[];
@@ -107,6 +116,7 @@ export function startTurn(world: World, start: TurnStart): Run {
   if (switches.models !== undefined && !switches.models.some((glob) => globMatches(glob, request.model))) {
     throw modelNotFound(request.model);
   }
+  checkHistory(request.input, switches);
   const input = resolveItems(world, [...start.steered, ...request.input], start.keyTag);
   const base = parent?.context ?? conversationContext(world.store, request) ?? EMPTY_CONTEXT;
   let cachedTokens = start.parentIsCached ? base.tokens : 0;
@@ -118,6 +128,8 @@ export function startTurn(world: World, start: TurnStart): Run {
   const plan: Plan = request.generate
     ? planResponse(request, context, world.settings.script)
     : { items: [], end: { status: 'completed' } };
+  if (switches.plainReasoning && request.generate && plan.items.every(({ type }) => type !== 'reasoning'))
+    plan.items = [{ type: 'reasoning', summary: 'Thinking about the request.' }, ...plan.items];
   if (plan.end.status === 'error') {
     throw new ApiError({ status: plan.end.httpStatus, code: plan.end.code, message: plan.end.message });
   }
@@ -136,7 +148,11 @@ export function startTurn(world: World, start: TurnStart): Run {
   } satisfies Partial<JournalEntry>);
   return {
     id,
+    earlyId: switches.idInTerminal ? newId('resp') : id,
     lane: start.lane,
+    sharesOutputIndex: switches.sharedOutputIndex,
+    hasEmptyItemIds: switches.emptyItemIds,
+    streamId: start.lane === '' || !switches.echoLanes ? undefined : start.lane,
     request,
     input,
     parentId: parent?.id ?? null,
@@ -157,6 +173,7 @@ export function startTurn(world: World, start: TurnStart): Run {
     outputTokens: 0,
     reasoningTokens: 0,
     output: [],
+    told: [],
     outputJson: [],
     itemTokens: [],
     madeClientCall: false,
@@ -175,7 +192,7 @@ export function finishTurn(world: World, run: Run): ResponseRecord {
     id: run.id,
     stored: run.request.store,
     isUsable,
-    context: isUsable ? extendContext(run.context, run.output) : run.context,
+    context: isUsable ? extendContext(run.context, run.told) : run.context,
     // Only a stored response is ever read again; a cached one needs no more than its context.
     input: run.request.store ? run.input : [],
     output: run.request.store ? run.output : [],
@@ -193,7 +210,12 @@ export function finishTurn(world: World, run: Run): ResponseRecord {
 }
 
 /** Marks a run whose client went away, or that an error frame ended. */
-export function abandonTurn(world: World, run: Run, status: 'aborted' | 'error', code: string | null): void {
+export function abandonTurn(
+  world: World,
+  run: Run,
+  status: 'aborted' | 'error',
+  code: JournalEntry['errorCode'],
+): void {
   run.entry.status = status;
   run.entry.errorCode = code;
   run.entry.eventsSent = run.events;

@@ -1,6 +1,7 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
 import { readErrorWords } from '../dialect/error-body.ts';
+import { endingOf, isWarning } from '../dialect/events.ts';
 import { asObject, parseObject } from '../dialect/json.ts';
 import { notReached } from '../dialect/link-down.ts';
 import type { UpstreamFrame } from '../dialect/types.ts';
@@ -41,15 +42,11 @@ function firstLine(body: string): string {
   return line.startsWith('<') ? '' : line.slice(0, MAX_WORDS);
 }
 
-/** Frames after which a response over HTTP says no more. */
-const TERMINALS: ReadonlySet<string> = new Set([
-  'response.completed',
-  'response.incomplete',
-  'response.failed',
-  'response.cancelled',
-  'response.canceled',
-  'error',
-]);
+/** Whether a response over HTTP says no more after this frame. */
+function endsResponse(frame: UpstreamFrame): boolean {
+  if (frame.type !== 'error') return endingOf(frame.type, undefined) !== undefined;
+  return !isWarning(readErrorWords(frame.json()).code);
+}
 
 /** What follows a terminal (`[DONE]`, the last chunk) is read so that the connection can serve again. */
 const DRAIN_TIMEOUT_MS = 2_000;
@@ -144,7 +141,7 @@ export class SseRequest {
     } catch {
       return this.#untyped(data);
     }
-    if (TERMINALS.has(frame.type)) this.#finish(laneFrame(frame, this.streamId));
+    if (endsResponse(frame)) this.#finish(laneFrame(frame, this.streamId));
     else this.#options.onFrame(laneFrame(frame, this.streamId));
   }
 
