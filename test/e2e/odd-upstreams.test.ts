@@ -2,6 +2,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { SimulatorOptions } from '../../src/simulator/index.ts';
 import { ODD_SWITCHES } from '../../src/simulator/odd.ts';
 import { checkSeq, type TestEvent, type TestStream, textOf } from '../harness/client.ts';
+import type { OpenAccess, RecordedTelemetry } from '../harness/fakes.ts';
 import { type GatewayOptions, startGateway } from '../harness/gateway.ts';
 
 type Switches = NonNullable<SimulatorOptions['switches']>;
@@ -68,7 +69,7 @@ const ODD: Readonly<Record<string, Odd>> = {
 
 const PLAYED = new Set<string>();
 
-async function play(switches: Switches, options: Partial<GatewayOptions<never, never>> = {}) {
+async function play(switches: Switches, options: GatewayOptions<OpenAccess, RecordedTelemetry> = {}) {
   for (const name of Object.keys(switches)) if (Object.hasOwn(ODD_SWITCHES, name)) PLAYED.add(name);
   const simulator = { ...options.simulator, switches };
   const gateway = await startGateway({ ...options, simulator });
@@ -82,7 +83,7 @@ async function play(switches: Switches, options: Partial<GatewayOptions<never, n
 
 async function ask(
   stream: TestStream,
-  turn: object & { turn_id: string },
+  turn: { readonly turn_id: string; readonly [field: string]: unknown },
   text: string,
 ): Promise<readonly TestEvent[]> {
   stream.startTurn(turn as never, text);
@@ -236,9 +237,12 @@ describe('over WebSocket', () => {
 
   it('outputs are injected into a response of several agents', async () => {
     const beta = { 'openai-beta': 'responses_multi_agent=v1' };
-    const { gateway, stream } = await play({ injectWaitMs: 60_000 }, {
-      upstream: { capabilities: { injecting: true }, headers: beta },
-    } as never);
+    const { gateway, stream } = await play(
+      { injectWaitMs: 60_000 },
+      {
+        upstream: { capabilities: { injecting: true }, headers: beta },
+      },
+    );
     const tools = [
       { function: { name: 'look', parameters: Buffer.from('{"type":"object","properties":{}}') } },
     ];
