@@ -1,5 +1,6 @@
 import { type ClientDuplexStream, status as grpcStatus, type StatusObject } from '@grpc/grpc-js';
 import type { RpcCall } from './call.ts';
+import { DETAILS_KEY } from './status.ts';
 
 /**
  * taken: it is the other process's now. unknown: it does not have the session. refused: it does not know us.
@@ -77,10 +78,12 @@ export function carry(
 }
 
 /** A status before the first message. */
-function answerOf({ code }: StatusObject): Answer {
+function answerOf({ code, metadata }: StatusObject): Answer {
   if (code === grpcStatus.NOT_FOUND) return 'unknown';
   if (code === grpcStatus.UNAUTHENTICATED) return 'refused';
-  return code === grpcStatus.UNAVAILABLE ? 'unreachable' : 'taken';
+  if (code === grpcStatus.UNAVAILABLE) return 'unreachable';
+  // What no gateway said: another server has the address now, or a port that wants TLS.
+  return code === grpcStatus.OK || metadata.get(DETAILS_KEY).length > 0 ? 'taken' : 'unreachable';
 }
 
 async function carryUp(call: RpcCall, stream: ClientDuplexStream<Uint8Array, Buffer>): Promise<void> {

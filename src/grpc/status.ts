@@ -5,7 +5,8 @@ import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
 /** `ErrorInfo.domain` of everything the gateway says. Part of the API. */
 export const ERROR_DOMAIN = 'responses-gateway';
 
-const DETAILS_KEY = 'grpc-status-details-bin';
+/** Trailer of every status that a gateway says. */
+export const DETAILS_KEY = 'grpc-status-details-bin';
 
 // Proxies keep a response's trailers in small buffers: with nginx's of 4 KiB two such statuses make an INTERNAL of the
 // call (docs/proxies.md). So all of it, as it is on the wire, is below 1.5 KB, whatever it has to say. What does not fit

@@ -5,7 +5,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { credentials, Metadata, Server, ServerCredentials } from '@grpc/grpc-js';
 import { expect, test, vi } from 'vitest';
 import type { Principal, SessionLease } from '../../src/access/types.ts';
 import { GatewayError } from '../../src/errors.ts';
@@ -319,6 +319,29 @@ test('an owner that is not there is not tried again for a while, where another p
     expect(answers).toEqual(Array(tries).fill('unreachable'));
     expect(looked).toEqual(Array(tries).fill('replica-9'));
   }
+});
+
+test('a server of another kind at the owner’s address is no owner, whatever it answers', async () => {
+  const other = new Server();
+  const port = await new Promise<number>((resolve, reject) => {
+    other.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    );
+  });
+  const answers: string[] = [];
+  const peers: PeersOptions = {
+    id: 'replica-0',
+    find: () => ({ address: `127.0.0.1:${port}`, local: false }),
+    listen: ['127.0.0.1:0'],
+    secrets: [secret],
+    onForward: (answer) => answers.push(answer),
+  };
+  await using gateway = await startGateway({ server: { peers } });
+  const token = `replica-9.ses_1.${randomBytes(32).toString('base64url')}`;
+  const stream = gateway.client().connect({ resume: { token } });
+  expect((await stream.opened()).resume_outcome).toBe('RESUME_OUTCOME_GONE');
+  expect(answers).toEqual(['unreachable']);
+  other.forceShutdown();
 });
 
 test('a process that drains sends the clients away whose sessions are elsewhere', async () => {
