@@ -126,10 +126,10 @@ function takeAll<T>(take: () => T): T[] {
 }
 
 /** Points of the window that are used, the whole window at most, as the refusal of a turn that would need all of it tells. */
-export function usedOf(access: RunningAccess, limit: string, principal: Principal = BLUE): number {
-  const session = access.admitSession(principal, ANY);
+export function usedOf(access: RunningAccess, limit: string, model = 'gpt-6'): number {
+  const session = access.admitSession(BLUE, ANY);
   try {
-    session.admitTurn(turn({ model: undefined, inputBytes: 0, maxOutputTokens: 1e12 })).abandon();
+    session.admitTurn(turn({ model, inputBytes: 0, maxOutputTokens: 1e12 })).abandon();
     return 0;
   } catch (error) {
     if (!(error instanceof GatewayError) || error.metadata['limit'] !== limit) throw error;
