@@ -2,6 +2,7 @@ import { GatewayError } from '../errors.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { Fingerprints } from './fingerprint.ts';
 import type { Journal } from './gates.ts';
+import type { Homeless } from './homeless.ts';
 import type { Lane } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import type { Outbox } from './outbox.ts';
@@ -49,10 +50,7 @@ export interface Core {
   readonly fingerprints: Fingerprints;
   readonly recentSettings: RecentSettings;
   readonly replayForms: ReplayForms;
-  /** Lanes with queued turns, in the order they began to wait. */
-  readonly waiting: Set<Lane>;
-  /** Of them, lanes with a turn that could be written if they had a link, in the order they began to wait. */
-  readonly homeless: Set<Lane>;
+  readonly homeless: Homeless;
   /** Shared with the other sessions of the process; what lanes carry counts as transcript. */
   readonly budget: ByteBudget;
   carriedBytes: number;
@@ -62,6 +60,8 @@ export interface Core {
   roomVersion: number;
   /** The version that the homeless lanes have seen. */
   roomSeen: number;
+  /** The version in which a lane that any link would do for found none. */
+  fullAt: number;
   outputs: Output[];
   nowMs: number;
   life: Life;

@@ -13,10 +13,7 @@ export function wake(core: Core, lane: Lane): void {
   if (!isReady(lane, core.nowMs)) return;
   const home = lane.linkId === undefined ? undefined : core.links.get(lane.linkId);
   if (home !== undefined) home.ready.add(lane);
-  else if (!core.homeless.has(lane)) {
-    core.homeless.add(lane);
-    core.roomVersion += 1;
-  }
+  else core.homeless.add(lane);
   core.pumpDue = true;
 }
 
@@ -30,6 +27,7 @@ export function activate(core: Core, lane: Lane, turn: Turn | undefined): void {
 export function settle(core: Core, lane: Lane, link: LinkSlot): void {
   core.homeless.delete(lane);
   lane.linkId = link.id;
+  lane.wasSettled = true;
   addLane(link, lane.id);
   recount(core, lane);
   wake(core, lane);

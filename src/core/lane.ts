@@ -1,3 +1,4 @@
+import type { Seat } from './homeless.ts';
 import type { Turn } from './turn.ts';
 
 /** What the next create from one response must bring besides its own input. */
@@ -27,6 +28,10 @@ export interface Lane {
   headId: string | undefined;
   /** Where the lane lives; undefined until it is needed, and after its link is lost. */
   linkId: number | undefined;
+  /** While it is one of `core.homeless`. */
+  seat: Seat | undefined;
+  /** It has lived on a link, which may know its name. */
+  wasSettled: boolean;
   /** The link in whose `load` the lane counts. */
   countedOn: number | undefined;
   /** Forks from this lane's head that are not yet running: it must stay in the upstream's cache (upstream.md#forks). */
@@ -47,6 +52,8 @@ export function newLane(id: string, nowMs: number): Lane {
     active: undefined,
     headId: undefined,
     linkId: undefined,
+    seat: undefined,
+    wasSettled: false,
     countedOn: undefined,
     waitingForks: 0,
     notBeforeMs: undefined,

@@ -2,6 +2,9 @@
 export class RecentIds {
   readonly #max: number;
   readonly #ids = new Map<string, string>();
+  /** The same ids in order: the first keys of a map that is emptied from its front are ever slower to find. */
+  #order: string[] = [];
+  #forgotten = 0;
 
   constructor(max: number) {
     this.#max = max;
@@ -20,14 +23,18 @@ export class RecentIds {
     return this.#ids.get(id);
   }
 
+  /** An id that is known keeps its place. */
   add(id: string, value: string): void {
-    this.#ids.delete(id);
+    const size = this.#ids.size;
     this.#ids.set(id, value);
-    if (this.#ids.size <= this.#max) return;
-    for (const oldest of this.#ids.keys()) {
-      this.#ids.delete(oldest);
-      return;
-    }
+    if (this.#ids.size === size) return;
+    this.#order.push(id);
+    if (size < this.#max) return;
+    this.#ids.delete(this.#order[this.#forgotten] as string);
+    this.#forgotten += 1;
+    if (this.#forgotten < this.#max) return;
+    this.#order = this.#order.slice(this.#forgotten);
+    this.#forgotten = 0;
   }
 }
 

@@ -44,7 +44,7 @@ export function pump(core: Core): void {
       }
     }
     // Whoever left a link for another looks for it now.
-    if (!moved && (core.homeless.size === 0 || core.roomSeen === core.roomVersion)) return;
+    if (!moved && !core.homeless.hasNewcomers && !hasNewRoom(core)) return;
   }
 }
 
@@ -83,33 +83,54 @@ export function canLeave(core: Core, { id, headId }: Lane): boolean {
   );
 }
 
-/** Gives a link to every lane that can have one. */
+/** Gives a link to every lane that can have one: those that wait when there is new room, those that come in any case. */
 function findHomes(core: Core): void {
-  if (core.homeless.size === 0 || core.roomSeen === core.roomVersion) return;
+  if (hasNewRoom(core)) findOldHomes(core);
+  core.homeless.visitNewcomers((lane) => findHome(core, lane));
+}
+
+function hasNewRoom(core: Core): boolean {
+  return core.homeless.size > 0 && core.roomSeen !== core.roomVersion;
+}
+
+function findOldHomes(core: Core): void {
   core.roomSeen = core.roomVersion;
   const busy = [...core.links.values()].some(({ inFlight }) => inFlight > 0);
   let missed = 0;
-  let left = core.homeless.size;
-  for (const lane of core.homeless) {
-    if (left === 0) return;
-    left -= 1;
-    core.homeless.delete(lane);
-    if (!isReady(lane, core.nowMs)) continue;
-    const link = choose(core, lane);
-    if (link !== undefined) settle(core, lane, link);
-    else {
-      // To the end: whoever could not be helped now does not keep others from being looked at next time.
-      core.homeless.add(lane);
-      missed += 1;
-      if (busy && missed >= HOMELESS_PER_PASS) return;
-    }
+  for (let left = core.homeless.size; left > 0; left -= 1) {
+    const lane = core.homeless.first;
+    if (lane === undefined) return;
+    if (findHome(core, lane)) continue;
+    missed += 1;
+    if (busy && missed >= HOMELESS_PER_PASS) return;
   }
+}
+
+/** False: it waits on. */
+function findHome(core: Core, lane: Lane): boolean {
+  if (!isReady(lane, core.nowMs)) {
+    core.homeless.delete(lane);
+    return true;
+  }
+  const anyWillDo = isUnbound(lane);
+  const link = anyWillDo && core.fullAt === core.roomVersion ? undefined : choose(core, lane);
+  if (link !== undefined) {
+    settle(core, lane, link);
+    return true;
+  }
+  if (anyWillDo) core.fullAt = core.roomVersion;
+  core.homeless.moveToEnd(lane);
+  return false;
+}
+
+/** No link is more to the lane than any other: where one such lane finds nothing, none does. */
+function isUnbound(lane: Lane): boolean {
+  return !lane.wasSettled && lane.id !== '' && parentOf(lane, lane.queue[0] as Turn) === undefined;
 }
 
 export function enqueue(core: Core, lane: Lane, turn: Turn, where: 'last' | 'first'): void {
   if (where === 'last') lane.queue.push(turn);
   else lane.queue.unshift(turn);
-  core.waiting.add(lane);
   recount(core, lane);
   wake(core, lane);
 }
@@ -120,7 +141,6 @@ export function unqueue(core: Core, lane: Lane, turn: Turn): boolean {
   if (index < 0) return false;
   lane.queue.splice(index, 1);
   if (lane.queue.length === 0) {
-    core.waiting.delete(lane);
     core.homeless.delete(lane);
     core.links.get(lane.linkId ?? 0)?.ready.delete(lane);
   }
@@ -293,16 +313,18 @@ function holdSource(core: Core, lane: Lane, turn: Turn, cachedIn: string | undef
 /** Where the lane's next turn goes; undefined while there is no link for it. */
 function choose(core: Core, lane: Lane): LinkSlot | undefined {
   const parentId = lane.queue[0] === undefined ? undefined : parentOf(lane, lane.queue[0]);
+  const unnamedOn = core.lanes.get('')?.countedOn;
   let best: LinkSlot | undefined;
+  let least: LinkSlot | undefined;
   for (const link of core.links.values()) {
     if (!takesLanes(core, link)) continue;
     const capabilities = capabilitiesOf(core, link);
     if (!hasRoomFor(link, lane.id, capabilities)) continue;
     // A fork belongs where its parent is cached; anywhere else it costs a replay.
     if (parentId !== undefined && cachedLane(link, parentId) !== undefined) return link;
+    if (least === undefined || link.load < least.load) least = link;
     // Behind a probe a lane waits for a moment, behind the unnamed lane for a whole answer.
-    const behindUnnamed = core.lanes.get('')?.countedOn === link.id;
-    const places = behindUnnamed ? capacityOf(link, capabilities, lane.id) : capabilities.maxInFlight;
+    const places = unnamedOn === link.id ? capacityOf(link, capabilities, lane.id) : capabilities.maxInFlight;
     if (link.load < places && (best === undefined || link.load < best.load)) best = link;
   }
   if (best !== undefined) return best;
@@ -310,7 +332,8 @@ function choose(core: Core, lane: Lane): LinkSlot | undefined {
     const purpose = purposeOf(core);
     return dial(core, purpose, 0, 0, purpose === 'recovery' ? core.unrecovered : undefined);
   }
-  return leastLoaded(core, lane) ?? recycled(core);
+  // Every link is busy to its limit and no more may be opened: wait behind the shortest queue.
+  return least ?? recycled(core);
 }
 
 /** A link takes lanes until its successor is up, and the successor from then on: no lane waits for a rotation. */
@@ -333,7 +356,7 @@ export function purposeOf(core: Core): DialPurpose {
   return alone && core.lastUpstream !== undefined ? 'recovery' : 'lanes';
 }
 
-/** Every link is busy to its limit and no more may be opened: wait behind the shortest queue. */
+/** The link with the shortest queue, full or not. */
 export function leastLoaded(core: Core, lane: Lane): LinkSlot | undefined {
   let best: LinkSlot | undefined;
   for (const link of core.links.values()) {

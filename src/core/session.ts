@@ -30,6 +30,7 @@ import {
   recordOutbox,
 } from './gates.ts';
 import { wake } from './home.ts';
+import { Homeless } from './homeless.ts';
 import { submitInject } from './inject.ts';
 import type { SavedState } from './journal.ts';
 import { isLaneId, type Lane, newLane } from './lane.ts';
@@ -111,13 +112,13 @@ export class Session {
       fingerprints: new Fingerprints(),
       replayForms: new ReplayForms(),
       recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
-      waiting: new Set(),
-      homeless: new Set(),
+      homeless: new Homeless(),
       budget: transcriptBudget,
       carriedBytes: 0,
       pumpDue: false,
       roomVersion: 0,
       roomSeen: 0,
+      fullAt: -1,
       outputs: [],
       nowMs,
       life: { t: 'open' },
@@ -634,7 +635,6 @@ export class Session {
       core.outputs.push({ kind: 'closeLink', linkId: link.id, code: 1000, reason: 'session ended' });
     }
     core.links.clear();
-    core.waiting.clear();
     core.homeless.clear();
     forgetCarried(core);
     core.deadlines.clearAll();

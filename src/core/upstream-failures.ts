@@ -405,7 +405,9 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const lanes = [...link.lanes].flatMap((id) => core.lanes.get(id) ?? []);
   removeLink(core, link, 'dial_failed');
   core.unrecovered = link.replaces ?? core.unrecovered;
-  const waiting = [...core.waiting].filter((lane) => lane.linkId === undefined);
+  const waiting = [...core.lanes.values()]
+    .filter(({ linkId, queue }) => linkId === undefined && queue.length > 0)
+    .sort((a, b) => acceptedAtMs(a) - acceptedAtMs(b));
   if (waiting.length === 0) return;
   const delayMs = down.retryAfterMs ?? redialDelayMs(core, link.attempt);
   const givesUp = down.permanent || link.attempt + 1 >= core.limits.maxDialAttempts;
@@ -422,6 +424,10 @@ function dialFailed(core: Core, link: LinkSlot, down: LinkDown): void {
   const purpose = purposeOf(core) === 'recovery' ? 'recovery' : link.purpose;
   const next = dial(core, purpose, link.attempt + 1, delayMs, link.replaces);
   for (const lane of lanes) if (lane.linkId === undefined) settle(core, lane, next);
+}
+
+function acceptedAtMs({ queue }: Lane): number {
+  return queue[0]?.acceptedAtMs ?? 0;
 }
 
 /** Waiting behind others is better than failing; false when there is no other link. */
