@@ -135,7 +135,10 @@ describe('a budget of money', () => {
   const table = parsePrices(TABLE, 'prices.yaml');
   function openSession(moneyPerDay: number) {
     const { access } = open({ prices: table }, [{ id: 'blue', limits: { moneyPerDay } }, { id: 'red' }]);
-    return { session: access.admitSession(BLUE, ANY), spent: () => usedOf(access, 'money_per_day', 'small-1') };
+    return {
+      session: access.admitSession(BLUE, ANY),
+      spent: () => usedOf(access, 'money_per_day', 'small-1'),
+    };
   }
 
   test('is not passed by what the table lacks', () => {
