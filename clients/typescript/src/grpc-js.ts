@@ -1,7 +1,10 @@
+import { status } from '@grpc/grpc-js';
+
 /**
  * grpc-js tells a status that is not OK as soon as the trailers have come, and drops the messages before them that were
  * not read yet: the last events of a session, and with them the outcomes of turns. There is no public way to have them,
- * so the transport's own call is made to wait until all was read, as it does by itself for OK.
+ * so the transport's own call is made to wait until all was read, as it does by itself for OK. Meanwhile a write would
+ * fail, since the server has ended the call, and put its own status in the place of the server's.
  */
 export function readToTheEnd(call: object): void {
   const transport = transportOf(call, 0);
@@ -19,11 +22,24 @@ export function readToTheEnd(call: object): void {
   };
   const startRead = transport.startRead.bind(transport);
   transport.startRead = () => {
-    const status = transport.finalStatus;
+    const final = transport.finalStatus;
     // It would take the stream for read.
     if (transport.serverEndedCall && !transport.http2Stream.destroyed) transport.finalStatus = null;
     startRead();
-    transport.finalStatus = status;
+    transport.finalStatus = final;
+  };
+  const send = transport.sendMessageWithContext.bind(transport);
+  transport.sendMessageWithContext = (context, message) => {
+    // Node would destroy the stream for it, and all that was not read with it.
+    if (transport.serverEndedCall) process.nextTick(() => context.callback?.());
+    else send(context, message);
+  };
+  const cancel = transport.cancelWithStatus.bind(transport);
+  transport.cancelWithStatus = (code, details) => {
+    // A write that was on its way.
+    const isOfWriting = code === status.UNAVAILABLE || code === status.INTERNAL;
+    if (isOfWriting && transport.serverEndedCall && transport.finalStatus !== null) return;
+    cancel(code, details);
   };
   // What was not read until then never will be.
   transport.http2Stream.once('close', () => process.nextTick(() => transport.maybeOutputStatus()));
@@ -33,6 +49,8 @@ export function readToTheEnd(call: object): void {
 interface Transport {
   maybeOutputStatus: () => void;
   startRead: () => void;
+  cancelWithStatus: (code: status, details: string) => void;
+  sendMessageWithContext: (context: { readonly callback?: () => void }, message: Buffer) => void;
   finalStatus: object | null;
   readonly serverEndedCall: boolean;
   readonly readsClosed: boolean;

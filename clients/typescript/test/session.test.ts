@@ -288,6 +288,23 @@ describe('a lost stream', () => {
     expect(await session.closed).toMatchObject({ reason: 'PERMISSION_DENIED', inferred: false });
   });
 
+  test('is over as the gateway said, though heartbeats were written after its end', async () => {
+    const { client, served } = await fakeGateway({}, async (gateway) => {
+      await gateway.accept({ heartbeatInterval: { nanos: 5_000_000 } });
+      const turn = await gateway.startTurn();
+      gateway.send({ case: 'goAway', value: { reason: GoAwayReason.DRAINING, timeLeft: { seconds: 60n } } });
+      for (let n = 0; n < 50; n += 1) gateway.events(delta(turn, 'x'.repeat(1_000)));
+      gateway.events(completed(turn, 'resp_1'));
+      gateway.call.end();
+    });
+    const session = await client.connect({ maxBufferedBytes: 2_000 });
+    const turn = await session.start({ input: 'hi' });
+    await setTimeout(200);
+    expect((await turn.final()).text).toHaveLength(50_000);
+    expect(await session.closed).toMatchObject({ reason: 'DRAINING', code: 'UNAVAILABLE' });
+    expect(served()).toBe(1);
+  });
+
   test('is replaced when it has grown old', async () => {
     const onGoAway = vi.fn();
     const session = await connectTo(
