@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer as createHttp2Server } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type SessionRow, sessionQuerySchema } from '../../src/admin/api.ts';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
@@ -23,6 +26,7 @@ interface Action {
   readonly freeze_clients?: boolean;
   readonly answer_http?: number;
   readonly cut_idle?: number;
+  readonly wait_idle_cuts?: number;
   readonly wait_messages?: number;
   readonly wait_detached?: boolean;
   readonly wait_resets?: number;
@@ -119,6 +123,7 @@ class Stage {
     if (action.answer_http !== undefined) this.proxy.answerStatus = action.answer_http;
     if (action.freeze_clients === true) this.proxy.freeze();
     if (action.cut_idle !== undefined) this.proxy.cutIdleMs = action.cut_idle;
+    if (action.wait_idle_cuts !== undefined) await this.#waitForIdleCuts(action.wait_idle_cuts);
     if (action.wait_messages !== undefined) await this.#waitForMessages(action.wait_messages);
     if (action.wait_detached === true) await this.#waitForDetached();
     if (action.wait_resets !== undefined) await this.#waitForResets(action.wait_resets);
@@ -175,6 +180,14 @@ class Stage {
     );
   }
 
+  async #waitForIdleCuts(count: number): Promise<void> {
+    const { proxy } = this;
+    await poll(
+      async () => proxy.idleCuts >= count,
+      async () => `${proxy.idleCuts} idle connections cut instead of ${count}`,
+    );
+  }
+
   async #waitForMessages(count: number): Promise<void> {
     const { proxy } = this;
     const before = proxy.messages;
@@ -211,18 +224,28 @@ class Stage {
 
 async function startGatewayFor(found: Case, simulator: Simulator, bugs: string[]): Promise<RunningGateway> {
   const { upstream, ...rest } = found.gateway ?? {};
+  const folder = await mkdtemp(join(tmpdir(), 'conformance-'));
+  const prices = join(folder, 'prices.yaml');
+  // JSON is YAML as well.
+  if (found.prices !== undefined) await writeFile(prices, JSON.stringify(found.prices));
   const config = configSchema.parse({
     listen: '127.0.0.1:0',
     admin: { listen: '127.0.0.1:0' },
     // Links kept ready would count as connections.
     dial: { pool_size: 0 },
     upstream: { url: simulator.url, allow_plaintext: true, ...(upstream as object | undefined) },
+    ...(found.prices !== undefined && { prices_file: prices }),
     ...rest,
   });
   const write = (line: string) => {
     if (line.includes('a bug ended')) bugs.push(line);
   };
-  return startGateway(config, { environment: {}, version: 'conformance', logDestination: { write } });
+  const started = startGateway(config, {
+    environment: {},
+    version: 'conformance',
+    logDestination: { write },
+  });
+  return started.finally(() => rm(folder, { recursive: true }));
 }
 
 /** Passes bytes on until told otherwise. */
@@ -247,6 +270,8 @@ class CuttingProxy {
   messages = 0;
   readonly #idle: NodeJS.Timeout;
   readonly #heardAtMs = new Map<Socket, number>();
+  /** Connections that were cut for being idle. */
+  idleCuts = 0;
   /** Streams that the gateway has reset. */
   resets = 0;
   #blocked = false;
@@ -320,7 +345,10 @@ class CuttingProxy {
   #cutIdle(): void {
     if (this.cutIdleMs === 0) return;
     for (const [client, heardAtMs] of this.#heardAtMs) {
-      if (performance.now() - heardAtMs > this.cutIdleMs) client.resetAndDestroy();
+      if (performance.now() - heardAtMs <= this.cutIdleMs) continue;
+      this.idleCuts += 1;
+      this.#heardAtMs.delete(client);
+      client.resetAndDestroy();
     }
   }
 

@@ -7,6 +7,8 @@ export interface Case {
   /** Two gateways with a store, instead of one in this process. */
   readonly replicas?: boolean;
   readonly gateway?: Readonly<Record<string, unknown>>;
+  /** The gateway's price table. */
+  readonly prices?: Readonly<Record<string, unknown>>;
   readonly simulator?: SimulatorOptions;
   readonly steps: readonly unknown[];
   readonly journal?: ExpectedJournal;

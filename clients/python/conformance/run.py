@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import dataclasses
 import logging
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pydantic
@@ -82,6 +84,10 @@ class Run:
         options = {name: step[name] for name in _SESSION_OPTIONS if name in step}
         if "heartbeat_ms" in step:
             options["heartbeat"] = step["heartbeat_ms"] / 1000
+        if "budget" in step:
+            money = step["budget"].get("money")
+            limits = {**step["budget"], "money": None if money is None else Decimal(money)}
+            options["budget"] = gateway.Budget(**limits)
         timeout = {"timeout": step["timeout_ms"] / 1000} if "timeout_ms" in step else {}
 
         def on_event(event: gateway.Event) -> Any:
@@ -293,11 +299,14 @@ class Run:
         self._bridge.call(leave)
 
     def _cancelled(self, lane: Any, request: Any, functions: Any, calls: Calls, options: Any) -> None:
-        """Ends the wait for the loop while the first call runs: by cancelling its task; threads have their time."""
+        """Ends the wait for the loop while the first call runs: by cancelling its task, or as Ctrl-C does."""
         if self._bridge is None:
-            _expect({"reason": "LOOP_TIME_LIMIT"}, lambda: lane.run_tools(request, functions, max_time=0.3, **options))
-            assert calls.began.is_set(), "the call did not begin in time"
-            return
+            calls.interrupts = True
+            try:
+                lane.run_tools(request, functions, **options)
+            except KeyboardInterrupt:
+                return
+            raise AssertionError("the loop went on")
 
         async def cancelled() -> None:
             task = asyncio.ensure_future(lane._target.run_tools(request, functions, **options))
@@ -379,6 +388,8 @@ class Calls:
         self.made: list[str] = []
         self.most = 0
         self.began = threading.Event()
+        #: A call interrupts the main thread, where the runner is.
+        self.interrupts = False
         self._lock = threading.Lock()
         self._running = 0
 
@@ -389,6 +400,8 @@ class Calls:
                 self._running += 1
                 self.most = max(self.most, self._running)
             self.began.set()
+            if self.interrupts:
+                _thread.interrupt_main()
             try:
                 if "hang" in wanted:
                     time.sleep(STEP_SECONDS)
@@ -494,6 +507,10 @@ def _compare(step: dict[str, Any], played: Played) -> None:
     if step.get("usage_of_all_turns"):
         last = sum(response.usage.total_tokens for response in result.responses)
         assert result.usage.total_tokens > last > 0, f"usage {result.usage}, of the last turn alone {last}"
+    if "cost" in step:
+        cost = result.cost
+        told = None if cost is None else {name: getattr(cost, name) for name in ("amount", "currency", "prices_as_of")}
+        assert told == step["cost"], f"cost {told}"
     if "deltas" in step:
         deltas = played.types["response.output_text.delta"]
         assert deltas == step["deltas"], f"{deltas} deltas instead of {step['deltas']}"

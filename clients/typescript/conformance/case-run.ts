@@ -147,6 +147,7 @@ export class CaseRun {
       maxQueuedBytes: fields['max_queued_bytes'],
       timeoutMs: fields['timeout_ms'],
       heartbeatMs: fields['heartbeat_ms'],
+      budget: fields['budget'],
       onEvent: (event) => {
         this.#sessionEvents.push(event);
         if (fields['callbacks'] === 'raise') throw new Error('a bug in a callback');

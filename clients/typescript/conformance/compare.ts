@@ -58,6 +58,11 @@ export function compareResult(
     const last = Number(result.response?.usage?.totalTokens ?? 0n);
     equal('usage_of_all_turns', true, last > 0 && result.usage.totalTokens > last);
   }
+  if (fields['cost'] !== undefined) {
+    const { amount, currency, pricesAsOf } = result.cost ?? {};
+    const told = result.cost ? { amount, currency, prices_as_of: pricesAsOf } : null;
+    equal('cost', JSON.stringify(fields['cost']), JSON.stringify(told));
+  }
   if (fields['deltas'] !== undefined) {
     const deltas = events.filter(({ type }) => type === 'response.output_text.delta').length;
     equal('deltas', fields['deltas'], deltas);

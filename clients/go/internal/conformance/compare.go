@@ -23,6 +23,7 @@ type finalStep struct {
 	Usage         bool                             `json:"usage"`
 	UsageOfAll    bool                             `json:"usage_of_all_turns"`
 	Deltas        *int                             `json:"deltas"`
+	Cost          json.RawMessage                  `json:"cost"`
 	ResultOnly    bool                             `json:"result_only"`
 	Types         []string                         `json:"types"`
 	JSONOf        *struct{ Type, Contains string } `json:"json_of"`
@@ -56,6 +57,19 @@ func (f finalStep) compare(played *played, failure error) error {
 	case f.Deltas != nil && played.types["response.output_text.delta"] != *f.Deltas:
 		return fmt.Errorf("%d deltas", played.types["response.output_text.delta"])
 	}
+	if f.Cost != nil {
+		var wanted *cost
+		if err := json.Unmarshal(f.Cost, &wanted); err != nil {
+			return err
+		}
+		var told *cost
+		if c := result.Cost; c != nil {
+			told = &cost{c.GetAmount(), c.GetCurrency(), c.GetPricesAsOf()}
+		}
+		if (told == nil) != (wanted == nil) || (told != nil && *told != *wanted) {
+			return fmt.Errorf("cost %+v instead of %s", told, f.Cost)
+		}
+	}
 	if f.FunctionCalls != nil {
 		var names []string
 		for _, call := range result.FunctionCalls() {
@@ -74,6 +88,12 @@ func (f finalStep) compare(played *played, failure error) error {
 		return fmt.Errorf("JSON of %s: %q", f.JSONOf.Type, played.json[f.JSONOf.Type])
 	}
 	return nil
+}
+
+type cost struct {
+	Amount     string `json:"amount"`
+	Currency   string `json:"currency"`
+	PricesAsOf string `json:"prices_as_of"`
 }
 
 func usageOfAll(result *gateway.Result) bool {

@@ -228,6 +228,12 @@ func (r *run) parse(ctx context.Context, step parseStep) error {
 	return step.compare(&played{result: result}, err)
 }
 
+type budget struct {
+	Tokens uint64 `json:"tokens"`
+	Money  string `json:"money"`
+	Turns  uint32 `json:"turns"`
+}
+
 type connectStep struct {
 	Model       string       `json:"model"`
 	Token       string       `json:"token"`
@@ -239,6 +245,7 @@ type connectStep struct {
 	MaxQueued   int64        `json:"max_queued_bytes"`
 	TimeoutMs   int          `json:"timeout_ms"`
 	HeartbeatMs *int         `json:"heartbeat_ms"`
+	Budget      *budget      `json:"budget"`
 	Callbacks   string       `json:"callbacks"`
 	TokenSource []string     `json:"token_source"`
 	Error       *wantedError `json:"error"`
@@ -307,6 +314,9 @@ func (r *run) connect(ctx context.Context, step connectStep) error {
 	}
 	if step.HeartbeatMs != nil {
 		session = append(session, gateway.WithHeartbeat(time.Duration(*step.HeartbeatMs)*time.Millisecond))
+	}
+	if step.Budget != nil {
+		session = append(session, gateway.WithBudget(gateway.Budget(*step.Budget)))
 	}
 	if step.RawJSON {
 		session = append(session, gateway.WithRawJSON())

@@ -22,6 +22,7 @@ import dev.responsesgateway.client.TurnRequest;
 import dev.responsesgateway.v1.ContentPart;
 import dev.responsesgateway.v1.InputItem;
 import java.io.IOException;
+import java.math.BigDecimal;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
@@ -214,6 +215,11 @@ final class CaseRun implements AutoCloseable {
     }
     if (fields.has("heartbeat_ms")) {
       options.heartbeat(Duration.ofMillis(fields.get("heartbeat_ms").asLong()));
+    }
+    if (fields.has("budget")) {
+      var budget = fields.get("budget");
+      var money = budget.has("money") ? new BigDecimal(budget.get("money").asText()) : null;
+      options.budget(budget.path("tokens").asLong(0), money, budget.path("turns").asInt(0));
     }
     var callbacks = fields.path("callbacks").asText("");
     options.onEvent(

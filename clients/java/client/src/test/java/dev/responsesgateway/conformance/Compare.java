@@ -77,6 +77,20 @@ final class Compare {
           true,
           turns.size() > 1 && result.usage().totalTokens() > turns.get(turns.size() - 1).usage().totalTokens());
     }
+    if (fields.has("cost")) {
+      var told =
+          result
+              .cost()
+              .map(
+                  cost ->
+                      (JsonNode)
+                          JSON.createObjectNode()
+                              .put("amount", cost.getAmount())
+                              .put("currency", cost.getCurrency())
+                              .put("prices_as_of", cost.getPricesAsOf()))
+              .orElse(JSON.nullNode());
+      equal("cost", fields.get("cost"), told);
+    }
     if (fields.has("deltas")) {
       equal(
           "deltas",
