@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 classpath=client/target/classpath
 if [ ! -f "$classpath" ] || [ -n "$(find pom.xml stubs/pom.xml client/pom.xml client/src ../../proto -newer "$classpath" -type f 2>/dev/null | head -n 1)" ]; then
-  mvn -B -ntp -q test-compile org.apache.maven.plugins:maven-dependency-plugin:3.9.0:build-classpath \
+  mvn -B -ntp -q -pl stubs,client test-compile org.apache.maven.plugins:maven-dependency-plugin:3.9.0:build-classpath \
     -Dmdep.outputFile=target/classpath -Dmdep.includeScope=test >&2
   touch "$classpath"
 fi

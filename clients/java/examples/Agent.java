@@ -5,6 +5,7 @@ import dev.responsesgateway.client.SessionOptions;
 import dev.responsesgateway.client.Tool;
 import dev.responsesgateway.client.ToolLoop;
 import dev.responsesgateway.client.TurnRequest;
+import java.io.PrintStream;
 import java.time.LocalTime;
 import java.time.ZoneId;
 import java.util.Map;
@@ -23,6 +24,12 @@ public class Agent {
   record Zone(@JsonPropertyDescription("IANA name, for instance Europe/Berlin") String zone) {}
 
   public static void main(String[] args) {
+    try (var client = Client.create()) {
+      ask(client, "How warm is it in Berlin, and how late?", System.out);
+    }
+  }
+
+  static void ask(Client client, String question, PrintStream out) {
     var weather =
         Tool.of(
             "weather",
@@ -37,13 +44,8 @@ public class Agent {
             Zone.class,
             input -> LocalTime.now(ZoneId.of(input.zone())).toString());
     var options = SessionOptions.builder().model("gpt-5.5").program("agent-example", "1").build();
-    try (var client = Client.create();
-        var session = client.connect(options)) {
-      var request =
-          TurnRequest.builder()
-              .input("How warm is it in Berlin, and how late?")
-              .instructions("Use the tools.")
-              .build();
+    try (var session = client.connect(options)) {
+      var request = TurnRequest.builder().input(question).instructions("Use the tools.").build();
       var loop = ToolLoop.of(weather, time).maxTurns(10);
       loop.run(
           session.lane("agent"),
@@ -51,14 +53,14 @@ public class Agent {
           turn -> {
             for (var event : turn) {
               if (event instanceof Event.TextDelta piece) {
-                System.out.print(piece.text());
+                out.print(piece.text());
               } else if (event instanceof Event.ItemDone done && done.item().hasFunctionCall()) {
                 var call = done.item().getFunctionCall();
-                System.out.printf("%s(%s)%n", call.getName(), call.getArguments());
+                out.printf("%s(%s)%n", call.getName(), call.getArguments());
               }
             }
           });
-      System.out.println();
+      out.println();
     }
   }
 }

@@ -2,11 +2,13 @@ package dev.responsesgateway.client;
 
 import dev.responsesgateway.v1.ResponsesServiceGrpc;
 import io.grpc.ChannelCredentials;
+import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
-import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
+import java.lang.reflect.InvocationTargetException;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
@@ -157,7 +159,8 @@ public final class Client implements AutoCloseable {
     private ChannelCredentials credentials;
     private Executor executor = Callbacks.THREADS;
     private int maxReceiveBytes = DEFAULT_MAX_RECEIVE_BYTES;
-    private Consumer<NettyChannelBuilder> channel = builder -> {};
+    private Consumer<ManagedChannelBuilder<?>> channel = builder -> {};
+    private Supplier<ManagedChannel> channels;
 
     private Builder() {}
 
@@ -212,9 +215,21 @@ public final class Client implements AutoCloseable {
       return this;
     }
 
-    /** Changes the channels of grpc-java, applied last. */
-    public Builder channel(Consumer<NettyChannelBuilder> change) {
+    /**
+     * Changes the channels of grpc-java, applied last. The builder is the one of the transport on the class path, for
+     * instance {@code NettyChannelBuilder}.
+     */
+    public Builder channel(Consumer<ManagedChannelBuilder<?>> change) {
       channel = change;
+      return this;
+    }
+
+    /**
+     * Makes the channels, instead of an address: another transport, or a gateway in the same process. Each is asked for
+     * once, and shut down by the client. They should not retry ({@link ManagedChannelBuilder#disableRetry}).
+     */
+    public Builder channels(Supplier<ManagedChannel> channels) {
+      this.channels = channels;
       return this;
     }
 
@@ -226,25 +241,31 @@ public final class Client implements AutoCloseable {
         chosen = target.plain() ? InsecureChannelCredentials.create() : TlsChannelCredentials.create();
       }
       var finalCredentials = chosen;
-      return new Client(() -> open(target, finalCredentials), this);
-    }
-
-    /** A client over channels that the caller makes, for tests. */
-    Client build(Supplier<ManagedChannel> channels) {
-      return new Client(channels, this);
+      return new Client(channels != null ? channels : () -> open(target, finalCredentials), this);
     }
 
     private ManagedChannel open(Address target, ChannelCredentials chosen) {
       var builder =
-          NettyChannelBuilder.forTarget(target.target(), chosen)
+          Grpc.newChannelBuilder(target.target(), chosen)
               .maxInboundMessageSize(maxReceiveBytes)
-              .flowControlWindow(STREAM_WINDOW_BYTES)
               .keepAliveTime(KEEPALIVE_TIME_SECONDS, TimeUnit.SECONDS)
               .keepAliveTimeout(KEEPALIVE_TIMEOUT_SECONDS, TimeUnit.SECONDS)
               // A turn that may have run is never sent again behind the session's back.
               .disableRetry();
+      setWindow(builder);
       channel.accept(builder);
       return builder.build();
+    }
+
+    /** Every HTTP/2 transport of grpc-java has this method; the type that they share does not. */
+    private static void setWindow(ManagedChannelBuilder<?> builder) {
+      try {
+        builder.getClass().getMethod("flowControlWindow", int.class).invoke(builder, STREAM_WINDOW_BYTES);
+      } catch (NoSuchMethodException | IllegalAccessException other) {
+        // A transport of another kind.
+      } catch (InvocationTargetException problem) {
+        throw new IllegalStateException(problem.getCause());
+      }
     }
 
     private static Supplier<String> tokenOf(String token) {

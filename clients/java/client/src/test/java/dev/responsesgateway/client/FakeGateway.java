@@ -66,7 +66,7 @@ final class FakeGateway implements AutoCloseable {
   Client client(Consumer<Client.Builder> change) {
     var builder = Client.builder();
     change.accept(builder);
-    return builder.build(() -> InProcessChannelBuilder.forName(name).disableRetry().build());
+    return builder.channels(() -> InProcessChannelBuilder.forName(name).disableRetry().build()).build();
   }
 
   Session connect() {
