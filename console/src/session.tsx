@@ -73,6 +73,7 @@ export function SessionPage({ id, onAsk }: SessionPageProps) {
         />
       )}
       <Turns turns={turns} chosen={chosen} onChoose={setChosen} dropped={detail.dropped} />
+      {detail.tools.length > 0 && <Tools detail={detail} />}
     </main>
   );
 }
@@ -159,6 +160,66 @@ function loopShares(turns: readonly TurnView[]): string {
   const gateway = sum(({ queueMs }) => queueMs) + sum(({ rebuildMs }) => rebuildMs);
   const all = model + tools + gateway;
   return all === 0 ? '–' : [model, tools, gateway].map((part) => percent(part / all)).join(' · ');
+}
+
+/** Calls by tool, with what the upstream attributes to them. */
+function Tools({ detail: { tools, session: row } }: { readonly detail: SessionDetail }) {
+  const attributed = tools.some(({ inputTokens, outputTokens }) => inputTokens + outputTokens > 0);
+  const priced = tools.some(({ cost }) => cost !== undefined);
+  return (
+    <section class="panel turnlist" data-test="tools">
+      <h2>Tools</h2>
+      <div class="tablescroll" tabIndex={0} role="group" aria-label="Table of tools">
+        <table class="plain">
+          <thead>
+            <tr>
+              <th scope="col">Tool</th>
+              <th scope="col" class="num">
+                Calls
+              </th>
+              {attributed && (
+                <>
+                  <th scope="col" class="num">
+                    Written, tokens
+                  </th>
+                  <th scope="col" class="num">
+                    Read again
+                  </th>
+                  <th scope="col" class="num">
+                    Cached
+                  </th>
+                </>
+              )}
+              {priced && (
+                <th scope="col" class="num">
+                  Cost, {row.cost?.currency}
+                </th>
+              )}
+            </tr>
+          </thead>
+          <tbody>
+            {tools.map((use) => (
+              <tr key={use.tool}>
+                <td class="mono">{use.tool}</td>
+                <td class="num">{short(use.calls)}</td>
+                {attributed && (
+                  <>
+                    <td class="num">{short(use.outputTokens)}</td>
+                    <td class="num">{short(use.inputTokens)}</td>
+                    <td class="num">{short(use.cachedInputTokens)}</td>
+                  </>
+                )}
+                {priced && <td class="num">{use.cost ?? '–'}</td>}
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {!attributed && (
+        <p class="note">The upstream does not tell which tokens went to which item, so tools have no cost.</p>
+      )}
+    </section>
+  );
 }
 
 interface TurnsProps {

@@ -103,7 +103,58 @@ export function TurnDetail({ turn, nowMs, onClose, onCancel }: TurnDetailProps) 
           </div>
         ))}
       </dl>
+      {turn.attribution !== undefined && (
+        <Attribution parts={turn.attribution} currency={turn.cost?.currency} />
+      )}
     </section>
+  );
+}
+
+interface AttributionProps {
+  readonly parts: NonNullable<TurnView['attribution']>;
+  readonly currency: string | undefined;
+}
+
+/** What the upstream says its tokens went to. */
+function Attribution({ parts, currency }: AttributionProps) {
+  const priced = parts.some(({ cost }) => cost !== undefined);
+  return (
+    <div class="tablescroll" tabIndex={0} role="group" aria-label="Tokens by item and field">
+      <table class="plain" data-test="attribution">
+        <thead>
+          <tr>
+            <th scope="col">Item or field</th>
+            <th scope="col">Tool</th>
+            <th scope="col" class="num">
+              Input
+            </th>
+            <th scope="col" class="num">
+              Cached
+            </th>
+            <th scope="col" class="num">
+              Output
+            </th>
+            {priced && (
+              <th scope="col" class="num">
+                Cost, {currency}
+              </th>
+            )}
+          </tr>
+        </thead>
+        <tbody>
+          {parts.map((part) => (
+            <tr key={`${part.of} ${part.name}`}>
+              <td class="mono">{part.of === 'field' ? `${part.name} (field)` : part.name}</td>
+              <td>{part.tool ?? '–'}</td>
+              <td class="num">{short(part.inputTokens)}</td>
+              <td class="num">{short(part.cachedInputTokens)}</td>
+              <td class="num">{short(part.outputTokens)}</td>
+              {priced && <td class="num">{part.cost ?? '–'}</td>}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }
 

@@ -1,6 +1,6 @@
 import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
-import { type Picos, ZERO } from '../ground/money.ts';
+import { formatMoney, type Picos, ZERO } from '../ground/money.ts';
 import type { Secret } from '../ground/secret.ts';
 import { type CountedLimit, type Ledger, NOTHING, type UseHold } from './limits.ts';
 import type { OwnedIds } from './ownership.ts';
@@ -90,6 +90,12 @@ export class RunningSession implements SessionLease {
     const used = usedBy(record);
     if (used !== undefined) return priceUse(used, this.#context.prices);
     return { use: didNotRun(record) ? NOTHING : undefined, cost: undefined, unpriced: undefined };
+  }
+
+  costOf(record: TurnRecord, tokens: Omit<Usage, 'attribution' | 'reasoningTokens'>): string | undefined {
+    const usage = { ...tokens, reasoningTokens: 0 };
+    const priced = this.#context.prices?.price({ ...answeredBy(record), hostedCalls: undefined, usage });
+    return priced?.kind === 'priced' ? formatMoney(priced.picos) : undefined;
   }
 
   guess(turn: TurnAdmission): Use {

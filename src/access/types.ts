@@ -111,6 +111,8 @@ export interface SessionLease {
   ownItem(itemId: string): void;
   /** What an ended turn took. Never throws. */
   useOf(record: TurnRecord): TurnUse;
+  /** What a part of its tokens cost; exact decimal. Undefined: the turn has no price. */
+  costOf(record: TurnRecord, tokens: Omit<Usage, 'attribution' | 'reasoningTokens'>): string | undefined;
   /** What a turn is held for before it runs. */
   guess(turn: TurnAdmission): Use;
   /** Budgets of the tenant that are nearly used up, each told once. */

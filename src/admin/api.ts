@@ -119,6 +119,20 @@ export const sessionDetailSchema = z.strictObject({
   laneIds: z.array(z.string()).describe('In the order of their first turn; the unnamed lane is empty.'),
   links: z.array(linkSchema).describe('Oldest first; the last 64.'),
   marks: z.array(markSchema).describe('What happened beside the turns. Oldest first; the last 128.'),
+  tools: z
+    .array(
+      z.strictObject({
+        tool: z.string(),
+        calls: count,
+        inputTokens: count.describe('Of its calls, as later turns read them again.'),
+        cachedInputTokens: count,
+        outputTokens: count.describe('Of its calls, as the model wrote them.'),
+        cost: z.string().optional().describe("Exact decimal, in the currency of the session's cost."),
+      }),
+    )
+    .describe(
+      'By tool: calls, and the tokens and cost that the upstream attributes to them. The first 32 tools.',
+    ),
   turnsKept: count,
   dropped: count.describe('Turns, links and marks that were given up for newer ones.'),
   traceUrl: z.string().optional(),
@@ -176,6 +190,21 @@ export const turnSchema = z.strictObject({
       pricesAsOf: z.string(),
     })
     .optional(),
+  attribution: z
+    .array(
+      z.strictObject({
+        of: z.enum(['item', 'field']).describe('An output or input item, or a field of the request.'),
+        name: z.string().describe('Id of the item, or name of the field.'),
+        tool: z.string().optional().describe('The tool that the item is a call of.'),
+        inputTokens: count,
+        cachedInputTokens: count,
+        cacheWriteTokens: count,
+        outputTokens: count,
+        cost: z.string().optional().describe("Exact decimal, in the currency of the turn's cost."),
+      }),
+    )
+    .optional()
+    .describe('What its tokens went to, where the upstream tells: the 16 parts with the most of them.'),
   bytesUp: bytes.optional(),
   bytesDown: bytes.optional(),
   bytesSaved: bytes.optional(),

@@ -1,5 +1,6 @@
 import type { SessionDetail, SessionQuery, SessionRow, SessionSort, TurnQuery } from '../admin/api.ts';
 import type { SessionKey, SessionSource } from '../admin/source.ts';
+import { toolRows } from '../history/attribution.ts';
 import type { TurnEntry } from '../history/entries.ts';
 import type { History } from '../history/history.ts';
 import type { SessionHistory } from '../history/session-history.ts';
@@ -138,6 +139,7 @@ function detail(
   return {
     session: row(session, live),
     laneIds: laneIds(session),
+    tools: session.tools === undefined ? [] : toolRows(session.tools),
     links: session.links.map(linkView),
     marks: session.marks.map(markView),
     turnsKept: session.turns.length,

@@ -44,6 +44,7 @@ export function turnView(
         reasoningTokens: end.usage.reasoningTokens,
       },
       cost: end.cost,
+      attribution: end.attribution && [...end.attribution],
       bytesUp: end.bytesUp,
       bytesDown: end.bytesDown,
       bytesSaved: Math.max(0, end.fullContextBytes - end.bytesUp),

@@ -63,4 +63,20 @@ export interface Usage {
   readonly cacheWriteTokens: number;
   readonly outputTokens: number;
   readonly reasoningTokens: number;
+  /** Which item and which field of the request they went to, where the upstream tells. */
+  readonly attribution?: Attribution;
+}
+
+/** By id of the item, and by field of the request. */
+export interface Attribution {
+  readonly items: ReadonlyMap<string, AttributedTokens>;
+  readonly fields: ReadonlyMap<string, AttributedTokens>;
+}
+
+/** Cached and written ones are parts of the input. */
+export interface AttributedTokens {
+  readonly inputTokens: number;
+  readonly cachedInputTokens: number;
+  readonly cacheWriteTokens: number;
+  readonly outputTokens: number;
 }

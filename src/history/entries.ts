@@ -1,5 +1,6 @@
 import type { TurnCost, TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
 import type { TraceIds, TurnSplit } from '../telemetry/types.ts';
+import type { AttributedPart } from './attribution.ts';
 
 /** Longer than any name or id that is meant to be one. */
 const MAX_CHARACTERS = 256;
@@ -63,6 +64,8 @@ export interface TurnEnd {
   readonly usage: Usage | undefined;
   /** By the operator's price table; undefined: there is none, or it does not have the model. */
   readonly cost: TurnCost | undefined;
+  /** What its tokens went to: the parts with the most of them. Undefined: the upstream did not tell. */
+  readonly attribution: readonly AttributedPart[] | undefined;
   readonly bytesUp: number;
   readonly bytesDown: number;
   readonly fullContextBytes: number;
@@ -75,7 +78,12 @@ export interface TurnEnd {
   readonly spanId: string | undefined;
 }
 
-export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): TurnEnd {
+export function turnEnd(
+  record: TurnRecord,
+  split: TurnSplit,
+  trace: TraceIds | undefined,
+  attribution: readonly AttributedPart[] | undefined,
+): TurnEnd {
   const { failed, usage } = record;
   const recorded = trace?.sampled === true ? trace : undefined;
   return {
@@ -97,8 +105,9 @@ export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | 
     serviceTier: short(record.serviceTier),
     finishReason: short(record.finishReason),
     upstream: record.route?.upstream,
-    usage,
+    usage: usage && withoutAttribution(usage),
     cost: record.cost,
+    attribution,
     bytesUp: record.bytesUp,
     bytesDown: record.bytesDown,
     fullContextBytes: record.fullContextBytes,
@@ -110,6 +119,11 @@ export function turnEnd(record: TurnRecord, split: TurnSplit, trace: TraceIds | 
     traceId: recorded?.traceId,
     spanId: recorded?.spanId,
   };
+}
+
+/** The parts that are kept are kept apart. */
+function withoutAttribution({ attribution: _, ...tokens }: Usage): Usage {
+  return tokens;
 }
 
 /** One upstream link of a session, from its dial to its end. */

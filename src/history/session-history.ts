@@ -1,7 +1,8 @@
 import type { Fact, SteerTurn, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
 import { formatMoney, type Picos, parseMoney, ZERO } from '../ground/money.ts';
-import type { SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
+import type { AttributedUse, SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
+import { attribute, ToolUses } from './attribution.ts';
 import { type Entry, type LinkEntry, type Mark, short, TurnEntry, turnEnd } from './entries.ts';
 
 /** What the sessions of a process share. */
@@ -19,6 +20,8 @@ export interface HistoryShare {
 }
 
 const MAX_TOOL_NAMES = 16;
+/** Ids are shorter by far. */
+const MAX_ITEM_ID = 128;
 const MAX_RESPONSES = 16;
 const NONE: readonly never[] = [];
 
@@ -54,6 +57,8 @@ export class SessionHistory implements SessionWatcher {
   #marks: Mark[] | undefined = undefined;
   #fork: { readonly turnId: string; readonly responseId: string } | undefined = undefined;
   #lanes: Set<string> | undefined = undefined;
+  #tools: ToolUses | undefined = undefined;
+  #lastItemId: string | undefined = undefined;
 
   constructor(share: HistoryShare, start: SessionStart) {
     this.#share = share;
@@ -100,6 +105,11 @@ export class SessionHistory implements SessionWatcher {
     return this.#lanes;
   }
 
+  /** Tools that it called; undefined: none yet. */
+  get tools(): ToolUses | undefined {
+    return this.#tools;
+  }
+
   fact(fact: Fact): void {
     this.#share.onFact(fact);
     switch (fact.kind) {
@@ -119,7 +129,14 @@ export class SessionHistory implements SessionWatcher {
         if (turn !== undefined) turn.firstOutputAtMs ??= fact.atMs;
         return;
       }
+      case 'itemDone':
+        this.#lastItemId = fact.itemId.length > MAX_ITEM_ID ? undefined : fact.itemId;
+        return;
       case 'toolCalled': {
+        // Told right after the item that is the call.
+        this.#tools ??= new ToolUses();
+        this.#tools.called(short(fact.name), this.#lastItemId);
+        this.#lastItemId = undefined;
         const turn = this.#running?.get(fact.turnId);
         if (turn === undefined) return;
         turn.tools ??= [];
@@ -183,7 +200,12 @@ export class SessionHistory implements SessionWatcher {
     }
   }
 
-  turnEnded(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): void {
+  turnEnded(
+    record: TurnRecord,
+    split: TurnSplit,
+    trace: TraceIds | undefined,
+    attributed?: readonly AttributedUse[],
+  ): void {
     const { turnId, usage } = record;
     const turn = this.#running?.get(turnId);
     this.#running?.delete(turnId);
@@ -200,10 +222,11 @@ export class SessionHistory implements SessionWatcher {
     this.bytesUp += record.bytesUp;
     this.bytesSaved += Math.max(0, record.fullContextBytes - record.bytesUp);
     this.lastModel = short(record.responseModel ?? record.requestModel) ?? this.lastModel;
+    const attribution = attributed && attribute(attributed, this.#tools);
     this.#share.onTurnEnded(this, record, split);
     if (turn === undefined) return;
     turn.endedAtMs = record.endedAtMs;
-    turn.end = turnEnd(record, split, trace);
+    turn.end = turnEnd(record, split, trace, attribution);
   }
 
   forked(turnId: string, responseId: string): void {

@@ -17,6 +17,7 @@ import type {
 } from '../core/types.ts';
 import { valuesNamed } from '../ground/json-names.ts';
 import { bytesOfText, type LongTexts } from '../ground/long-texts.ts';
+import type { AttributedUse } from '../telemetry/types.ts';
 import { AdmittedHistories, NOTHING_ADMITTED } from './admitted-histories.ts';
 import type { SessionBudget } from './budget.ts';
 
@@ -66,6 +67,20 @@ export class Admission {
     const { use, cost, unpriced } = this.#lease.useOf(record);
     this.#budget?.settle(record.turnId, use);
     return { cost, unpriced, spent: this.#budget?.spent };
+  }
+
+  /** What the turn's tokens went to; undefined: the upstream did not tell. */
+  attributed(record: TurnRecord): readonly AttributedUse[] | undefined {
+    const { attribution } = record.usage ?? {};
+    if (attribution === undefined) return undefined;
+    const parts = (of: 'item' | 'field', all: typeof attribution.items) =>
+      Array.from(all, ([name, tokens]) => ({
+        of,
+        name,
+        ...tokens,
+        cost: this.#lease.costOf(record, tokens),
+      }));
+    return [...parts('item', attribution.items), ...parts('field', attribution.fields)];
   }
 
   /** What limits over all processes give for the turn; undefined: nothing has to be waited for. */

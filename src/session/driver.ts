@@ -10,7 +10,7 @@ import type {
   SteerTurn,
 } from '../core/types.ts';
 import { GatewayError, type StatusCode } from '../errors.ts';
-import type { SessionTelemetry } from '../telemetry/types.ts';
+import type { BesideFact, SessionTelemetry } from '../telemetry/types.ts';
 import type { Dialer, DialRequest, Link, LinkListener } from '../upstream/types.ts';
 import type { Admission } from './admission.ts';
 import { MAX_TIMER_MS } from './clock.ts';
@@ -344,11 +344,15 @@ export class SessionDriver implements Flushable {
 
   #tell(fact: Fact): void {
     const late = this.#options.admission.fact(fact);
-    const added =
-      late === undefined
-        ? this.#times.fact(fact, this.#options.clock)
-        : { cost: late.cost, unpriced: late.unpriced };
+    const added = late === undefined ? this.#beside(fact) : { cost: late.cost, unpriced: late.unpriced };
     this.#options.telemetry.fact(fact, added);
+  }
+
+  #beside(fact: Fact): BesideFact | undefined {
+    const times = this.#times.fact(fact, this.#options.clock);
+    const attributed =
+      fact.kind === 'turnEnded' ? this.#options.admission.attributed(fact.record) : undefined;
+    return attributed === undefined ? times : { ...times, attributed };
   }
 
   /** What a session has seen of its upstream spares the next one the probe. */

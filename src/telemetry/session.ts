@@ -71,7 +71,7 @@ export class ObservedSession implements SessionTelemetry {
         for (const event of turnExceptions(record, ids, settings.genaiSemconv)) logExport.event(event);
       }
       this.#meters.turnEnded(record, split, this.#tools.ended(record, ids));
-      this.#watcher?.turnEnded(record, split, ids);
+      this.#watcher?.turnEnded(record, split, ids, added?.attributed);
       this.#spans.turnEnded(record, split, this.capture?.take(record));
       return;
     }

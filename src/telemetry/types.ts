@@ -25,6 +25,20 @@ export interface BesideFact {
   readonly cost?: TurnCost | undefined;
   /** Why there is none. */
   readonly unpriced?: string | undefined;
+  /** What the turn's tokens went to, where the upstream tells. */
+  readonly attributed?: readonly AttributedUse[] | undefined;
+}
+
+/** Tokens of one item (by its id), or of one field of the request (by its name). */
+export interface AttributedUse {
+  readonly of: 'item' | 'field';
+  readonly name: string;
+  readonly inputTokens: number;
+  readonly cachedInputTokens: number;
+  readonly cacheWriteTokens: number;
+  readonly outputTokens: number;
+  /** Exact decimal in the currency of the price table; undefined: the turn has no price. */
+  readonly cost: string | undefined;
 }
 
 /** What a session's driver tells telemetry. Nothing here is called per delta event. */
@@ -99,7 +113,12 @@ export interface CallRefusal {
 export interface SessionWatcher {
   /** Every fact but the end of a turn, which comes with its times worked out. */
   fact(fact: Fact): void;
-  turnEnded(record: TurnRecord, split: TurnSplit, trace: TraceIds | undefined): void;
+  turnEnded(
+    record: TurnRecord,
+    split: TurnSplit,
+    trace: TraceIds | undefined,
+    attributed?: readonly AttributedUse[],
+  ): void;
   /** A turn is asked for from a response that its client names. */
   forked(turnId: string, responseId: string): void;
   steered(steer: SteerTurn): void;

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import type { SessionDetail, TurnView } from '../../src/admin/api.ts';
 import { startGateway } from '../../src/app/gateway.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { parseMoney } from '../../src/ground/money.ts';
@@ -105,6 +106,30 @@ interface Usage {
   readonly input_tokens_details?: { readonly cached_tokens: string | number };
 }
 
+test("a session's view has the cost of each item and tool that the upstream attributes tokens to", async () => {
+  const { connect, admin } = await open({});
+  const stream = connect();
+  const { session_id: id } = await stream.opened();
+  const tools = [{ function: { name: 'look_up', parameters_json: '{"type":"object"}' } }];
+  stream.startTurn({ turn_id: 'a', create: { instructions: 'Be brief.', tools } }, 'look it up #tools=2');
+  await stream.turn('a');
+  const { turns } = (await admin(`/sessions/${id}/turns`)) as unknown as { turns: TurnView[] };
+  const parts = turns[0]?.attribution ?? [];
+  const calls = parts.filter(({ tool }) => tool === 'look_up');
+  expect(calls.length).toBeGreaterThan(0);
+  for (const { cost, outputTokens, inputTokens } of calls) {
+    expect(outputTokens).toBeGreaterThan(0);
+    expect(parseMoney(cost ?? '')).toBe(BigInt(inputTokens) * 2_000_000n + BigInt(outputTokens) * 8_000_000n);
+  }
+  expect(parts.filter(({ of }) => of === 'field').map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['instructions', 'tools']),
+  );
+  const detail = (await admin(`/sessions/${id}`)) as unknown as SessionDetail;
+  const sum = calls.reduce((total, { cost }) => total + (parseMoney(cost ?? '') ?? 0n), 0n);
+  expect(detail.tools).toMatchObject([{ tool: 'look_up', calls: calls.length }]);
+  expect(parseMoney(detail.tools[0]?.cost ?? '')).toBe(sum);
+});
+
 async function open(settings: Readonly<Record<string, unknown>>) {
   const folder = mkdtempSync(join(tmpdir(), 'costs-'));
   const file = join(folder, 'prices.yaml');
@@ -136,6 +161,8 @@ async function open(settings: Readonly<Record<string, unknown>>) {
   });
   return {
     connect: (openMessage = {}) => client.connect(openMessage),
+    admin: async (path: string) =>
+      (await fetch(`http://127.0.0.1:${gateway.adminPort}${path}`)).json() as Promise<Record<string, never>>,
     page: async () => new Page(await gateway.telemetry.metricsText()),
     lines: (message: string) =>
       written.map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ msg }) => msg === message),

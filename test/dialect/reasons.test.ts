@@ -241,6 +241,18 @@ describe('usage', () => {
       outputTokens: 0,
       reasoningTokens: 0,
     });
+    const attributed = readUsage({
+      attribution: {
+        items: { fc_1: { output_tokens: 7, cached_tokens: -1, content: [] }, msg_2: 'x' },
+        request_fields: { tools: { input_tokens: 5.5 } },
+      },
+    });
+    const none = { inputTokens: 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: 0 };
+    expect(attributed?.attribution).toEqual({
+      items: new Map([['fc_1', { ...none, outputTokens: 7 }]]),
+      fields: new Map([['tools', { ...none, inputTokens: 5 }]]),
+    });
+    expect(readUsage({ attribution: { items: [], request_fields: 3 } })).not.toHaveProperty('attribution');
     expect([null, undefined, [], 'x', 3].map(readUsage)).toEqual(Array(5).fill(undefined));
   });
 

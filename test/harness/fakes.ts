@@ -50,6 +50,7 @@ export class OpenAccess implements AccessControl {
       captureContent: false,
       currency: undefined,
       useOf: () => ({ use: undefined, cost: undefined, unpriced: undefined }),
+      costOf: () => undefined,
       guess: () => ({ tokens: 0, money: 0n }),
       takeLow: () => [],
       reserveTurn: () => undefined,
