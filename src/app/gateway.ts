@@ -11,6 +11,7 @@ import type { GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import { formatHostPort, type HostPort } from '../config/units.ts';
 import type { ConnectionEnd } from '../grpc/hardening/fair-http2.ts';
+import type { Load } from '../grpc/load-reports.ts';
 import { createGrpcServer, type GrpcServer } from '../grpc/server.ts';
 import { History } from '../history/history.ts';
 import { steadyNow } from '../session/clock.ts';
@@ -21,6 +22,7 @@ import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
 import { type AccessSurroundings, accessOptions } from './access-options.ts';
 import { countDescriptors, descriptorLimit } from './descriptors.ts';
+import { loadOf } from './load.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
 import { compareConfigs, type Reloaded, reloadAccess } from './reload.ts';
@@ -160,6 +162,7 @@ async function assemble(
     ...(peers === undefined ? {} : { peers }),
     ...(replicas?.durability === undefined ? {} : { durability: replicas.durability }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
+    ...(config.grpc.load_reports ? { load: () => load() } : {}),
     onConnectionEnd: (reason) => {
       telemetry.connectionEnded(reason);
       const text = CONNECTION_ENDS[reason];
@@ -186,6 +189,14 @@ async function assemble(
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
     ...(server.connections.full ? [`connections at their limit of ${server.connections.max}`] : []),
   ];
+  const load = (): Load =>
+    loadOf({
+      recent: history.past(LOAD_S, LOAD_S).at(-1),
+      memoryShare: access.memoryShare,
+      connectionShare: server.connections.open / server.connections.max,
+      maxSessions: last.limits.sessions ?? undefined,
+      ready: notReady().length === 0,
+    });
   const sources = adminSources({ config, surroundings, server, telemetry, history, notReady });
   history.start(() => openLinks(telemetry));
   opened.push(async () => history.close());
@@ -240,6 +251,9 @@ async function assemble(
     close: closeAll,
   };
 }
+
+/** What load reports are about: long enough for rates, short enough for balancers. */
+const LOAD_S = 5;
 
 /** Most gateways have an upstream of their own and never load it. */
 export async function startBuiltIn(config: GatewayConfig['simulator']): Promise<Simulator> {

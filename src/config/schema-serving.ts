@@ -75,6 +75,12 @@ export const grpcSchema = z.strictObject({
     .boolean()
     .default(true)
     .describe('Serve grpc.reflection.v1, which grpcurl needs to find the methods.'),
+  load_reports: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Serve ORCA load reports (xds.service.orca.v3.OpenRcaService), by which balancers find the emptiest replica.',
+    ),
   channelz: z.boolean().default(false).describe('Serve grpc.channelz.v1. Costs a little on each call.'),
 });
 

@@ -34,6 +34,7 @@ import { PartialMessages } from './hardening/partial-messages.ts';
 import type { OnWrongProtocol } from './hardening/wrong-protocol.ts';
 import { HealthService } from './health.ts';
 import { KeyedRuns } from './idempotency.ts';
+import { addLoadReports, type Load, reportOnEnd } from './load-reports.ts';
 import { decodeMessages } from './message-decoder.ts';
 import { openPeers, type Peers, type PeersOptions } from './peers.ts';
 import { addReflection } from './reflection.ts';
@@ -93,6 +94,8 @@ export interface GrpcServerOptions {
   readonly maxConnectionAgeGraceMs?: number;
   /** grpc.reflection.v1 and v1alpha, for grpcurl. Default true; an operator turns it off at an open port. */
   readonly reflection?: boolean;
+  /** For ORCA's out-of-band load reports. Undefined: there are none. */
+  readonly load?: () => Load;
   /** grpc.channelz.v1. Default false: it costs counters on every call, and tells of other callers' connections. */
   readonly channelz?: boolean;
   /** The other processes behind the same port. */
@@ -180,6 +183,7 @@ export async function createGrpcServer(options: GrpcServerOptions): Promise<Grpc
   const health = new HealthService(['', SERVICE]);
   health.addTo(server);
   if (options.reflection !== false) addReflection(server);
+  if (options.load !== undefined) addLoadReports(server, options.load);
   if (options.channelz === true) addAdminServicesToServer(server);
   const servers = [server];
   if (peers !== undefined) {
@@ -358,6 +362,7 @@ function interceptor(edge: Edge, serve: Handlers, options: GrpcServerOptions): S
   });
   const partial = new PartialMessages(bounds(options.maxPartialMessageBytes ?? MAX_PARTIAL_BYTES));
   const inflation = new Inflation(bounds(options.maxInflatingBytes ?? MAX_INFLATING_BYTES));
+  const withReport = options.load === undefined ? () => {} : reportOnEnd(options.load, edge.clock);
   return (definition, base: ServerInterceptingCallInterface) => {
     const startedAtMs = edge.clock();
     const handler = serve[definition.path];
@@ -374,6 +379,7 @@ function interceptor(edge: Edge, serve: Handlers, options: GrpcServerOptions): S
       edge.telemetry.rpcEnded(method, status, edge.clock() - startedAtMs);
       call?.onEnd(status);
     };
+    if (handler !== undefined) withReport(base);
     // The rest of an answer may take as long as any other part of it.
     watchEnd(base, maxMessageBytes, onEnd, () =>
       call !== undefined && call.inFlightBytes > 0 ? edge.limits.slowClientTimeoutMs : 0,
