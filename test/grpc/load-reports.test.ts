@@ -4,6 +4,7 @@ import {
   credentials,
   Metadata,
   ServerMetricRecorder,
+  type StatusObject,
 } from '@grpc/grpc-js';
 import { expect, onTestFinished, test } from 'vitest';
 import { loadOf } from '../../src/app/load.ts';
