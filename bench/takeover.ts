@@ -32,7 +32,7 @@ const secret = file('secret', randomBytes(32).toString('base64'));
 const key = file('key', randomBytes(32).toString('base64'));
 const config = file(
   'gateway.yaml',
-  `cluster: { url: "${server.url}", listen: "127.0.0.1:0", secret_file: ${secret}, store: { keys: [{ id: k, key_file: ${key} }] } }\n`,
+  `cluster: { url: "${server.url}", listen: "127.0.0.1:0", secret_file: ${secret}, store: { keys: [{ id: k, key_file: ${key} }] } }\ntenants: [{ id: default, limits: { sessions: null } }]\n`,
 );
 const start = () => startGateway(`ws://${simulator.address}/v1`, ['--config', config]);
 const create = { model: 'gpt-5.5', store: false, input: [userMessage('Hello. #deltas=5 #ttft=0')] };

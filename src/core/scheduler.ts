@@ -350,10 +350,14 @@ function isReplacedBy({ state }: LinkSlot, successor: LinkSlot): boolean {
   return state.t === 'rotating' && state.successorId === successor.id;
 }
 
-/** A session that has lost all it had recovers, wherever that is possible; a further link stays where the others are. */
+/**
+ * A session that has lost all it had recovers, wherever that is possible; one that never had any goes wherever something
+ * answers; a further link stays where the others are.
+ */
 export function purposeOf(core: Core): DialPurpose {
-  const alone = [...core.links.values()].every((link) => link.state.t === 'retiring' || !upOf(link));
-  return alone && core.lastUpstream !== undefined ? 'recovery' : 'lanes';
+  const others = [...core.links.values()].filter(({ state }) => state.t !== 'retiring');
+  if (core.lastUpstream === undefined) return others.length === 0 ? 'session' : 'lanes';
+  return others.some(upOf) ? 'lanes' : 'recovery';
 }
 
 /** The link with the shortest queue, full or not. */

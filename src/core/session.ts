@@ -96,7 +96,10 @@ export class Session {
   #resumePoint: ResumePoint | undefined;
   #recovered: 'RECOVERED' | 'PARTIAL' | undefined;
 
-  /** Dials its first link at once, so that the first turn does not wait for it. */
+  /**
+   * A new session dials its first link at once, so that the first turn does not wait for it. One that is restored dials
+   * when a turn needs it: when a process dies all of its sessions move, and few of them have a turn to run.
+   */
   constructor(options: SessionOptions, nowMs: number, restored?: Restored) {
     const { limits, random, transcriptBudget, journal, account } = options;
     this.#core = {
@@ -133,8 +136,8 @@ export class Session {
       account,
       spent: restored?.state.spent,
     };
-    if (restored !== undefined) this.#restore(restored);
-    dial(this.#core, 'session', 0, 0, undefined);
+    if (restored === undefined) dial(this.#core, 'session', 0, 0, undefined);
+    else this.#restore(restored);
   }
 
   /** Goes on with a session that another process held. The client that asked for it attaches next. */

@@ -13,6 +13,16 @@ export interface BreakerOptions {
   readonly onState?: (key: string, state: 'open' | 'halfOpen' | 'closed', openMs?: number) => void;
 }
 
+export interface DialFailure {
+  /** What the upstream asked for. */
+  readonly retryAfterMs?: number | undefined;
+  /** Whose dials are one failure when they come close together. Default: nobody else's. */
+  readonly by?: object | string | undefined;
+  readonly reason?: Reason;
+  /** When it was admitted, of the breaker's clock. */
+  readonly beganAtMs?: number;
+}
+
 /** One lost dial is weather, however often one session repeats it; five in a row of several are an outage. */
 export const DEFAULT_BREAKER_FAILURES = 5;
 /** About the time a load balancer needs to notice a dead backend. */
@@ -39,6 +49,8 @@ type Why = 'outage' | 'refusedKey';
 export class Breaker {
   readonly #options: BreakerOptions;
   readonly #circuits = new Map<string, Circuit>();
+  /** When a dial last succeeded, by key. */
+  readonly #succeededAtMs = new Map<string, number>();
 
   constructor(options: BreakerOptions) {
     this.#options = options;
@@ -77,14 +89,18 @@ export class Breaker {
   succeeded(key: string): void {
     const circuit = this.#circuits.get(key);
     this.#circuits.delete(key);
+    this.#succeededAtMs.delete(key);
+    this.#succeededAtMs.set(key, this.#options.now());
+    forgetOldest(this.#succeededAtMs);
     if (isOutage(circuit)) this.#options.onState?.(key, 'closed');
   }
 
-  /** `retryAfterMs`: what the upstream asked for. `by`: whose dials are one failure when they come close together. */
-  failed(key: string, retryAfterMs: number | undefined, by: object | string = {}, reason?: Reason): void {
+  failed(key: string, { retryAfterMs, by = {}, reason, beganAtMs }: DialFailure = {}): void {
     const circuit = this.#circuits.get(key) ?? { t: 'counting', failures: 0, countedAtMs: new Map() };
     if (circuit.t === 'counting') {
       const nowMs = this.#options.now();
+      // The upstream has answered another since: it was slow, or is back.
+      if (beganAtMs !== undefined && beganAtMs < (this.#succeededAtMs.get(key) ?? beganAtMs)) return;
       const countedAtMs = circuit.countedAtMs.get(by);
       if (countedAtMs !== undefined && nowMs - countedAtMs < this.#options.openMaxMs) return;
       const failures = circuit.failures + 1;
@@ -117,13 +133,16 @@ export class Breaker {
   #set(key: string, circuit: Circuit): void {
     this.#circuits.delete(key);
     this.#circuits.set(key, circuit);
-    if (this.#circuits.size <= MAX_CIRCUITS) return;
-    for (const [oldest, forgotten] of this.#circuits) {
-      this.#circuits.delete(oldest);
-      if (isOutage(forgotten)) this.#options.onState?.(oldest, 'closed');
-      return;
-    }
+    const forgotten = forgetOldest(this.#circuits);
+    if (forgotten !== undefined && isOutage(forgotten[1])) this.#options.onState?.(forgotten[0], 'closed');
   }
+}
+
+function forgetOldest<V>(circuits: Map<string, V>): readonly [string, V] | undefined {
+  if (circuits.size <= MAX_CIRCUITS) return undefined;
+  const [oldest] = circuits;
+  if (oldest !== undefined) circuits.delete(oldest[0]);
+  return oldest;
 }
 
 function isOutage(circuit: Circuit | undefined): boolean {

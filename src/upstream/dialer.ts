@@ -10,6 +10,7 @@ import {
   DEFAULT_BREAKER_OPEN_MIN_MS,
 } from './breaker.ts';
 import { currentCredential } from './credential.ts';
+import { DialGate } from './dial-gate.ts';
 import { DialedLink } from './dialed-link.ts';
 import { readJsonAnswer } from './json-answer.ts';
 import {
@@ -30,6 +31,8 @@ export interface DialerOptions {
   readonly upstreams: readonly UpstreamOptions[];
   readonly pool?: { readonly size?: number; readonly maxIdleLinks?: number; readonly maxIdleMs?: number };
   readonly breaker?: { readonly failures?: number; readonly openMinMs?: number; readonly openMaxMs?: number };
+  /** Dials of an upstream that are on their way at the same time. Default `DEFAULT_MAX_DIALING`. */
+  readonly maxDialing?: number;
   /** How long a refused upgrade is remembered. Default `DEFAULT_REFUSED_UPGRADE_MS`. */
   readonly refusedUpgradeMs?: number;
   /** Failed dials before a live session is taken to a fallback. Default `DEFAULT_FAILOVER_AFTER`. */
@@ -46,6 +49,9 @@ export const DEFAULT_REFUSED_UPGRADE_MS = 10 * 60_000;
 /** A live session loses its upstream's memory when it moves: the first redial stays where the session was. */
 export const DEFAULT_FAILOVER_AFTER = 2;
 
+/** Above 600 a second where a handshake takes 200 ms, and less than what makes it take longer. */
+export const DEFAULT_MAX_DIALING = 128;
+
 /** Throws RangeError naming the upstream and what is wrong with it. */
 export function createDialer(options: DialerOptions): Dialer {
   return new UpstreamDialer(options);
@@ -55,6 +61,7 @@ class UpstreamDialer implements Dialer {
   readonly #upstreams: readonly Upstream[];
   readonly #pool: LinkPool;
   readonly #breaker: Breaker;
+  readonly #gate: DialGate;
   readonly #observe: Observe;
   readonly #now: () => number;
   readonly #refusedUpgradeMs: number;
@@ -77,6 +84,7 @@ class UpstreamDialer implements Dialer {
       maxIdleMs: options.pool?.maxIdleMs ?? DEFAULT_MAX_IDLE_MS,
       observe,
     });
+    this.#gate = new DialGate(options.maxDialing ?? DEFAULT_MAX_DIALING);
     this.#breaker = new Breaker({
       failures: options.breaker?.failures ?? DEFAULT_BREAKER_FAILURES,
       openMinMs: options.breaker?.openMinMs ?? DEFAULT_BREAKER_OPEN_MIN_MS,
@@ -109,6 +117,7 @@ class UpstreamDialer implements Dialer {
     const key = breakerKey(upstream, request, credential);
     const refused = this.#breaker.admit(key);
     if (refused !== undefined) throw refused;
+    const beganAtMs = this.#now();
     try {
       const call = upstream.call(credential, request.traceContext, resource);
       const answer = await readJsonAnswer(call, upstream.maxInboundBytes, redactorFor(credential), signal);
@@ -116,7 +125,8 @@ class UpstreamDialer implements Dialer {
       return answer;
     } catch (error) {
       const failure = GatewayError.from(error);
-      if (COUNTS_AS_FAILED.has(failure.reason)) this.#failed(key, failure, blamed(failure, request));
+      if (COUNTS_AS_FAILED.has(failure.reason))
+        this.#failed({ key, beganAtMs }, failure, blamed(failure, request));
       else if (failure.reason === 'TURN_CANCELLED') this.#breaker.abandoned(key);
       else this.#breaker.succeeded(key);
       throw failure;
@@ -201,12 +211,18 @@ class UpstreamDialer implements Dialer {
       return this.#missed(link, upstream, rest, noCredential());
     }
     if (link.ended || this.#takeReady(link, upstream, credential)) return;
+    const leave = await this.#gate.enter(upstream.name);
     const key = breakerKey(upstream, link.request, credential);
-    const refused = this.#breaker.admit(key);
+    const refused = link.ended ? undefined : this.#breaker.admit(key);
+    if (link.ended || refused !== undefined) leave();
+    if (link.ended) return;
     if (refused !== undefined)
       return this.#missed(link, upstream, this.#beyond(link.request, upstream, rest), circuitOpen(refused));
-    link.abandon = () => this.#breaker.abandoned(key);
-    this.#dial({ link, upstream, rest, credential, key });
+    link.abandon = () => {
+      leave();
+      this.#breaker.abandoned(key);
+    };
+    this.#dial({ link, upstream, rest, credential, key, beganAtMs: this.#now(), leave });
   }
 
   /** An open circuit stands for more failed dials than a session that recovers would make by itself. */
@@ -217,12 +233,13 @@ class UpstreamDialer implements Dialer {
   }
 
   #dial(step: Step): void {
-    const { link, upstream, rest, key } = step;
+    const { link, upstream, rest, key, leave } = step;
     try {
       if (this.#speaksWebSocket(upstream) && link.request.overHttp !== true) this.#dialWebSocket(step);
       else this.#dialSse(step, false);
     } catch (error) {
       // Nothing was tried: a key that no header can carry.
+      leave();
       this.#breaker.abandoned(key);
       this.#missed(link, upstream, rest, failedDial(error));
     }
@@ -241,12 +258,13 @@ class UpstreamDialer implements Dialer {
   }
 
   #dialWebSocket(step: Step): void {
-    const { link, upstream, rest, credential, key } = step;
+    const { link, upstream, rest, credential, key, leave } = step;
     const report = this.#dialReport(upstream, 'websocket', link.request.purpose, link.request.attempt);
     const dialed = upstream.openWebSocket(credential, link.request.traceContext, {
       ...IGNORED,
       onUp: (capabilities, route) => {
         report(undefined);
+        leave();
         this.#breaker.succeeded(key);
         link.up(dialed, capabilities, routeOf(link, route, credential));
         this.#fill(upstream, poolKey(upstream, link.request, credential), credential);
@@ -254,19 +272,22 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         report(down);
         if (this.#fallsToHttp(upstream, down)) return this.#dialSse(step, true);
-        this.#failed(key, down.error, link.request.caller, down.retryAfterMs);
+        leave();
+        this.#failed(step, down.error, link.request.caller, down.retryAfterMs);
         this.#missed(link, upstream, rest, down);
       },
     });
     link.trying(dialed);
   }
 
-  #dialSse({ link, upstream, rest, credential, key }: Step, reachable: boolean): void {
+  #dialSse(step: Step, reachable: boolean): void {
+    const { link, upstream, rest, credential, key, leave } = step;
     const report = this.#dialReport(upstream, 'sse', link.request.purpose, link.request.attempt);
-    const notReached = (error: GatewayError) => this.#failed(key, error, link.request.caller);
+    const notReached = (error: GatewayError) => this.#failed({ key }, error, link.request.caller);
     const dialed = upstream.openSse(credential, reachable, notReached, {
       onUp: (capabilities, route) => {
         report(undefined);
+        leave();
         this.#breaker.succeeded(key);
         link.up(dialed, capabilities, routeOf(link, route, credential));
       },
@@ -276,7 +297,8 @@ class UpstreamDialer implements Dialer {
       onDown: (down) => {
         if (down.during === 'open') return link.down(down);
         report(down);
-        this.#failed(key, down.error, link.request.caller, down.retryAfterMs);
+        leave();
+        this.#failed(step, down.error, link.request.caller, down.retryAfterMs);
         this.#missed(link, upstream, rest, down);
       },
     });
@@ -284,13 +306,19 @@ class UpstreamDialer implements Dialer {
   }
 
   #failed(
-    key: string,
+    { key, beganAtMs }: Pick<Step, 'key'> & Partial<Pick<Step, 'beganAtMs'>>,
     error: GatewayError,
     by: object | string | undefined,
     retryAfterMs = error.retryAfterMs,
   ): void {
     if (isOwnShortage(error)) this.#breaker.abandoned(key);
-    else this.#breaker.failed(key, retryAfterMs, by, error.reason);
+    else
+      this.#breaker.failed(key, {
+        retryAfterMs,
+        by,
+        reason: error.reason,
+        ...(beganAtMs !== undefined && { beganAtMs }),
+      });
   }
 
   #missed(link: DialedLink, from: Upstream, rest: readonly Upstream[], down: LinkDown): void {
@@ -302,7 +330,8 @@ class UpstreamDialer implements Dialer {
   }
 
   #fill(upstream: Upstream, key: PoolKey, credential: Secret | undefined): void {
-    if (this.#closed) return;
+    // What is dialled ahead of need waits for what is needed.
+    if (this.#closed || this.#gate.isFull(upstream.name)) return;
     this.#pool.fill(key, (listener) => {
       const report = this.#dialReport(upstream, 'websocket', 'pool', 0);
       return upstream.openWebSocket(credential, undefined, {
@@ -363,6 +392,10 @@ interface Step {
   readonly rest: readonly Upstream[];
   readonly credential: Secret | undefined;
   readonly key: string;
+  /** Of `now`. */
+  readonly beganAtMs: number;
+  /** Its place among the upstream's dials is free. */
+  readonly leave: () => void;
 }
 
 /** During a WebSocket dial nothing but its outcome can come. */

@@ -3,6 +3,7 @@ import type { LinkCapabilities, LinkDown, LinkRoute, TraceContext, UpstreamFrame
 import { type OutgoingFrame, postBody } from '../dialect/frames.ts';
 import { failedDial, timedOutDial } from '../dialect/link-down.ts';
 import type { GatewayError } from '../errors.ts';
+import { afterAwakeMs } from '../ground/awake-timer.ts';
 import { BackgroundStream, type StreamPosition } from './background-stream.ts';
 import { post } from './http-post.ts';
 import type { ConnectOptions } from './network.ts';
@@ -153,24 +154,23 @@ export class SseLink implements Link {
     const { host, port, limits } = this.#options;
     const socket: Socket = connect({ host, port });
     const failed = (down: LinkDown) => {
-      clearTimeout(timer);
+      stopTimer();
       socket.destroy();
       if (this.#state.t !== 'dialing') return;
       this.#state = { t: 'ended' };
       this.#listener.onDown(down);
     };
-    const timer = setTimeout(
-      () => failed(timedOutDial(limits.handshakeTimeoutMs)),
-      limits.handshakeTimeoutMs,
+    const stopTimer = afterAwakeMs(limits.handshakeTimeoutMs, () =>
+      failed(timedOutDial(limits.handshakeTimeoutMs)),
     );
     socket.once('error', (error) => failed(failedDial(error)));
     socket.once('connect', () => {
-      clearTimeout(timer);
+      stopTimer();
       socket.destroy();
       this.#up();
     });
     return () => {
-      clearTimeout(timer);
+      stopTimer();
       socket.destroy();
     };
   }

@@ -6,6 +6,7 @@ import type { OutgoingFrame } from '../dialect/frames.ts';
 import { parseObject } from '../dialect/json.ts';
 import { brokenLink, closedLink, failedDial, silentLink, timedOutDial } from '../dialect/link-down.ts';
 import { refusedDial } from '../dialect/refusal.ts';
+import { afterAwakeMs } from '../ground/awake-timer.ts';
 import { frameIn } from '../translate/peek.ts';
 import { DEFAULT_PING_INTERVAL_MS, Heartbeat } from './heartbeat.ts';
 import { readAnswer } from './http-answer.ts';
@@ -71,7 +72,7 @@ export const DEFAULT_WS_LIMITS: Omit<WsLinkLimits, 'pongTimeoutMs'> = {
 };
 
 type State =
-  | { readonly t: 'dialing'; readonly timer: NodeJS.Timeout }
+  | { readonly t: 'dialing'; readonly stopTimer: () => void }
   | {
       readonly t: 'open';
       readonly socket: Socket;
@@ -94,8 +95,8 @@ export class WsLink implements Link {
     this.#listener = listener;
     this.#ws = this.#connect(options);
     const { handshakeTimeoutMs } = options.limits;
-    const timer = setTimeout(() => this.#down(timedOutDial(handshakeTimeoutMs)), handshakeTimeoutMs);
-    this.#state = { t: 'dialing', timer };
+    const stopTimer = afterAwakeMs(handshakeTimeoutMs, () => this.#down(timedOutDial(handshakeTimeoutMs)));
+    this.#state = { t: 'dialing', stopTimer };
   }
 
   /** Time since the upgrade. */
@@ -194,7 +195,7 @@ export class WsLink implements Link {
 
   #opened(socket: Socket): void {
     if (this.#state.t !== 'dialing') return;
-    clearTimeout(this.#state.timer);
+    this.#state.stopTimer();
     const { limits, onRtt, onHeartbeatLost, capabilities, route } = this.#options;
     const queue = new SendQueue(this.#ws, {
       ...limits,
@@ -282,7 +283,7 @@ export class WsLink implements Link {
   #end(): State {
     const state = this.#state;
     this.#state = { t: 'ended' };
-    if (state.t === 'dialing') clearTimeout(state.timer);
+    if (state.t === 'dialing') state.stopTimer();
     if (state.t === 'open') {
       clearInterval(state.pausedReads);
       state.heartbeat.stop();

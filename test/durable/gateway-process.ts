@@ -17,6 +17,7 @@ const {
   limits = {},
   apiKey,
   gateTimeoutMs = 250,
+  dialTimeoutMs,
 } = JSON.parse(process.argv[2] ?? '{}') as GatewayProcessOptions;
 
 const client = await connectStore(storeUrl);
@@ -32,7 +33,10 @@ const durability = createDurability({
 });
 const gateway = await startGateway({
   upstreamUrl,
-  upstream: apiKey === undefined ? {} : { credential: createCredential(apiKey) },
+  upstream: {
+    ...(apiKey !== undefined && { credential: createCredential(apiKey) }),
+    ...(dialTimeoutMs !== undefined && { limits: { handshakeTimeoutMs: dialTimeoutMs } }),
+  },
   telemetry: new SilentTelemetry(),
   limits,
   server: { durability, onBug: (error) => console.error(error) },

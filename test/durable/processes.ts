@@ -18,6 +18,8 @@ export interface GatewayProcessOptions {
   readonly apiKey?: string;
   /** Longer than a busy machine needs to end a process. */
   readonly gateTimeoutMs?: number;
+  /** Longer than a busy machine needs to answer all dials at once. */
+  readonly dialTimeoutMs?: number;
 }
 
 export const KEYS = [{ id: 'k1', secret: randomBytes(32).toString('hex') }];

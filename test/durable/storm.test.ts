@@ -26,7 +26,8 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
           upstreamUrl: simulator.url,
           processId: `p${n}`,
           // Longer than a busy machine keeps a session waiting: what is not durable may be lost, and that is another test.
-          gateTimeoutMs: 10_000,
+          gateTimeoutMs: 60_000,
+          dialTimeoutMs: 60_000,
           keys: KEYS,
         }),
       ),
@@ -41,7 +42,7 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
   it(`of ${SESSIONS} sessions and two kills loses nothing, runs nothing twice and confuses no conversation`, async () => {
     const living = [...gateways];
     const pick = (n: number) => living[n % living.length] as GatewayProcess;
-    const done = { turns: 0, unknown: 0, refused: 0, moves: 0 };
+    const done = { turns: 0, unknown: 0, moves: 0 };
 
     const live = async (index: number): Promise<void> => {
       const session = await ClientSession.open(pick(index));
@@ -56,11 +57,7 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
           completed += 1;
           continue;
         }
-        // On a busy machine the upstream may be slow to answer all dials at once: such a turn never ran.
-        if (last.turn_failed?.replay === 'REPLAY_VERDICT_SAFE') {
-          done.refused += 1;
-          continue;
-        }
+        // Nothing fails but what was running where the process was killed.
         expect(last.turn_failed).toMatchObject({
           reason: 'UPSTREAM_LINK_LOST',
           replay: 'REPLAY_VERDICT_UNKNOWN',
@@ -107,7 +104,7 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
     const kills = async (): Promise<void> => {
       for (const share of [0.3, 0.6]) {
         await expect
-          .poll(() => done.turns, { timeout: 60_000, interval: 5 })
+          .poll(() => done.turns, { timeout: 240_000, interval: 5 })
           .toBeGreaterThan(share * SESSIONS * TURNS);
         await (living.shift() as GatewayProcess).kill();
       }
@@ -122,8 +119,8 @@ describe.runIf(ANY_SERVER !== undefined)('a storm', () => {
     expect([...asked].filter(([, times]) => times > 1)).toEqual([]);
     expect(done.turns).toBe(SESSIONS * TURNS);
     expect(done.moves).toBeGreaterThan(0);
-    console.log(
-      `storm: ${done.turns} turns, ${done.moves} moves, ${done.unknown} unknown, ${done.refused} refused`,
-    );
-  }, 180_000);
+    // A process takes one running turn of a session along.
+    expect(done.unknown).toBeLessThanOrEqual(done.moves);
+    console.log(`storm: ${done.turns} turns, ${done.moves} moves, ${done.unknown} unknown`);
+  }, 300_000);
 });

@@ -1,5 +1,5 @@
-import { once } from 'node:events';
-import { createServer as createTcpServer } from 'node:net';
+import { EventEmitter, once } from 'node:events';
+import { createServer as createTcpServer, type Socket } from 'node:net';
 import { inspect } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/errors.ts';
@@ -490,6 +490,35 @@ describe('the circuit breaker', () => {
 });
 
 describe('the dialer', () => {
+  it('dials an upstream so many times at once, and takes the next as soon as one is decided', async () => {
+    const sockets: Socket[] = [];
+    const accepted = new EventEmitter();
+    const server = createTcpServer((socket) => {
+      socket.on('error', () => {});
+      sockets.push(socket);
+      accepted.emit('one');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    const { dial, dialer } = gatewayTo([openai(`ws://127.0.0.1:${port}/v1`)], { maxDialing: 2 });
+    const until = async (count: number) => {
+      while (sockets.length < count) await once(accepted, 'one');
+      // What would come too early comes now.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(sockets).toHaveLength(count);
+    };
+    const dials = Array.from({ length: 6 }, () => dial());
+    await until(2);
+    dials[2]?.link.close(1000, '');
+    dials[0]?.link.close(1000, '');
+    await until(3);
+    sockets[1]?.resetAndDestroy();
+    expect((await dials[1]?.recorder.down())?.error.reason).toBe('UPSTREAM_UNAVAILABLE');
+    await until(4);
+    await dialer.close();
+    server.close();
+  });
+
   it('closes its links and dials no more', async () => {
     const server = cleanup.add(await startServer());
     const { dial, dialer } = gatewayTo([openai(server.url)]);
