@@ -47,7 +47,7 @@ export interface Journal {
   /** Number of the newest entry, and of the newest that is written with all before it. */
   made: number;
   written: number;
-  /** Rises with each outcome, also while nothing is written. */
+  /** Rises with each begin and each outcome, also while nothing is written. */
   commit: number;
   heardSeq: number;
   lostCommit: number;
@@ -55,8 +55,8 @@ export interface Journal {
   commitGates: { readonly n: number; readonly seq: number; readonly sinceMs: number }[];
   /** Creates that wait for their turn's `begin`. In order. */
   withheld: { readonly turn: Turn; readonly send: Send; readonly sinceMs: number }[];
-  /** Turns whose `begin` was made, with its number; undefined: it is in no journal. */
-  readonly begun: Map<string, { readonly saved: SavedBegin; n: number | undefined }>;
+  /** Turns whose `begin` was made. */
+  readonly begun: Map<string, Begun>;
   outcomes: SavedOutcome[];
   outcomeBytes: number;
   /** Responses that the journal has. */
@@ -66,6 +66,14 @@ export interface Journal {
   snapN: number;
   /** A lane stands on something that only this process can go on from. */
   incomplete: boolean;
+}
+
+interface Begun {
+  readonly saved: SavedBegin;
+  /** Of the entry; undefined: it is in no journal. */
+  n: number | undefined;
+  /** That the record has with the entry. */
+  readonly commit: number | undefined;
 }
 
 type Send = Extract<Output, { kind: 'send' }>;
@@ -137,6 +145,14 @@ export function isWithheld({ journal }: Core, turn: Turn): boolean {
 /** What was to be written for the turn is not any more. */
 export function forgetWithheld({ journal }: Core, turn: Turn): void {
   if (journal !== undefined) journal.withheld = journal.withheld.filter((one) => one.turn !== turn);
+}
+
+/**
+ * For what is said of a turn before it is written: should its `begin` be lost, a record without it is too old for a client
+ * that has heard of the turn and does not ask for it again.
+ */
+export function commitOfBegin({ journal }: Core, turn: Turn): number | undefined {
+  return journal?.begun.get(turn.id)?.commit;
 }
 
 /** It was needed for `begin` already, and takes hashing. */
@@ -310,10 +326,13 @@ function stateOf(core: Core, journal: Journal): SavedState {
   };
 }
 
-function begin(core: Core, journal: Journal, turn: Turn): { readonly n: number | undefined } {
+function begin(core: Core, journal: Journal, turn: Turn): Begun {
   const saved = { turnId: turn.id, laneId: turn.laneId, fingerprint: core.fingerprints.of(turn.request) };
-  const n = journal.state === 'lost' ? undefined : make(core, journal, { kind: 'begin', ...saved });
-  const begun = { saved, n };
+  const isTaken = journal.state !== 'lost';
+  if (isTaken) journal.commit += 1;
+  const commit = isTaken ? journal.commit : undefined;
+  const n = commit === undefined ? undefined : make(core, journal, { kind: 'begin', ...saved, commit });
+  const begun = { saved, n, commit };
   journal.begun.set(turn.id, begun);
   return begun;
 }

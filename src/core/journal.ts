@@ -15,8 +15,8 @@ import type {
  * of turns, never for a delta; folding them gives the state that `Session.restore` starts from.
  */
 export type JournalEntry =
-  /** A turn is about to be written upstream for the first time. */
-  | ({ readonly kind: 'begin' } & SavedBegin)
+  /** A turn is about to be written upstream for the first time. `commit`: what the client hears of it carries that. */
+  | ({ readonly kind: 'begin'; readonly commit?: number } & SavedBegin)
   /** A turn has ended. */
   | {
       readonly kind: 'commit';
@@ -123,7 +123,7 @@ export interface SavedFailure {
 }
 
 export interface SavedState {
-  /** Rises with each commit and each mark. */
+  /** Rises with each begin, commit and mark. */
   readonly commit: number;
   /** Highest seq that the client has acknowledged. */
   readonly heardSeq: number;
@@ -178,7 +178,8 @@ export class JournalFold {
     if (entry.kind !== 'outbox') this.#outbox = [];
     switch (entry.kind) {
       case 'begin': {
-        const { turnId, laneId, fingerprint } = entry;
+        const { turnId, laneId, fingerprint, commit = 0 } = entry;
+        this.#commit = Math.max(this.#commit, commit);
         this.#running.set(turnId, { turnId, laneId, fingerprint });
         return;
       }

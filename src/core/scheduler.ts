@@ -4,7 +4,7 @@ import { backoffMs } from '../ground/backoff.ts';
 import { takeCarried } from './carry.ts';
 import { type Core, emitNotice, isMoving, tell } from './core.ts';
 import { frameLimit, tooLarge } from './frame-limit.ts';
-import { announceBegin, hasBegun, sendTurn } from './gates.ts';
+import { announceBegin, commitOfBegin, hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
 import { isReady, type Lane } from './lane.ts';
 import {
@@ -233,7 +233,12 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
   announceBegin(core, turn);
   const saidFromSeq = core.outbox.nextSeq;
   if (planned.fullInputReason !== undefined) {
-    emitNotice(core, lane.id, turn.id, { kind: 'full_input_sent', reason: planned.fullInputReason });
+    const reason = planned.fullInputReason;
+    emitNotice(core, lane.id, turn.id, {
+      kind: 'full_input_sent',
+      reason,
+      commit: commitOfBegin(core, turn),
+    });
   }
   if (plan.replayReason !== undefined)
     noteReplay(core, lane, link, up, turn, plan.replayReason, plan.replayedBytes);
@@ -298,7 +303,8 @@ function noteReplay(
   // An upstream without memory is sent the transcript every turn; that is its normal course, not news.
   if (!up.capabilities.keepsUnstored && reason === 'not_cached') return;
   const elapsedMs = core.nowMs - (turn.sentAtMs ?? turn.acceptedAtMs);
-  emitNotice(core, lane.id, turn.id, { kind: 'replayed', reason, replayedBytes: bytes, elapsedMs });
+  const commit = commitOfBegin(core, turn);
+  emitNotice(core, lane.id, turn.id, { kind: 'replayed', reason, replayedBytes: bytes, elapsedMs, commit });
 }
 
 /** A fork of a response that only the cache holds: its lane must not push it out before the fork runs. */

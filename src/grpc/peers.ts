@@ -13,6 +13,13 @@ const DEFAULT_OPENED_TIMEOUT_MS = 10_000;
 /** Ids come from tokens, and tokens from callers. */
 const MAX_UNREACHABLE = 1_000;
 
+/** Answers that hold for everybody who waits for the same process. */
+const IS_ABSENT: ReadonlySet<Answer | 'unknown_address'> = new Set([
+  'unreachable',
+  'silent',
+  'unknown_address',
+]);
+
 export interface PeersOptions {
   /** Unique among all processes that may ever share a token's prefix: letters, digits and "-". */
   readonly id: string;
@@ -67,6 +74,8 @@ export class Peers {
   readonly #clients = new Map<string, Client>();
   /** Carried to other machines. */
   readonly #away = new Set<RpcCall>();
+  /** The first of the resumes that wait for a process, by id. */
+  readonly #asking = new Map<string, Promise<Answer | 'unknown_address'>>();
   /** Until when, by id; of `performance.now()`. */
   readonly #unreachable = new Map<string, number>();
 
@@ -119,10 +128,24 @@ export class Peers {
    */
   async forward(call: RpcCall, hop: Hop, open: Uint8Array, only: 'local' | 'any' = 'any'): Promise<boolean> {
     if (hop.to === this.#options.id || this.#isUnreachable(hop.to)) return false;
+    const asked = this.#asking.get(hop.to);
+    if (asked !== undefined && IS_ABSENT.has(await asked)) return call.over;
+    const answering = this.#ask(call, hop, open, only);
+    if (only === 'any') this.#shareAnswer(hop.to, answering);
+    const answer = await answering;
+    return answer === 'taken' || answer === 'unheard';
+  }
+
+  async #ask(
+    call: RpcCall,
+    hop: Hop,
+    open: Uint8Array,
+    only: 'local' | 'any',
+  ): Promise<Answer | 'unknown_address'> {
     const route = await this.#options.find(hop.to);
-    if (route === undefined || (only === 'local' && !route.local)) return false;
+    if (route === undefined || (only === 'local' && !route.local)) return 'unknown_address';
     // It may have left meanwhile.
-    if (call.over) return true;
+    if (call.over) return 'unheard';
     const metadata = new Metadata();
     writeHop(metadata, hop, open, this.#options.secrets);
     const stream = this.#client(route).makeBidiStreamRequest(
@@ -146,7 +169,7 @@ export class Peers {
       this.#away.add(call);
       void over.finally(() => this.#away.delete(call));
     }
-    return answer === 'taken' || answer === 'unheard';
+    return answer;
   }
 
   /** This process goes, their sessions stay: tells the clients of streams that are carried to other machines. */
@@ -157,6 +180,14 @@ export class Peers {
   close(): void {
     for (const client of this.#clients.values()) client.close();
     this.#clients.clear();
+  }
+
+  /** Until it has answered one resume, or has not, others to the same process wait for that. */
+  #shareAnswer(id: string, answering: Promise<Answer | 'unknown_address'>): void {
+    if (this.#options.unreachableMs === undefined || this.#asking.has(id)) return;
+    this.#asking.set(id, answering);
+    const over = () => this.#asking.delete(id);
+    answering.then(over, over);
   }
 
   #isUnreachable(id: string): boolean {

@@ -17,7 +17,33 @@ const SEED = process.env['OWNER_SEED'] ?? (process.env['CI'] === undefined ? und
 
 type Step = readonly [kind: number, a: number, b: number];
 
+/** Schedules that once failed. */
+const KNOWN: readonly (readonly Step[])[] = [
+  // What was said of a turn before its `begin` was written is heard, and the journal is lost at once.
+  [
+    [14, 0, 0],
+    [0, 0, 0],
+    [34, 0, 0],
+    [48, 0, 0],
+    [14, 1, 0],
+    [14, 783, 0],
+    [81, 0, 0],
+    [98, 0, 0],
+    [90, 0, 0],
+    [0, 0, 0],
+    [14, 0, 0],
+    [76, 0, 0],
+    [62, 409, 0],
+    [81, 0, 0],
+  ],
+];
+
 describe('one session and three owners', () => {
+  it.each(KNOWN.map((steps, index) => [index, steps] as const))(
+    'keep every invariant in known schedule %i',
+    (_, steps) => new Run().play(steps),
+  );
+
   it(`keep every invariant over a journal that may fail in any way (${SCHEDULES} schedules)`, {
     timeout: 3_600_000,
   }, () => {

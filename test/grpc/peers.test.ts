@@ -78,6 +78,32 @@ test('a client that leaves while another process has not answered leaves no sess
   rmSync(folder, { recursive: true });
 });
 
+test('of many clients of a process that says nothing one asks it, and the others wait for that', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-peers-'));
+  const silent = createServer((socket) => socket.on('error', () => {})).listen(join(folder, '2.sock'));
+  await once(silent, 'listening');
+  const asked: string[] = [];
+  const options = bySockets(folder, '1');
+  const peers: PeersOptions = {
+    ...options,
+    find: (id) => {
+      asked.push(id);
+      return options.find(id);
+    },
+    openedTimeoutMs: 2_000,
+    unreachableMs: 1_000,
+  };
+  await using gateway = await startGateway({ server: { peers } });
+  const token = `2.ses_1.${randomBytes(32).toString('base64url')}`;
+  const client = gateway.client();
+  const streams = Array.from({ length: 10 }, () => client.connect({ resume: { token } }));
+  const opened = await Promise.all(streams.map((stream) => stream.opened()));
+  expect(opened.map((one) => one.resume_outcome)).toEqual(Array(10).fill('RESUME_OUTCOME_GONE'));
+  expect(asked).toEqual(['2']);
+  silent.close();
+  rmSync(folder, { recursive: true });
+});
+
 /** Keeps what a caller brought along for the upstream. */
 class KeyAccess extends OpenAccess {
   readonly upstreamKeys: (string | undefined)[] = [];
