@@ -75,6 +75,8 @@ export interface Core {
   lastUpstream: string | undefined;
   /** As the last turn that ended told it. */
   spent: Spent | undefined;
+  /** The process goes then, and the session waits for its store before it says so. */
+  drainDeadlineMs: number | undefined;
   /** Undefined: nothing is written down. */
   readonly journal: Journal | undefined;
   readonly account: ((record: TurnRecord) => TurnAccount) | undefined;

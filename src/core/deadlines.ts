@@ -12,6 +12,7 @@ export type Timer =
   | { readonly kind: 'grace' }
   | { readonly kind: 'slowClient' }
   | { readonly kind: 'drain' }
+  | { readonly kind: 'drainWait' }
   | { readonly kind: 'journal' };
 
 interface Entry {

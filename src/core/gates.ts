@@ -110,6 +110,11 @@ export function hasRecord({ journal }: Core): boolean {
   return journal !== undefined && (journal.state === 'durable' || journal.state === 'late');
 }
 
+/** Whether the record is behind for want of a store, which may come back. */
+export function isRecordAway({ journal }: Core): boolean {
+  return journal?.state === 'lost';
+}
+
 /** A turn is about to be written: its `begin` is made, before anything is said of it. */
 export function announceBegin(core: Core, turn: Turn): void {
   const { journal } = core;

@@ -23,6 +23,7 @@ import {
   hasRecord,
   heard,
   isDurable,
+  isRecordAway,
   leaveJournal,
   newJournal,
   openAllGates,
@@ -135,6 +136,7 @@ export class Session {
       journal: journal && newJournal(journal),
       account,
       spent: restored?.state.spent,
+      drainDeadlineMs: undefined,
     };
     if (restored === undefined) dial(this.#core, 'session', 0, 0, undefined);
     else this.#restore(restored);
@@ -185,6 +187,11 @@ export class Session {
   /** Whether another process is to go on with the session, as this one goes. */
   get moving(): boolean {
     return isMoving(this.#core);
+  }
+
+  /** The process goes, and the session waits for its store before it says so. */
+  get waitsForStore(): boolean {
+    return this.#core.drainDeadlineMs !== undefined;
   }
 
   /** What the last `attach` with a `lastSeq` found. */
@@ -340,7 +347,9 @@ export class Session {
       case 'journalLost':
         return handleJournalLost(core);
       case 'journalBack':
-        return handleJournalBack(core);
+        handleJournalBack(core);
+        if (core.drainDeadlineMs !== undefined) this.#goAway(core.drainDeadlineMs);
+        return;
       case 'fenced':
         return this.#fenced();
       case 'time':
@@ -501,9 +510,22 @@ export class Session {
     core.deadlines.set({ kind: 'grace' }, core.nowMs + core.limits.resumeGraceMs);
   }
 
+  /**
+   * A session whose store is away can go nowhere. It waits for it for half of its time, as if it had not been told, and is
+   * gone only then.
+   */
   #drain(deadlineMs: number): void {
     const core = this.#core;
     if (core.life.t === 'draining') return;
+    if (!isRecordAway(core)) return this.#goAway(deadlineMs);
+    core.drainDeadlineMs = Math.min(core.drainDeadlineMs ?? deadlineMs, deadlineMs);
+    core.deadlines.set({ kind: 'drainWait' }, core.nowMs + (core.drainDeadlineMs - core.nowMs) / 2);
+  }
+
+  #goAway(deadlineMs: number): void {
+    const core = this.#core;
+    core.drainDeadlineMs = undefined;
+    core.deadlines.clear({ kind: 'drainWait' });
     const moves = hasRecord(core);
     core.life = { t: 'draining', deadlineMs, moves };
     core.deadlines.set({ kind: 'drain' }, deadlineMs);
@@ -549,6 +571,8 @@ export class Session {
         return this.#terminate(
           new GatewayError('DRAINING', 'the gateway went down before the turn ended', { retryAfterMs: 0 }),
         );
+      case 'drainWait':
+        return this.#goAway(core.drainDeadlineMs ?? core.nowMs);
       case 'journal':
         return gateExpired(core);
       default: {

@@ -76,7 +76,13 @@ type Resume = NonNullable<OpenRequest['resume']>;
 type Entered =
   | { readonly kind: 'new'; readonly session: EdgeSessionHandle }
   | { readonly kind: 'gone'; readonly session: EdgeSessionHandle; readonly reason: Reason }
-  | { readonly kind: 'found'; readonly session: EdgeSessionHandle; readonly resume: Resume };
+  | {
+      readonly kind: 'found';
+      readonly session: EdgeSessionHandle;
+      readonly resume: Resume;
+      /** Written down already; undefined: a token is to be issued. */
+      readonly nextToken?: string;
+    };
 
 /** Undefined: another process has the stream, or the client has left. */
 async function enter(
@@ -94,7 +100,7 @@ async function enter(
   const found = claim(edge, principal, open);
   if (found !== undefined) return { kind: 'found', session: found, resume };
   if (await handOver(call, edge, principal, open, bytes)) return undefined;
-  const recovered = await recover(call, edge, principal, resume, bytes);
+  const recovered = await recover(call, edge, principal, { ...open, resume }, bytes);
   if (recovered === undefined || 'session' in recovered) return recovered;
   const session = await begin(call, edge, principal, open);
   return session && { kind: 'gone', session, reason: recovered.reason };
@@ -105,47 +111,47 @@ async function recover(
   call: RpcCall,
   edge: Edge,
   principal: Principal,
-  resume: Resume,
+  open: OpenRequest & { readonly resume: Resume },
   bytes: Uint8Array,
 ): Promise<Entered | { readonly reason: Reason } | undefined> {
   const { durability, peers } = edge;
-  if (durability === undefined) return { reason: 'SESSION_EXPIRED' };
+  const { resume } = open;
+  const { token, lastCommit, lastSeq } = resume;
+  const names = readToken(token);
+  if (durability === undefined || names === undefined) return { reason: 'SESSION_EXPIRED' };
   // A process that goes takes nothing on.
   refuseWhileDraining(edge);
   const sinceMs = edge.clock();
-  const { token, lastCommit } = resume;
   // Whoever issued the token was asked.
-  const gone = new Set([readToken(token)?.process ?? '']);
+  const gone = new Set([names.process ?? '']);
+  const { token: nextToken, digest } = edge.registry.makeToken(names.sessionId, principal);
+  const next = { digest, issuedAtSeq: lastSeq + 1 };
   for (;;) {
-    const recovery = await durability.recover(token, principal, lastCommit, gone);
-    if (recovery.kind === 'gone') return { reason: recovery.reason };
-    if (recovery.kind === 'elsewhere') {
-      if (await peers?.forward(call, { principal, to: recovery.process }, bytes)) return undefined;
-      gone.add(recovery.process);
-      continue;
+    const recovery = await durability.recover({ token, principal, lastCommit, next, gone }, (taken) =>
+      take(call, edge, principal, { ...taken, id: names.sessionId, heard: resume, sinceMs }),
+    );
+    switch (recovery.kind) {
+      case 'taken':
+        return { kind: 'found', session: recovery.adopted, resume, nextToken };
+      case 'here': {
+        const session = claim(edge, principal, open);
+        return session === undefined ? { reason: 'SESSION_EXPIRED' } : { kind: 'found', session, resume };
+      }
+      case 'gone':
+        return { reason: recovery.reason };
+      case 'elsewhere':
+        if (await peers?.forward(call, { principal, to: recovery.process }, bytes)) return undefined;
+        gone.add(recovery.process);
     }
-    return take(call, edge, principal, { resume, sinceMs, ...recovery });
   }
 }
 
-function take(
-  call: RpcCall,
-  edge: Edge,
-  principal: Principal,
-  { resume, ...taken }: Omit<TakenSession, 'id' | 'heard'> & { readonly resume: Resume },
-): Entered {
-  const id = readToken(resume.token)?.sessionId ?? '';
+function take(call: RpcCall, edge: Edge, principal: Principal, taken: TakenSession): EdgeSessionHandle {
   const { upstreamKey } = callerFacts(call);
   // The place that it had elsewhere is its own still, whoever counts it.
   const lease = edge.access.admitSession(principal, { upstream: taken.record.opening.upstream, upstreamKey });
   const traceContext = traceContextOf(call.metadata);
-  const session = takeSession(
-    edge,
-    { principal, lease, authority: call.authority, traceContext },
-    { ...taken, id, heard: resume },
-  );
-  edge.registry.claim(resume.token, principal);
-  return { kind: 'found', session, resume };
+  return takeSession(edge, { principal, lease, authority: call.authority, traceContext }, taken);
 }
 
 /** Whether another process has taken the stream. */
@@ -413,8 +419,7 @@ class ConnectStream implements ClientStream {
     this.#lastSeq = nextSeq - 1;
     const outcome = this.#outcomeOf(entered);
     if (outcome !== 'NEW') telemetry.resumed(outcome);
-    const resumeToken = this.#edge.registry.issueToken(id, nextSeq);
-    await recordTokens(this.#edge, this.#session);
+    const resumeToken = await this.#tokenFor(entered, nextSeq);
     if (this.#call.over) return;
     this.#opened = true;
     this.#call.write(
@@ -434,8 +439,15 @@ class ConnectStream implements ClientStream {
       }),
     );
     // The session was told while no stream listened.
-    if (drainDeadlineMs === undefined || driver.closed) return;
+    if (drainDeadlineMs === undefined || driver.closed || core.waitsForStore) return;
     this.#sayGoAway('draining', Math.max(0, drainDeadlineMs - clock()), resumeToken, core.moving);
+  }
+
+  async #tokenFor(entered: Entered, nextSeq: number): Promise<string> {
+    if (entered.kind === 'found' && entered.nextToken !== undefined) return entered.nextToken;
+    const token = this.#edge.registry.issueToken(this.#session.id, nextSeq);
+    await recordTokens(this.#edge, this.#session);
+    return token;
   }
 
   #outcomeOf(entered: Entered): OpenedFacts['resumeOutcome'] {

@@ -40,12 +40,30 @@ export interface DurabilityObserver {
 }
 
 /** What became of the session that a token names. */
-export type Recovery =
+export type Recovery<T> =
   /** It is this process's now. */
-  | { readonly kind: 'taken'; readonly record: SessionRecord; readonly journal: TakenJournal }
+  | { readonly kind: 'taken'; readonly adopted: T }
+  /** This process has it already: another stream came before. */
+  | { readonly kind: 'here' }
   /** That process has it. */
   | { readonly kind: 'elsewhere'; readonly process: string }
   | { readonly kind: 'gone'; readonly reason: Extract<Reason, 'SESSION_EXPIRED' | 'ENGINE_LOST_DATA'> };
+
+export interface RecoveryRequest {
+  readonly token: string;
+  readonly principal: Principal;
+  readonly lastCommit: number | undefined;
+  /** The next token, written down with the takeover. */
+  readonly next: IssuedToken;
+  /** Processes that do not have the session. */
+  readonly gone: ReadonlySet<string>;
+}
+
+/** A session of another process that this one has taken. */
+export interface Taken {
+  readonly record: SessionRecord;
+  readonly journal: TakenJournal;
+}
 
 /** Where a journal that was taken over goes on. */
 export interface TakenJournal {
@@ -184,33 +202,30 @@ export class Durability {
   }
 
   /**
-   * Takes the session of a token over, unless another process than those of `gone` has it. Rejects with
-   * STORE_UNAVAILABLE while the store cannot tell.
+   * Takes the session of a token over, unless another process than those of `gone` has it; `adopt` makes it this
+   * process's, at once. Rejects with STORE_UNAVAILABLE while the store cannot tell.
    */
-  async recover(
-    token: string,
-    principal: Principal,
-    lastCommit: number | undefined,
-    gone: ReadonlySet<string>,
-  ): Promise<Recovery> {
-    const names = readToken(token);
-    if (names === undefined) return { kind: 'gone', reason: 'SESSION_EXPIRED' };
+  async recover<T>(request: RecoveryRequest, adopt: (taken: Taken) => T): Promise<Recovery<T>> {
+    const { sessionId } = readToken(request.token) ?? {};
+    if (sessionId === undefined) return { kind: 'gone', reason: 'SESSION_EXPIRED' };
     const startedAtMs = performance.now();
-    const before = this.#taking.get(names.sessionId);
-    const taking = (async () => {
+    const before = this.#taking.get(sessionId);
+    const taking = (async (): Promise<Recovery<T>> => {
       await before?.catch(() => {});
+      if (this.#writers.has(sessionId)) return { kind: 'here' };
       await this.#beginRecovery();
       try {
-        return await this.#recoverKnowing(names.sessionId, { token, principal, lastCommit, gone });
+        const found = await this.#recoverKnowing(sessionId, request);
+        return found.kind === 'taken' ? { kind: 'taken', adopted: adopt(found) } : found;
       } finally {
         this.#endRecovery();
       }
     })();
-    this.#taking.set(names.sessionId, taking);
+    this.#taking.set(sessionId, taking);
     try {
       const recovery = await taking;
-      if (recovery.kind !== 'elsewhere')
-        this.#options.observe?.takeover(resultOf(recovery), performance.now() - startedAtMs);
+      const result = resultOf(recovery);
+      if (result !== undefined) this.#options.observe?.takeover(result, performance.now() - startedAtMs);
       return recovery;
     } catch (error) {
       const why = error instanceof Error ? UNREADABLE.get(error.name) : undefined;
@@ -220,7 +235,7 @@ export class Durability {
       }
       throw why === undefined ? error : unavailable(why);
     } finally {
-      if (this.#taking.get(names.sessionId) === taking) this.#taking.delete(names.sessionId);
+      if (this.#taking.get(sessionId) === taking) this.#taking.delete(sessionId);
     }
   }
 
@@ -252,7 +267,7 @@ export class Durability {
   }
 
   /** By what is known of the tenant; when that does not open the record, by what the store says. */
-  async #recoverKnowing(sessionId: string, request: RecoveryRequest): Promise<Recovery> {
+  async #recoverKnowing(sessionId: string, request: RecoveryRequest): Promise<Found> {
     const { sealerOf } = this.#options;
     const { tenantId } = request.principal;
     try {
@@ -263,7 +278,7 @@ export class Durability {
     }
   }
 
-  async #recover(sessionId: string, request: RecoveryRequest, sealer: Sealer | undefined): Promise<Recovery> {
+  async #recover(sessionId: string, request: RecoveryRequest, sealer: Sealer | undefined): Promise<Found> {
     const { store, owner } = this.#options;
     for (let attempt = 0; attempt < MAX_TAKE_ATTEMPTS; attempt += 1) {
       const fold = new RecordFold();
@@ -271,12 +286,13 @@ export class Durability {
       const refused = this.#refusal(fold, request);
       if (refused !== undefined) return refused;
       const fence = nextFence(fold.lastId);
-      const entry = { kind: 'take', owner } as const;
-      const taken = await this.#take(sessionId, fence, sealer, entry);
+      const [taken] = await Promise.all([
+        this.#take(sessionId, fence, sealer, { kind: 'take', owner, tokens: tokensAfter(fold, request) }),
+        // Behind it on the same connection: what the last owner wrote until then counts, and after it nobody else writes.
+        this.#read(sessionId, sealer, fold),
+      ]);
       if (taken === 'missing') return { kind: 'gone', reason: 'SESSION_EXPIRED' };
       if (taken === 'stale') continue;
-      // Nobody else appends from here on; what the last owner wrote until then counts.
-      await this.#read(sessionId, sealer, fold);
       const late = this.#refusal(fold, { ...request, gone: new Set([...request.gone, owner.process]) });
       if (late !== undefined && late.kind !== 'elsewhere') return late;
       const record = fold.record();
@@ -288,7 +304,10 @@ export class Durability {
   }
 
   /** Why the session is not taken over. */
-  #refusal(fold: RecordFold, { token, principal, lastCommit, gone }: RecoveryRequest): Recovery | undefined {
+  #refusal(
+    fold: RecordFold,
+    { token, principal, lastCommit, gone }: RecoveryRequest,
+  ): Exclude<Found, { kind: 'taken' }> | undefined {
     const record = fold.record();
     // Nobody learns whether a session exists that is another's.
     if (record === undefined || record.ended || !isOpenedBy(record, token, principal))
@@ -366,11 +385,12 @@ function nextFence(last: EntryId | undefined): number {
 /** Fences are also the upper part of commit numbers: of their 33 bits some millions of takeovers use all. */
 const MAX_FENCE_STEP = 2 ** 12;
 
-interface RecoveryRequest {
-  readonly token: string;
-  readonly principal: Principal;
-  readonly lastCommit: number | undefined;
-  readonly gone: ReadonlySet<string>;
+type Found = (Taken & { readonly kind: 'taken' }) | Exclude<Recovery<never>, { kind: 'taken' | 'here' }>;
+
+/** The one that was used stays good until its successor has arrived. */
+function tokensAfter(fold: RecordFold, { token, principal, next }: RecoveryRequest): readonly IssuedToken[] {
+  const digest = tokenDigest(token, principal);
+  return [...(fold.record()?.tokens ?? []).filter((known) => known.digest === digest), next];
 }
 
 function isOpenedBy({ opening, tokens }: SessionRecord, token: string, principal: Principal): boolean {
@@ -379,8 +399,9 @@ function isOpenedBy({ opening, tokens }: SessionRecord, token: string, principal
   return tokens.some((known) => known.digest === digest);
 }
 
-function resultOf(recovery: Exclude<Recovery, { kind: 'elsewhere' }>): 'taken' | 'gone' | 'lost_data' {
+function resultOf(recovery: Recovery<unknown>): 'taken' | 'gone' | 'lost_data' | undefined {
   if (recovery.kind === 'taken') return 'taken';
+  if (recovery.kind !== 'gone') return undefined;
   return recovery.reason === 'ENGINE_LOST_DATA' ? 'lost_data' : 'gone';
 }
 

@@ -48,8 +48,8 @@ export type RecordEntry =
       readonly owner: JournalOwner;
       readonly tokens: readonly IssuedToken[];
     }
-  /** Another process goes on; first entry of its fence. */
-  | { readonly kind: 'take'; readonly owner: JournalOwner }
+  /** Another process goes on; first entry of its fence. `tokens` open the session from now on; absent: the same as before. */
+  | { readonly kind: 'take'; readonly owner: JournalOwner; readonly tokens?: readonly IssuedToken[] }
   /** The tokens that open the session, before the client gets the newest. */
   | { readonly kind: 'token'; readonly tokens: readonly IssuedToken[] }
   /** Everything, in parts: the last one has all but the nodes. */
@@ -318,6 +318,7 @@ export class RecordFold {
         return;
       case 'take':
         this.#owner = entry.owner;
+        this.#tokens = entry.tokens ?? this.#tokens;
         this.#released = false;
         this.#snapNodes = undefined;
         return;

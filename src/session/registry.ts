@@ -120,14 +120,19 @@ export class SessionRegistry {
   issueToken(id: string, nextSeq: number): string {
     const entry = this.#byId.get(id);
     if (entry === undefined) return '';
-    const secret = randomBytes(TOKEN_BYTES).toString('base64url');
-    const token = this.#tokenPrefix === undefined ? secret : `${this.#tokenPrefix}${id}.${secret}`;
-    const digest = tokenDigest(token, entry.session.principal);
+    const { token, digest } = this.makeToken(id, entry.session.principal);
     entry.tokens.push({ digest, issuedAtSeq: nextSeq });
     this.#byToken.set(digest, entry);
     // The last one used, and its successor: more are never needed.
     while (entry.tokens.length > 2) this.#dropOldest(entry);
     return token;
+  }
+
+  /** A token that opens nothing until it is added with its session. */
+  makeToken(id: string, principal: Principal): { readonly token: string; readonly digest: string } {
+    const secret = randomBytes(TOKEN_BYTES).toString('base64url');
+    const token = this.#tokenPrefix === undefined ? secret : `${this.#tokenPrefix}${id}.${secret}`;
+    return { token, digest: tokenDigest(token, principal) };
   }
 
   /** The tokens that open the session now, oldest first. */

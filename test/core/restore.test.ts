@@ -101,3 +101,40 @@ it('dials anywhere for the first turn when its first dial failed before that', (
     'session',
   ]);
 });
+
+describe('a session whose process goes while its store is away', () => {
+  const goAways = ({ outputs }: World) =>
+    outputs.flatMap((output) =>
+      output.kind === 'goAway' ? [{ movable: output.movable, timeLeftMs: output.timeLeftMs }] : [],
+    );
+  const drained = () => {
+    const world = new World({}, undefined, { keepsContent: true, open: false });
+    world.answerDial();
+    world.start();
+    world.settle();
+    world.feed({ kind: 'drain', deadlineMs: world.now + 10_000 });
+    world.advance(4_000);
+    expect(goAways(world)).toEqual([]);
+    expect(world.session.closed).toBe(false);
+    return world;
+  };
+
+  it('moves when the store comes back in time', () => {
+    const world = drained();
+    world.feed({ kind: 'journalBack' });
+    expect(goAways(world)).toEqual([{ movable: true, timeLeftMs: 6_000 }]);
+    world.read();
+    expect(world.outputs).toContainEqual({ kind: 'closed', record: 'release' });
+  });
+
+  it('ends when half of its time has passed, and takes turns until then', () => {
+    const world = drained();
+    const turn = world.start();
+    world.settle();
+    expect(world.outcomes(turn).map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
+    world.advance(1_000);
+    expect(goAways(world)).toEqual([{ movable: false, timeLeftMs: 5_000 }]);
+    world.read();
+    expect(world.outputs).toContainEqual({ kind: 'closed', record: 'end' });
+  });
+});

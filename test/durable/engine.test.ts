@@ -343,4 +343,31 @@ describe.runIf(ANY_SERVER !== undefined)('a record that is not as it should be',
     expect(completed).toHaveLength(1);
     expect(String(completed[0]?.at(-1)?.json)).toMatch(/sees [35] items/);
   });
+
+  it('is wanted by two streams at one process: it is taken once, and goes on with the later one', async () => {
+    await using all = await world({ kind });
+    const { gateway, client } = await all.start();
+    const session = await ClientSession.open(gateway);
+    await turn(session, 't1', 'My name is Ada.');
+    session.stream.cancel();
+    const { gateway: heir } = await all.start();
+    const resume = { token: session.token, last_seq: session.lastSeq, last_commit: session.lastCommit };
+    const streams = [heir.client(), heir.client()].map((one) =>
+      one.connect({ payload: 'PAYLOAD_FORMAT_BOTH', resume }),
+    );
+    const opened = await Promise.allSettled(streams.map((stream) => stream.opened()));
+    const living = opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    for (const one of living) expect(one).toMatchObject({ session_id: session.sessionId });
+    await expect
+      .poll(() => streams.filter(({ endedWith }) => endedWith?.reason === 'SESSION_SUPERSEDED').length, {
+        timeout: 15_000,
+      })
+      .toBe(1);
+    const key = client.key(`{${session.sessionId}}`);
+    const entries = (await client.command(key, ['XRANGE', key, '-', '+'])) as [string, string[]][];
+    expect(entries.filter(([, [kind]]) => kind === 'take')).toHaveLength(1);
+    const stream = streams.find(({ endedWith }) => endedWith === undefined);
+    stream?.startTurn({ turn_id: 't2', create: { store: false } }, 'And?');
+    expect(String((await stream?.turn('t2'))?.at(-1)?.json)).toContain('sees 3 items');
+  });
 });
