@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import json
 import pickle
 import runpy
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pydantic
 import pytest
 from opentelemetry import trace
@@ -187,3 +190,33 @@ def test_examples(name: str, fake: FakeGateway, monkeypatch: pytest.MonkeyPatch,
         fake.answer("It is warm.")
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert ("It is warm." if name == "agent" else "ok") in capsys.readouterr().out
+
+
+class Passing(grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return await continuation(details, requests)
+
+
+def test_interceptors_leave_nothing_to_complain_of(fake: FakeGateway, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with aio.Client(fake.address, interceptors=[Passing()]) as client:
+            for _ in range(3):
+                fake.refuse_open(Reason.UNAUTHENTICATED, grpc.StatusCode.UNAUTHENTICATED)
+                with pytest.raises(gateway.SessionError) as refused:
+                    await client.connect()
+                assert refused.value.reason == Reason.UNAUTHENTICATED
+                del refused
+                gc.collect()
+            async with client.connect() as session:
+                assert (await session.lane().run("hi")).text == "ok"
+                fake.cut()
+                assert (await session.lane().run("hi")).text == "ok" and session.stats.resumes == 1
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            await asyncio.wait(left, timeout=20)
+        gc.collect()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

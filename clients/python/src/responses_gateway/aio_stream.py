@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -75,11 +76,13 @@ class Stream:
         self._silent = False
         self._said: _Status | None = None
         client = session._client
+        self._requests = _Requests() if client._interceptors else None
         self.connection: Connection[grpc.aio.Channel] = client._take()
         try:
             # The first attempt fails at once if nobody listens; a resume may wait for the connection.
             metadata = [*metadata, (AFFINITY_HEADER, session._core.affinity)]
-            self._call = self.connection.stub.Connect(metadata=metadata, wait_for_ready=resume)
+            taken = None if self._requests is None else self._requests.all()
+            self._call = self.connection.stub.Connect(taken, metadata=metadata, wait_for_ready=resume)
         except BaseException as error:
             client._give_back(self.connection)
             if not isinstance(error, (ValueError, TypeError, grpc.aio.UsageError)):
@@ -135,9 +138,9 @@ class Stream:
             session._sent.set()
             try:
                 if isinstance(out, HalfClose):
-                    await self._call.done_writing()
+                    await self._done_writing()
                 else:
-                    await self._call.write(out)
+                    await self._write(out)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 # The reader hears why, and what was lost is sorted out when the session is resumed.
                 return
@@ -158,6 +161,9 @@ class Stream:
         self._call.cancel()
 
     def cancel(self) -> None:
+        # First: a call that is over does not end by being cancelled what waits for its next message.
+        if self._requests is not None:
+            self._requests.end()
         self._call.cancel()
         if not self._over:
             self._over = True
@@ -165,10 +171,19 @@ class Stream:
 
     async def _handshake(self) -> session_pb2.ConnectResponse | None:
         try:
-            await self._call.write(self._session._core.open_message(resume=self._resume))
+            await self._write(self._session._core.open_message(resume=self._resume))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # read() says why.
         return await self.receive()
+
+    async def _write(self, message: session_pb2.ConnectRequest) -> None:
+        await (self._call.write(message) if self._requests is None else self._requests.put(message))
+
+    async def _done_writing(self) -> None:
+        if self._requests is None:
+            await self._call.done_writing()
+        else:
+            await self._requests.put(None)
 
     async def _error(self, error: grpc.aio.AioRpcError | None) -> SessionError:
         if self._silent:
@@ -202,6 +217,28 @@ class Stream:
                 self._said = ended.value
         except BaseException:
             pass  # With interceptors, the call may end by an exception, which read() raises as well.
+
+
+class _Requests:
+    """What a call with interceptors takes its messages from. grpcio's own way of writing to one leaves a task behind that
+    waits for the next message for ever, and complains of it."""
+
+    def __init__(self) -> None:
+        # One at a time: what is not taken holds up who writes.
+        self._waiting: asyncio.Queue[session_pb2.ConnectRequest | None] = asyncio.Queue(1)
+
+    async def all(self) -> AsyncIterator[session_pb2.ConnectRequest]:
+        while (message := await self._waiting.get()) is not None:
+            yield message
+
+    async def put(self, message: session_pb2.ConnectRequest | None) -> None:
+        await self._waiting.put(message)
+
+    def end(self) -> None:
+        # What waits is of a call that is over.
+        if self._waiting.full():
+            self._waiting.get_nowait()
+        self._waiting.put_nowait(None)
 
 
 def _status_of(error: grpc.aio.AioRpcError) -> _Status:
