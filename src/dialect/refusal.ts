@@ -1,7 +1,7 @@
 import { GatewayError, type Reason, type UpstreamErrorFacts } from '../errors.ts';
 import { type ErrorWords, errorObject, readErrorWords } from './error-body.ts';
 import { type Json, optional, parseObject } from './json.ts';
-import { isPermanentStatus, type Road, reasonOfStatus } from './reasons.ts';
+import { isPermanentStatus, provesNotRun, type Road, reasonOfStatus } from './reasons.ts';
 import { retryAfterMs } from './retry-after.ts';
 import type { LinkDown } from './types.ts';
 import { reasonOfWords } from './upstream-error.ts';
@@ -59,6 +59,18 @@ export function refusedCall(answer: HttpAnswer, nowMs: number): GatewayError {
   const refusal = readRefusal(answer, 'call', nowMs);
   return refusalError(refusal, `the upstream answered HTTP ${refusal.status}`);
 }
+
+/** Whether what a call asked for has certainly not been done, as it failed so. */
+export function neverRan({ reason, upstream }: GatewayError): boolean {
+  const { status } = upstream ?? {};
+  if (status === undefined) return NEVER_SENT.has(reason);
+  const asksToWait = reason === 'UPSTREAM_RATE_LIMITED' || reason === 'UPSTREAM_OVERLOADED';
+  // A bare 503 is what OpenAI documents for "overloaded" and "slow down".
+  return provesNotRun(status) || asksToWait || (reason === 'UPSTREAM_UNAVAILABLE' && status === 503);
+}
+
+/** Without an answer, these say that there was nobody to ask. */
+const NEVER_SENT: ReadonlySet<Reason> = new Set(['UPSTREAM_UNAVAILABLE', 'UPSTREAM_CIRCUIT_OPEN']);
 
 const TRANSIENT_REASONS: ReadonlySet<Reason> = new Set([
   'UPSTREAM_UNAVAILABLE',

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Principal, SessionLease, TurnAdmission, TurnLease } from '../access/types.ts';
 import type { TraceContext, TurnRecord, Usage } from '../core/types.ts';
 import { asObject, own, parseObject } from '../dialect/json.ts';
+import { neverRan } from '../dialect/refusal.ts';
 import { readUsage } from '../dialect/usage.ts';
 import { GatewayError, type Reason, type StatusCode } from '../errors.ts';
 import { comparedResponses } from '../session/admission.ts';
@@ -20,18 +21,44 @@ import { doneWith } from './message-decoder.ts';
 export function serveCall(method: CallMethod): (call: RpcCall, edge: Edge) => Promise<void> {
   return async (call, edge) => {
     let principal: Principal | undefined;
+    const progress: Progress = { asked: false };
     try {
       principal = await admit(call, edge);
       const received = await readRequest(call, edge);
       if (received === undefined) return;
-      const work = run(method, call, edge, principal, received.bytes);
+      const work = run(method, call, edge, principal, received.bytes, progress);
       edge.calls.add(work);
       await work;
     } catch (error) {
-      refuse(call, edge, error, principal);
+      refuse(call, edge, withVerdict(error, method, progress), principal);
     }
   };
 }
+
+interface Progress {
+  /** The upstream may have heard of it. */
+  asked: boolean;
+}
+
+/** Says whether the call may be sent again without being done twice. */
+function withVerdict(error: unknown, method: CallMethod, { asked }: Progress): unknown {
+  if (!(error instanceof GatewayError)) return error;
+  const { reason, message, metadata, retryAfterMs, upstream, cause } = error;
+  const replay = !asked || CHANGES_NOTHING.has(method) || neverRan(error) ? 'safe' : 'unknown';
+  return new GatewayError(reason, message, {
+    metadata: { replay, ...metadata },
+    cause,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+    ...(upstream !== undefined && { upstream }),
+  });
+}
+
+const CHANGES_NOTHING: ReadonlySet<CallMethod> = new Set([
+  'GetResponse',
+  'ListInputItems',
+  'CountInputTokens',
+  'ListModels',
+]);
 
 async function run(
   method: CallMethod,
@@ -39,6 +66,7 @@ async function run(
   edge: Edge,
   principal: Principal,
   bytes: Uint8Array,
+  progress: Progress,
 ): Promise<void> {
   const request = await edge.fairShare.through(call.connection, edge.wire.callSteps(method, bytes));
   doneWith(bytes);
@@ -49,9 +77,10 @@ async function run(
   let status: StatusCode | 'OK' = 'OK';
   try {
     const turn = await admitted(lease, admissionOf(request, lease));
-    const json = await settled(turn, request, edge, () =>
-      ask(call, edge, principal, lease, request, telemetry.outgoing(undefined)),
-    );
+    const json = await settled(turn, request, edge, () => {
+      progress.asked = true;
+      return ask(call, edge, principal, lease, request, telemetry.outgoing(undefined));
+    });
     call.write(edge.wire.answer(method, answerOf(method, json, lease), request.format));
     call.end();
   } catch (error) {

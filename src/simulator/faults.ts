@@ -108,6 +108,14 @@ const requestFault = z.discriminatedUnion('kind', [
     ...scope,
   }),
   z.strictObject({ kind: z.literal('successor-fails'), ...scope }),
+  z.strictObject({
+    kind: z
+      .literal('call-fails')
+      .describe('an HTTP call about responses or models that creates none gets this answer'),
+    ...errorFields,
+    cut: z.boolean().default(false).describe('its connection breaks, instead of an answer'),
+    ...scope,
+  }),
 ]);
 
 export const FaultSchema = z.union([handshakeFault, requestFault, eventFault]);

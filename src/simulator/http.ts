@@ -36,6 +36,14 @@ export async function handleHttp(
   try {
     const route = `${request.method ?? ''} ${path.replace(/^\/responses\/(?!(?:compact|input_tokens)$)[^/]+/, '/responses/:id')}`;
     const id = decodeURIComponent(path.split('/')[2] ?? '');
+    if (route !== 'POST /responses') {
+      const fault = world.faults.request(siteOf(world), 'call-fails');
+      if (fault?.kind === 'call-fails') {
+        world.journal.counters.faultsApplied += 1;
+        if (fault.cut) return void response.destroy();
+        throw new ApiError(fault);
+      }
+    }
     switch (route) {
       case 'POST /responses':
         return await create(world, request, response, keyTag);
@@ -97,14 +105,7 @@ async function create(
     request: body,
     successorOf: null,
   });
-  const n = world.journal.counters.requestsHttp;
-  const site: FaultSite = {
-    transport: 'http',
-    connection: 0,
-    request: n,
-    totalRequest: world.requestsSeen,
-    lane: '',
-  };
+  const site = siteOf(world);
   try {
     const run = begin(world, body, entry, site, keyTag);
     new HttpTurn(world, run, response, body.stream === true).start();
@@ -116,6 +117,17 @@ async function create(
     const { switches } = world.settings;
     sendError(response, apiError, switches, body.stream === true && switches.refusalStatus === 'ok');
   }
+}
+
+function siteOf(world: World): FaultSite {
+  const { requestsHttp } = world.journal.counters;
+  return {
+    transport: 'http',
+    connection: 0,
+    request: requestsHttp,
+    totalRequest: world.requestsSeen,
+    lane: '',
+  };
 }
 
 function begin(world: World, body: JsonObject, entry: JournalEntry, site: FaultSite, keyTag: string): Run {

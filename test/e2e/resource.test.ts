@@ -120,6 +120,37 @@ describe('calls about stored responses', () => {
   });
 });
 
+describe('a call that fails says whether it may be sent again', () => {
+  const compact = { compact: { model: 'gpt-6', input: [userMessage('one')] } };
+
+  it.each([
+    ['CompactResponse', compact, { status: 429, headers: { 'retry-after-ms': '20' } }, 'safe'],
+    ['CompactResponse', compact, { status: 503 }, 'safe'],
+    ['CompactResponse', compact, { status: 400 }, 'safe'],
+    ['CompactResponse', compact, { status: 500 }, 'unknown'],
+    ['CompactResponse', compact, { cut: true }, 'unknown'],
+    ['DeleteResponse', { response_id: 'r' }, { cut: true }, 'unknown'],
+    ['CancelResponse', { response_id: 'r' }, { status: 500 }, 'unknown'],
+    // What changes nothing may always be asked again.
+    ['GetResponse', { response_id: 'r' }, { cut: true }, 'safe'],
+    ['ListModels', {}, { status: 500 }, 'safe'],
+  ] as const)('%s %j after %j: %s', async (method, request, fault, replay) => {
+    gateway.simulator.configure({ faults: [{ kind: 'call-fails', ...fault }] });
+    const { ended } = await gateway.client().call(method, request);
+    expect(ended).toMatchObject({ metadata: { replay } });
+  });
+
+  it('before it was sent', async () => {
+    gateway.access.onTurn = () => {
+      throw new GatewayError('LIMIT_EXCEEDED', 'enough', { metadata: { limit: 'turns_per_minute' } });
+    };
+    const { ended } = await gateway.client().call('CompactResponse', compact);
+    expect(ended).toMatchObject({ metadata: { replay: 'safe', limit: 'turns_per_minute' } });
+    const wrong = await gateway.client().call('CompactResponse', {});
+    expect(wrong.ended).toMatchObject({ metadata: { replay: 'safe' } });
+  });
+});
+
 it('does not make an endless URL of a request', async () => {
   const include = Array.from({ length: 65 }, (_, n) => `name_${n}`);
   for (const more of [{ include }, { include: ['x'.repeat(1_000)] }]) {
