@@ -76,7 +76,9 @@ func main() {
 			if err != nil {
 				log.Fatal(err)
 			}
-			outputs = append(outputs, responses.ResponseInputItemParamOfFunctionCallOutput(call.CallID, string(answer)))
+			output := responses.ResponseInputItemParamOfFunctionCallOutput(string(answer))
+			output.OfFunctionCallOutput.CallID = param.NewOpt(call.CallID)
+			outputs = append(outputs, output)
 		}
 		if len(outputs) == 0 {
 			fmt.Println(len(response.OutputText()) > 0)
