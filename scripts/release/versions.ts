@@ -8,17 +8,12 @@ const PLACES: readonly (readonly [file: string, pattern: RegExp, times: number])
   ['clients/typescript/package.json', /^( {2}"version": ")([^"]+)/gm, 1],
   ['clients/python/pyproject.toml', /^(version = ")([^"]+)/gm, 1],
   ['clients/java/pom.xml', /(<artifactId>responses-gateway-parent<\/artifactId>\s*<version>)([^<]+)/g, 1],
-  [
-    'clients/java/stubs/pom.xml',
+  ...['stubs', 'client', 'testing', 'examples'].map((module): (typeof PLACES)[number] => [
+    `clients/java/${module}/pom.xml`,
     /(<artifactId>responses-gateway-parent<\/artifactId>\s*<version>)([^<]+)/g,
     1,
-  ],
-  [
-    'clients/java/client/pom.xml',
-    /(<artifactId>responses-gateway-parent<\/artifactId>\s*<version>)([^<]+)/g,
-    1,
-  ],
-  ['clients/java/README.md', /(<artifactId>responses-gateway-client<\/artifactId>\s*<version>)([^<]+)/g, 1],
+  ]),
+  ['clients/java/README.md', /(<artifactId>responses-gateway-client<\/artifactId>\s*<version>)([^<]+)/g, 2],
   ['deploy/helm/responses-gateway/Chart.yaml', /^(version: |appVersion: ")([^"\n]+)/gm, 2],
 ];
 
