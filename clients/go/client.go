@@ -107,7 +107,7 @@ func (c *Client) Connect(ctx context.Context, options ...SessionOption) (*Sessio
 }
 
 // Stub is the generated client over a connection of its own, for calls without a session. The caller's metadata is
-// added with [Client.Outgoing]. CompactResponse is sent again by itself where the gateway says that it did not run.
+// added with [Client.Outgoing]. Unary calls are sent again by themselves where the gateway says that nothing was done.
 func (c *Client) Stub() gatewayv1.ResponsesServiceClient {
 	return gatewayv1.NewResponsesServiceClient(c.stub)
 }

@@ -25,6 +25,8 @@ type fake struct {
 	mu      sync.Mutex
 	streams []func(*fakeStream) error
 	served  int
+	// failures of the first calls without a session
+	failures []error
 }
 
 type fakeStream struct {

@@ -55,8 +55,20 @@ func (e *Error) worthRepeating() bool {
 	}
 }
 
-// retryUnary sends a call again whose refusal says that nothing of it has run. gRPC's own retry policy knows only
-// codes, and UNAVAILABLE is also what a connection says that broke in the middle of the work.
+// maxToldWait: a caller who waits for one call does not expect to wait longer by itself.
+const maxToldWait = 10 * time.Second
+
+// tooLong is whether a wait is more than the caller has, or expects.
+func tooLong(ctx context.Context, wait *time.Duration) bool {
+	if wait == nil {
+		return false
+	}
+	deadline, bounded := ctx.Deadline()
+	return *wait > maxToldWait || (bounded && time.Until(deadline) <= *wait)
+}
+
+// retryUnary sends a call again that the gateway says was not done. gRPC's own retry policy knows only codes, and
+// UNAVAILABLE is also what a connection says that broke in the middle of the work.
 func retryUnary(
 	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	options ...grpc.CallOption,
@@ -67,17 +79,11 @@ func retryUnary(
 			return struct{}{}, nil
 		}
 		failure := streamError(err)
-		switch failure.Reason {
-		case ReasonDraining, ReasonOverloaded, ReasonLimitExceeded, ReasonUpstreamUnavailable, ReasonUpstreamOverloaded,
-			ReasonUpstreamRateLimited, ReasonUpstreamCircuitOpen:
-			failure.Replay = ReplaySafe
-			if failure.RetryAfter == nil && failure.Reason == ReasonDraining {
-				failure.RetryAfter = new(time.Duration)
-			}
-			return struct{}{}, failure
-		default:
+		if failure.Metadata["replay"] != string(ReplaySafe) || failure.Inferred || tooLong(ctx, failure.RetryAfter) {
 			return struct{}{}, err
 		}
+		failure.Replay = ReplaySafe
+		return struct{}{}, failure
 	})
 	var failure *Error
 	if errors.As(err, &failure) && failure.cause != nil {

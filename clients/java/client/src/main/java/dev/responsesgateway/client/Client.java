@@ -115,7 +115,10 @@ public final class Client implements AutoCloseable {
     return session;
   }
 
-  /** The generated stub, with this client's token, metadata and trace context, for calls without a session. */
+  /**
+   * The generated stub, with this client's token, metadata and trace context, for calls without a session. Unary calls are
+   * sent again by themselves where the gateway says that nothing was done.
+   */
   public ResponsesServiceGrpc.ResponsesServiceBlockingV2Stub stub() {
     synchronized (sessions) {
       if (closed) {
@@ -124,7 +127,7 @@ public final class Client implements AutoCloseable {
       if (own == null) {
         own = channels.get();
       }
-      return ResponsesServiceGrpc.newBlockingV2Stub(own).withInterceptors(headers);
+      return ResponsesServiceGrpc.newBlockingV2Stub(own).withInterceptors(headers, new UnaryRetry());
     }
   }
 

@@ -10,6 +10,9 @@ import java.util.function.Supplier;
 public final class Retry {
   private static final long MAX_WAIT_MILLIS = 3_000;
 
+  /** A caller who waits for one call does not expect to wait longer by itself. */
+  static final long MAX_TOLD_WAIT_MILLIS = 10_000;
+
   /** Time may help with these even where the gateway names none. */
   private static final Set<String> PASSING =
       Set.of(
@@ -42,19 +45,28 @@ public final class Retry {
       try {
         return work.get();
       } catch (TurnException failure) {
-        var mayHelp = failure.retryAfter().isPresent() || PASSING.contains(failure.reason());
-        if (attempt >= maxAttempts || failure.replay().orElseThrow() != Replay.SAFE || !mayHelp) {
+        if (attempt >= maxAttempts || failure.replay().orElseThrow() != Replay.SAFE || !mayHelp(failure)) {
           throw failure;
         }
-        pause(failure.retryAfter().map(Duration::toMillis).orElse(0L), attempt);
+        pause(waitMillis(failure, attempt));
       }
     }
   }
 
-  private static void pause(long told, int attempt) {
+  /** Whether time may help. */
+  static boolean mayHelp(GatewayException failure) {
+    return failure.retryAfter().isPresent() || PASSING.contains(failure.reason());
+  }
+
+  static long waitMillis(GatewayException failure, int attempt) {
     var full = Math.min(100L << Math.min(attempt, 10), MAX_WAIT_MILLIS);
+    var told = failure.retryAfter().map(Duration::toMillis).orElse(0L);
+    return Math.max(told, full / 2 + ThreadLocalRandom.current().nextLong(full / 2 + 1));
+  }
+
+  private static void pause(long millis) {
     try {
-      Thread.sleep(Math.max(told, full / 2 + ThreadLocalRandom.current().nextLong(full / 2 + 1)));
+      Thread.sleep(millis);
     } catch (InterruptedException interrupt) {
       Thread.currentThread().interrupt();
       throw new CancellationException("interrupted while waiting to try again");

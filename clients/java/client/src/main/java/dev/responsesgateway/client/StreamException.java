@@ -67,6 +67,11 @@ public final class StreamException extends GatewayException {
         new Facts(status.getCode(), reason, message, own ? DOMAIN : "", metadata, retryAfter, !own, error));
   }
 
+  /** Whether what a call without a session asked for was certainly not done, or may be done again without harm. */
+  boolean neverRan() {
+    return !inferred() && "safe".equals(metadata().get("replay"));
+  }
+
   /** The session's end as the end of one of its turns. */
   TurnException forTurn(String laneId, String turnId, Replay replay) {
     return new TurnException(facts().asInferred(), laneId, turnId, replay, "", null);

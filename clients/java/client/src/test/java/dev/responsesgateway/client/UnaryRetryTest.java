@@ -1,0 +1,113 @@
+package dev.responsesgateway.client;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import com.google.protobuf.Any;
+import com.google.rpc.ErrorInfo;
+import com.google.rpc.RetryInfo;
+import dev.responsesgateway.v1.CompactResponseRequest;
+import dev.responsesgateway.v1.CompactResponseResponse;
+import dev.responsesgateway.v1.ResponsesServiceGrpc;
+import io.grpc.Status.Code;
+import io.grpc.StatusException;
+import io.grpc.StatusRuntimeException;
+import io.grpc.inprocess.InProcessChannelBuilder;
+import io.grpc.inprocess.InProcessServerBuilder;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.StreamObserver;
+import java.io.IOException;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** Calls without a session: sent again only where the gateway says that nothing was done. */
+@Timeout(60)
+class UnaryRetryTest {
+  private final AtomicInteger calls = new AtomicInteger();
+  private final AtomicInteger tokens = new AtomicInteger();
+
+  @Test
+  void whatWasNotDoneIsSentAgainWithATokenOfItsOwn() throws Exception {
+    var answer = compact(failure("safe", 1), failure("safe", 1));
+    assertEquals("done", answer.getJson().toStringUtf8());
+    assertEquals(3, calls.get());
+    assertEquals(3, tokens.get());
+  }
+
+  @Test
+  void itEndsAfterFourAttempts() {
+    var told = failure("safe", 1);
+    var failure = assertThrows(StatusException.class, () -> compact(told, told, told, told, told));
+    assertEquals(Code.UNAVAILABLE, failure.getStatus().getCode());
+    assertEquals(4, calls.get());
+  }
+
+  @Test
+  void whatMayHaveBeenDoneIsNot() {
+    assertThrows(StatusException.class, () -> compact(failure("unknown", 1)));
+    assertEquals(1, calls.get());
+  }
+
+  @Test
+  void aConnectionThatBreaksSaysNothingOfTheWork() {
+    assertThrows(StatusException.class, () -> compact(Code.UNAVAILABLE.toStatus().asRuntimeException()));
+    assertEquals(1, calls.get());
+  }
+
+  @Test
+  void nobodyWaitsForAnHour() {
+    assertThrows(StatusException.class, () -> compact(failure("safe", 3_600_000)));
+    assertEquals(1, calls.get());
+  }
+
+  private CompactResponseResponse compact(StatusRuntimeException... failures) throws StatusException, IOException {
+    var plan = List.of(failures);
+    var name = InProcessServerBuilder.generateName();
+    var service =
+        new ResponsesServiceGrpc.ResponsesServiceImplBase() {
+          @Override
+          public void compactResponse(
+              CompactResponseRequest request, StreamObserver<CompactResponseResponse> responses) {
+            var number = calls.getAndIncrement();
+            if (number < plan.size()) {
+              responses.onError(plan.get(number));
+              return;
+            }
+            responses.onNext(CompactResponseResponse.newBuilder().setJson(request.getUpstreamBytes()).build());
+            responses.onCompleted();
+          }
+        };
+    var server = InProcessServerBuilder.forName(name).addService(service).build().start();
+    try (var client =
+        Client.builder()
+            .token(() -> "token-" + tokens.incrementAndGet())
+            .channels(() -> InProcessChannelBuilder.forName(name).build())
+            .build()) {
+      var request = CompactResponseRequest.newBuilder().setUpstream("done").build();
+      return client.stub().withDeadlineAfter(50, TimeUnit.SECONDS).compactResponse(request);
+    } finally {
+      server.shutdownNow();
+    }
+  }
+
+  private static StatusRuntimeException failure(String replay, long waitMillis) {
+    var info =
+        ErrorInfo.newBuilder()
+            .setReason(Reasons.UPSTREAM_OVERLOADED)
+            .setDomain(GatewayException.DOMAIN)
+            .putMetadata("replay", replay);
+    var wait =
+        com.google.protobuf.Duration.newBuilder()
+            .setSeconds(waitMillis / 1_000)
+            .setNanos((int) (waitMillis % 1_000 * 1_000_000));
+    return StatusProto.toStatusRuntimeException(
+        com.google.rpc.Status.newBuilder()
+            .setCode(Code.UNAVAILABLE.value())
+            .addDetails(Any.pack(info.build()))
+            .addDetails(Any.pack(RetryInfo.newBuilder().setRetryDelay(wait).build()))
+            .build());
+  }
+}
