@@ -1,3 +1,5 @@
+import { outlineOf } from '../ground/json-members.ts';
+
 /**
  * The id under which an input item names something that the upstream keeps; undefined: it names nothing, because it
  * brings its own content. An upstream takes an item without its content, or without a type, for the one that it keeps
@@ -6,7 +8,7 @@
  */
 export function storedItemOf(json: string): { readonly id: string; readonly type: string } | undefined {
   if (!ID_NAME.test(json)) return undefined;
-  const item = parse(json);
+  const item = outlineOf(json);
   if (item === undefined || item['id'] === undefined || item['id'] === null) return undefined;
   const type = typeof item['type'] === 'string' ? item['type'] : '';
   // A message without a type has a role.
@@ -62,13 +64,4 @@ const CONTENT: ReadonlyMap<string, readonly string[]> = new Map([
 function isGiven(name: string, value: unknown): boolean {
   if (typeof value === 'string') return value !== '' || name === 'output';
   return typeof value === 'object' && value !== null && Object.keys(value).length > 0;
-}
-
-function parse(json: string): Readonly<Record<string, unknown>> | undefined {
-  try {
-    const value: unknown = JSON.parse(json);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
-  }
 }

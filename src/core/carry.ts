@@ -1,3 +1,4 @@
+import { outlineOf } from '../ground/json-members.ts';
 import { memoryOfTexts } from '../ground/text-memory.ts';
 import { type Core, emitNotice } from './core.ts';
 import { proveExtension } from './delta.ts';
@@ -131,18 +132,13 @@ function bytesOf(carried: Carried | undefined): number {
 /** Every kind of answer to a call; most items are ruled out without parsing them. */
 function isToolOutput(text: string): boolean {
   if (!MAY_BE_OUTPUT.test(text)) return false;
-  const type = read(text)['type'];
+  const type = outlineOf(text)?.['type'];
   return typeof type === 'string' && (type.endsWith('_output') || type === 'mcp_approval_response');
 }
 
 const MAY_BE_OUTPUT = /_output"|"mcp_approval_response"/;
 
 function callIdOf(text: string): unknown {
-  const item = read(text);
-  return item['call_id'] ?? item['approval_request_id'];
-}
-
-function read(text: string): Readonly<Record<string, unknown>> {
-  const item: unknown = JSON.parse(text);
-  return typeof item === 'object' && item !== null ? (item as Record<string, unknown>) : {};
+  const item = outlineOf(text);
+  return item?.['call_id'] ?? item?.['approval_request_id'];
 }

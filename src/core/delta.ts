@@ -143,9 +143,12 @@ const REASONING = 'reasoning';
 
 const MAY_BE_REFERENCE = /^\s*\{[^{}[\]]*"id"[^{}[\]]*\}\s*$/;
 
+/** A type and an id, which have some 80 characters together. What is longer is not looked at: there may be megabytes of it. */
+const MAX_REFERENCE_CHARS = 512;
+
 /** The id that an item is nothing but a reference to. */
 export function referenceIn(text: string): string | undefined {
-  if (!MAY_BE_REFERENCE.test(text)) return undefined;
+  if (text.length > MAX_REFERENCE_CHARS || !MAY_BE_REFERENCE.test(text)) return undefined;
   const item: Item = readItem(text);
   return item.kind === 'item_reference' ? item.id : undefined;
 }

@@ -44,21 +44,24 @@ export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: T
  * them: the transcript holds what they name.
  */
 function withOwnItems(core: Core, up: Up, input: readonly string[]): readonly string[] {
-  if (!input.some((text) => referenceIn(text) !== undefined)) return input;
-  return input.flatMap((text) => {
-    const id = referenceIn(text);
-    const found = id === undefined ? undefined : core.transcript.item(id);
-    if (found === undefined) return [text];
-    const { node } = found;
-    const isStored = node.stored && up.capabilities.storesResponses && node.upstream === up.route.upstream;
-    if (isStored) return [text];
-    return replayable(
-      [{ node, input: [], output: [found.text] }],
-      input,
-      up.route,
-      core.replayForms.of(up.route),
-    );
-  });
+  let own: string[] | undefined;
+  for (const [at, text] of input.entries()) {
+    const item = ownItem(core, up, text, input);
+    if (item !== undefined) own ??= input.slice(0, at);
+    if (own !== undefined) own.push(...(item ?? [text]));
+  }
+  return own ?? input;
+}
+
+/** Undefined: the text stays as it is. */
+function ownItem(core: Core, up: Up, text: string, input: readonly string[]): readonly string[] | undefined {
+  const id = referenceIn(text);
+  const found = id === undefined ? undefined : core.transcript.item(id);
+  if (found === undefined) return undefined;
+  const { node } = found;
+  if (node.stored && up.capabilities.storesResponses && node.upstream === up.route.upstream) return undefined;
+  const step = { node, input: [], output: [found.text] };
+  return replayable([step], input, up.route, core.replayForms.of(up.route));
 }
 
 /** How what was said so far reaches a link that the lane may move to. What the lane carries belongs to the create after it. */

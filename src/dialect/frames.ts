@@ -104,18 +104,17 @@ function bodyOf(
 }
 
 function withInput(before: string, items: readonly string[]): readonly string[] {
-  if (!items.some(({ length }) => length >= LONG_TEXT)) return [`${before}"input":[${items.join(',')}]}`];
-  const parts: string[] = [];
-  let short = `${before}"input":[`;
-  items.forEach((item, at) => {
-    if (at > 0) short += ',';
-    if (item.length < LONG_TEXT) short += item;
-    else {
-      parts.push(short, item);
-      short = '';
-    }
-  });
-  return [...parts, `${short}]}`];
+  let units = 0;
+  for (const { length } of items) units += length;
+  if (units < LONG_TEXT) return [`${before}"input":[${items.join(',')}]}`];
+  // To put megabytes in a row takes long: it is done as they are sent.
+  const parts = [`${before}"input":[`];
+  for (const [at, item] of items.entries()) {
+    if (at > 0) parts.push(',');
+    parts.push(item);
+  }
+  parts.push(']}');
+  return parts;
 }
 
 function frame(
@@ -130,7 +129,7 @@ function frame(
   return { kind, streamId, head, body, bytes };
 }
 
-/** UTF-16 units of a part that stands alone. */
+/** UTF-16 units of a part that stands alone, and of an input whose items do. */
 const LONG_TEXT = 256 * 1024;
 
 /**

@@ -28,6 +28,43 @@ export function membersOf(text: string): Member[] {
   }
 }
 
+/** Above it an object is not parsed for the sake of a few short members: that takes as long as all of it is. */
+const LONG_OBJECT_CHARS = 16 * 1024;
+
+/**
+ * The object, or undefined for what is none or no JSON. Of a long one only names and the beginnings of its members are read:
+ * a long text stands as LONG_VALUE, as does a list or an object that is long and not empty.
+ */
+export function outlineOf(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    if (text.length < LONG_OBJECT_CHARS) return asObject(JSON.parse(text));
+    const outline: Record<string, unknown> = Object.create(null);
+    for (const { name, valueStart, end } of membersOf(text)) {
+      const isLong = end - valueStart >= LONG_OBJECT_CHARS;
+      outline[name] = isLong ? longValue(text, valueStart) : JSON.parse(text.slice(valueStart, end));
+    }
+    return outline;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Stands for a text that is not read, or for what is in a list or an object. */
+export const LONG_VALUE = '\u2026';
+
+function longValue(text: string, at: number): unknown {
+  if (text[at] === '"') return LONG_VALUE;
+  const isList = text[at] === '[';
+  if (!isList && text[at] !== '{') return JSON.parse(text.slice(at, valueEnd(text, at)));
+  const first = text[space(text, at + 1)];
+  if (isList) return first === ']' ? [] : [LONG_VALUE];
+  return first === '}' ? {} : { [LONG_VALUE]: LONG_VALUE };
+}
+
+function asObject(value: unknown): Readonly<Record<string, unknown>> | undefined {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+}
+
 /** The elements of a JSON array, each as its text. Throws SyntaxError as `membersOf` does. */
 export function elementsOf(text: string): string[] {
   const elements: string[] = [];

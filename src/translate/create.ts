@@ -4,11 +4,11 @@ import type protobuf from 'protobufjs/light.js';
 import type { CreateBody } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName, valuesNamed } from '../ground/json-names.ts';
-import { joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
+import { inARow, joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
 import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
 import type { KnownItems } from './known-items.ts';
-import { measuredTexts, writtenTexts } from './long-values.ts';
+import { measuredTexts, writtenLong } from './long-values.ts';
 import {
   invalidJson,
   type Message,
@@ -16,7 +16,7 @@ import {
   rawMemberSteps,
   rawMembers,
   Writer,
-  type WrittenTexts,
+  type Written,
 } from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
@@ -74,13 +74,13 @@ export function* createSteps(
 
 /** What of a body takes long, and is written beforehand. */
 interface LongParts {
-  readonly written?: WrittenTexts | undefined;
+  readonly written?: Written | undefined;
   readonly extra?: ReadonlyMap<string, string> | undefined;
 }
 
 function* longPartsOf(body: Message, path: string): Generator<undefined, LongParts> {
   // Without what is read in another way.
-  const written = yield* writtenTexts({ ...body, input: [], extra_json: [] });
+  const written = yield* writtenLong({ ...body, input: [], extra_json: [] });
   const json = extraJsonOf(body);
   return { written, extra: json && (yield* rawMemberSteps(json, `${path}.extra_json`)) };
 }
@@ -172,8 +172,10 @@ export function* itemSteps(
     const item = decodeAs(type, bytes);
     if (unknown !== undefined) throw unknown;
     if (isLong) yield;
-    const written = isLong ? yield* writtenTexts(item) : undefined;
-    items.push(writerOf(written).field(entry, item, at));
+    const written = isLong ? yield* writtenLong(item) : undefined;
+    const json = writerOf(written).field(entry, item, at);
+    if (isLong) yield;
+    items.push(inARow(json));
     yield;
   }
   known?.learn(input, items);
@@ -195,7 +197,7 @@ export function decodeAs(type: protobuf.Type, bytes: Uint8Array): Message {
   }
 }
 
-function writerOf(written: WrittenTexts | undefined): Writer {
+function writerOf(written: Written | undefined): Writer {
   return written === undefined ? writer : new Writer(true, written);
 }
 
@@ -206,9 +208,9 @@ function fieldsOf(
   api: Api,
   { written, extra }: LongParts,
 ): Map<string, string> {
-  const rest = { ...body, input: [] };
+  // What is read in another way.
+  const { input: _input, extra_json: _extra, ...rest } = body;
   const fields = new Map(writerOf(written).members(api.plan(name), rest, path));
-  fields.delete('extra_json');
   const json = extraJsonOf(body);
   if (json === undefined) return fields;
   const known = new Set(api.plan(name).slots.map((slot) => slot.key));

@@ -1,29 +1,29 @@
 import { isUtf8 } from 'node:buffer';
 import { LONG_TEXT, type LongText, type LongTexts, measureSteps, quoteSteps } from '../ground/long-texts.ts';
-import type { Message, WrittenTexts } from './writer.ts';
+import { type Message, type Written, type WrittenJson, writtenJson } from './writer.ts';
 
 /** Work that can be paused where it yields. */
 type Steps<T> = Generator<undefined, T>;
 
-/** The JSON of the message's long texts, and of its long raw documents, for a Writer; undefined: it has none. */
-export function* writtenTexts(message: Message): Steps<WrittenTexts | undefined> {
-  const values: unknown[] = [];
+/** The message's long texts and its long raw documents, for a Writer; undefined: it has none. */
+export function* writtenLong(message: Message): Steps<Written | undefined> {
+  const values: (string | Uint8Array)[] = [];
   findLong(message, values);
   if (values.length === 0) return undefined;
   yield;
-  const written = new Map<unknown, string>();
+  const texts = new Map<string, string>();
+  const documents = new Map<Uint8Array, WrittenJson>();
   for (const value of values) {
-    if (written.has(value)) continue;
-    if (typeof value === 'string') written.set(value, yield* quoteSteps(value));
-    else {
-      const { buffer, byteOffset, byteLength } = value as Uint8Array;
-      const bytes = Buffer.from(buffer, byteOffset, byteLength);
-      // What is no UTF-8 the writer refuses.
-      if (isUtf8(bytes)) written.set(value, bytes.toString('utf8'));
-      yield;
+    if (typeof value === 'string') {
+      if (!texts.has(value)) texts.set(value, yield* quoteSteps(value));
+      continue;
     }
+    // What is no UTF-8 the writer refuses.
+    if (!isUtf8(value)) continue;
+    yield;
+    documents.set(value, yield* writtenJson(Buffer.from(value.buffer, value.byteOffset, value.byteLength)));
   }
-  return written;
+  return { texts, documents };
 }
 
 /** What is asked of the long ones among the texts; undefined: none is long. `before` knows some of them. */
@@ -37,7 +37,7 @@ export function* measuredTexts(texts: readonly string[], before?: LongTexts): St
   return long;
 }
 
-function findLong(value: unknown, into: unknown[]): void {
+function findLong(value: unknown, into: (string | Uint8Array)[]): void {
   if (typeof value === 'string') {
     if (value.length >= LONG_TEXT) into.push(value);
   } else if (value instanceof Uint8Array) {

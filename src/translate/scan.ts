@@ -48,26 +48,85 @@ export function isJson(
   onMember?: OnMember,
   maxValues = Number.POSITIVE_INFINITY,
 ): boolean {
-  const containers = CONTAINERS;
+  return scan(src, maxDepth, onMember, maxValues, Number.POSITIVE_INFINITY, NOWHERE, CONTAINERS) === true;
+}
+
+/** The same, with a pause offered after so many bytes. */
+export function* isJsonSteps(
+  src: Uint8Array,
+  maxDepth: number,
+  onMember: OnMember,
+  maxValues: number,
+  bytesAStep: number,
+): Generator<undefined, boolean> {
+  const containers = new Uint8Array(maxDepth);
+  let place = NOWHERE;
+  for (;;) {
+    const found = scan(src, maxDepth, onMember, maxValues, place.pos + bytesAStep, place, containers);
+    if (typeof found === 'boolean') return found;
+    place = found;
+    yield;
+  }
+}
+
+/** How far a scan has come. */
+interface Place {
+  readonly pos: number;
+  readonly depth: number;
+  readonly values: number;
+  /** Of the string that `pos` is in; -1: it is in none. */
+  readonly stringStart: number;
+  readonly keyStart: number;
+  readonly keyEnd: number;
+  readonly valueStart: number;
+  readonly expectsKey: boolean;
+}
+
+const NOWHERE: Place = Object.freeze({
+  pos: 0,
+  depth: 0,
+  values: 0,
+  stringStart: -1,
+  keyStart: 0,
+  keyEnd: 0,
+  valueStart: 0,
+  expectsKey: false,
+});
+
+/** Goes on from `place`; ends, or stops near `stopAt`. */
+function scan(
+  src: Uint8Array,
+  maxDepth: number,
+  onMember: OnMember | undefined,
+  maxValues: number,
+  stopAt: number,
+  place: Place,
+  containers: Uint8Array,
+): boolean | Place {
   const end = src.length;
-  let depth = 0;
-  let values = 0;
-  let pos = skipSpace(src, 0);
-  let keyStart = 0;
-  let keyEnd = 0;
-  let valueStart = pos;
-  let expectsKey = false;
+  let { depth, values, stringStart, keyStart, keyEnd, expectsKey } = place;
+  let pos = place === NOWHERE ? skipSpace(src, 0) : place.pos;
+  let valueStart = place === NOWHERE ? pos : place.valueStart;
   while (pos < end) {
+    if (pos >= stopAt) return { pos, depth, values, stringStart, keyStart, keyEnd, valueStart, expectsKey };
     const c = src[pos] as number;
     if (expectsKey) {
-      if (c !== QUOTE) return false;
-      const start = pos + 1;
-      pos = endOfString(src, start);
-      if (pos < 0) return false;
+      if (stringStart < 0) {
+        if (c !== QUOTE) return false;
+        pos++;
+        stringStart = pos;
+      }
+      pos = endOfString(src, pos, stopAt);
+      if (pos < 0) {
+        if (pos === -1) return false;
+        pos = ~pos;
+        continue;
+      }
       if (depth === 1) {
-        keyStart = start;
+        keyStart = stringStart;
         keyEnd = pos;
       }
+      stringStart = -1;
       pos = skipSpace(src, pos + 1);
       if (pos >= end || src[pos] !== COLON) return false;
       pos = skipSpace(src, pos + 1);
@@ -75,15 +134,26 @@ export function isJson(
       expectsKey = false;
       continue;
     }
-    values++;
-    if (values > maxValues) return false;
-    if (c >= 0x30 && c <= 0x39) {
+    if (stringStart >= 0 || c === QUOTE) {
+      if (stringStart < 0) {
+        values++;
+        if (values > maxValues) return false;
+        pos++;
+        stringStart = pos;
+      }
+      pos = endOfString(src, pos, stopAt);
+      if (pos < 0) {
+        if (pos === -1) return false;
+        pos = ~pos;
+        continue;
+      }
+      stringStart = -1;
+      pos++;
+    } else if (++values > maxValues) {
+      return false;
+    } else if (c >= 0x30 && c <= 0x39) {
       pos = endOfNumber(src, pos);
       if (pos < 0) return false;
-    } else if (c === QUOTE) {
-      pos = endOfString(src, pos + 1);
-      if (pos < 0) return false;
-      pos++;
     } else if (c === OPEN_BRACE || c === OPEN_BRACKET) {
       if (depth >= maxDepth) return false;
       pos = skipSpace(src, pos + 1);
@@ -118,15 +188,20 @@ export function isJson(
   return false;
 }
 
-/** From behind the opening quote to the closing one; -1 if the string is not valid. */
-function endOfString(src: Uint8Array, start: number): number {
+/**
+ * From a place in the string to its closing quote; -1 if the string is not valid. `~place`, which is below -1, where it is
+ * not over by `stopAt`.
+ */
+function endOfString(src: Uint8Array, start: number, stopAt: number): number {
   const end = src.length;
   let pos = start;
   let limit = Math.min(start + SHORT_STRING_BYTES, end);
   for (;;) {
     if (pos >= limit) {
-      pos = skipPlain(src, pos, end);
+      if (pos >= stopAt && pos < end) return ~pos;
+      pos = skipPlain(src, pos, Math.min(end, stopAt));
       if (pos >= end) return -1;
+      if (pos >= stopAt) return ~pos;
       limit = Math.min(pos + SHORT_STRING_BYTES, end);
     }
     const c = src[pos] as number;

@@ -3,14 +3,38 @@ import { isUtf8 } from 'node:buffer';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName } from '../ground/json-names.ts';
 import { joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
-import { isJson, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
+import { isJson, isJsonSteps, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
 import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
 
 /** A message as protobufjs decodes it: its own properties are the fields that were on the wire. */
 export type Message = Readonly<Record<string, unknown>>;
 
-/** By the text or the bytes of raw JSON: what it is in JSON. */
-export type WrittenTexts = ReadonlyMap<unknown, string>;
+/** What of a message takes long and was done beforehand. */
+export interface Written {
+  /** By a text: what it is in JSON. */
+  readonly texts: ReadonlyMap<string, string>;
+  /** By the bytes of raw JSON in UTF-8. */
+  readonly documents: ReadonlyMap<Uint8Array, WrittenJson>;
+}
+
+export interface WrittenJson {
+  readonly text: string;
+  readonly isValid: boolean;
+  /** Of the outermost object, as `OnMember` is told them. */
+  readonly members: readonly Parameters<OnMember>[];
+}
+
+/** Reads a long document of raw JSON, with pauses. */
+export function* writtenJson(bytes: Buffer): Generator<undefined, WrittenJson> {
+  const text = bytes.toString('utf8');
+  yield;
+  const members: Parameters<OnMember>[] = [];
+  const note: OnMember = (...member) => {
+    members.push(member);
+  };
+  const isValid = yield* isJsonSteps(bytes, MAX_JSON_DEPTH, note, MAX_JSON_VALUES, LONG_TEXT);
+  return { text, isValid, members };
+}
 
 /** Deeper pass-through JSON is refused: no API needs it, and parsers behind us may not stand it. */
 const MAX_JSON_DEPTH = 256;
@@ -27,13 +51,12 @@ export function objectOf(members: Iterable<readonly [string, string]>): string {
 
 export class Writer {
   readonly #checksBounds: boolean;
-  readonly #written: WrittenTexts | undefined;
+  readonly #written: Written | undefined;
 
   /**
-   * `checksBounds`: hold values to what the upstream accepts; for what clients send. `written`: the JSON of long texts, by
-   * the values that stand for them.
+   * `checksBounds`: hold values to what the upstream accepts; for what clients send. `written`: what was done beforehand.
    */
-  constructor(checksBounds: boolean, written?: WrittenTexts) {
+  constructor(checksBounds: boolean, written?: Written) {
     this.#checksBounds = checksBounds;
     this.#written = written;
   }
@@ -60,7 +83,7 @@ export class Writer {
     }
     if (field.isMessage) return this.#message(field, value as Message, path);
     if (field.raw) return rawJson(value, path, this.#written);
-    if (field.scalar === 'string') return this.#written?.get(value) ?? JSON.stringify(value);
+    if (field.scalar === 'string') return this.#written?.texts.get(value as string) ?? JSON.stringify(value);
     if (field.scalar === 'double' && !Number.isFinite(value)) {
       throw invalidField(path, String(value), 'a finite number');
     }
@@ -137,35 +160,36 @@ function isObject(json: string): boolean {
 }
 
 /** Pass-through JSON, untouched. */
-function rawJson(
-  value: unknown,
-  path: string,
-  written: WrittenTexts | undefined,
-  onMember?: OnMember,
-): string {
+function rawJson(value: unknown, path: string, written: Written | undefined, onMember?: OnMember): string {
   const bytes = value as Uint8Array;
-  checkJson(bytes, path, onMember);
-  return (
-    written?.get(bytes) ?? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')
-  );
+  const document = written?.documents.get(bytes);
+  if (document === undefined) {
+    if (!isUtf8(bytes)) throw notUtf8(path);
+    if (!isJson(bytes, MAX_JSON_DEPTH, onMember, MAX_JSON_VALUES)) throw malformed(path);
+    return bufferOf(bytes).toString('utf8');
+  }
+  if (!document.isValid) throw malformed(path);
+  if (onMember !== undefined) for (const member of document.members) onMember(...member);
+  return document.text;
 }
 
-function checkJson(bytes: Uint8Array, path: string, onMember?: OnMember): void {
-  if (!isUtf8(bytes)) throw invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
-  if (!isJson(bytes, MAX_JSON_DEPTH, onMember, MAX_JSON_VALUES)) {
-    throw invalidJson(
-      path,
-      'malformed JSON',
-      `one JSON value, nested at most ${MAX_JSON_DEPTH} deep, of at most ${MAX_JSON_VALUES} values`,
-    );
-  }
+function notUtf8(path: string): GatewayError {
+  return invalidJson(path, 'bytes that are not UTF-8', 'one JSON value in UTF-8');
+}
+
+function malformed(path: string): GatewayError {
+  return invalidJson(
+    path,
+    'malformed JSON',
+    `one JSON value, nested at most ${MAX_JSON_DEPTH} deep, of at most ${MAX_JSON_VALUES} values`,
+  );
 }
 
 /**
  * An arm of a union that has no type of its own. What it is, and whose, is told by its members: all who read it have to
  * read the same, so none may come twice, and those that decide only in their own spelling.
  */
-function rawUnionJson(value: unknown, path: string, written: WrittenTexts | undefined): string {
+function rawUnionJson(value: unknown, path: string, written: Written | undefined): string {
   const bytes = bufferOf(value as Uint8Array);
   const names = new Names(path, bytes);
   return rawJson(value, path, written, (keyStart, keyEnd) => {
@@ -195,10 +219,12 @@ export function* rawMemberSteps(
   const bytes = bufferOf(value);
   const names = new Names(path, bytes);
   const places: (readonly [key: string, start: number, end: number])[] = [];
-  checkJson(bytes, path, (keyStart, keyEnd, valueStart, valueEnd) => {
+  if (!isUtf8(bytes)) throw notUtf8(path);
+  const take: OnMember = (keyStart, keyEnd, valueStart, valueEnd) => {
     names.take(keyStart, keyEnd);
     places.push([keyAt(bytes, keyStart, keyEnd), valueStart, valueEnd]);
-  });
+  };
+  if (!(yield* isJsonSteps(bytes, MAX_JSON_DEPTH, take, MAX_JSON_VALUES, LONG_TEXT))) throw malformed(path);
   if (bytes[skipSpace(bytes, 0)] !== OPEN_BRACE) throw invalidJson(path, 'no object', 'one JSON object');
   if (bytes.length >= LONG_TEXT) yield;
   const members = new Map<string, string>();
@@ -309,20 +335,20 @@ function checkBounds(field: Field, value: unknown, path: string): void {
   }
 }
 
-/** Alone or as a data: URL. A loop, because a regular expression runs out of stack on tens of megabytes. */
+/** Alone or as a data: URL. In slices, because a regular expression runs out of stack on tens of megabytes. */
 function isBase64(text: string): boolean {
   const start = text.startsWith('data:') ? text.indexOf(',') + 1 : 0;
   if (start > 0 && !text.slice(0, start).endsWith(';base64,')) return false;
   let end = text.length;
   while (end > start && end > text.length - 2 && text.charCodeAt(end - 1) === 0x3d) end--;
   if ((text.length - start) % 4 !== 0) return false;
-  for (let i = start; i < end; i++) {
-    const c = text.charCodeAt(i);
-    const letter = (c | 0x20) >= 0x61 && (c | 0x20) <= 0x7a;
-    if (!letter && !(c >= 0x2f && c <= 0x39) && c !== 0x2b) return false;
-  }
+  for (let at = start; at < end; at += BASE64_SLICE)
+    if (!BASE64_LETTERS.test(text.slice(at, Math.min(at + BASE64_SLICE, end)))) return false;
   return true;
 }
+
+const BASE64_SLICE = 64 * 1024;
+const BASE64_LETTERS = /^[A-Za-z0-9+/]*$/;
 
 function sizeOf(field: Field, value: unknown): readonly [number, string] {
   if (field.shape === 'list') return [(value as readonly unknown[]).length, ' entries'];

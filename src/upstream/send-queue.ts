@@ -18,6 +18,8 @@ export const DEFAULT_FRAGMENT_BYTES = 64 * 1024;
 /** About ten ordinary creates. One frame may go over it; the core then waits. */
 export const DEFAULT_HIGH_WATER_BYTES = 1024 * 1024;
 export const DEFAULT_LOW_WATER_BYTES = 256 * 1024;
+/** A socket that takes everything at once calls back in the same tick: masking and writing 16 MiB is 100 ms of it. */
+const MAX_UNPAUSED_BYTES = 1024 * 1024;
 
 /**
  * Feeds a WebSocket in pieces and never hands over more than two of them before the system has taken one: a pong
@@ -34,6 +36,8 @@ export class SendQueue {
   #handedOver = 0;
   #writtenBytes = 0;
   #blocked = false;
+  #unpausedBytes = 0;
+  #pause: NodeJS.Immediate | undefined;
 
   constructor(socket: WebSocket, options: SendQueueOptions) {
     this.#socket = socket;
@@ -77,6 +81,7 @@ export class SendQueue {
 
   clear(): void {
     this.#waiting.length = 0;
+    clearImmediate(this.#pause);
     this.#window.stop();
   }
 
@@ -84,14 +89,24 @@ export class SendQueue {
     const maxHandedOver = 2 * this.#options.fragmentBytes;
     while (this.#handedOver < maxHandedOver) {
       const message = this.#waiting[0];
-      if (message === undefined || !this.#window.isOpen()) return;
+      if (message === undefined || this.#pause !== undefined || !this.#window.isOpen()) return;
+      if (this.#unpausedBytes >= MAX_UNPAUSED_BYTES) return this.#rest();
       const piece = message.next();
       const fin = message.isDone;
       if (fin) this.#waiting.shift();
       this.#handedOver += piece.length;
+      this.#unpausedBytes += piece.length;
       this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));
       this.#window.sent(piece.length);
     }
+  }
+
+  #rest(): void {
+    this.#pause = setImmediate(() => {
+      this.#pause = undefined;
+      this.#unpausedBytes = 0;
+      this.#pump();
+    });
   }
 
   #taken(length: number): void {
