@@ -83,7 +83,7 @@ function release(root: string, version: string): void {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   run(root, 'npm', 'pack', '--silent', '--pack-destination', out);
-  run(root, 'sh', 'scripts/client-packages.sh', out);
+  run(root, 'sh', 'scripts/client-packages.sh', out, 'python', 'typescript');
   run(
     root,
     'tar',

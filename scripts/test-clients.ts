@@ -32,7 +32,7 @@ const SUITES: readonly Suite[] = [
       step('tests', 'go', ['test', '-race', '.', './gatewaytest'], 'clients/go'),
       // The floor of go.mod, with the oldest dependencies it allows.
       step('tests on the oldest Go', 'env', ['GOTOOLCHAIN=go1.23.0', 'go', 'test', '.'], 'clients/go'),
-      step('in an empty project', 'sh', ['install-test.sh'], 'clients/go'),
+      inEmptyProject('go'),
       step('OpenTelemetry', 'go', ['test', './...'], 'clients/go/otel'),
       step('examples', 'go', ['vet', './...'], 'clients/go/examples'),
       step('load of the benchmarks', 'go', ['vet', './...'], 'bench/load'),
@@ -45,6 +45,7 @@ const SUITES: readonly Suite[] = [
       step('ruff', python() as string, ['-m', 'ruff', 'check', '.'], 'clients/python'),
       step('mypy', python() as string, ['-m', 'mypy'], 'clients/python'),
       step('tests', python() as string, ['-B', '-m', 'pytest'], 'clients/python'),
+      inEmptyProject('python'),
     ],
   },
   {
@@ -58,6 +59,7 @@ const SUITES: readonly Suite[] = [
     steps: () => [
       step('types', 'npm', ['run', '--silent', 'typecheck'], 'clients/typescript'),
       step('tests', 'npm', ['test', '--silent'], 'clients/typescript'),
+      inEmptyProject('typescript'),
     ],
   },
 ];
@@ -97,6 +99,11 @@ function main(names: readonly string[]): number {
 
 function step(what: string, command: string, args: readonly string[], folder: string): Step {
   return { what, command, args, cwd: `${ROOT}${folder}` };
+}
+
+function inEmptyProject(language: string): Step {
+  const script = ['scripts/test-client-packages.sh', '--short', language];
+  return step('in an empty project', 'bash', script, '.');
 }
 
 function absent(name: string): string | undefined {
