@@ -4,7 +4,7 @@ import type { StoreClient } from '../store/client.ts';
 import { createJournalStore } from '../store/journal-store.ts';
 import { createSealer, type SealingKey } from '../store/sealing.ts';
 import { TenantSalts } from '../store/tenant-salts.ts';
-import type { Heartbeats } from '../store/types.ts';
+import type { Heartbeats, Sealer } from '../store/types.ts';
 
 export interface DurableSessionsOptions {
   readonly client: StoreClient;
@@ -21,16 +21,20 @@ export interface DurableSessionsOptions {
 
 /** Sessions that another process can go on with, in the store of `client`. */
 export function createDurability({ client, keys, ...options }: DurableSessionsOptions): Durability {
-  const salts = new TenantSalts(client);
   return new Durability({
     ...options,
     store: createJournalStore(client),
-    sealerOf:
-      keys.length === 0
-        ? undefined
-        : async (tenantId, sessionId, renew) => {
-            const salt = await (renew ? salts.refresh(tenantId) : salts.of(tenantId));
-            return createSealer(keys, salt, sessionId);
-          },
+    sealerOf: sealersOf(client, keys),
   });
+}
+
+/** What seals a tenant's content under a name, e.g. of a session; undefined: there are no keys. */
+export function sealersOf(
+  client: StoreClient,
+  keys: readonly SealingKey[],
+): ((tenantId: string, name: string, renew: boolean) => Promise<Sealer>) | undefined {
+  if (keys.length === 0) return undefined;
+  const salts = new TenantSalts(client);
+  return async (tenantId, name, renew) =>
+    createSealer(keys, await (renew ? salts.refresh(tenantId) : salts.of(tenantId)), name);
 }

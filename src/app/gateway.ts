@@ -161,6 +161,7 @@ async function assemble(
     telemetry,
     ...(peers === undefined ? {} : { peers }),
     ...(replicas?.durability === undefined ? {} : { durability: replicas.durability }),
+    ...(replicas?.keyedCalls === undefined ? {} : { keyedCalls: replicas.keyedCalls }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
     ...(config.grpc.load_reports ? { load: () => load() } : {}),
     onConnectionEnd: (reason) => {

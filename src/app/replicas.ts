@@ -10,6 +10,7 @@ import type { JournalOwner } from '../session/record.ts';
 import type { StoreClient, StoreClientOptions } from '../store/client.ts';
 import type { Heartbeat } from '../store/heartbeats.ts';
 import type { OpenSharedLimits } from '../store/shared-limits.ts';
+import type { KeyedCalls } from '../store/types.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 
 /** A start does not wait longer for a store that is away. */
@@ -44,6 +45,8 @@ export interface Replicas {
   announce(port: number | undefined): void;
   /** Undefined: sessions end with their process. */
   readonly durability: Durability | undefined;
+  /** Undefined: each process knows its own idempotency keys. */
+  readonly keyedCalls: KeyedCalls | undefined;
   /** Once no session is left. What was said is still written. */
   close(): Promise<void>;
 }
@@ -109,9 +112,9 @@ export async function openReplicas(
       return address;
     },
   };
-  const durability =
+  const stored =
     cluster.store &&
-    (await openDurability(cluster.store, {
+    (await openStored(cluster.store, {
       client,
       owner,
       addressOf,
@@ -120,7 +123,7 @@ export async function openReplicas(
     }));
   const close = async () => {
     stopObserving();
-    await durability?.close();
+    await stored?.durability.close();
     await heartbeat?.stop();
     await limits.close();
     await client.close();
@@ -134,7 +137,8 @@ export async function openReplicas(
   return {
     limits,
     peers: peersOptions(cluster, local, processId, { telemetry, addressOf }),
-    durability,
+    durability: stored?.durability,
+    keyedCalls: stored?.keyedCalls,
     announce: (port) => {
       address = advertised(cluster, port);
       heartbeat = startHeartbeat(client, { processId, address });
@@ -153,16 +157,25 @@ interface StoreSurroundings {
   readonly resumeGraceMs: number;
 }
 
-async function openDurability(
+async function openStored(
   store: Store,
   { client, owner, addressOf, telemetry, resumeGraceMs }: StoreSurroundings,
-): Promise<Durability> {
-  const { createDurability } = await import('./durability.ts');
-  return createDurability({
+): Promise<{ readonly durability: Durability; readonly keyedCalls: KeyedCalls }> {
+  const { createDurability, sealersOf } = await import('./durability.ts');
+  const { createKeyedCalls } = await import('../store/keyed-calls.ts');
+  const keys = store.keys.map(({ id, key_file }) => ({ id, secret: readStoreKey(key_file) }));
+  const keyedCalls = createKeyedCalls({
+    client,
+    processId: owner.process,
+    isAlive: async (id) => (await addressOf(id)) !== undefined,
+    sealerOf: sealersOf(client, keys),
+    onFailure: store.on_failure,
+  });
+  const durability = createDurability({
     client,
     owner,
     heartbeats: { addressOf },
-    keys: store.keys.map(({ id, key_file }) => ({ id, secret: readStoreKey(key_file) })),
+    keys,
     onFailure: store.on_failure,
     resumeGraceMs,
     observe: {
@@ -172,6 +185,7 @@ async function openDurability(
     },
     onBug: (error) => telemetry.logger.error({ err: error }, 'a bug in the journal of a session'),
   });
+  return { durability, keyedCalls };
 }
 
 async function connection({

@@ -3,6 +3,7 @@ import { readFailedResponse, toGatewayError } from '../dialect/upstream-error.ts
 import { addUsage, readUsage } from '../dialect/usage.ts';
 import { GatewayError } from '../errors.ts';
 import { type Core, emitFrame, emitNotice, headsOf, tell } from './core.ts';
+import { commitOfBegin } from './gates.ts';
 import { muteLane } from './home.ts';
 import { decideInject } from './inject.ts';
 import type { Lane } from './lane.ts';
@@ -86,7 +87,12 @@ function content(core: Core, turn: Turn, frame: UpstreamFrame): void {
   turn.bytesDown += frame.byteLength;
   turn.lastOutputAtMs = core.nowMs;
   if (!turn.outputStarted) startOutput(core, turn);
-  emitFrame(core, turn.laneId, turn.id, frame);
+  emitFrame(core, turn.laneId, turn.id, frame, undefined, undefined, firstCommit(core, turn));
+}
+
+/** Whoever has heard of a turn asks for it no more: a record that does not know it is too old for that client. */
+function firstCommit(core: Core, turn: Turn): number | undefined {
+  return turn.events === 1 ? commitOfBegin(core, turn) : undefined;
 }
 
 function startOutput(core: Core, turn: Turn): void {
@@ -110,7 +116,7 @@ function pass(core: Core, turn: Turn, frame: UpstreamFrame): void {
   turn.events += 1;
   turn.bytesDown += frame.byteLength;
   turn.lastSignAtMs = core.nowMs;
-  emitFrame(core, turn.laneId, turn.id, frame);
+  emitFrame(core, turn.laneId, turn.id, frame, undefined, undefined, firstCommit(core, turn));
 }
 
 function onProgress(core: Core, link: LinkSlot, stream: Stream | undefined, frame: UpstreamFrame): void {

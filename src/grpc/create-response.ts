@@ -12,6 +12,7 @@ import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './conne
 import type { Edge } from './edge.ts';
 import type { KeyedRun } from './idempotency.ts';
 import { KeepAlive } from './keep-alive.ts';
+import { enterKeyed, type KeyedTurn } from './keyed-calls.ts';
 import { doneWith } from './message-decoder.ts';
 
 /** The only turn of its session needs no better name. */
@@ -28,53 +29,80 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const request = await edge.fairShare.through(call.connection, steps);
     doneWith(received.bytes);
     if (call.over) return;
-    const { idempotencyKey: key } = request;
-    const fingerprint = key === undefined ? '' : fingerprintOf(request, callerFacts(call).upstreamKey);
-    const { tenantId } = principal;
-    const earlier = key === undefined ? undefined : edge.keyedRuns.find(tenantId, key, fingerprint);
-    if (earlier !== undefined) return await listen(call, edge, request, earlier);
-    const lease = await leaseFor(call, edge, principal, request.upstream);
-    if (lease === undefined) return;
-    const traceContext = request.turn.traceContext ?? traceContextOf(call.metadata);
-    const session = createSession(edge, {
-      principal,
-      lease,
-      method: call.method,
-      authority: call.authority,
-      model: request.turn.create.model,
-      recovery: true,
-      maxLanes: 1,
-      traceContext,
-      labels: new Map(),
-      clientName: undefined,
-      clientVersion: undefined,
-      namedUpstream: request.upstream,
-      overHttp: request.turn.create.fields.get('background') === 'true',
-    });
+    const keyed = await enter(call, edge, principal.tenantId, request);
+    if (keyed !== undefined && 'listenTo' in keyed) return await listen(call, edge, request, keyed.listenTo);
     const turn = { ...request.turn, receivedAtMs: received.beganAtMs };
-    // Another call with the key may have come while this one was admitted.
-    const other = key === undefined ? undefined : edge.keyedRuns.find(tenantId, key, fingerprint);
-    if (other !== undefined) {
-      session.driver.feed({
-        kind: 'terminate',
-        error: new GatewayError('TURN_CANCELLED', 'asked for twice'),
-      });
-      return await listen(call, edge, request, other);
-    }
-    const keyed = key === undefined ? undefined : edge.keyedRuns.begin(tenantId, key, fingerprint);
-    const release =
-      key === undefined || keyed === undefined
-        ? () => {}
-        : () => edge.keyedRuns.release(tenantId, key, keyed);
     try {
-      await run(call, edge, session, { ...request, turn }, keyed, release);
+      const session = await begin(call, edge, principal, request);
+      if (session === undefined) keyed?.turn.end(callerLeft(), false);
+      else await run(call, edge, session, { ...request, turn }, keyed?.turn);
     } catch (error) {
-      release();
+      keyed?.turn.end(GatewayError.from(error), false);
       throw error;
     }
   } catch (error) {
     refuse(call, edge, error, principal);
   }
+}
+
+/** Undefined: the call has no key. */
+async function enter(
+  call: RpcCall,
+  edge: Edge,
+  tenantId: string,
+  request: CreateResponseRequest,
+): Promise<{ readonly listenTo: KeyedRun } | { readonly turn: KeyedTurn } | undefined> {
+  const { idempotencyKey: key, format } = request;
+  if (key === undefined) return undefined;
+  const fingerprint = fingerprintOf(request, callerFacts(call).upstreamKey);
+  const lost = (error: GatewayError) => edge.wire.createResponse([lostEvent(error)], format);
+  return enterKeyed(edge, { tenantId, key, fingerprint }, lost);
+}
+
+/** Undefined: the caller has left. */
+async function begin(
+  call: RpcCall,
+  edge: Edge,
+  principal: Principal,
+  { turn, upstream }: CreateResponseRequest,
+): Promise<EdgeSessionHandle | undefined> {
+  const lease = await leaseFor(call, edge, principal, upstream);
+  if (lease === undefined) return undefined;
+  return createSession(edge, {
+    principal,
+    lease,
+    method: call.method,
+    authority: call.authority,
+    model: turn.create.model,
+    recovery: true,
+    maxLanes: 1,
+    traceContext: turn.traceContext ?? traceContextOf(call.metadata),
+    labels: new Map(),
+    clientName: undefined,
+    clientVersion: undefined,
+    namedUpstream: upstream,
+    overHttp: turn.create.fields.get('background') === 'true',
+  });
+}
+
+function callerLeft(): GatewayError {
+  return new GatewayError('TURN_CANCELLED', 'the caller has left');
+}
+
+/** The end of a turn whose process is gone. */
+function lostEvent(error: GatewayError): SessionEvent {
+  return {
+    seq: 1,
+    laneId: '',
+    turnId: TURN_ID,
+    type: 'gateway.turn.failed',
+    outcome: 'FAILED',
+    frame: undefined,
+    turnFailed: { error, replay: 'UNKNOWN', phase: 'SENT' },
+    notice: undefined,
+    commit: undefined,
+    byteLength: 0,
+  };
 }
 
 /** The one request of a call that is not a session. Undefined: the call is over. */
@@ -93,18 +121,17 @@ async function run(
   edge: Edge,
   session: EdgeSessionHandle,
   request: CreateResponseRequest,
-  keyed: KeyedRun | undefined,
-  release: () => void,
+  keyed: KeyedTurn | undefined,
 ): Promise<void> {
   const { driver } = session;
-  const stream = new OneTurnStream(call, edge, session, request, keyed, release);
+  const stream = new OneTurnStream(call, edge, session, request, keyed);
   call.onRoom = () => driver.room();
   call.onEnd = () => stream.stop();
   call.onGone = () => {
     // Whoever has the key may come back for it.
     if (keyed !== undefined) return driver.room();
     // Nobody can come back to this session: what still runs is given up.
-    driver.feed({ kind: 'terminate', error: new GatewayError('TURN_CANCELLED', 'the caller has left') });
+    driver.feed({ kind: 'terminate', error: callerLeft() });
   };
   driver.attach(stream, undefined);
   driver.startTurn(request.turn, await driver.reserveTurn(request.turn));
@@ -166,8 +193,7 @@ class OneTurnStream implements ClientStream {
   readonly #call: RpcCall;
   readonly #session: EdgeSessionHandle;
   readonly #format: BoundedFormat;
-  readonly #keyed: KeyedRun | undefined;
-  readonly #release: () => void;
+  readonly #keyed: KeyedTurn | undefined;
   readonly #keepAlive: KeepAlive;
   #failed: TurnFailed | undefined;
 
@@ -176,11 +202,9 @@ class OneTurnStream implements ClientStream {
     edge: Edge,
     session: EdgeSessionHandle,
     request: CreateResponseRequest,
-    keyed: KeyedRun | undefined,
-    release: () => void,
+    keyed: KeyedTurn | undefined,
   ) {
     this.#keyed = keyed;
-    this.#release = release;
     const { wire } = edge;
     const { format, maxMessageBytes } = request;
     this.#call = call;
@@ -202,7 +226,7 @@ class OneTurnStream implements ClientStream {
     let bytes = 0;
     for (const message of boundedMessages(events, this.#format)) {
       this.#call.write(message);
-      this.#keyed?.message(Uint8Array.from(message));
+      this.#keyed?.run.message(Uint8Array.from(message));
       bytes += message.length;
     }
     this.#session.telemetry.batch(events.length, bytes);
@@ -214,8 +238,7 @@ class OneTurnStream implements ClientStream {
   /** The turn's failure is told twice: as its last event, and as the status that a simple caller looks at. */
   end(error: GatewayError | undefined): void {
     const failure = error ?? this.#failed?.error;
-    this.#keyed?.end(failure);
-    if (this.#failed?.replay === 'SAFE') this.#release();
+    this.#keyed?.end(failure, this.#failed?.replay !== 'SAFE');
     this.#call.end(failure);
   }
 }

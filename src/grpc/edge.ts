@@ -1,6 +1,7 @@
 import type { AccessControl } from '../access/types.ts';
 import type { RunningWork } from '../session/running-work.ts';
 import type { SessionRuntime } from '../session/sessions.ts';
+import type { KeyedCalls } from '../store/types.ts';
 import type { Wire } from '../translate/index.ts';
 import type { KeyedRuns } from './idempotency.ts';
 import type { Peers } from './peers.ts';
@@ -11,9 +12,11 @@ export interface Edge extends SessionRuntime {
   readonly wire: Wire;
   /** The other processes behind the same port. */
   readonly peers: Peers | undefined;
-  /** Calls that belong to no session. */
   /** Calls of CreateResponse with an idempotency key. */
   readonly keyedRuns: KeyedRuns;
+  /** The same, as all processes know them; undefined: there is no store. */
+  readonly keyedCalls: KeyedCalls | undefined;
+  /** Calls that belong to no session. */
   readonly calls: RunningWork;
   readonly maxMessageBytes: number;
   readonly maxTurnsInFlight: number;

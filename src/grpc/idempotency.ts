@@ -45,6 +45,11 @@ export class KeyedRun {
     this.#ledger = ledger;
   }
 
+  /** It has the outcome when the run is over. */
+  get newest(): Uint8Array | undefined {
+    return this.#messages.at(-1);
+  }
+
   get isOver(): boolean {
     return this.#ended !== undefined;
   }
@@ -108,7 +113,7 @@ export class KeyedRun {
 
 /**
  * Calls with an idempotency key, by tenant and key, for a day. What is over the bounds loses its events first and its
- * outcome last. Known to this process alone.
+ * outcome last. Known to this process alone; `KeyedCalls` of the store are known to all.
  */
 export class KeyedRuns {
   readonly #now: () => number;

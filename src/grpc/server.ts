@@ -18,6 +18,7 @@ import { FairShare } from '../session/fair-share.ts';
 import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
 import { RunningWork } from '../session/running-work.ts';
+import type { KeyedCalls } from '../store/types.ts';
 import type { Telemetry } from '../telemetry/types.ts';
 import { CALL_METHODS, createWire, frameFromBytes } from '../translate/index.ts';
 import type { Dialer } from '../upstream/types.ts';
@@ -103,6 +104,8 @@ export interface GrpcServerOptions {
   /** A bug of ours. The error may hold content in its `cause`: log its stack, not its message. */
   /** Undefined: sessions end with this process. */
   readonly durability?: Durability;
+  /** Idempotency keys that all processes know. Default: those of this process alone. */
+  readonly keyedCalls?: KeyedCalls;
   readonly onBug?: (error: unknown) => void;
 }
 
@@ -304,6 +307,7 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     peers,
     calls: new RunningWork(),
     keyedRuns: new KeyedRuns(steadyNow),
+    keyedCalls: options.keyedCalls,
     flushQueue: new FlushQueue(),
     fairShare: new FairShare(steadyNow),
     limits,

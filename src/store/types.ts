@@ -61,3 +61,41 @@ export interface Heartbeats {
   /** Undefined: it is gone. */
   addressOf(processId: string): Promise<string | undefined>;
 }
+
+/** Calls with an idempotency key, known to all processes for a day. What rejects rejects with StoreError. */
+export interface KeyedCalls {
+  /** This process. */
+  readonly processId: string;
+  /** Calls while the store is away: known to this process alone, or refused. */
+  readonly onFailure: 'local' | 'refuse';
+  isAlive(processId: string): Promise<boolean>;
+  /** Takes the key for this process; otherwise what is known of the call that has it. `free`: nobody has it any more. */
+  claim(tenantId: string, key: string, request: string): Promise<'ours' | 'free' | KeyedCall>;
+  look(tenantId: string, key: string): Promise<KeyedCall | undefined>;
+  /** The call has ended. */
+  finish(tenantId: string, key: string, request: string, outcome: KeyedOutcome): Promise<void>;
+  /** Nothing ran. */
+  release(tenantId: string, key: string): Promise<void>;
+}
+
+export interface KeyedCall {
+  readonly process: string;
+  /** Tells one request from another. */
+  readonly request: string;
+  /** Undefined: it runs. */
+  readonly outcome: KeyedOutcome | undefined;
+}
+
+export interface KeyedOutcome {
+  /** The last message, as it was sent; undefined: it is not kept. */
+  readonly message: Uint8Array | undefined;
+  /** The call's status, where it failed. */
+  readonly failure:
+    | {
+        readonly reason: string;
+        readonly message: string;
+        readonly metadata: Readonly<Record<string, string>>;
+        readonly retryAfterMs?: number | undefined;
+      }
+    | undefined;
+}

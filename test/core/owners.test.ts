@@ -533,16 +533,13 @@ class Run {
     for (const turn of this.turns) {
       if (turn.session !== this.sessions || !turn.heard || turn.outcome !== undefined || known.has(turn.id))
         continue;
-      if (!this.forgotten.has(turn.id))
-        throw new Error(`${turn.id} was heard of, and the record does not know it`);
-      this.#silent.add(turn.id);
+      throw new Error(`${turn.id} was heard of, and the record does not know it`);
     }
   }
 
   #fences = 1;
   /** What an owner that went has written down for the client, by seq. */
   #undelivered = new Map<number, string>();
-  readonly #silent = new Set<string>();
 
   /** What a client library does after a resume: whatever it has no event of, it asks for again. */
   #repeat(): void {
@@ -573,10 +570,7 @@ class Run {
   }
 
   #open_(): readonly Asked[] {
-    return this.turns.filter(
-      ({ id, session, outcome }) =>
-        session === this.sessions && outcome === undefined && !this.#silent.has(id),
-    );
+    return this.turns.filter(({ session, outcome }) => session === this.sessions && outcome === undefined);
   }
 
   #check(): void {

@@ -1,0 +1,128 @@
+import { hash } from 'node:crypto';
+import type { StoreClient } from './client.ts';
+import { StoreError } from './store-error.ts';
+import type { KeyedCall, KeyedCalls, KeyedOutcome, Sealer } from './types.ts';
+
+export interface KeyedCallsOptions {
+  readonly client: StoreClient;
+  /** This process, as its heartbeat has it. */
+  readonly processId: string;
+  /** Whether that process is alive. Rejects with StoreError. */
+  readonly isAlive: (processId: string) => Promise<boolean>;
+  /** Undefined: there are no keys, and no answer is kept. */
+  readonly sealerOf: ((tenantId: string, name: string, renew: boolean) => Promise<Sealer>) | undefined;
+  /** Calls while the store is away: known to this process alone, or refused. */
+  readonly onFailure: 'local' | 'refuse';
+}
+
+const DAY_MS = 86_400_000;
+/** Of an answer's last event, before it is sealed. A longer one is not told again by another process. */
+const MAX_MESSAGE_BYTES = 256 * 1024;
+/** A key whose taking was not answered may be taken all the same: it is given back as soon as the store answers. */
+const GIVE_BACK = { triesAtMost: 20, everyMs: 1_000 };
+/** Nothing but this is sealed under a call's name. */
+const PLACE = { id: { fence: 0, n: 0 }, kind: 'keyed' } as const;
+
+/** What the store has of a call: one line of JSON, then the answer's last message. */
+interface Head {
+  readonly v: 1;
+  readonly process: string;
+  readonly request: string;
+  readonly outcome?: Omit<KeyedOutcome, 'message'> & { readonly hasMessage: boolean };
+}
+
+/** A key for each call, set once, whose value its process replaces when the call has ended. */
+export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
+  const { client, processId, isAlive, sealerOf, onFailure } = options;
+  const keyOf = (tenantId: string, key: string) => client.key(`idempotency:${digestOf([tenantId, key])}`);
+
+  const seal = async (tenantId: string, key: string, head: Head, message: Uint8Array): Promise<Buffer> => {
+    const plain = Buffer.concat([Buffer.from(`${JSON.stringify(head)}\n`), message]);
+    const name = keyOf(tenantId, key);
+    const sealer = await sealerOf?.(tenantId, name, false);
+    return sealer?.seal(plain, { sessionId: name, ...PLACE }) ?? plain;
+  };
+
+  const open = async (tenantId: string, key: string, value: Buffer): Promise<Buffer> => {
+    if (sealerOf === undefined) return value;
+    const name = keyOf(tenantId, key);
+    const place = { sessionId: name, ...PLACE };
+    try {
+      return (await sealerOf(tenantId, name, false)).open(value, place);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'SealError') throw error;
+      return (await sealerOf(tenantId, name, true)).open(value, place);
+    }
+  };
+
+  const look = async (tenantId: string, key: string): Promise<KeyedCall | undefined> => {
+    const name = keyOf(tenantId, key);
+    const value = await client.command(name, ['GET', name], { bytes: true });
+    return Buffer.isBuffer(value) ? readCall(await open(tenantId, key, value)) : undefined;
+  };
+
+  const release = async (tenantId: string, key: string): Promise<void> => {
+    const name = keyOf(tenantId, key);
+    await client.command(name, ['UNLINK', name]);
+  };
+
+  /** Nobody runs the call, and nobody would ever say so. */
+  const giveBack = (tenantId: string, key: string, tries = 0): void => {
+    const again = () => {
+      if (tries < GIVE_BACK.triesAtMost) giveBack(tenantId, key, tries + 1);
+    };
+    setTimeout(() => {
+      look(tenantId, key)
+        .then((found) => (found?.process === processId ? release(tenantId, key) : undefined))
+        .catch(again);
+    }, GIVE_BACK.everyMs).unref();
+  };
+
+  return {
+    onFailure,
+    processId,
+    isAlive,
+    look,
+    release,
+
+    async claim(tenantId, key, request) {
+      const name = keyOf(tenantId, key);
+      const value = await seal(tenantId, key, { v: 1, process: processId, request }, NOTHING);
+      try {
+        const taken = await client.command(name, ['SET', name, value, 'NX', 'PX', String(DAY_MS)]);
+        if (taken !== null) return 'ours';
+      } catch (error) {
+        if (error instanceof StoreError && error.failure === 'unknown') giveBack(tenantId, key);
+        throw error;
+      }
+      // Given back in this moment: the caller asks again.
+      return (await look(tenantId, key)) ?? 'free';
+    },
+
+    async finish(tenantId, key, request, { message, ...outcome }) {
+      const name = keyOf(tenantId, key);
+      const isKept = sealerOf !== undefined && message !== undefined && message.length <= MAX_MESSAGE_BYTES;
+      const head: Head = { v: 1, process: processId, request, outcome: { ...outcome, hasMessage: isKept } };
+      const value = await seal(tenantId, key, head, isKept ? message : NOTHING);
+      await client.command(name, ['SET', name, value, 'XX', 'PX', String(DAY_MS)]);
+    },
+  };
+}
+
+const NOTHING = new Uint8Array();
+
+function readCall(value: Buffer): KeyedCall {
+  const end = value.indexOf(0x0a);
+  const { process, request, outcome } = JSON.parse(value.toString('utf8', 0, end)) as Head;
+  if (outcome === undefined) return { process, request, outcome: undefined };
+  const { hasMessage, ...rest } = outcome;
+  return {
+    process,
+    request,
+    outcome: { ...rest, message: hasMessage ? Uint8Array.from(value.subarray(end + 1)) : undefined },
+  };
+}
+
+function digestOf(parts: readonly string[]): string {
+  return hash('sha256', JSON.stringify(parts), 'base64url');
+}
