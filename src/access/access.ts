@@ -17,10 +17,10 @@ export interface RunningAccess extends AccessControl {
   /** Share of the memory limit at the last sample, 0 to 1. */
   readonly memoryShare: number;
   /**
-   * Goes by other callers, tenants and limits from now on; sessions that run keep what they were let in with. Throws
-   * AccessOptionsError, and nothing has changed. Limits over several processes stay as they are until the next start.
+   * Goes by other callers, tenants, upstreams and limits from now on; sessions that run keep what they were let in with.
+   * Throws AccessOptionsError, and nothing has changed.
    */
-  reload(next: Pick<AccessOptions, 'auth' | 'tenants' | 'processLimits' | 'prices'>): void;
+  reload(next: Pick<AccessOptions, 'auth' | 'tenants' | 'upstreamNames' | 'processLimits' | 'prices'>): void;
 }
 
 /** Throws AccessOptionsError. `close` stops the timers, all of which let the process end. */
@@ -63,7 +63,11 @@ export function createAccessControl(options: AccessOptions): RunningAccess {
     authenticate: (caller) => authenticate(caller),
 
     reload(next) {
-      const nextTenants = openTenants(next.tenants, context, tenants);
+      const nextTenants = openTenants(
+        next.tenants,
+        { ...context, upstreamNames: next.upstreamNames },
+        tenants,
+      );
       const nextPrices = pricesOf(next.prices);
       authenticate = authenticateBy(next.auth, nextTenants);
       // Nothing throws from here on.

@@ -263,9 +263,12 @@ export interface MemoryLimits {
 export class AccessOptionsError extends Error {
   override readonly name = 'AccessOptionsError';
   readonly path: string;
+  /** What is wrong there. */
+  readonly complaint: string;
 
-  constructor(path: string, message: string) {
-    super(`${path}: ${message}`);
+  constructor(path: string, complaint: string) {
+    super(`${path}: ${complaint}`);
     this.path = path;
+    this.complaint = complaint;
   }
 }

@@ -32,9 +32,9 @@ const COUNTED: readonly CountedLimit[] = ['sessions', 'lanes', 'turnsInFlight'];
  */
 export class SharedLedger {
   readonly #tenantId: string;
-  readonly #limits: Limits;
   readonly #shared: SharedLimits;
   readonly #counts: ReadonlyMap<CountedLimit, SharedCount>;
+  #limits: Limits;
   /** For times without an answer. */
   readonly #local = new Map<RateLimit, Window>();
   /** Ends of the windows of which it was told that they are nearly used up. */
@@ -46,13 +46,14 @@ export class SharedLedger {
     this.#limits = limits;
     this.#shared = shared;
     this.#counts = new Map(
-      COUNTED.flatMap((name) => {
-        const limit = limits[name];
-        return limit === undefined || limit === null
-          ? []
-          : [[name, new SharedCount(tenantId, name, limit, shared)] as const];
-      }),
+      COUNTED.map((name) => [name, new SharedCount(tenantId, name, limits[name] ?? undefined, shared)]),
     );
+  }
+
+  /** What is used stays used. */
+  setLimits(limits: Limits): void {
+    this.#limits = limits;
+    for (const [name, count] of this.#counts) count.setLimit(limits[name] ?? undefined);
   }
 
   reserveSession(): Place | Promise<Place> {
@@ -268,25 +269,38 @@ export class Place implements Reservation {
 class SharedCount {
   readonly #tenantId: string;
   readonly #name: CountedLimit;
-  readonly #limit: number;
   readonly #shared: SharedLimits;
-  readonly #chunk: number;
+  /** Undefined: there is none. What is used is counted all the same, for when there is one. */
+  #limit: number | undefined;
   #used = 0;
   #held = 0;
   #asking: Promise<number | undefined> | undefined;
   #waiting = 0;
 
-  constructor(tenantId: string, name: CountedLimit, limit: number, shared: SharedLimits) {
+  constructor(tenantId: string, name: CountedLimit, limit: number | undefined, shared: SharedLimits) {
     this.#tenantId = tenantId;
     this.#name = name;
     this.#limit = limit;
     this.#shared = shared;
-    this.#chunk = Math.max(1, Math.floor(limit * CHUNK_SHARE));
+  }
+
+  /** Places that wait here were given under the old limit. */
+  setLimit(limit: number | undefined): void {
+    if (limit === this.#limit) return;
+    this.#limit = limit;
+    const spare = this.#held - this.#used;
+    if (spare <= 0) return;
+    this.#held -= spare;
+    this.#shared.giveBack(this.#tenantId, this.#name, spare);
+  }
+
+  get #chunk(): number {
+    return Math.max(1, Math.floor((this.#limit ?? 0) * CHUNK_SHARE));
   }
 
   /** False: others have to be asked. */
   tryTake(): boolean {
-    if (this.#used >= this.#held) return false;
+    if (this.#limit !== undefined && this.#used >= this.#held) return false;
     this.#used += 1;
     return true;
   }
@@ -317,7 +331,7 @@ class SharedCount {
 
   /** Nothing while an answer is on its way: it would change what is told. */
   *held(): Iterable<HeldCount> {
-    if (this.#asking !== undefined) return;
+    if (this.#asking !== undefined || this.#limit === undefined) return;
     // What was taken without an answer counts from now on.
     this.#held = Math.max(this.#held, this.#used);
     if (this.#held > 0) yield { tenantId: this.#tenantId, name: this.#name, held: this.#held };
@@ -326,7 +340,12 @@ class SharedCount {
   /** Those who wait meanwhile share the answer. */
   #ask(): Promise<number | undefined> {
     this.#asking ??= this.#shared
-      .allot(this.#tenantId, this.#name, Math.max(this.#chunk, this.#waiting), this.#limit)
+      .allot(
+        this.#tenantId,
+        this.#name,
+        Math.max(this.#chunk, this.#waiting),
+        this.#limit ?? Number.MAX_SAFE_INTEGER,
+      )
       .then((given) => {
         this.#held += given ?? 0;
         return given;
@@ -338,7 +357,8 @@ class SharedCount {
   }
 
   #takeLocally(): boolean {
-    if (this.#used >= Math.max(1, Math.floor(this.#limit / this.#shared.processes))) return false;
+    const limit = this.#limit ?? Number.POSITIVE_INFINITY;
+    if (this.#used >= Math.max(1, Math.floor(limit / this.#shared.processes))) return false;
     this.#used += 1;
     return true;
   }

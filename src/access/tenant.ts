@@ -43,6 +43,7 @@ export class Tenant {
   /** Other tenants' ids that other processes told of. */
   readonly foreign: OwnedIds;
   readonly foreignItems: OwnedIds;
+  readonly #limits: Limits;
   readonly #ownLimits: Limits;
   readonly #models: AllowList;
   readonly #alone: boolean;
@@ -57,6 +58,7 @@ export class Tenant {
     this.captureContent = options.captureContent ?? false;
     this.storedIds = options.storedIds ?? 'strict';
     const limits = { ...DEFAULT_TENANT_LIMITS, ...options.limits };
+    this.#limits = limits;
     const { shared } = context;
     this.shared =
       shared === undefined ? undefined : (before?.shared ?? new SharedLedger(options.id, limits, shared));
@@ -84,6 +86,7 @@ export class Tenant {
   /** It takes the place of the one before. */
   takeOver(): void {
     this.ledger.setLimits(this.#ownLimits);
+    this.shared?.setLimits(this.#limits);
   }
 
   allowsModel(model: string): boolean {

@@ -9,7 +9,7 @@ import type {
   MtlsRule,
   TenantOptions,
 } from '../access/options.ts';
-import { loadPrices } from '../config/prices.ts';
+import { loadPrices, parsePrices } from '../config/prices.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { DEFAULT_TENANT_ID } from '../config/schema-access.ts';
 import { isLoopback } from '../ground/loopback.ts';
@@ -18,7 +18,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface AccessSurroundings {
   readonly environment: Environment;
-  readonly upstreamNames: readonly string[];
+  /** Text of the price table. Default: what the file holds. */
+  readonly prices?: string | undefined;
   readonly onWarning: NonNullable<AccessOptions['onWarning']>;
   /** Memory is short: so many bytes should be freed. */
   readonly onMemoryPressure: (bytes: number) => void;
@@ -26,16 +27,21 @@ export interface AccessSurroundings {
 }
 
 /** The access part of the configuration in access control's own terms. */
-export function accessOptions(config: GatewayConfig, surroundings: AccessSurroundings): AccessOptions {
-  const { environment, onMemoryPressure: _pressure, ...rest } = surroundings;
-  const openMethod: AuthMethod = { kind: 'none', tenant: config.tenants[0]?.id ?? DEFAULT_TENANT_ID };
+export function accessOptions(
+  config: GatewayConfig,
+  upstreamNames: readonly string[],
+  surroundings: AccessSurroundings,
+): AccessOptions {
+  const { environment, prices, onMemoryPressure: _pressure, ...rest } = surroundings;
   const { memory_high, memory_low, owned_ids, items_per_turn: _, ...processLimits } = config.limits;
   return {
     ...rest,
+    upstreamNames,
     auth:
-      config.auth.length === 0 ? [openMethod] : config.auth.map((method) => authMethod(method, environment)),
-    tenants:
-      config.tenants.length === 0 ? [{ id: DEFAULT_TENANT_ID, alone: true }] : config.tenants.map(tenant),
+      config.auth.length === 0
+        ? [openMethod(config)]
+        : config.auth.map((each) => authMethod(each, environment)),
+    tenants: tenantOptions(config),
     loopbackOnly: isLoopback(config.listen.host),
     processLimits: limits(processLimits),
     memoryGuard: {
@@ -45,11 +51,25 @@ export function accessOptions(config: GatewayConfig, surroundings: AccessSurroun
       onPressure: surroundings.onMemoryPressure,
     },
     maxOwnedIdBytes: owned_ids,
-    ...(config.prices_file === undefined ? {} : { prices: loadPrices(config.prices_file) }),
+    ...(config.prices_file === undefined ? {} : { prices: priceTable(config.prices_file, prices) }),
   };
 }
 
-function authMethod(method: GatewayConfig['auth'][number], environment: Environment): AuthMethod {
+function priceTable(path: string, text: string | undefined) {
+  return text === undefined ? loadPrices(path) : parsePrices(text, path);
+}
+
+/** What holds where no method is configured. */
+export function openMethod({ tenants }: Pick<GatewayConfig, 'tenants'>): AuthMethod {
+  return { kind: 'none', tenant: tenants[0]?.id ?? DEFAULT_TENANT_ID };
+}
+
+export function tenantOptions({ tenants }: Pick<GatewayConfig, 'tenants'>): readonly TenantOptions[] {
+  return tenants.length === 0 ? [{ id: DEFAULT_TENANT_ID, alone: true }] : tenants.map(tenant);
+}
+
+/** Throws when a file of it cannot be read. */
+export function authMethod(method: GatewayConfig['auth'][number], environment: Environment): AuthMethod {
   switch (method.kind) {
     case 'none':
       return method;

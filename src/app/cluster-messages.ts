@@ -1,10 +1,15 @@
 import type { SessionSource } from '../admin/source.ts';
+import type { ConfigInput } from '../config/schema.ts';
 import type { LimitsCall } from './host-limits.ts';
 
 /** What primary and workers say to each other. */
 export type ToWorker =
   | {
       readonly kind: 'start';
+      /** What the primary goes by: the files may be others by now, or wrong. */
+      readonly config: ConfigInput;
+      /** Text of the price table. */
+      readonly prices: string | undefined;
       readonly logLevel: string | undefined;
       readonly simulatorUrl: string | undefined;
       /** Folder of the sockets by which workers reach each other; undefined: they cannot. */
@@ -30,7 +35,7 @@ export type SourceQuestion = {
 export type Question =
   | { readonly what: 'metrics' | 'notReady' }
   /** Answered with what was wrong; empty: the worker goes by it. */
-  | { readonly what: 'reload' }
+  | { readonly what: 'reload'; readonly config: ConfigInput; readonly prices: string | undefined }
   | SourceQuestion
   | { readonly what: 'setLevel'; readonly level: string };
 

@@ -1,10 +1,11 @@
 import cluster, { type Worker } from 'node:cluster';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as z from 'zod';
 import type { AdminServer, AdminSources } from '../admin/server.ts';
-import type { GatewayConfig } from '../config/schema.ts';
+import { type ConfigInput, configSchema, type GatewayConfig } from '../config/schema.ts';
 import { LOG_LEVELS } from '../config/schema-telemetry.ts';
 import type { Simulator } from '../simulator/index.ts';
 import { mergeMetrics } from '../telemetry/merge.ts';
@@ -73,8 +74,10 @@ export async function startCluster(
 
 class Primary {
   readonly #config: GatewayConfig;
-  /** As it was read last. */
+  /** The last one that could be used. */
   #last: GatewayConfig;
+  /** The price table that belongs to it, as text. */
+  #prices: string | undefined;
   readonly #surroundings: GatewaySurroundings;
   readonly #telemetry: GatewayTelemetry;
   readonly #simulator: Simulator | undefined;
@@ -100,6 +103,7 @@ class Primary {
   ) {
     this.#config = config;
     this.#last = config;
+    this.#prices = pricesOf(config);
     this.#surroundings = surroundings;
     this.#limits = limits;
     this.#telemetry = telemetry;
@@ -146,12 +150,24 @@ class Primary {
   }
 
   async reload(next: GatewayConfig): Promise<Reloaded> {
-    this.#reloads += 1;
+    const asked = new Set(this.#ready);
+    const prices = pricesOf(next);
+    const before = { config: this.#lastInput(), prices: this.#prices };
+    const after = { config: z.encode(configSchema, next), prices };
     // What does not fit what runs is noticed where calls come in: by the workers.
-    const problem = heard(await this.#askAll({ what: 'reload' })).find((answer) => answer !== '');
-    if (problem !== undefined) throw new Error(String(problem));
-    const reloaded = compareConfigs(this.#config, this.#last, next);
+    const problem = heard(await this.#askAll({ what: 'reload', ...after })).find((answer) => answer !== '');
+    if (problem !== undefined) {
+      await this.#askAll({ what: 'reload', ...before });
+      throw new Error(String(problem));
+    }
+    this.#prices = prices;
+    for (const worker of this.#ready)
+      if (!asked.has(worker)) void this.#ask(worker, { what: 'reload', ...after });
+    const { kind } = chooseUpstreams(next, this.#surroundings.environment);
+    const upstreamsStay = kind === 'simulator' && this.#simulator === undefined;
+    const reloaded = compareConfigs(this.#config, this.#last, next, { upstreamsStay });
     this.#last = next;
+    this.#reloads += 1;
     return reloaded;
   }
 
@@ -179,7 +195,7 @@ class Primary {
   }
 
   #fork(): Promise<number> {
-    const reloads = this.#reloads;
+    let reloads = this.#reloads;
     const worker = cluster.fork();
     closeHandedOver(worker);
     const startedAt = performance.now();
@@ -190,11 +206,13 @@ class Primary {
           case 'booted':
             // Forked just before the drain, too late to be asked to.
             if (this.#draining) return void worker.process.kill('SIGKILL');
+            reloads = this.#reloads;
             return tell(worker, this.#startMessage());
           case 'ready':
             this.#ready.add(worker);
-            // It may have read the configuration before it changed.
-            if (reloads !== this.#reloads) void this.#ask(worker, { what: 'reload' });
+            // It was started with the configuration before.
+            if (reloads !== this.#reloads)
+              void this.#ask(worker, { what: 'reload', config: this.#lastInput(), prices: this.#prices });
             return resolve(message.grpcPort);
           case 'failed':
             failure = message;
@@ -236,12 +254,18 @@ class Primary {
   #startMessage(): ToWorker {
     return {
       kind: 'start',
+      config: this.#lastInput(),
+      prices: this.#prices,
       logLevel: this.#level,
       simulatorUrl: this.#simulator?.url,
       socketFolder: this.#socketFolder,
       secret: this.#secret,
       hostId: this.#hostId,
     };
+  }
+
+  #lastInput(): ConfigInput {
+    return z.encode(configSchema, this.#last);
   }
 
   /** One answer for each worker that is ready. */
@@ -263,6 +287,10 @@ class Primary {
       tell(worker, { kind: 'ask', id, question });
     });
   }
+}
+
+function pricesOf({ prices_file }: GatewayConfig): string | undefined {
+  return prices_file === undefined ? undefined : readFileSync(prices_file, 'utf8');
 }
 
 /** What the address of a Unix socket holds on macOS; Linux has 4 more. */

@@ -20,15 +20,16 @@ import type { Simulator } from '../simulator/index.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
+import type { Dialer } from '../upstream/types.ts';
 import { type AccessSurroundings, accessOptions } from './access-options.ts';
 import { countDescriptors, descriptorLimit } from './descriptors.ts';
 import { loadOf } from './load.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
-import { compareConfigs, type Reloaded, reloadAccess } from './reload.ts';
+import { compareConfigs, type Reloaded, reloadAccess, upstreamsFingerprint } from './reload.ts';
 import { type LocalPeers, localPeers, openReplicas } from './replicas.ts';
 import { sessionSource } from './session-source.ts';
-import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from './upstreams.ts';
+import { chooseUpstreams, type UpstreamChoice, upstreamNames, upstreamOptions } from './upstreams.ts';
 
 export interface GatewaySurroundings {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -39,6 +40,8 @@ export interface GatewaySurroundings {
   readonly admin?: boolean;
   /** Of a simulator that runs already, for a worker process. */
   readonly simulatorUrl?: string | undefined;
+  /** Text of the price table, for a worker process. Default: what the file holds. */
+  readonly prices?: string | undefined;
   /** The other processes behind the same port. */
   readonly local?: LocalPeers;
   /** Limits over those, where no store has them. */
@@ -55,8 +58,11 @@ export interface Serving {
   /** What the gateway speaks to; for the banner. Without secrets. */
   readonly upstreams: UpstreamChoice;
   readonly telemetry: GatewayTelemetry;
-  /** Goes by another configuration, as far as that works while it runs. Rejects, and nothing has changed. */
-  reload(next: GatewayConfig): Promise<Reloaded>;
+  /**
+   * Goes by another configuration, as far as that works while it runs. Rejects, and nothing has changed. `prices`: as
+   * in the surroundings.
+   */
+  reload(next: GatewayConfig, prices?: string): Promise<Reloaded>;
   /** Not ready → GoAway → waits for running turns, as configured → closed. */
   drain(): Promise<void>;
 }
@@ -129,8 +135,12 @@ async function assemble(
   if (simulator !== undefined) opened.push(() => simulator.close());
 
   const warn = ({ code, message }: { code: string; message: string }) => logger.warn({ code }, message);
-  const upstreams = upstreamOptions(choice, surroundings.simulatorUrl ?? simulator?.url, environment, warn);
-  const dialer = createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(config) });
+  const simulatorUrl = surroundings.simulatorUrl ?? simulator?.url;
+  const dialerOf = (from: GatewayConfig, chosen: UpstreamChoice): Dialer => {
+    const upstreams = upstreamOptions(chosen, simulatorUrl, environment, warn);
+    return createDialer({ upstreams, observe: telemetry.upstream, ...dialOptions(from) });
+  };
+  let dialer = dialerOf(config, choice);
   opened.push(() => dialer.close());
 
   const { cluster, session } = config;
@@ -143,12 +153,16 @@ async function assemble(
   let onMemoryPressure = (_bytes: number): void => {};
   const accessSurroundings: AccessSurroundings = {
     environment,
-    upstreamNames: upstreams.map(({ name }) => name),
     onWarning: warn,
     onMemoryPressure: (bytes) => onMemoryPressure(bytes),
     ...(shared === undefined ? {} : { shared }),
   };
-  const access = createAccessControl(accessOptions(config, accessSurroundings));
+  const access = createAccessControl(
+    accessOptions(config, upstreamNames(choice), {
+      ...accessSurroundings,
+      prices: surroundings.prices,
+    }),
+  );
   opened.push(() => access.close());
 
   const peers = replicas === undefined ? local && localPeers(local) : replicas.peers;
@@ -185,6 +199,8 @@ async function assemble(
 
   let draining = false;
   let last = config;
+  let chosen = choice;
+  let fingerprint = upstreamsFingerprint(config);
   const notReady = () => [
     ...(draining ? ['draining'] : []),
     ...(access.overload() === undefined ? [] : ['memory above the high mark']),
@@ -230,9 +246,32 @@ async function assemble(
     simulator,
     sources,
     telemetry,
-    reload: async (next) => {
-      reloadAccess(access, accessSurroundings, next);
-      const reloaded = compareConfigs(config, last, next);
+    reload: async (next, prices) => {
+      const before = dialer;
+      const nextChoice = chooseUpstreams(next, environment);
+      const upstreamsStay = nextChoice.kind === 'simulator' && simulatorUrl === undefined;
+      const nextFingerprint = upstreamsStay ? fingerprint : upstreamsFingerprint(next);
+      const isSame = nextFingerprint === fingerprint;
+      const nextDialer = isSame ? before : dialerOf(next, nextChoice);
+      try {
+        reloadAccess(
+          access,
+          { ...accessSurroundings, prices },
+          next,
+          upstreamNames(isSame ? chosen : nextChoice),
+        );
+      } catch (error) {
+        if (!isSame) await nextDialer.close();
+        throw error;
+      }
+      if (!isSame) {
+        fingerprint = nextFingerprint;
+        chosen = nextChoice;
+        dialer = nextDialer;
+        server.useDialer(nextDialer);
+        before.retire();
+      }
+      const reloaded = compareConfigs(config, last, next, { upstreamsStay });
       last = next;
       return reloaded;
     },

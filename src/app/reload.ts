@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import type { RunningAccess } from '../access/access.ts';
 import { renderPath } from '../config/problems.ts';
 import type { GatewayConfig } from '../config/schema.ts';
@@ -11,36 +12,50 @@ export interface Reloaded {
   readonly needsRestart: readonly string[];
 }
 
-/** Who may call, with what and how much. The rest is in parts that are made once. */
-const RELOADABLE = /^(?:auth|tenants|prices_file|limits\.(?!memory_|owned_ids|items_per_turn))/;
+/** Who may call, with what, how much, and where it goes. The rest is in parts that are made once. */
+const RELOADABLE =
+  /^(?:auth|tenants|prices_file|upstreams?(?=[.[]|$)|dial\.|limits\.(?!memory_|owned_ids|items_per_turn))/;
 
 /** Goes by another configuration, as far as that works while it runs. Throws, and nothing has changed then. */
 export function reloadAccess(
   access: RunningAccess,
   surroundings: AccessSurroundings,
   next: GatewayConfig,
+  names: readonly string[],
 ): void {
-  const { auth, tenants, processLimits, prices } = accessOptions(next, surroundings);
+  const { auth, tenants, upstreamNames, processLimits, prices } = accessOptions(next, names, surroundings);
   access.reload({
     auth,
     tenants,
+    upstreamNames,
     ...(processLimits === undefined ? {} : { processLimits }),
     ...(prices === undefined ? {} : { prices }),
   });
 }
 
-/** `started`: what the parts that are made once were made with. `last`: what was read before `next`. */
-export function compareConfigs(started: GatewayConfig, last: GatewayConfig, next: GatewayConfig): Reloaded {
-  const shares = started.cluster !== undefined || started.workers > 1;
-  const counts = (path: string) => RELOADABLE.test(path) && !(shares && SHARED_LIMITS.test(path));
+/** Differs when the upstreams have to be opened again: also when an authority's file has another content. */
+export function upstreamsFingerprint({ upstream, upstreams, dial }: GatewayConfig): string {
+  const all = [...(upstream === undefined ? [] : [upstream]), ...upstreams];
+  const authorities = all.map(({ ca_file: file }) => (file === undefined ? '' : readFileSync(file, 'utf8')));
+  return JSON.stringify([upstream, upstreams, dial, authorities]);
+}
+
+/**
+ * `started`: what the parts that are made once were made with. `last`: what was read before `next`. `upstreamsStay`: next
+ * has none, and no simulator runs that could take their place.
+ */
+export function compareConfigs(
+  started: GatewayConfig,
+  last: GatewayConfig,
+  next: GatewayConfig,
+  { upstreamsStay }: { readonly upstreamsStay: boolean },
+): Reloaded {
+  const counts = (path: string) => RELOADABLE.test(path) && !(upstreamsStay && path.startsWith('upstream'));
   return {
     changed: differences(last, next),
     needsRestart: differences(started, next).filter((path) => !counts(path)),
   };
 }
-
-/** What several processes count together is agreed on at their start. */
-const SHARED_LIMITS = /^tenants\[\d+\]\.limits\.(?!message)/;
 
 /** Leaves that differ. Keys of lists are told by their list and number, never by what is in them. */
 function differences(before: unknown, after: unknown, path: readonly (string | number)[] = []): string[] {

@@ -33,7 +33,10 @@ const DEFAULT_NAME = 'default';
 export const SIMULATOR_NAME = 'simulator';
 
 /** What is configured; else OpenAI where there is a key; else the built-in simulator. */
-export function chooseUpstreams(config: GatewayConfig, environment: Environment): UpstreamChoice {
+export function chooseUpstreams(
+  config: Pick<GatewayConfig, 'upstream' | 'upstreams'>,
+  environment: Environment,
+): UpstreamChoice {
   if (config.upstreams.length > 0)
     return { kind: 'configured', upstreams: config.upstreams.map((each) => shown(each, environment)) };
   if (config.upstream !== undefined) {
@@ -45,6 +48,11 @@ export function chooseUpstreams(config: GatewayConfig, environment: Environment)
   if (!environment[DEFAULT_API_KEY_ENV.openai]) return { kind: 'simulator' };
   const openai = { ...upstreamSchema.parse({ url: DEFAULT_UPSTREAM_URL }), name: DEFAULT_NAME };
   return { kind: 'default', upstreams: [shown(openai, environment)] };
+}
+
+/** By which requests and tenants name them. */
+export function upstreamNames(choice: UpstreamChoice): readonly string[] {
+  return choice.kind === 'simulator' ? [SIMULATOR_NAME] : choice.upstreams.map(({ name }) => name);
 }
 
 /** In the dialer's own terms. `simulatorUrl` is where the built-in one listens. Throws when a key file is unusable. */
@@ -59,26 +67,33 @@ export function upstreamOptions(
   }
   warnOfUnusedKeys(choice.upstreams, environment, warn);
   return choice.upstreams.map((upstream) => ({
-    name: upstream.name,
-    provider: upstream.provider,
-    url: upstream.url,
+    ...wayTo(upstream, environment),
     transport: upstream.transport,
     credential: credentialSource(upstream, environment, warn),
     models: upstream.models,
     ...(upstream.fallback === undefined ? {} : { fallback: upstream.fallback }),
-    headers: withBetas(upstream),
-    ...(upstream.api_version === undefined ? {} : { apiVersion: upstream.api_version }),
-    ...(upstream.allow_plaintext === undefined ? {} : { allowPlaintext: upstream.allow_plaintext }),
     tls: {
       ca: upstream.ca_file === undefined ? undefined : readFileSync(upstream.ca_file, 'utf8'),
       minVersion: upstream.tls_min_version,
       servername: upstream.tls_server_name,
     },
-    proxies: proxies(upstream.proxy, environment),
     capabilities: capabilities(upstream.capabilities ?? {}),
     limits: { handshakeTimeoutMs: upstream.handshake_timeout, compression: upstream.compression },
     // Telemetry decides what goes on to the upstream; without `propagate` that is nothing.
   }));
+}
+
+/** Where it is, and what goes there with every request. */
+export function wayTo(upstream: UpstreamConfig, environment: Environment) {
+  return {
+    name: upstream.name,
+    provider: upstream.provider,
+    url: upstream.url,
+    headers: withBetas(upstream),
+    ...(upstream.api_version === undefined ? {} : { apiVersion: upstream.api_version }),
+    ...(upstream.allow_plaintext === undefined ? {} : { allowPlaintext: upstream.allow_plaintext }),
+    proxies: proxies(upstream.proxy, environment),
+  };
 }
 
 function shown(upstream: UpstreamConfig, environment: Environment) {
@@ -89,7 +104,8 @@ function shown(upstream: UpstreamConfig, environment: Environment) {
   return { ...upstream, shownUrl: maskUrl(upstream.url), keySource };
 }
 
-function credentialSource(
+/** Throws AccessOptionsError for a file, GatewayError for a variable that holds no usable key. */
+export function credentialSource(
   upstream: UpstreamConfig & { readonly shownUrl: string },
   environment: Environment,
   warn: (warning: AccessWarning) => void,
@@ -128,7 +144,7 @@ function withBetas({ headers, capabilities }: UpstreamConfig): UpstreamConfig['h
 }
 
 /** The keys that lie ready, and that somebody may think are used. */
-function warnOfUnusedKeys(
+export function warnOfUnusedKeys(
   upstreams: readonly UpstreamConfig[],
   environment: Environment,
   warn: (warning: AccessWarning) => void,

@@ -1,5 +1,5 @@
 import cluster from 'node:cluster';
-import type { GatewayConfig } from '../config/schema.ts';
+import { configSchema } from '../config/schema.ts';
 import type { FromWorker, Question, ToWorker } from './cluster-messages.ts';
 import { EXIT } from './exit-codes.ts';
 import { type GatewaySurroundings, type RunningGateway, startGateway } from './gateway.ts';
@@ -10,18 +10,14 @@ import { type StartFailure, startFailure } from './start-failure.ts';
 
 /**
  * One of several processes behind one port. It does what the primary says, and ends with it: signals, which a terminal
- * sends to all processes of a group, are the primary's business.
+ * sends to all processes of a group, are the primary's business, and so is the configuration.
  */
-export async function runWorker(
-  config: GatewayConfig,
-  surroundings: GatewaySurroundings,
-  reread: () => GatewayConfig,
-): Promise<number> {
+export async function runWorker(surroundings: GatewaySurroundings): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
   const started = Promise.withResolvers<Start>();
   const drainAsked = Promise.withResolvers<void>();
   let gateway: RunningGateway | undefined;
-  const limits = new WorkerLimits(config.workers, (id, call) => say({ kind: 'limits', id, call }));
+  let limits: WorkerLimits | undefined;
   process.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'start':
@@ -29,10 +25,10 @@ export async function runWorker(
       case 'drain':
         return drainAsked.resolve();
       case 'limits':
-        return limits.answered(message.id, message.value);
+        return limits?.answered(message.id, message.value);
       case 'ask':
         if (gateway === undefined) return;
-        return void answer(gateway, message.question, reread).then(
+        return void answer(gateway, message.question).then(
           (value) => say({ kind: 'answer', id: message.id, value }),
           // The primary goes on without this answer.
           (error: unknown) =>
@@ -42,13 +38,24 @@ export async function runWorker(
   });
   say({ kind: 'booted' });
 
-  const { logLevel, simulatorUrl, socketFolder, secret, hostId } = await started.promise;
+  const {
+    config: input,
+    prices,
+    logLevel,
+    simulatorUrl,
+    socketFolder,
+    secret,
+    hostId,
+  } = await started.promise;
+  const config = configSchema.parse(input);
+  limits = new WorkerLimits(config.workers, (id, call) => say({ kind: 'limits', id, call }));
   try {
     gateway = await startGateway(config, {
       ...surroundings,
       admin: false,
       simulatorUrl,
       limits,
+      prices,
       ...(socketFolder === undefined ? {} : { local: localPeersIn(socketFolder, secret, hostId) }),
     });
   } catch (error) {
@@ -81,15 +88,11 @@ function localPeersIn(folder: string, secret: string, hostId: string): LocalPeer
   };
 }
 
-async function answer(
-  { sources, telemetry, reload }: RunningGateway,
-  question: Question,
-  reread: () => GatewayConfig,
-): Promise<unknown> {
+async function answer({ sources, telemetry, reload }: RunningGateway, question: Question): Promise<unknown> {
   switch (question.what) {
     case 'reload':
       try {
-        await reload(reread());
+        await reload(configSchema.parse(question.config), question.prices);
         return '';
       } catch (error) {
         return error instanceof Error ? error.message : String(error);

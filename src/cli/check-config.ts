@@ -1,18 +1,18 @@
 import * as z from 'zod';
 import { EXIT } from '../app/exit-codes.ts';
-import { loadConfig } from '../config/load.ts';
+import { readConfig } from '../app/read-config.ts';
 import { maskUrl } from '../config/mask.ts';
 import { type PathSegment, renderOrigin, renderPath } from '../config/problems.ts';
 import { DEFAULT_TENANT_ID, tenantsSchema } from '../config/schema-access.ts';
 import type { ConfigFlags } from './flags.ts';
 
-/** Prints every setting that would be used and where it comes from. Throws ConfigError when something is wrong. */
-export function checkConfigCommand(
+/** Prints every setting that would be used and where it comes from. Throws ConfigError for what `serve` would refuse. */
+export async function checkConfigCommand(
   flags: ConfigFlags,
   environment: NodeJS.ProcessEnv,
   json: boolean,
-): number {
-  const loaded = loadConfig({ file: flags.file, flags: flags.settings, environment });
+): Promise<number> {
+  const loaded = await readConfig({ file: flags.file, flags: flags.settings, environment });
   const effective = { ...loaded.effective() };
   // It holds as well, with limits that somebody may look for.
   if (loaded.config.tenants.length === 0) effective.tenants = implicitTenants();
@@ -28,6 +28,7 @@ export function checkConfigCommand(
     const width = Math.min(MAX_SETTING_WIDTH, Math.max(...settings.map(({ text }) => text.length)));
     for (const { text, origin } of settings) process.stdout.write(`${text.padEnd(width)}  # ${origin}\n`);
   }
+  for (const warning of loaded.warnings) process.stderr.write(`warning: ${warning}\n`);
   process.stderr.write('The configuration is valid.\n');
   return EXIT.ok;
 }

@@ -1,6 +1,27 @@
 import { type Stats, statSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 
+/** Files that are watched, by name. */
+export interface FileWatch {
+  /** These, and no others from now on. Those that were watched before go on from what was seen of them. */
+  watch(files: readonly string[]): void;
+  close(): void;
+}
+
+/** `watchConfigFile` for several. */
+export function watchFiles(onChanged: () => void): FileWatch {
+  const stops = new Map<string, () => void>();
+  const watch = (files: readonly string[]): void => {
+    for (const [file, stop] of stops) {
+      if (files.includes(file)) continue;
+      stop();
+      stops.delete(file);
+    }
+    for (const file of files) if (!stops.has(file)) stops.set(file, watchConfigFile(file, onChanged));
+  };
+  return { watch, close: () => watch([]) };
+}
+
 /** A look costs one call of the system. */
 const LOOK_INTERVAL_MS = 2_000;
 /** Editors and copies write in several steps. */

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { EXIT } from '../app/exit-codes.ts';
-import { loadConfig } from '../config/load.ts';
+import { readConfig } from '../app/read-config.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { checkClock } from './doctor-clock.ts';
@@ -50,7 +50,7 @@ export async function doctorCommand(
 async function examine(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<readonly Finding[]> {
   let config: GatewayConfig;
   try {
-    config = loadConfig({ file: flags.file, flags: flags.settings, environment }).config;
+    config = (await readConfig({ file: flags.file, flags: flags.settings, environment })).config;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const problems = error.problems.map(

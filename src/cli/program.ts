@@ -96,7 +96,8 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
     .action(async (_options: unknown, command: Command) => {
       const { checkConfigCommand } = await import('./check-config.ts');
       const options: Record<string, unknown> = command.optsWithGlobals();
-      done(checkConfigCommand(readConfigFlags(options, environment), environment, options.json === true));
+      const flags = readConfigFlags(options, environment);
+      done(await checkConfigCommand(flags, environment, options.json === true));
     });
 
   addConfigFlags(

@@ -2,14 +2,14 @@ import cluster from 'node:cluster';
 import { performance } from 'node:perf_hooks';
 import { EXIT } from '../app/exit-codes.ts';
 import { type Serving, startGateway } from '../app/gateway.ts';
+import { readConfig } from '../app/read-config.ts';
 import { firstSignal } from '../app/shutdown.ts';
 import { startFailure, WorkerStartError } from '../app/start-failure.ts';
-import { loadConfig } from '../config/load.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
 import { floorAbove } from '../ground/node-floors.ts';
 import { renderBanner } from './banner.ts';
-import { watchConfigFile } from './config-file-watch.ts';
+import { watchFiles } from './config-file-watch.ts';
 import type { ConfigFlags } from './flags.ts';
 import { packageVersion } from './version.ts';
 
@@ -18,8 +18,6 @@ const UNREAD_OUTPUT_MS = 1_000;
 
 /** Runs the gateway until a signal comes; resolves with the exit code. Throws ConfigError before any port opens. */
 export async function serveCommand(flags: ConfigFlags, environment: NodeJS.ProcessEnv): Promise<number> {
-  const reread = () => loadConfig({ file: flags.file, flags: flags.settings, environment }).config;
-  const config = reread();
   const drainAsked = Promise.withResolvers<'admin'>();
   const surroundings = {
     environment,
@@ -28,10 +26,15 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   };
   if (cluster.isWorker) {
     const { runWorker } = await import('../app/worker.ts');
-    const exitCode = await runWorker(config, surroundings, reread);
+    const exitCode = await runWorker(surroundings);
     endThoughUnread();
     return exitCode;
   }
+  const read = async () =>
+    (await readConfig({ file: flags.file, flags: flags.settings, environment })).config;
+  // Before the first look: what changes while the gateway starts is not missed.
+  const changes = new ConfigChanges(flags.file);
+  const config = await read();
 
   const stopped = firstSignal();
   let serving: Serving;
@@ -42,54 +45,99 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   } catch (error) {
     const { exitCode, message } = error instanceof WorkerStartError ? error.failure : startFailure(error);
     process.stderr.write(`${message}\n`);
+    changes.close();
     return exitCode;
   }
   endOnBugs(serving);
   warnBelowFloor(serving);
   announce(config, surroundings.version, serving);
-  const stopReloading = reloadOnChange(serving, reread, flags.file);
+  changes.begin(config, (cause) => reload(serving, read, cause));
   const signal = await Promise.race([stopped, drainAsked.promise]);
-  stopReloading();
+  changes.close();
   serving.telemetry.logger.info({ signal }, 'draining');
   await serving.drain();
   endThoughUnread();
   return EXIT.ok;
 }
 
-/** At SIGHUP and when the file changes. What is wrong is logged, and the configuration that runs stays. */
-function reloadOnChange(
-  { reload, telemetry: { logger } }: Serving,
-  reread: () => GatewayConfig,
-  file: string | undefined,
-): () => void {
-  let last: Promise<void> = Promise.resolve();
-  const again = (cause: string): void => {
-    last = last.then(async () => {
-      try {
-        const { changed, needsRestart } = await reload(reread());
-        logger.info({ code: 'config_reloaded', cause, changed }, 'the configuration was read again');
-        if (needsRestart.length === 0) return;
-        logger.warn(
-          { code: 'config_needs_restart', settings: needsRestart },
-          'these settings have changed and count after the next start only',
-        );
-      } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        logger.error(
-          { code: 'config_reload_failed', cause, problem: message },
-          'the configuration that runs stays',
-        );
-      }
-    });
-  };
-  const onSignal = () => again('SIGHUP');
-  process.on('SIGHUP', onSignal);
-  const stopWatching = file === undefined ? undefined : watchConfigFile(file, () => again('file'));
-  return () => {
-    process.off('SIGHUP', onSignal);
+/** SIGHUP, and changes of the file and of those that it names. They wait for the start, and for each other. */
+class ConfigChanges {
+  readonly #file: string | undefined;
+  readonly #files = watchFiles(() => this.#changed('file'));
+  readonly #onSignal = () => this.#changed('SIGHUP');
+  #reload: ((cause: string) => Promise<GatewayConfig | undefined>) | undefined;
+  #missed: string | undefined;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(file: string | undefined) {
+    this.#file = file;
+    this.#files.watch(file === undefined ? [] : [file]);
+    process.on('SIGHUP', this.#onSignal);
+  }
+
+  /** `reload` resolves with the configuration that counts now; undefined: the one before. */
+  begin(started: GatewayConfig, reload: (cause: string) => Promise<GatewayConfig | undefined>): void {
+    this.#watch(started);
+    this.#reload = reload;
+    if (this.#missed !== undefined) this.#changed(this.#missed);
+  }
+
+  /** SIGHUP does nothing from now on; by itself it would end the process. */
+  close(): void {
+    process.off('SIGHUP', this.#onSignal);
     process.on('SIGHUP', () => {});
-    stopWatching?.();
-  };
+    this.#files.close();
+  }
+
+  #changed(cause: string): void {
+    const reload = this.#reload;
+    if (reload === undefined) {
+      this.#missed = cause;
+      return;
+    }
+    this.#last = this.#last.then(async () => {
+      const next = await reload(cause);
+      if (next !== undefined) this.#watch(next);
+    });
+  }
+
+  #watch(config: GatewayConfig): void {
+    this.#files.watch([this.#file, ...filesReadOnce(config)].filter((file) => file !== undefined));
+  }
+}
+
+/** What is wrong is logged, and the configuration that runs stays. */
+async function reload(
+  serving: Serving,
+  read: () => Promise<GatewayConfig>,
+  cause: string,
+): Promise<GatewayConfig | undefined> {
+  const { logger } = serving.telemetry;
+  try {
+    const next = await read();
+    const { changed, needsRestart } = await serving.reload(next);
+    logger.info({ code: 'config_reloaded', cause, changed }, 'the configuration was read again');
+    if (needsRestart.length > 0) {
+      logger.warn(
+        { code: 'config_needs_restart', settings: needsRestart },
+        'these settings have changed and count after the next start only',
+      );
+    }
+    return next;
+  } catch (error) {
+    const problem = error instanceof Error ? error.message : String(error);
+    logger.error({ code: 'config_reload_failed', cause, problem }, 'the configuration that runs stays');
+    return undefined;
+  }
+}
+
+/** Beside the configuration: certificates, key files and JWKS files are looked at by those who use them. */
+function filesReadOnce({ prices_file, auth, upstream, upstreams }: GatewayConfig): (string | undefined)[] {
+  return [
+    prices_file,
+    ...auth.map((method) => (method.kind === 'jwt' ? method.public_key_file : undefined)),
+    ...[upstream, ...upstreams].map((each) => each?.ca_file),
+  ];
 }
 
 /** Lines that nobody reads would keep a process that has nothing else to do. */

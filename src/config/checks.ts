@@ -243,7 +243,7 @@ function priceProblems({ prices_file }: Partial<GatewayConfig>): CrossProblem[] 
 
 type Upstream = NonNullable<GatewayConfig['upstream']>;
 
-function placedUpstreams(
+export function placedUpstreams(
   config: Partial<GatewayConfig>,
 ): { path: readonly PathSegment[]; upstream: Upstream }[] {
   const listed = (config.upstreams ?? []).map((upstream, index) => ({

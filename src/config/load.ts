@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import * as z from 'zod';
-import { crossChecks } from './checks.ts';
+import { type CrossProblem, crossChecks } from './checks.ts';
 import { configLeaves, keysAt } from './outline.ts';
 import {
   ConfigError,
@@ -29,8 +29,17 @@ export interface LoadedConfig {
   originOf(path: readonly PathSegment[]): Origin;
 }
 
-/** Flag > environment > file > default. Throws `ConfigError` with everything that is wrong, before anything starts. */
-export function loadConfig(sources: ConfigSources): LoadedConfig {
+/** What a part of the gateway says of its section. Sections that did not parse are absent. */
+export type PartCheck = (
+  config: Partial<GatewayConfig>,
+  environment: ConfigSources['environment'],
+) => readonly CrossProblem[];
+
+/**
+ * Flag > environment > file > default. Throws `ConfigError` with everything that is wrong, before anything starts.
+ * `checkParts` is asked where this room's own checks found nothing wrong with a field.
+ */
+export function loadConfig(sources: ConfigSources, checkParts: PartCheck = () => []): LoadedConfig {
   const file = sources.file === undefined ? EMPTY_FILE : openFile(sources.file);
   const environment = readEnvironment(sources.environment, configLeaves);
   const settings = [...environment.settings, ...sources.flags];
@@ -55,16 +64,23 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
 
   const parsed = configSchema.safeParse(raw);
   const schemaProblems = (parsed.error?.issues ?? []).flatMap((issue) => explain(issue, raw, placeOf));
-  const crossProblems = crossChecks(parsed.data ?? validSections(raw), sources.environment).map(
-    ({ path, found, expected, help }) => ({
-      path: renderPath(path),
-      found: found ?? renderFound(valueAt(raw, path)),
-      expected,
-      ...(help === undefined ? {} : { help }),
-      origin: placeOf(path),
-    }),
-  );
-  const problems = [...environment.problems, ...strayProblems, ...schemaProblems, ...crossProblems];
+  const place = ({ path, found, expected, help }: CrossProblem): ConfigProblem => ({
+    path: renderPath(path),
+    found: found ?? renderFound(valueAt(raw, path)),
+    expected,
+    ...(help === undefined ? {} : { help }),
+    origin: placeOf(path),
+  });
+  // An optional section that nobody wrote is there, as nothing; one that is wrong is not.
+  const valid = parsed.data === undefined ? validSections(raw) : { ...ABSENT, ...parsed.data };
+  const crossProblems = crossChecks(valid, sources.environment).map(place);
+  const known = [...environment.problems, ...strayProblems, ...schemaProblems, ...crossProblems];
+  const isNew = ({ path }: ConfigProblem) =>
+    !known.some(
+      (other) => `${path}.`.startsWith(`${other.path}.`) || `${other.path}.`.startsWith(`${path}.`),
+    );
+  const partProblems = checkParts(valid, sources.environment).map(place).filter(isNew);
+  const problems = [...known, ...partProblems];
   if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(problems);
   const config = deepFreeze(withImplied(parsed.data));
   return { config, effective: () => z.encode(configSchema, config), originOf };
@@ -139,6 +155,10 @@ function put(root: Record<PathSegment, unknown>, { path, value, origin }: Settin
   if (last !== undefined) section[last] = value;
   return [];
 }
+
+const ABSENT: Partial<GatewayConfig> = Object.fromEntries(
+  Object.keys(configShape).map((name) => [name, undefined]),
+);
 
 /** When the whole does not parse, what does is still checked against each other. */
 function validSections(raw: Readonly<Record<string, unknown>>): Partial<GatewayConfig> {

@@ -10,13 +10,12 @@ const DEFAULT_OWNED_ID_DAYS = 30;
 /** A server in the same network answers within a millisecond; turns wait for it, so it is not given long. */
 const DEFAULT_TIMEOUT = '250ms';
 
-const storeUrl = z.string().transform((text, context) => {
+const storeUrl = z.string().check(({ value, issues }) => {
   try {
-    parseStoreUrl(text);
+    parseStoreUrl(value);
   } catch (error) {
-    context.issues.push({ code: 'custom', message: (error as Error).message, input: text });
+    issues.push({ code: 'custom', message: (error as Error).message, input: value });
   }
-  return text;
 });
 
 const storeKeySchema = z.strictObject({

@@ -3,11 +3,14 @@ import type { RunningWork } from '../session/running-work.ts';
 import type { SessionRuntime } from '../session/sessions.ts';
 import type { KeyedCalls } from '../store/types.ts';
 import type { Wire } from '../translate/index.ts';
+import type { Dialer } from '../upstream/types.ts';
 import type { KeyedRuns } from './idempotency.ts';
 import type { Peers } from './peers.ts';
 
 /** Everything that a call needs, made once for a server. */
 export interface Edge extends SessionRuntime {
+  /** For what begins from now on: a session keeps the one that it began with. */
+  dialer: Dialer;
   readonly access: AccessControl;
   readonly wire: Wire;
   /** The other processes behind the same port. */

@@ -143,6 +143,8 @@ export interface GrpcServer {
   readonly connections: Pick<Connections, 'open' | 'max' | 'full'>;
   /** Of the last listener for other processes; undefined: there is none, or it is a Unix socket. */
   readonly peerPort: number | undefined;
+  /** Sessions and calls that begin from now on go by this one; sessions that run keep theirs. */
+  useDialer(dialer: Dialer): void;
   /** What grpc.health.v1 answers for the server and the service. */
   setServing(serving: boolean): void;
   /**
@@ -236,6 +238,10 @@ class RunningServer implements GrpcServer {
 
   get peerPort(): number | undefined {
     return this.#edge.peers?.port;
+  }
+
+  useDialer(dialer: Dialer): void {
+    this.#edge.dialer = dialer;
   }
 
   setServing(serving: boolean): void {

@@ -1,4 +1,5 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import { experimental, ServerCredentials } from '@grpc/grpc-js';
@@ -44,55 +45,111 @@ interface Loaded {
   readonly ca: experimental.CaCertificateUpdate | null;
 }
 
-async function load(tls: TlsOptions, section: string, caField: string): Promise<Loaded> {
-  const certField = `${section}.cert_file`;
-  const keyField = `${section}.key_file`;
-  const caName = `${section}.${caField}`;
-  const [certificate, privateKey, caCertificate] = await Promise.all([
-    readPem(certField, tls.certificateFile),
-    readPem(keyField, tls.privateKeyFile),
-    tls.clientCaFile === undefined ? undefined : readPem(caName, tls.clientCaFile),
+async function load(tls: TlsFiles, section: string, caField: string): Promise<Loaded> {
+  const [certificate, privateKey, ca] = await Promise.all([
+    readFile(tls.certificateFile).catch(asError),
+    readFile(tls.privateKeyFile).catch(asError),
+    tls.clientCaFile === undefined ? undefined : readFile(tls.clientCaFile).catch(asError),
   ]);
-  const parsed = usable(certField, tls.certificateFile, () => new X509Certificate(certificate));
-  const key = usable(keyField, tls.privateKeyFile, () => createPrivateKey(privateKey));
-  // As is the case while the two are being replaced. A TLS context takes a key of another kind than the certificate's.
-  if (!parsed.checkPrivateKey(key)) {
-    throw new RangeError(
-      `${keyField} (${tls.privateKeyFile}) is not the key of ${certField} (${tls.certificateFile})`,
-    );
-  }
-  // The rest of the chain, and what a certificate of today has to have, such as a long enough key.
-  usable(certField, tls.certificateFile, () => createSecureContext({ cert: certificate, key: privateKey }));
-  if (tls.clientCaFile !== undefined && caCertificate !== undefined) {
-    // A TLS context takes anything for the authorities, and then trusts none.
-    usable(caName, tls.clientCaFile, () => new X509Certificate(caCertificate));
+  const pems = { certificate, privateKey, ca };
+  const problems = problemsOf(pems, tls, section, caField);
+  if (problems.length > 0 || !isRead(pems)) {
+    // The operator's mistake: the start ends with a line that says it.
+    const [first] = problems;
+    throw new RangeError(problems.map(({ field, file, why }) => `${field} (${file}) ${why}`).join('; '), {
+      cause: first?.cause,
+    });
   }
   return {
-    identity: { certificate, privateKey },
-    ca: caCertificate === undefined ? null : { caCertificate },
+    identity: { certificate: pems.certificate, privateKey: pems.privateKey },
+    ca: pems.ca === undefined ? null : { caCertificate: pems.ca },
   };
 }
 
-async function readPem(field: string, path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw unusable(field, path, error);
-  }
+export type TlsFiles = Pick<TlsOptions, 'certificateFile' | 'privateKeyFile' | 'clientCaFile'>;
+
+export interface CertificateProblem {
+  /** As the configuration has it: `tls.key_file`. */
+  readonly field: string;
+  readonly file: string;
+  /** `cannot be used: …`, or what does not fit together. */
+  readonly why: string;
+  readonly cause?: unknown;
 }
 
-function usable<T>(field: string, path: string, take: () => T): T {
-  try {
-    return take();
-  } catch (error) {
-    throw unusable(field, path, error);
-  }
+/** Everything that keeps the files from being used. `section` and `caField` are what the configuration calls them. */
+export function certificateProblems(
+  tls: TlsFiles,
+  section = 'tls',
+  caField = 'client_ca_file',
+): readonly CertificateProblem[] {
+  const read = (file: string): Pem => {
+    try {
+      return readFileSync(file);
+    } catch (error) {
+      return asError(error);
+    }
+  };
+  const pems = {
+    certificate: read(tls.certificateFile),
+    privateKey: read(tls.privateKeyFile),
+    ca: tls.clientCaFile === undefined ? undefined : read(tls.clientCaFile),
+  };
+  return problemsOf(pems, tls, section, caField);
 }
 
-/** A RangeError is the operator's mistake: the start ends with one line that says it. */
-function unusable(field: string, path: string, cause: unknown): RangeError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new RangeError(`${field} (${path}) cannot be used: ${why}`, { cause });
+/** An error: the file could not be read. */
+type Pem = Buffer | Error;
+
+interface Pems {
+  readonly certificate: Pem;
+  readonly privateKey: Pem;
+  readonly ca: Pem | undefined;
+}
+
+function isRead(pems: Pems): pems is { certificate: Buffer; privateKey: Buffer; ca: Buffer | undefined } {
+  return !Object.values(pems).some((pem) => pem instanceof Error);
+}
+
+function problemsOf(
+  { certificate, privateKey, ca }: Pems,
+  files: TlsFiles,
+  section: string,
+  caField: string,
+): CertificateProblem[] {
+  const problems: CertificateProblem[] = [];
+  const take = <T>(name: string, file: string, pem: Pem, make: (pem: Buffer) => T): T | undefined => {
+    try {
+      if (pem instanceof Error) throw pem;
+      return make(pem);
+    } catch (cause) {
+      const why = `cannot be used: ${asError(cause).message}`;
+      problems.push({ field: `${section}.${name}`, file, why, cause });
+      return undefined;
+    }
+  };
+  const parsed = take('cert_file', files.certificateFile, certificate, (pem) => new X509Certificate(pem));
+  const key = take('key_file', files.privateKeyFile, privateKey, createPrivateKey);
+  if (files.clientCaFile !== undefined && ca !== undefined) {
+    // A TLS context takes anything for the authorities, and then trusts none.
+    take(caField, files.clientCaFile, ca, (pem) => new X509Certificate(pem));
+  }
+  if (parsed === undefined || key === undefined) return problems;
+  // As is the case while the two are being replaced. A TLS context takes a key of another kind than the certificate's.
+  if (!parsed.checkPrivateKey(key)) {
+    const why = `is not the key of ${section}.cert_file (${files.certificateFile})`;
+    problems.push({ field: `${section}.key_file`, file: files.privateKeyFile, why });
+    return problems;
+  }
+  // The rest of the chain, and what a certificate of today has to have, such as a long enough key.
+  take('cert_file', files.certificateFile, certificate, (cert) =>
+    createSecureContext({ cert, key: privateKey as Buffer }),
+  );
+  return problems;
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 /**

@@ -177,6 +177,11 @@ class UpstreamDialer implements Dialer {
     return this.#pool.shed();
   }
 
+  retire(): void {
+    this.#pool.close();
+    for (const upstream of this.#upstreams) upstream.retire();
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#pool.close();

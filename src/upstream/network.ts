@@ -40,6 +40,8 @@ export interface Network {
   /** Connections are kept for the next request. */
   readonly http: ConnectOptions;
   readonly proxied: boolean;
+  /** Connections end with their requests from now on; those that wait for one end at once. */
+  retire(): void;
   close(): void;
 }
 
@@ -63,6 +65,10 @@ export function createNetwork(endpoint: Endpoint, tls: UpstreamTls, proxies: Pro
     webSocket: { ...secure, agent: webSocketAgent },
     http: { ...secure, agent: httpAgent },
     proxied: proxy !== undefined,
+    retire: () => {
+      Object.assign(httpAgent, { keepAlive: false });
+      for (const socket of Object.values(httpAgent.freeSockets).flat()) socket?.destroy();
+    },
     close: () => {
       webSocketAgent.destroy();
       httpAgent.destroy();

@@ -36,15 +36,16 @@ interface Shelf {
   open: OpenLink;
 }
 
-/** Idle links, dialled ahead of need once a key has been used. */
 /** Links that were given up because memory was short are not to be back before it is known whether that helped. */
 const SHED_MS = 30_000;
 
+/** Idle links, dialled ahead of need once a key has been used. */
 export class LinkPool {
   readonly #options: PoolOptions;
   readonly #shelves = new Map<string, Shelf>();
   #sweeper: NodeJS.Timeout | undefined;
   #shedUntilMs = 0;
+  #closed = false;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -67,7 +68,7 @@ export class LinkPool {
    * repeated before the next call, so a dead upstream is not hammered from here.
    */
   fill(key: PoolKey, open: OpenLink): void {
-    if (this.#options.size === 0) return;
+    if (this.#options.size === 0 || this.#closed) return;
     const name = keyOf(key);
     const shelf = this.#shelves.get(name) ?? {
       upstream: key.upstream,
@@ -96,7 +97,9 @@ export class LinkPool {
     return waiting.length;
   }
 
+  /** Closes what waits, and opens nothing any more. */
   close(): void {
+    this.#closed = true;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
     for (const { ready, dialing } of this.#shelves.values()) {

@@ -97,6 +97,8 @@ export interface Dialer {
   route(model: string | undefined): string | undefined;
   /** Memory is short: closes the links that wait ready. Returns how many there were. */
   shedReadyLinks(): number;
+  /** Another dialer takes what is new: the links that wait ready are closed, and no others opened ahead of need. */
+  retire(): void;
   close(): Promise<void>;
 }
 

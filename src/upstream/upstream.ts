@@ -7,7 +7,7 @@ import type { CredentialSource } from './credential.ts';
 import { type Endpoint, parseEndpoint } from './endpoint.ts';
 import { checkExtraHeaders, type Headers, requestHeaders } from './headers.ts';
 import { post } from './http-post.ts';
-import { createNetwork, type Network, type ProxySettings, type UpstreamTls } from './network.ts';
+import { createNetwork, type Network, type ProxySettings, proxyFor, type UpstreamTls } from './network.ts';
 import {
   httpCapabilities,
   PROVIDERS,
@@ -52,6 +52,34 @@ export interface UpstreamOptions {
 
 /** A link that serves one lane. */
 const SINGLE_LANE = { multiplexed: false, maxNamedLanes: 0, maxInFlight: 1 } as const;
+
+/** What of the options `Upstream` would be made of in vain. */
+export interface UpstreamProblem {
+  readonly field: 'url' | 'proxies' | 'headers';
+  readonly message: string;
+}
+
+/** All of them, where the constructor stops at the first. */
+export function upstreamProblems(
+  options: Pick<
+    UpstreamOptions,
+    'provider' | 'url' | 'apiVersion' | 'allowPlaintext' | 'headers' | 'proxies'
+  >,
+): readonly UpstreamProblem[] {
+  const problems: UpstreamProblem[] = [];
+  const make = <T>(field: UpstreamProblem['field'], work: () => T): T | undefined => {
+    try {
+      return work();
+    } catch (error) {
+      problems.push({ field, message: error instanceof Error ? error.message : String(error) });
+      return undefined;
+    }
+  };
+  const endpoint = make('url', () => parseEndpoint(options, PROVIDERS[options.provider]));
+  if (endpoint !== undefined) make('proxies', () => proxyFor(endpoint, options.proxies ?? {}));
+  make('headers', () => checkExtraHeaders(options.headers ?? {}));
+  return problems;
+}
 
 /** One upstream with everything parsed: opens links and makes calls. */
 export class Upstream {
@@ -191,6 +219,10 @@ export class Upstream {
 
   get maxInboundBytes(): number {
     return this.#limits.maxInboundBytes;
+  }
+
+  retire(): void {
+    this.#network.retire();
   }
 
   close(): void {

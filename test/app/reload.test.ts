@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/index.ts';
@@ -102,4 +102,49 @@ it('what needs a restart is told against the start, as often as it differs', asy
     changed: ['session.max_lanes'],
     needsRestart: [],
   });
+});
+
+it('sessions that begin after a change go to the new upstream, and those that run stay with theirs', async () => {
+  const other = await startSimulator({});
+  onTestFinished(() => other.close());
+  const before = simulator.journal.entries.length;
+  gateway = await startGateway(configOf([old], { id: 'team' }), silent);
+  const client = new TestClient(`127.0.0.1:${gateway.grpcPort}`, {
+    metadata: { authorization: `Bearer ${old.text}` },
+  });
+  const running = client.connect();
+  running.startTurn({ turn_id: 't1' }, '#say=fine');
+  await running.turn('t1');
+  const at = (url: string) => configOf([old], { id: 'team' }, { upstream: { url, allow_plaintext: true } });
+  expect(await gateway.reload(at(other.url))).toEqual({ changed: ['upstream.url'], needsRestart: [] });
+
+  running.startTurn({ turn_id: 't2' }, '#say=fine');
+  expect((await running.turn('t2')).at(-1)?.outcome).toBe('TURN_OUTCOME_COMPLETED');
+  expect(other.journal.entries).toHaveLength(0);
+  expect(await call(old.text)).toMatchObject({ code: 0 });
+  expect(other.journal.entries).toHaveLength(1);
+  expect(simulator.journal.entries).toHaveLength(before + 2);
+
+  // Nothing else goes with it: what cannot be used changes nothing.
+  await expect(gateway.reload(at('ftp://nowhere'))).rejects.toThrow('absolute URL');
+  expect(await call(old.text)).toMatchObject({ code: 0 });
+  expect(other.journal.entries).toHaveLength(2);
+  client.close();
+});
+
+it('a tenant may use an upstream as soon as there is one of its name', async () => {
+  const named = (...names: string[]) => ({
+    upstream: undefined,
+    upstreams: names.map((name) => ({ name, url: simulator.url, allow_plaintext: true })),
+  });
+  gateway = await startGateway(configOf([old], { id: 'team' }, named('a')), silent);
+  await gateway.reload(configOf([old], { id: 'team', upstreams: ['b'] }, named('a', 'b')));
+  expect(await call(old.text)).toMatchObject({ code: 0 });
+});
+
+it('without an upstream there is nowhere to go: that needs a restart', async () => {
+  gateway = await startGateway(configOf([old], { id: 'team' }), silent);
+  const { needsRestart } = await gateway.reload(configOf([old], { id: 'team' }, { upstream: undefined }));
+  expect(needsRestart).toEqual(['upstream']);
+  expect(await call(old.text)).toMatchObject({ code: 0 });
 });

@@ -133,6 +133,7 @@ function setUp(fairShare = new FairShare(() => performance.now()), capture?: Con
       },
       route: () => undefined,
       shedReadyLinks: () => 0,
+      retire: () => {},
       close: () => Promise.resolve(),
     },
     dial: { upstream: undefined, tenantId: 't', credential: undefined },

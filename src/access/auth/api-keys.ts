@@ -111,7 +111,8 @@ async function matches(
   return proven;
 }
 
-function parseKey(options: ApiKeyOptions, path: string): StoredKey {
+/** Throws AccessOptionsError. */
+export function parseKey(options: ApiKeyOptions, path: string): StoredKey {
   if (!ID_FORM.test(options.id)) {
     throw new AccessOptionsError(
       `${path}.id`,

@@ -26,7 +26,7 @@ export function createAuthenticate(
   options: AuthenticateOptions,
 ): (caller: CallerFacts) => Promise<Principal> {
   if (options.methods.length === 0) throw new AccessOptionsError('auth', 'is empty: nobody could call');
-  const methods = options.methods.map((method, at) => open(method, `auth[${at}]`, options));
+  const methods = options.methods.map((method, at) => openMethod(method, `auth[${at}]`, options));
   return async (caller) => {
     const startedAtMs = performance.now();
     try {
@@ -91,7 +91,8 @@ function take(caller: CallerFacts): Presented | undefined {
   }
 }
 
-function open(method: AuthMethod, path: string, options: AuthenticateOptions): Method {
+/** Throws AccessOptionsError. */
+export function openMethod(method: AuthMethod, path: string, options: AuthenticateOptions): Method {
   checkTenants(method, path, options.tenantIds);
   switch (method.kind) {
     case 'apiKeys':

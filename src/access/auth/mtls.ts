@@ -61,7 +61,8 @@ interface CompiledRule {
   find(names: readonly AltName[]): AltName | undefined;
 }
 
-function compileRule({ match, tenant }: MtlsRule, path: string): CompiledRule {
+/** Throws AccessOptionsError. */
+export function compileRule({ match, tenant }: MtlsRule, path: string): CompiledRule {
   if (match.kind === 'san') {
     const fits: Glob = match.type === 'URI' ? compilePathGlob(match.value) : compileGlob(match.value);
     return {
