@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { createParser } from 'eventsource-parser';
 import { loadConfig } from '../config/load.ts';
-import { formatHostPort, type HostPort } from '../config/units.ts';
+import { formatHostPort, reachable } from '../config/units.ts';
 import { http } from '../ground/http.ts';
 import type { ConfigFlags } from './flags.ts';
 
@@ -47,12 +47,6 @@ export function adminClient(flags: ConfigFlags, environment: NodeJS.ProcessEnv):
       for await (const part of answer) parser.feed(String(part));
     },
   };
-}
-
-/** Nobody can connect to "every address". */
-export function reachable({ host, port }: HostPort): HostPort {
-  if (host === '0.0.0.0') return { host: '127.0.0.1', port };
-  return host === '::' ? { host: '::1', port } : { host, port };
 }
 
 async function textOf(answer: IncomingMessage): Promise<string> {

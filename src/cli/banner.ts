@@ -1,6 +1,6 @@
 import type { UpstreamChoice } from '../app/upstreams.ts';
 import type { GatewayConfig } from '../config/schema.ts';
-import { formatHostPort } from '../config/units.ts';
+import { formatHostPort, reachable } from '../config/units.ts';
 import { isLoopback } from '../ground/loopback.ts';
 
 export interface BannerFacts {
@@ -35,7 +35,7 @@ export function renderBanner({
     '',
     ...rows.map(([label = '', text]) => `  ${label.padEnd(LABEL_WIDTH)}${text}`),
     '',
-    '  Try   npm run chat',
+    `  Try   ${chatLine(config, grpcPort)}`,
     `        ${tryLine(config, grpc)}`,
     '',
     '',
@@ -43,6 +43,8 @@ export function renderBanner({
 }
 
 const LABEL_WIDTH = 10;
+/** Where chat goes without a flag. */
+const CHAT_DEFAULT = '127.0.0.1:50051';
 const METHOD = 'responses.gateway.v1.ResponsesService/CreateResponse';
 
 function upstreamRows(choice: UpstreamChoice): string[][] {
@@ -60,6 +62,21 @@ function security({ tls, listen, auth }: GatewayConfig): string {
   const transport = tls === undefined ? 'plaintext' : tls.client_ca_file === undefined ? 'TLS' : 'mTLS';
   const callers = open ? 'no authentication' : auth.map(({ kind }) => kind).join(', ');
   return `${transport}, ${callers}${open && isLoopback(listen.host) ? ' (loopback only)' : ''}`;
+}
+
+/** As it works from where this was started: npm from the sources, the installed program elsewhere. */
+function chatLine(config: GatewayConfig, grpcPort: number): string {
+  const { tls, listen, auth } = config;
+  const address = formatHostPort(reachable({ ...listen, port: grpcPort }));
+  const flags = [
+    ...(address === CHAT_DEFAULT ? [] : [`--address ${address}`]),
+    ...(tls === undefined ? [] : ['--tls']),
+  ].join(' ');
+  const token = auth.some(({ kind }) => kind === 'api_keys' || kind === 'jwt');
+  const program = import.meta.url.endsWith('.ts')
+    ? `npm run chat${flags === '' ? '' : ' --'}`
+    : 'responses-gateway chat';
+  return `${token ? 'RESPONSES_GATEWAY_TOKEN=$TOKEN ' : ''}${program} ${flags}`.trimEnd();
 }
 
 /** A call that works as written in a POSIX shell. */

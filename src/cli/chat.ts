@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { createInterface, type Interface } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
 import { type ChannelCredentials, credentials } from '@grpc/grpc-js';
 import { EXIT } from '../app/exit-codes.ts';
+import { connectionHelp } from './chat-help.ts';
+import { ChatInput, isCommand } from './chat-input.ts';
 import { type ClientEvent, type ClientSession, openSession } from './gateway-client.ts';
 
 const DEFAULT_MODEL = 'gpt-5.5';
@@ -13,7 +14,7 @@ const HELP = `  /lane NAME   go to that lane; each lane is a conversation of its
   /quit        end, after the running turns
 `;
 
-/** A conversation in the terminal. Also reads lines from a pipe: then each waits for the answer to the one before. */
+/** A conversation in the terminal, or from a pipe: then each turn waits for the answer to the one before. */
 export async function chatCommand(
   options: Readonly<Record<string, unknown>>,
   environment: NodeJS.ProcessEnv,
@@ -23,13 +24,17 @@ export async function chatCommand(
     model: typeof options.model === 'string' ? options.model : DEFAULT_MODEL,
     instructions: typeof options.instructions === 'string' ? options.instructions : undefined,
   });
+  const tokenEnv = String(options.tokenEnv);
+  const token = environment[tokenEnv];
+  const caFile = typeof options.caFile === 'string' ? options.caFile : undefined;
+  const tls = options.tls === true || caFile !== undefined;
   let session: ClientSession;
   try {
     session = await openSession(
       {
         address,
-        credentials: channelCredentials(options),
-        token: environment[String(options.tokenEnv)],
+        credentials: channelCredentials(tls, caFile),
+        token,
         open: {
           client_name: 'responses-gateway chat',
           ...(typeof options.upstream === 'string' ? { upstream: options.upstream } : {}),
@@ -42,8 +47,9 @@ export async function chatCommand(
       },
     );
   } catch (error) {
-    process.stderr.write(`error: no session at ${address}: ${(error as Error).message}\n`);
-    process.stderr.write('help: start a gateway with "npm start", or name one with --address HOST:PORT\n');
+    const { message } = error as Error;
+    const help = connectionHelp(message, { tls, tokenEnv, hasToken: Boolean(token), caFile });
+    process.stderr.write(`error: no session at ${address}: ${safe(message)}\nhelp: ${help}\n`);
     return EXIT.failure;
   }
   chat.note(`session ${session.sessionId} at ${address}; /help tells the commands`);
@@ -67,27 +73,24 @@ class Chat {
   #lane = '';
   #turns = 0;
   #ended = false;
-  #lines: Interface | undefined;
+  #input: ChatInput | undefined;
 
   constructor({ model, instructions }: ChatOptions) {
     this.#create = { model, ...(instructions === undefined ? {} : { instructions }) };
   }
 
   async run(session: ClientSession): Promise<number> {
-    const lines = createInterface({
-      input: process.stdin,
-      ...(this.#interactive ? { output: process.stdout, terminal: true } : {}),
-    });
-    this.#lines = lines;
+    const input = new ChatInput(this.#interactive);
+    this.#input = input;
     // Ctrl-C gives up the turn, as /cancel does; with nothing running it ends the chat.
-    lines.on('SIGINT', () => (this.#running.has(this.#lane) ? this.#cancel(session) : lines.close()));
-    void this.#over.promise.then(() => lines.close());
+    input.onInterrupt(() => (this.#running.has(this.#lane) ? this.#cancel(session) : input.close()));
+    void this.#over.promise.then(() => input.close());
     this.#prompt();
-    for await (const line of lines) {
-      if (!(await this.#command(session, line.trim()))) break;
+    for await (const entry of input.entries()) {
+      if (!(await this.#command(session, entry.trim()))) break;
       if (!this.#running.has(this.#lane)) this.#prompt();
     }
-    lines.close();
+    input.close();
     session.end();
     const error = await this.#over.promise;
     if (error === undefined) return EXIT.ok;
@@ -99,7 +102,7 @@ class Chat {
     const { laneId, type, json } = event;
     if (type === 'response.output_text.delta') this.#text(laneId, String(json?.['delta'] ?? ''));
     else if (type === 'response.refusal.delta') this.#text(laneId, String(json?.['delta'] ?? ''));
-    else if (type === 'response.steer.failed') this.note('the steer was not taken');
+    else if (type === 'response.steer.failed') this.note(`the steer was not taken: ${whyOf(json)}`);
     if (event.notice !== undefined) this.note(`${event.notice.kind}: ${event.notice.reason}`);
     if (event.failure !== undefined) {
       this.note(`${event.failure.reason}: ${event.failure.message} (replay ${event.failure.replay})`);
@@ -121,16 +124,24 @@ class Chat {
   }
 
   /** False: the chat is over. */
-  async #command(session: ClientSession, line: string): Promise<boolean> {
-    const [, name = '', rest = ''] = /^\/(\w*)\s*(.*)$/s.exec(line) ?? [];
-    if (line === '') return true;
-    if (!line.startsWith('/')) {
+  async #command(session: ClientSession, entry: string): Promise<boolean> {
+    if (entry === '') return true;
+    if (!isCommand(entry)) {
       await this.#turn();
-      this.#start(session, line);
+      this.#start(session, entry);
       return true;
     }
+    const [, name = '', rest = ''] = /^\/(\w*)\s*(.*)$/s.exec(entry) ?? [];
     switch (name) {
       case 'steer':
+        if (!this.#running.has(this.#lane)) {
+          this.note('nothing runs on this lane that could be steered; send it as a turn');
+          return true;
+        }
+        if (rest === '') {
+          this.note('/steer TEXT: found no text');
+          return true;
+        }
         session.steerTurn(this.#lane, [userMessage(rest)]);
         return true;
       case 'cancel':
@@ -197,9 +208,7 @@ class Chat {
   }
 
   #prompt(): void {
-    if (!this.#interactive) return;
-    this.#lines?.setPrompt(`${safe(this.#lane)}> `);
-    this.#lines?.prompt();
+    if (this.#interactive) this.#input?.prompt(`${safe(this.#lane)}> `);
   }
 }
 
@@ -213,7 +222,16 @@ function safe(text: string): string {
   return stripVTControlCharacters(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, '');
 }
 
-function channelCredentials({ tls, caFile }: Readonly<Record<string, unknown>>): ChannelCredentials {
-  if (tls !== true && typeof caFile !== 'string') return credentials.createInsecure();
-  return credentials.createSsl(typeof caFile === 'string' ? readFileSync(caFile) : null);
+function channelCredentials(tls: boolean, caFile: string | undefined): ChannelCredentials {
+  if (!tls) return credentials.createInsecure();
+  return credentials.createSsl(caFile === undefined ? null : readFileSync(caFile));
+}
+
+/** What the upstream says of a steer that it did not take. */
+function whyOf(json: ClientEvent['json']): string {
+  const { code, message } = (json?.['error'] ?? {}) as {
+    readonly code?: unknown;
+    readonly message?: unknown;
+  };
+  return [code, message].filter((part) => typeof part === 'string').join(': ') || 'the upstream says no more';
 }

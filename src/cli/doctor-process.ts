@@ -2,10 +2,9 @@ import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { defaultMaxConnections, descriptorLimit } from '../app/descriptors.ts';
-import { formatHostPort, type HostPort } from '../config/units.ts';
+import { formatHostPort, type HostPort, reachable } from '../config/units.ts';
 import { http } from '../ground/http.ts';
 import { floorAbove } from '../ground/node-floors.ts';
-import { reachable } from './admin-client.ts';
 import type { DoctorCase, Finding } from './doctor.ts';
 
 /** A thousand sessions with their links, and some room. */

@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import { EXIT } from '../app/exit-codes.ts';
 import { loadConfig } from '../config/load.ts';
-import { formatHostPort, type HostPort } from '../config/units.ts';
+import { formatHostPort, type HostPort, reachable } from '../config/units.ts';
 import type { ConfigFlags } from './flags.ts';
 
 /** Container engines give a health check 30 s by default; a gateway that needs seconds to answer is not well. */
@@ -21,12 +21,6 @@ export async function healthCommand(flags: ConfigFlags, environment: NodeJS.Proc
     );
     return EXIT.failure;
   }
-}
-
-/** Nobody can connect to "every address". */
-function reachable({ host, port }: HostPort): HostPort {
-  if (host === '0.0.0.0') return { host: '127.0.0.1', port };
-  return host === '::' ? { host: '::1', port } : { host, port };
 }
 
 function get({ host, port }: HostPort, path: string): Promise<{ status: number | undefined; body: string }> {

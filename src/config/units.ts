@@ -120,6 +120,12 @@ export function formatHostPort({ host, port }: HostPort): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** Where a client finds who listens there: nobody can connect to "every address". */
+export function reachable({ host, port }: HostPort): HostPort {
+  if (host === '0.0.0.0') return { host: '127.0.0.1', port };
+  return host === '::' ? { host: '::1', port } : { host, port };
+}
+
 function rangeText({ min, max }: Range): string {
   if (min !== undefined && max !== undefined) return `, from ${min} to ${max}`;
   if (min !== undefined) return `, at least ${min}`;

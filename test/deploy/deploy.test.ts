@@ -98,19 +98,27 @@ test('the balancer of the replicas asks for what the gateway answers', () => {
   expect(config).toContain('option httpchk GET /readyz');
 });
 
-test('every template of the chart is for one kind of thing', () => {
+test('the chart has a template for each kind of thing', () => {
   const templates = readdirSync(new URL('helm/responses-gateway/templates/', DEPLOY)).filter((name) =>
     name.endsWith('.yaml'),
   );
-  const kinds = templates.map(
-    (name) => /^kind: (\w+)$/m.exec(read(`helm/responses-gateway/templates/${name}`))?.[1],
-  );
+  const kinds = templates.flatMap((name) => [
+    ...new Set(
+      [...read(`helm/responses-gateway/templates/${name}`).matchAll(/^kind: (\w+)$/gm)].map(
+        ([, kind]) => kind,
+      ),
+    ),
+  ]);
   expect(kinds.sort()).toEqual([
     'ConfigMap',
+    'ConfigMap',
     'Deployment',
+    'GRPCRoute',
     'HorizontalPodAutoscaler',
     'NetworkPolicy',
     'PodDisruptionBudget',
+    'PrometheusRule',
+    'ScaledObject',
     'Service',
     'ServiceAccount',
     'ServiceMonitor',

@@ -22,6 +22,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The configuration file, with what follows from the other values. */}}
 {{- define "responses-gateway.config" -}}
+{{- if not (has .Values.autoscaling.kind (list "hpa" "keda")) }}{{ fail (printf "autoscaling.kind: found %s; allowed: hpa, keda" .Values.autoscaling.kind) }}{{ end }}
+{{- if not (has .Values.probes.readiness (list "http" "grpc")) }}{{ fail (printf "probes.readiness: found %s; allowed: http, grpc" .Values.probes.readiness) }}{{ end }}
 {{- if not .Values.config.auth }}{{ fail "set config.auth: who may call (docs/configuration.md, auth)" }}{{ end }}
 {{- $config := deepCopy .Values.config }}
 {{- if .Values.tls.existingSecret }}
@@ -90,4 +92,16 @@ store:
 {{- end }}
 {{- max 1 (div (mul $least 4) 5) }}
 {{- end }}
+{{- end }}
+
+{{/* Not empty: the gateway speaks TLS. */}}
+{{- define "responses-gateway.tls" -}}
+{{- if or .Values.tls.existingSecret .Values.config.tls }}yes{{ end }}
+{{- end }}
+
+{{/* Up at once, down one pod in two minutes: sessions end with their pod, or have to move. */}}
+{{- define "responses-gateway.scaling" -}}
+scaleDown:
+  stabilizationWindowSeconds: {{ .Values.autoscaling.scaleDownStabilizationSeconds | default (ternary 60 900 (and .Values.cluster.enabled .Values.cluster.durable)) }}
+  policies: [{ type: Pods, value: 1, periodSeconds: 120 }]
 {{- end }}
