@@ -17,6 +17,9 @@ import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { doneWith } from './message-decoder.ts';
 
+/** Where there are no heartbeats: under the shortest patience of a proxy's, 15 s. */
+const HEADERS_AFTER_MS = 10_000;
+
 /** One HTTP call beside the links; limits, permissions and ownership as for a turn. */
 export function serveCall(method: CallMethod): (call: RpcCall, edge: Edge) => Promise<void> {
   return async (call, edge) => {
@@ -75,6 +78,8 @@ async function run(
   if (lease === undefined) return;
   const telemetry = telemetryOf(call, edge, principal, request.traceContext);
   let status: StatusCode | 'OK' = 'OK';
+  // Proxies wait for headers, and not for long. Not at once: a call whose headers have come is not tried again by gRPC.
+  const headersDue = setTimeout(() => call.sendHeaders(), edge.heartbeatIntervalMs ?? HEADERS_AFTER_MS);
   try {
     const turn = await admitted(lease, admissionOf(request, lease));
     const json = await settled(turn, request, edge, () => {
@@ -87,6 +92,7 @@ async function run(
     status = GatewayError.from(error).code;
     throw error;
   } finally {
+    clearTimeout(headersDue);
     lease.release();
     telemetry.end(status);
   }

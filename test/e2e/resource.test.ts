@@ -1,3 +1,6 @@
+import { type EventEmitter, once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GatewayError } from '../../src/errors.ts';
 import { checkSeq, textOf, userMessage } from '../harness/client.ts';
@@ -231,3 +234,28 @@ describe('background responses', () => {
     expect(ended).toMatchObject({ code: 3, metadata: { field } });
   });
 });
+
+it('a call whose upstream thinks for long has its headers before its answer', async () => {
+  const answered = Promise.withResolvers<void>();
+  const upstream = createServer((_, response) => {
+    void answered.promise.then(() => {
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ id: 'resp_1', object: 'response', status: 'completed' }));
+    });
+  }).listen(0, '127.0.0.1');
+  await once(upstream, 'listening');
+  const { port } = upstream.address() as AddressInfo;
+  await using slow = await startGateway({
+    upstreamUrl: `http://127.0.0.1:${port}/v1`,
+    server: { heartbeatIntervalMs: 50 },
+  });
+  const { api } = slow.client() as unknown as { readonly api: Record<string, StartCall> };
+  const reply = Promise.withResolvers<unknown>();
+  const call = api['GetResponse']?.({ response_id: 'resp_1' }, (_error, answer) => reply.resolve(answer));
+  await once(call as EventEmitter, 'metadata');
+  answered.resolve();
+  expect(await reply.promise).toMatchObject({ response: { id: 'resp_1' } });
+  upstream.close();
+});
+
+type StartCall = (request: object, done: (error: Error | null, reply: unknown) => void) => EventEmitter;
