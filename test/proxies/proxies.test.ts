@@ -6,9 +6,11 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { streamError } from '../../clients/typescript/src/errors.ts';
 import { Client, type Session, type SessionOptions } from '../../clients/typescript/src/index.ts';
 import { TestClient, userMessage } from '../harness/client.ts';
 import { startGateway, type TestGateway } from '../harness/gateway.ts';
+import { DEFAULTS } from './defaults.ts';
 import { findProxies, Machine, PROXIES, type ProxyName, startProxy } from './proxy.ts';
 
 const found = await findProxies();
@@ -20,6 +22,8 @@ const LIMIT_S = 3;
 const HEARTBEAT_MS = 1_000;
 
 let gateways: readonly [TestGateway, TestGateway];
+/** Heartbeats as shipped. */
+let standard: readonly [TestGateway, TestGateway];
 let ready: { readonly port: number; close(): void };
 
 beforeAll(async () => {
@@ -28,20 +32,21 @@ beforeAll(async () => {
     server: { heartbeatIntervalMs: HEARTBEAT_MS, maxMessageBytes: 20 * 1024 * 1024 },
   };
   gateways = [await startGateway(options), await startGateway(options)];
+  standard = [await startGateway(), await startGateway()];
   const server = createServer((_, response) => response.end('ok')).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
   ready = { port: (server.address() as AddressInfo).port, close: () => void server.close() };
 });
 
 afterAll(async () => {
-  await Promise.all(gateways.map((gateway) => gateway.close()));
+  await Promise.all([...gateways, ...standard].map((gateway) => gateway.close()));
   ready.close();
 });
 
 const [first, second] = [0, 1] as const;
 
-const ports = () => ({
-  gateways: [gateways[first].port, gateways[second].port] as const,
+const ports = (pair = gateways) => ({
+  gateways: [pair[first].port, pair[second].port] as const,
   readyPorts: [ready.port, ready.port] as const,
 });
 
@@ -205,6 +210,61 @@ for (const name of PROXIES) {
         for (const machine of [...machines, ...checks]) machine.close();
       },
     );
+  });
+}
+
+/** Longer than each time-out that the proxies bring along, but Envoy's five minutes of silence. */
+const PATIENCE_MS = 75_000;
+
+/** By itself a proxy says nothing that a client could not explain. */
+function named(ended: {
+  readonly code: number;
+  readonly message: string;
+  readonly reason?: string | undefined;
+}) {
+  if (ended.code === 0) return 'served';
+  if (ended.reason !== undefined) return ended.reason;
+  return streamError({ code: ended.code, details: ended.message }, 'STREAM_LOST').metadata['path'];
+}
+
+/** What becomes of a call without a session; a session always goes on. */
+const BY_DEFAULT: Readonly<Record<ProxyName, { readonly silent: RegExp; readonly large: RegExp }>> = {
+  nginx: { silent: /^served$/, large: /^request_too_large$/ },
+  haproxy: { silent: /^served$/, large: /^served$/ },
+  envoy: { silent: /^(?:timeout|reset)$/, large: /^served$/ },
+  caddy: { silent: /^(?:served|reset)$/, large: /^served$/ },
+  traefik: { silent: /^(?:reset|no_gateway)$/, large: /^served$/ },
+};
+
+for (const name of PROXIES) {
+  const program = found.get(name);
+  describe.skipIf(!all || program === undefined).concurrent(`${name}, by its defaults`, () => {
+    const start = () => startProxy(name, program as string, { ...ports(standard), instead: DEFAULTS[name] });
+
+    it('a session outlives every time-out, and a call without one ends with its cause', {
+      timeout: 240_000,
+    }, async () => {
+      await using proxy = await start();
+      const client = new TestClient(proxy.address);
+      const silent = client.createResponse({
+        create: { model: 'gpt-6', input: [userMessage(`#ttft=${PATIENCE_MS} #say=late`)] },
+      }).result;
+      const large = client.createResponse({
+        create: { model: 'gpt-6', input: [userMessage(`#say=large ${'x'.repeat(2_000_000)}`)] },
+      }).result;
+      await withSession(
+        proxy.address,
+        async (session) => {
+          expect(await answer(session, '#say=before')).toBe('before');
+          await sleep(PATIENCE_MS);
+          expect(await answer(session, '#say=after')).toBe('after');
+        },
+        { timeoutMs: 60_000 },
+      );
+      expect(named((await large).ended)).toMatch(BY_DEFAULT[name].large);
+      expect(named((await silent).ended)).toMatch(BY_DEFAULT[name].silent);
+      client.close();
+    });
   });
 }
 

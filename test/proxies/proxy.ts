@@ -33,6 +33,8 @@ export interface ProxySetting {
   /** Port of a gateway's `/readyz`. */
   readonly readyPorts: readonly [number, number];
   readonly change?: (config: string) => string;
+  /** Another configuration in the place of the shipped one, with `PORT`, `ADMIN_PORT`, `GATEWAY_1` and `GATEWAY_2` in it. */
+  readonly instead?: string;
 }
 
 export interface RunningProxy {
@@ -52,10 +54,11 @@ export async function startProxy(
   const adminPort = await freePort();
   const change = setting.change ?? ((config: string) => config);
   const place = (file: string, into: string) => {
-    writeFileSync(
-      join(folder, into),
-      change(placed(readFileSync(join(CONFIGS, file), 'utf8'), port, adminPort, setting)),
-    );
+    const config =
+      setting.instead !== undefined && MAIN_FILES.has(file)
+        ? filled(setting.instead, port, adminPort, setting)
+        : placed(readFileSync(join(CONFIGS, file), 'utf8'), port, adminPort, setting);
+    writeFileSync(join(folder, into), change(config));
     return join(folder, into);
   };
   const { args, reload, env } = COMMANDS[name]({ folder, place, adminPort, program });
@@ -87,6 +90,17 @@ export async function startProxy(
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Traefik has two files; its routes are the same with any setting. */
+const MAIN_FILES = new Set(['nginx.conf', 'haproxy.cfg', 'envoy.yaml', 'Caddyfile', 'traefik.yaml']);
+
+function filled(config: string, port: number, adminPort: number, { gateways }: ProxySetting): string {
+  return config
+    .replaceAll('ADMIN_PORT', String(adminPort))
+    .replaceAll('GATEWAY_1', String(gateways[0]))
+    .replaceAll('GATEWAY_2', String(gateways[1]))
+    .replaceAll('PORT', String(port));
 }
 
 /** The shipped file with the test's ports. */
