@@ -126,7 +126,8 @@ it('sessions that begin after a change go to the new upstream, and those that ru
   expect(simulator.journal.entries).toHaveLength(before + 2);
 
   // Nothing else goes with it: what cannot be used changes nothing.
-  await expect(gateway.reload(at('ftp://nowhere'))).rejects.toThrow('absolute URL');
+  const wrong = { upstream: { url: simulator.url, allow_plaintext: true, headers: { Host: 'x' } } };
+  await expect(gateway.reload(configOf([old], { id: 'team' }, wrong))).rejects.toThrow('Host');
   expect(await call(old.text)).toMatchObject({ code: 0 });
   expect(other.journal.entries).toHaveLength(2);
   client.close();
