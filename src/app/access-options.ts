@@ -55,7 +55,8 @@ export function accessOptions(
   };
 }
 
-function priceTable(path: string, text: string | undefined) {
+/** `text`: what the file held when it was last good. */
+export function priceTable(path: string, text: string | undefined) {
   return text === undefined ? loadPrices(path) : parsePrices(text, path);
 }
 

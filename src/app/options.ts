@@ -1,10 +1,10 @@
-import { loadPrices } from '../config/prices.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import type { SessionLimits } from '../core/types.ts';
 import type { GrpcServerOptions } from '../grpc/server.ts';
 import type { TelemetryOptions } from '../telemetry/options.ts';
 import type { KnownLabels } from '../telemetry/start-labels.ts';
 import type { DialerOptions } from '../upstream/dialer.ts';
+import { priceTable } from './access-options.ts';
 import { defaultMaxConnections, descriptorLimit } from './descriptors.ts';
 import type { GatewaySurroundings } from './gateway.ts';
 import type { MemoryBudgets } from './memory-budgets.ts';
@@ -103,7 +103,7 @@ export function telemetryOptions(config: GatewayConfig, surroundings: GatewaySur
       maxModels: metrics.max_models,
       maxTenants: metrics.max_tenants,
       unitSuffixes: metrics.unit_suffixes,
-      known: knownLabels(config, surroundings.environment),
+      known: knownLabels(config, surroundings),
     },
     logs: {
       exporter: logs.exporter,
@@ -120,9 +120,9 @@ export function telemetryOptions(config: GatewayConfig, surroundings: GatewaySur
 }
 
 /** What the counters of this configuration can be about, so that they start at 0. */
-function knownLabels(config: GatewayConfig, environment: GatewaySurroundings['environment']): KnownLabels {
+function knownLabels(config: GatewayConfig, surroundings: GatewaySurroundings): KnownLabels {
   const { metrics } = config.telemetry;
-  const choice = chooseUpstreams(config, environment);
+  const choice = chooseUpstreams(config, surroundings.environment);
   return {
     upstreams:
       choice.kind === 'simulator'
@@ -137,6 +137,9 @@ function knownLabels(config: GatewayConfig, environment: GatewaySurroundings['en
       metrics.max_tenants === 0
         ? undefined
         : config.tenants.slice(0, metrics.max_tenants).map(({ id }) => id),
-    currency: config.prices_file === undefined ? undefined : loadPrices(config.prices_file).currency,
+    currency:
+      config.prices_file === undefined
+        ? undefined
+        : priceTable(config.prices_file, surroundings.prices).currency,
   };
 }
