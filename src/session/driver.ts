@@ -212,8 +212,12 @@ export class SessionDriver implements Flushable {
     this.feed(request);
   }
 
-  /** The stream gets everything after `lastSeq`. An earlier stream ends: there is one listener at a time. */
+  /**
+   * The stream gets everything after `lastSeq`. An earlier stream ends: there is one listener at a time. Throws
+   * SESSION_EXPIRED when the session ended while its client came to it.
+   */
   attach(stream: ClientStream, lastSeq: number | undefined): void {
+    if (this.#closed) throw new GatewayError('SESSION_EXPIRED', 'the session has just ended');
     this.#supersede();
     this.#stream = stream;
     this.feed({ kind: 'attach', lastSeq });

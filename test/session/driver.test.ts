@@ -352,6 +352,15 @@ describe('SessionDriver', () => {
     expect(slow.closed).toEqual([]);
   });
 
+  it('has no stream once it is over: nobody would tell it anything', () => {
+    const { driver, core } = setUp();
+    core.onInput.set('time', () => core.outputs.push({ kind: 'closed', record: 'end' }));
+    driver.feed({ kind: 'time' });
+    expect(() => driver.attach(new Sink(), 0)).toThrow(
+      expect.objectContaining({ reason: 'SESSION_EXPIRED' }),
+    );
+  });
+
   it('fences the earlier stream when another attaches, and ignores its departure', () => {
     const { core, driver } = setUp();
     const first = new Sink();
