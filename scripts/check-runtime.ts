@@ -37,7 +37,8 @@ for (const [name, version] of Object.entries(pins)) {
 
 const dockerfile = read('Dockerfile');
 const bases = [...dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, base = '']) => base);
-for (const base of bases) {
+const stages = new Set([...dockerfile.matchAll(/^FROM \S+ AS (\S+)/gm)].map(([, name = '']) => name));
+for (const base of bases.filter((each) => !stages.has(each))) {
   if (base.startsWith('node:')) check(`Dockerfile: ${base}`, /^node:(\d+\.\d+\.\d+)-/.exec(base)?.[1]);
   else if (!/@sha256:[0-9a-f]{64}$/.test(base)) problems.push(`Dockerfile: ${base} is not pinned by digest`);
 }

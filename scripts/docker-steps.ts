@@ -37,14 +37,15 @@ const work = mkdtempSync(join(tmpdir(), 'docker-steps-'));
 // The image's user has to get in.
 chmodSync(work, 0o755);
 try {
-  const image = build(readFileSync(join(context, 'Dockerfile'), 'utf8'));
-  await runImage(image);
+  const stages = build(readFileSync(join(context, 'Dockerfile'), 'utf8'));
+  await runSimulator(named(stages, 'simulator'));
+  await runImage(named(stages, 'gateway'));
 } finally {
   spawnSync('chmod', ['-R', 'u+w', work]);
   rmSync(work, { recursive: true, force: true });
 }
 
-function build(dockerfile: string): Stage {
+function build(dockerfile: string): ReadonlyMap<string, Stage> {
   const stages = new Map<string, Stage>();
   let stage: Stage | undefined;
   const lines = dockerfile.replace(/\\\n/g, ' ').split('\n');
@@ -52,23 +53,33 @@ function build(dockerfile: string): Stage {
     console.log(`> ${line}`);
     const [, instruction = '', rest = ''] = /^(\w+)\s+(.*)$/.exec(line) ?? [];
     if (instruction === 'FROM') {
-      const [, name] = /^\S+(?:\s+AS\s+(\S+))?$/.exec(rest) ?? [];
-      stage = newStage(join(work, name ?? 'image'));
-      stages.set(name ?? 'image', stage);
+      const [, base = '', name = ''] = /^(\S+)\s+AS\s+(\S+)$/.exec(rest) ?? [];
+      if (name === '') throw new Error(`a stage has no name: ${rest}`);
+      stage = newStage(join(work, name), stages.get(base));
+      stages.set(name, stage);
     } else if (stage === undefined) {
       throw new Error(`${instruction} before FROM`);
     } else {
       perform(instruction, rest, stage, stages);
     }
   }
-  const image = stages.get('image');
-  if (image === undefined) throw new Error('the last stage has no name');
-  return image;
+  return stages;
 }
 
-function newStage(root: string): Stage {
+function named(stages: ReadonlyMap<string, Stage>, name: string): Stage {
+  const stage = stages.get(name);
+  if (stage === undefined) throw new Error(`the Dockerfile has no stage ${name}`);
+  return stage;
+}
+
+/** A stage on another one begins with its files and settings. */
+function newStage(root: string, base: Stage | undefined): Stage {
   mkdirSync(root, { recursive: true });
-  return { root, workdir: '/', env: {}, user: undefined, healthcheck: [], entrypoint: [], command: [] };
+  if (base === undefined)
+    return { root, workdir: '/', env: {}, user: undefined, healthcheck: [], entrypoint: [], command: [] };
+  // Hard links: nothing writes into a stage that others begin with.
+  spawnSync('cp', ['-al', `${base.root}/.`, root]);
+  return { ...base, root, env: { ...base.env } };
 }
 
 function perform(instruction: string, rest: string, stage: Stage, stages: ReadonlyMap<string, Stage>): void {
@@ -134,6 +145,24 @@ function runStep(script: string, stage: Stage): void {
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   if (status !== 0) throw new Error(`RUN ended with ${status}: ${script}`);
+}
+
+async function runSimulator(image: Stage): Promise<void> {
+  const free = ['simulate', '--listen', '127.0.0.1:0'];
+  if (image.command[0] !== free[0]) throw new Error(`the simulator's image runs ${image.command.join(' ')}`);
+  const program = start(image, [...image.entrypoint, ...free], image.env);
+  const output = collect(program);
+  const exit = new Promise<number | null>((resolve) => program.once('exit', resolve));
+  try {
+    const url = await waitFor(program, output, /HTTP\s+(http:\S+)/);
+    const answer = await fetch(url, { method: 'POST', body: '{"model":"m","input":"Hi #say=pong"}' });
+    if (!(await answer.text()).includes('"pong"')) throw new Error('the simulator does not answer');
+    program.kill('SIGTERM');
+    if ((await exit) !== 0) throw new Error(`the simulator did not end well:\n${output.text}`);
+    console.log('> the simulator answers, and ends');
+  } finally {
+    program.kill('SIGKILL');
+  }
 }
 
 async function runImage(image: Stage): Promise<void> {

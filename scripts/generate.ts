@@ -26,6 +26,8 @@ const GENERATORS = {
   migration: [process.execPath, 'scripts/generate/migration.ts'],
   /** src/simulator/request.schema.json, from the published schema that the tests keep. */
   'simulator-schema': [process.execPath, 'scripts/generate/simulator-schema.ts'],
+  /** The tables of docs/simulator.md, from src/simulator. */
+  'simulator-doc': [process.execPath, 'scripts/generate/simulator-doc.ts'],
   /** The clients' stubs, from the .proto files. Java makes its own at build. */
   stubs: [process.execPath, 'scripts/generate/stubs.ts'],
 } as const satisfies Record<string, readonly [string, ...string[]]>;

@@ -69,13 +69,17 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
   );
 
   subcommand(program, 'simulate', 'run the upstream simulator alone')
+    // Its own help lists what the options file may hold, which is loaded for that alone.
+    .helpOption(false)
+    .option('-h, --help', 'print this')
     .option('--listen <HOST:PORT>', 'address (127.0.0.1:8765)')
     .option('--options <FILE>', 'YAML file with script, faults, switches, timing')
     .option('--time-to-first-token <DURATION>', 'wait before the first output of a response')
     .option('--tokens-per-second <N>', 'pace of text deltas')
-    .action(async (options: Record<string, unknown>) => {
-      const { simulateCommand } = await import('./simulate.ts');
-      done(await simulateCommand(options));
+    .action(async (options: Record<string, unknown>, command: Command) => {
+      const { simulateCommand, simulateHelp } = await import('./simulate.ts');
+      if (options.help === true) process.stdout.write(simulateHelp(command.helpInformation(), HELP_WIDTH));
+      else done(await simulateCommand(options));
     });
 
   subcommand(program, 'chat', 'talk through a running gateway')

@@ -7,7 +7,7 @@ import { loadConfig } from '../config/load.ts';
 import { ConfigError } from '../config/problems.ts';
 import type { Setting } from '../config/sources.ts';
 import { parseHostPort } from '../config/units.ts';
-import { startSimulator } from '../simulator/index.ts';
+import { type ReferenceSection, simulatorReference, startSimulator } from '../simulator/index.ts';
 import { packageVersion } from './version.ts';
 
 const DEFAULT_ADDRESS = '127.0.0.1:8765';
@@ -44,6 +44,31 @@ export async function simulateCommand(flags: Readonly<Record<string, unknown>>):
   await stopped;
   await simulator.close();
   return EXIT.ok;
+}
+
+/** The flags, then everything that can be asked of the simulator: in messages, and in its options file. */
+export function simulateHelp(flags: string, width: number): string {
+  return `${flags}\n${simulatorReference()
+    .map((section) => sectionText(section, width))
+    .join('\n')}`;
+}
+
+function sectionText({ title, rows }: ReferenceSection, width: number): string {
+  const lines = rows.flatMap(({ name, value, text }) => {
+    const set = value === '' ? '' : ` (${value})`;
+    return [`  ${name}${set}`, ...wrapped(text, width - 6).map((line) => `      ${line}`)];
+  });
+  return `${title[0]?.toUpperCase()}${title.slice(1)}:\n${lines.join('\n')}\n`;
+}
+
+function wrapped(text: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + word.length + 1 > width) lines.push(word);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines;
 }
 
 function settingsOf(flags: Readonly<Record<string, unknown>>): Setting[] {

@@ -8,7 +8,7 @@ const eventIndex = z
 
 /** Where and how often a fault applies. Every condition given must hold; none given means everywhere. */
 const scope = {
-  transport: z.enum(['ws', 'http']).optional(),
+  transport: z.enum(['ws', 'http']).optional().describe('only there'),
   connection: count
     .optional()
     .describe('n-th WebSocket connection (for handshake faults: n-th attempt), from 1'),
@@ -29,93 +29,133 @@ const errorFields = {
 };
 
 const handshakeFault = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('delay-handshake'), ms: z.int().min(0), ...scope }),
-  z.strictObject({
-    kind: z.literal('refuse'),
-    status: z.int().min(400).max(599),
-    retryAfterSeconds: z.number().min(0).optional(),
-    code: z.string().nullable().default(null),
-    message: z.string().default('The request was refused.'),
-    ...scope,
-  }),
+  z
+    .strictObject({ kind: z.literal('delay-handshake'), ms: z.int().min(0), ...scope })
+    .describe('the answer to the upgrade comes later'),
+  z
+    .strictObject({
+      kind: z.literal('refuse'),
+      status: z.int().min(400).max(599),
+      retryAfterSeconds: z.number().min(0).optional(),
+      code: z.string().nullable().default(null),
+      message: z.string().default('The request was refused.'),
+      ...scope,
+    })
+    .describe('the upgrade is refused'),
 ]);
 
 const eventFault = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('cut'), atEvent: eventIndex.default(0), ...scope }),
-  z.strictObject({
-    kind: z.literal('close'),
-    atEvent: eventIndex.default(0),
-    code: z.int().min(1000).max(4999).default(1011),
-    reason: z.string().max(120).default(''),
-    ...scope,
-  }),
-  z.strictObject({
-    kind: z.literal('error'),
-    atEvent: eventIndex.default(0),
-    ...errorFields,
-    shape: z.enum(['nested', 'flat']).optional(),
-    streamId: z
-      .union([z.literal('own'), z.literal('none'), z.strictObject({ name: z.string() })])
-      .default('own'),
-    thenClose: z.int().min(1000).max(4999).optional(),
-    ...scope,
-  }),
-  z.strictObject({
-    kind: z.literal('failed'),
-    atEvent: eventIndex.default(2),
-    code: z.string().default('server_error'),
-    message: z.string().default('The model failed to generate a response.'),
-    ...scope,
-  }),
-  z.strictObject({ kind: z.literal('malformed'), atEvent: eventIndex.default(1), ...scope }),
-  z.strictObject({ kind: z.literal('binary'), atEvent: eventIndex.default(1), ...scope }),
-  z.strictObject({
-    kind: z.literal('unknown-event'),
-    atEvent: eventIndex.default(1),
-    event: z.record(z.string(), z.unknown()).default({ type: 'response.from_the_future', detail: { n: 1 } }),
-    streamId: z.enum(['own', 'none']).default('own'),
-    ...scope,
-  }),
-  z.strictObject({
-    kind: z.literal('stray-lane'),
-    atEvent: eventIndex.default(1),
-    name: z.string().default('no_such_lane'),
-    ...scope,
-  }),
-  z.strictObject({
-    kind: z.literal('giant'),
-    atEvent: eventIndex.default(1),
-    bytes: count.max(256 * 1024 * 1024),
-    ...scope,
-  }),
-  z.strictObject({ kind: z.literal('hang'), atEvent: eventIndex.default(1), ...scope }),
-  z.strictObject({ kind: z.literal('stall'), atEvent: eventIndex.default(1), ms: count, ...scope }),
-  z.strictObject({
-    kind: z.literal('sequence'),
-    atEvent: eventIndex.default(1),
-    add: z.int().default(7),
-    ...scope,
-  }),
-  z.strictObject({ kind: z.literal('repeat-event'), atEvent: eventIndex.default(1), ...scope }),
-  z.strictObject({ kind: z.literal('drop-event'), atEvent: eventIndex.default(1), ...scope }),
-  z.strictObject({ kind: z.literal('connection-limit'), atEvent: eventIndex.default(1), ...scope }),
+  z
+    .strictObject({ kind: z.literal('cut'), atEvent: eventIndex.default(0), ...scope })
+    .describe('the connection breaks without a close'),
+  z
+    .strictObject({
+      kind: z.literal('close'),
+      atEvent: eventIndex.default(0),
+      code: z.int().min(1000).max(4999).default(1011),
+      reason: z.string().max(120).default(''),
+      ...scope,
+    })
+    .describe('the connection is closed'),
+  z
+    .strictObject({
+      kind: z.literal('error'),
+      atEvent: eventIndex.default(0),
+      ...errorFields,
+      shape: z.enum(['nested', 'flat']).optional(),
+      streamId: z
+        .union([z.literal('own'), z.literal('none'), z.strictObject({ name: z.string() })])
+        .default('own'),
+      thenClose: z.int().min(1000).max(4999).optional(),
+      ...scope,
+    })
+    .describe('an error frame, or HTTP error, ends the request'),
+  z
+    .strictObject({
+      kind: z.literal('failed'),
+      atEvent: eventIndex.default(2),
+      code: z.string().default('server_error'),
+      message: z.string().default('The model failed to generate a response.'),
+      ...scope,
+    })
+    .describe('response.failed ends the response'),
+  z
+    .strictObject({ kind: z.literal('malformed'), atEvent: eventIndex.default(1), ...scope })
+    .describe('half a JSON document between two events'),
+  z
+    .strictObject({ kind: z.literal('binary'), atEvent: eventIndex.default(1), ...scope })
+    .describe('a binary frame between two events'),
+  z
+    .strictObject({
+      kind: z.literal('unknown-event'),
+      atEvent: eventIndex.default(1),
+      event: z
+        .record(z.string(), z.unknown())
+        .default({ type: 'response.from_the_future', detail: { n: 1 } }),
+      streamId: z.enum(['own', 'none']).default('own'),
+      ...scope,
+    })
+    .describe('an event of a kind that nobody knows'),
+  z
+    .strictObject({
+      kind: z.literal('stray-lane'),
+      atEvent: eventIndex.default(1),
+      name: z.string().default('no_such_lane'),
+      ...scope,
+    })
+    .describe('an event of a lane that does not exist'),
+  z
+    .strictObject({
+      kind: z.literal('giant'),
+      atEvent: eventIndex.default(1),
+      bytes: count.max(256 * 1024 * 1024),
+      ...scope,
+    })
+    .describe('an event of so many bytes'),
+  z
+    .strictObject({ kind: z.literal('hang'), atEvent: eventIndex.default(1), ...scope })
+    .describe('nothing more comes'),
+  z
+    .strictObject({ kind: z.literal('stall'), atEvent: eventIndex.default(1), ms: count, ...scope })
+    .describe('nothing comes for a while'),
+  z
+    .strictObject({
+      kind: z.literal('sequence'),
+      atEvent: eventIndex.default(1),
+      add: z.int().default(7),
+      ...scope,
+    })
+    .describe('sequence numbers jump'),
+  z
+    .strictObject({ kind: z.literal('repeat-event'), atEvent: eventIndex.default(1), ...scope })
+    .describe('an event comes twice'),
+  z
+    .strictObject({ kind: z.literal('drop-event'), atEvent: eventIndex.default(1), ...scope })
+    .describe('an event is missing'),
+  z
+    .strictObject({ kind: z.literal('connection-limit'), atEvent: eventIndex.default(1), ...scope })
+    .describe('the connection has reached its age'),
 ]);
 
 const requestFault = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('previous-response-not-found'),
-    codeless: z.boolean().default(false).describe('the live variant without code and param'),
-    ...scope,
-  }),
-  z.strictObject({ kind: z.literal('successor-fails'), ...scope }),
-  z.strictObject({
-    kind: z
-      .literal('call-fails')
-      .describe('an HTTP call about responses or models that creates none gets this answer'),
-    ...errorFields,
-    cut: z.boolean().default(false).describe('its connection breaks, instead of an answer'),
-    ...scope,
-  }),
+  z
+    .strictObject({
+      kind: z.literal('previous-response-not-found'),
+      codeless: z.boolean().default(false).describe('the live variant without code and param'),
+      ...scope,
+    })
+    .describe('the parent of the request is unknown'),
+  z
+    .strictObject({ kind: z.literal('successor-fails'), ...scope })
+    .describe('a steered response finds no successor'),
+  z
+    .strictObject({
+      kind: z.literal('call-fails'),
+      ...errorFields,
+      cut: z.boolean().default(false).describe('its connection breaks, instead of an answer'),
+      ...scope,
+    })
+    .describe('an HTTP call about responses or models that creates none gets this answer'),
 ]);
 
 export const FaultSchema = z.union([handshakeFault, requestFault, eventFault]);

@@ -1,4 +1,5 @@
 import type { Context } from './context.ts';
+import { type Directive, readDirectives } from './directives.ts';
 import { isObject, type JsonObject } from './json.ts';
 import type { CreateRequest, ToolSpec } from './request.ts';
 import { matchRule, type PlannedEnd, type PlannedItem, type Script } from './script.ts';
@@ -43,17 +44,7 @@ function planAnswer(request: CreateRequest, context: Context, script: Script | u
   return { items: rule.items, end: rule.end, ...timing };
 }
 
-type Directives = ReadonlyMap<string, string>;
-
-/** `#name` and `#name=value` anywhere in the last user text; the module documentation of index.ts lists them. */
-function readDirectives(text: string): Directives {
-  const found = new Map<string, string>();
-  if (!text.includes('#')) return found;
-  for (const match of text.matchAll(/(?:^|\s)#([a-z][a-z-]*)(?:=([^\s]+))?/g)) {
-    found.set(match[1] ?? '', match[2] ?? '');
-  }
-  return found;
-}
+type Directives = ReturnType<typeof readDirectives>;
 
 function directedPlan(request: CreateRequest, context: Context): Plan {
   const directives = readDirectives(context.lastUserText);
@@ -236,7 +227,7 @@ function numberIn(schema: JsonObject, key: string): number | undefined {
   return typeof value === 'number' ? value : undefined;
 }
 
-function numberOf(directives: Directives, name: string): number | undefined {
+function numberOf(directives: Directives, name: Directive): number | undefined {
   const raw = directives.get(name);
   if (raw === undefined || !/^\d+$/.test(raw)) return undefined;
   return Math.min(Number(raw), MAX_DIRECTIVE_NUMBER);

@@ -114,7 +114,8 @@ export const SwitchesSchema = z.strictObject({
   maxPendingSteers: z.int().min(1).default(32).describe('open: cap of queued steers on one response'),
   failedTargetSteerCode: z
     .enum(['response_not_active', 'successor_creation_failed'])
-    .default('response_not_active'),
+    .default('response_not_active')
+    .describe('open: how a steer fails whose target failed'),
   injectWaitMs: milliseconds
     .default(5000)
     .describe(
@@ -130,10 +131,10 @@ export const SwitchesSchema = z.strictObject({
 });
 
 const settings = {
-  timing: TimingSchema.prefault({}),
-  switches: SwitchesSchema.prefault({}),
-  faults: z.array(FaultSchema).default([]),
-  script: ScriptSchema.optional(),
+  timing: TimingSchema.prefault({}).describe('pace, below'),
+  switches: SwitchesSchema.prefault({}).describe('limits and behaviour, below'),
+  faults: z.array(FaultSchema).default([]).describe('what goes wrong where, below'),
+  script: ScriptSchema.optional().describe('rules, each with a condition and the items of its answer, below'),
 };
 
 /** What `configure()` may change while the simulator runs. */
@@ -143,7 +144,7 @@ export type Switches = Settings['switches'];
 export type Timing = Settings['timing'];
 
 export const SimulatorOptionsSchema = z.strictObject({
-  host: z.string().min(1).default('127.0.0.1'),
+  host: z.string().min(1).default('127.0.0.1').describe('address to listen on; --listen says it too'),
   port: z.int().min(0).max(65_535).default(0).describe('0: any free port'),
   tls: z.strictObject({ cert: z.string(), key: z.string() }).optional().describe('PEM texts'),
   apiKeys: z
@@ -159,7 +160,8 @@ export const SimulatorOptionsSchema = z.strictObject({
         .min(0)
         .default(64 * 1024 * 1024),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('how many requests are remembered, for tests: maxEntries, maxBytes'),
   ...settings,
 });
 export type SimulatorOptions = z.input<typeof SimulatorOptionsSchema>;

@@ -11,39 +11,57 @@ const deltas = z.int().min(1).max(10_000_000);
 
 /** One output item that the scripted model produces. */
 const ItemSchema = z.discriminatedUnion('type', [
-  z.strictObject({
-    type: z.literal('message'),
-    text: text.default(''),
-    deltas: deltas.optional().describe('stream this many generated words instead of `text`'),
-    bytes: bytes.optional().describe('stream one delta of this many bytes instead of `text`'),
-    phase: text.optional(),
-  }),
-  z.strictObject({ type: z.literal('refusal'), text: text.default("I'm sorry, I can't help with that.") }),
-  z.strictObject({
-    type: z.literal('reasoning'),
-    summary: text.default('Thinking about the request.'),
-    text: text.optional().describe('raw reasoning text, as open models stream it'),
-  }),
-  z.strictObject({
-    type: z.literal('function_call'),
-    name: text.min(1),
-    arguments: z.union([z.string(), z.record(z.string(), z.unknown())]).default({}),
-    callId: text.min(1).optional(),
-  }),
-  z.strictObject({ type: z.literal('custom_tool_call'), name: text.min(1), input: text.default('') }),
-  z.strictObject({
-    type: z.literal('image'),
-    bytes: bytes.default(1024),
-    partials: z.int().min(0).max(16).default(2),
-  }),
-  z.strictObject({
-    type: z.literal('item'),
-    item: z.looseObject({ type: text.min(1) }).describe('any other output item, given out as it is'),
-  }),
-  z.strictObject({
-    type: z.literal('event'),
-    event: z.looseObject({ type: text.min(1) }).describe('one extra event, numbered and given its stream_id'),
-  }),
+  z
+    .strictObject({
+      type: z.literal('message'),
+      text: text.default(''),
+      deltas: deltas.optional().describe('stream this many generated words instead of `text`'),
+      bytes: bytes.optional().describe('stream one delta of this many bytes instead of `text`'),
+      phase: text.optional(),
+    })
+    .describe('an answer; its text, or generated words'),
+  z
+    .strictObject({ type: z.literal('refusal'), text: text.default("I'm sorry, I can't help with that.") })
+    .describe('a refusal'),
+  z
+    .strictObject({
+      type: z.literal('reasoning'),
+      summary: text.default('Thinking about the request.'),
+      text: text.optional().describe('raw reasoning text, as open models stream it'),
+    })
+    .describe('a reasoning item'),
+  z
+    .strictObject({
+      type: z.literal('function_call'),
+      name: text.min(1),
+      arguments: z.union([z.string(), z.record(z.string(), z.unknown())]).default({}),
+      callId: text.min(1).optional(),
+    })
+    .describe('a call of a function'),
+  z
+    .strictObject({ type: z.literal('custom_tool_call'), name: text.min(1), input: text.default('') })
+    .describe('a call of a custom tool'),
+  z
+    .strictObject({
+      type: z.literal('image'),
+      bytes: bytes.default(1024),
+      partials: z.int().min(0).max(16).default(2),
+    })
+    .describe('a generated image'),
+  z
+    .strictObject({
+      type: z.literal('item'),
+      item: z.looseObject({ type: text.min(1) }).describe('any other output item, given out as it is'),
+    })
+    .describe('any other output item, given out as it is'),
+  z
+    .strictObject({
+      type: z.literal('event'),
+      event: z
+        .looseObject({ type: text.min(1) })
+        .describe('one extra event, numbered and given its stream_id'),
+    })
+    .describe('one extra event, numbered and given its stream_id'),
 ]);
 export type PlannedItem = z.output<typeof ItemSchema>;
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials } from '@grpc/grpc-js';
 import { afterAll, afterEach, expect, test, vi } from 'vitest';
+import { simulatorReference } from '../../src/simulator/index.ts';
 import { killAll, run, start, startGateway } from './program.ts';
 
 // Every test starts several processes.
@@ -262,6 +263,20 @@ test.each([
   ]);
   expect(stderr).toContain(`1 problem in the configuration:\n\n  tls.${field}\n`);
   expect(code).toBe(2);
+});
+
+test('the help of simulate names all that its options file may hold, and says what each does', async () => {
+  const { stdout, code } = await run(['simulate', '--help']);
+  expect(code).toBe(0);
+  const sections = simulatorReference();
+  for (const { title, rows } of sections) {
+    expect(rows.length, title).toBeGreaterThan(3);
+    for (const { name, text } of rows) {
+      expect(stdout).toContain(`\n  ${name}`);
+      expect(text, `${title}: ${name}`).toMatch(/\w.*\s\w/);
+    }
+  }
+  expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
 });
 
 test('simulate serves alone and ends with the signal', async () => {
