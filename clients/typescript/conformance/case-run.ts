@@ -5,7 +5,6 @@ import {
   callOutput,
   type Event,
   type FunctionTool,
-  GatewayError,
   type GoAway,
   type InputItem,
   image,
@@ -20,7 +19,8 @@ import {
   type TurnRequest,
   tool,
 } from '../src/index.ts';
-import { compareError, compareResult, equal, type WantedError } from './compare.ts';
+import { compareResult, equal, expecting, optionsOf, type WantedError } from './compare.ts';
+import { StoredSteps } from './stored.ts';
 
 export type Step = Readonly<Record<string, Readonly<Record<string, never>>>>;
 // biome-ignore lint/suspicious/noExplicitAny: the cases are checked by their own runner; a wrong field fails its step
@@ -37,6 +37,7 @@ export class CaseRun {
   readonly #goAways: GoAway[] = [];
   readonly #log: string[] = [];
   readonly #more: Session[] = [];
+  readonly #stored = new StoredSteps(() => this.#connected());
   #client: Client | undefined;
   #session: Session | undefined;
 
@@ -107,6 +108,15 @@ export class CaseRun {
         const result = await (await this.#lane('')).run({ input: this.#input(fields['input']) }, { signal });
         return compareResult(fields, result, []);
       }
+      case 'create':
+      case 'follow':
+      case 'get':
+      case 'delete':
+      case 'cancel_response':
+      case 'input_items':
+      case 'count':
+      case 'models':
+        return this.#stored.step(name, fields, this.#input.bind(this));
       case 'notice':
         return this.#see(
           ({ notice }) =>
@@ -134,6 +144,12 @@ export class CaseRun {
       default:
         throw new Error('unknown step');
     }
+  }
+
+  /** A client without a session. */
+  #connected(): Client {
+    this.#client ??= new Client({ address: this.#address });
+    return this.#client;
   }
 
   async #connect(fields: Fields): Promise<void> {
@@ -402,12 +418,6 @@ class Calls {
   }
 }
 
-/** The cases have the API's names. */
-function optionsOf(given: Fields): TurnRequest {
-  const camel = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
-  return Object.fromEntries(Object.entries(given).map(([name, value]) => [camel(name), value]));
-}
-
 function tokenSource(plan: readonly string[]): () => Promise<string> {
   const left = [...plan];
   return () => {
@@ -431,20 +441,6 @@ function queryTool(
       return result;
     },
   });
-}
-
-async function expecting(wanted: WantedError | undefined, work: () => Promise<unknown>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    if (!wanted || !(error instanceof GatewayError)) {
-      throw error instanceof GatewayError
-        ? new Error(`${error.reason} ${error.code}: ${error.message}`)
-        : error;
-    }
-    return compareError(wanted, error);
-  }
-  if (wanted) throw new Error(`no error, but ${JSON.stringify(wanted)} was expected`);
 }
 
 async function poll(done: () => boolean, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,4 @@
-import { type Event, type GatewayError, type Result, TurnError } from '../src/index.ts';
+import { type Event, GatewayError, type Result, TurnError, type TurnRequest } from '../src/index.ts';
 
 export interface WantedError {
   readonly reason?: string | readonly string[];
@@ -92,4 +92,30 @@ function oneOf(
   if (wanted === undefined) return;
   const allowed = typeof wanted === 'string' ? [wanted] : wanted;
   if (found === undefined || !allowed.includes(found)) equal(what, allowed.join(' or '), found);
+}
+
+/** The cases have the API's names. */
+export function optionsOf(
+  // biome-ignore lint/suspicious/noExplicitAny: as in case-run.ts
+  given: Readonly<Record<string, any>>,
+): TurnRequest {
+  const camel = (name: string) => name.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(given).map(([name, value]) => [camel(name), value]));
+}
+
+export async function expecting(
+  wanted: WantedError | undefined,
+  work: () => Promise<unknown>,
+): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!wanted || !(error instanceof GatewayError)) {
+      throw error instanceof GatewayError
+        ? new Error(`${error.reason} ${error.code}: ${error.message}`)
+        : error;
+    }
+    return compareError(wanted, error);
+  }
+  if (wanted) throw new Error(`no error, but ${JSON.stringify(wanted)} was expected`);
 }

@@ -10,6 +10,7 @@ import {
   parseAddress,
   type SessionOptions,
 } from './options.ts';
+import { Responses } from './responses.ts';
 import { Session } from './session.ts';
 import { SessionCore } from './session-core.ts';
 import { currentTraceContext } from './trace.ts';
@@ -26,6 +27,8 @@ const MAX_RECONNECT_MS = 3_000;
 
 /** Holds the connections to a gateway. It connects when first used and serves any number of sessions. */
 export class Client {
+  /** Turns without a session, and what the upstream keeps of responses. */
+  readonly responses: Responses;
   readonly #connections: Connections;
   readonly #options: ClientOptions;
   readonly #token: ClientOptions['token'];
@@ -57,6 +60,10 @@ export class Client {
       ...options.channelOptions,
     };
     this.#connections = new Connections(() => new GrpcClient(target, credentials, channelOptions));
+    this.responses = new Responses(
+      () => this.#connections.first,
+      () => this.#callMetadata(),
+    );
   }
 
   /**
@@ -122,6 +129,11 @@ export class Client {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  async #callMetadata(): Promise<Metadata> {
+    if (this.#closed) throw closedError();
+    return this.metadata();
   }
 
   async #askForToken(): Promise<string | undefined> {

@@ -46,6 +46,14 @@ export {
   message,
   type TurnRequest,
 } from './request.ts';
+export type {
+  CallOptions,
+  CreateOptions,
+  FollowOptions,
+  ListOptions,
+  ResponseStream,
+  Responses,
+} from './responses.ts';
 export { type Parsed, parseResult, type Result, type Usage } from './result.ts';
 export type { Schema } from './schema.ts';
 export type { Limits, Session, Stats } from './session.ts';

@@ -4,6 +4,7 @@ export * from './gen/responses/gateway/v1/create_pb.ts';
 export * from './gen/responses/gateway/v1/event_pb.ts';
 export * from './gen/responses/gateway/v1/events_pb.ts';
 export * from './gen/responses/gateway/v1/items_pb.ts';
+export * from './gen/responses/gateway/v1/resource_pb.ts';
 export * from './gen/responses/gateway/v1/response_pb.ts';
 export * from './gen/responses/gateway/v1/service_pb.ts';
 export * from './gen/responses/gateway/v1/session_pb.ts';

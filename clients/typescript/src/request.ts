@@ -3,6 +3,7 @@ import { DurationSchema } from '@bufbuild/protobuf/wkt';
 import { type ContentPart, ContentPartSchema } from './gen/responses/gateway/v1/content_pb.ts';
 import { type CreateBody, CreateBodySchema } from './gen/responses/gateway/v1/create_pb.ts';
 import { type InputItem, InputItemSchema } from './gen/responses/gateway/v1/items_pb.ts';
+import type { CountBodySchema } from './gen/responses/gateway/v1/resource_pb.ts';
 import { InputMode, type StartTurn, StartTurnSchema } from './gen/responses/gateway/v1/session_pb.ts';
 import { type TextFormat, TextFormatSchema } from './gen/responses/gateway/v1/settings_pb.ts';
 import {
@@ -155,6 +156,26 @@ export function startTurn(request: TurnRequest, laneId: string, turnId: string):
   return start;
 }
 
+/** The body of a turn without a session. */
+export function turnBody(request: TurnRequest): CreateBody {
+  const body = bodyOf(request);
+  if (request.from !== undefined) body.previousResponseId = request.from;
+  return body;
+}
+
+/** The same request, to be counted: what counting does not know is left out. */
+export function countBody(request: TurnRequest): MessageInitShape<typeof CountBodySchema> {
+  const { model, input, instructions, previousResponseId, conversationId, conversation, ...rest } =
+    turnBody(request);
+  const { tools, toolChoice, parallelToolCalls, reasoning, text, truncation } = rest;
+  return {
+    input,
+    tools,
+    ...defined({ model, instructions, previousResponseId, conversationId, conversation }),
+    ...defined({ toolChoice, parallelToolCalls, reasoning, text, truncation }),
+  };
+}
+
 export function warmUp(request: TurnRequest): TurnRequest {
   return {
     ...request,
@@ -210,7 +231,7 @@ function bodyOf(request: TurnRequest): CreateBody {
   return body;
 }
 
-function durationOf(ms: number) {
+export function durationOf(ms: number) {
   return create(DurationSchema, {
     seconds: BigInt(Math.floor(ms / 1000)),
     nanos: Math.floor((ms % 1000) * 1e6),

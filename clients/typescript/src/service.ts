@@ -9,6 +9,13 @@ export const responsesServiceDefinition = {
   connect: definition(ResponsesService.method.connect),
   createResponse: definition(ResponsesService.method.createResponse),
   compactResponse: definition(ResponsesService.method.compactResponse),
+  getResponse: definition(ResponsesService.method.getResponse),
+  streamResponse: definition(ResponsesService.method.streamResponse),
+  deleteResponse: definition(ResponsesService.method.deleteResponse),
+  cancelResponse: definition(ResponsesService.method.cancelResponse),
+  listInputItems: definition(ResponsesService.method.listInputItems),
+  countInputTokens: definition(ResponsesService.method.countInputTokens),
+  listModels: definition(ResponsesService.method.listModels),
 };
 
 function definition<M extends DescMethod>(
@@ -26,6 +33,6 @@ function definition<M extends DescMethod>(
   };
 }
 
-function pathOf(method: DescMethod): string {
+export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }

@@ -1,0 +1,311 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from '@bufbuild/protobuf';
+import type { ClientReadableStream, Client as GrpcClient, Metadata, ServiceError } from '@grpc/grpc-js';
+import { streamError } from './errors.ts';
+import { Event } from './event.ts';
+import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
+import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
+import type { CallOptionsSchema, Model } from './gen/responses/gateway/v1/resource_pb.ts';
+import type { Response } from './gen/responses/gateway/v1/response_pb.ts';
+import { ResponsesService } from './gen/responses/gateway/v1/service_pb.ts';
+import { PayloadFormat } from './gen/responses/gateway/v1/session_pb.ts';
+import { countBody, durationOf, type TurnRequest, turnBody } from './request.ts';
+import { Accumulator, type Result } from './result.ts';
+import { pathOf } from './service.ts';
+
+/** What all calls without a session take. */
+export interface CallOptions {
+  /** A configured upstream of the gateway, by name. A stored response is known where it was made. */
+  readonly upstream?: string;
+  /** Time limit, kept by the gateway. Default: the gateway's. */
+  readonly timeoutMs?: number;
+  /** Gives the call up. */
+  readonly signal?: AbortSignal;
+}
+
+export interface CreateOptions extends CallOptions {
+  /**
+   * Makes the call safe to send again: within a day the same key with the same request gets the first call's answer, and
+   * never runs a second turn. 1 to 256 visible ASCII characters. Default: each call runs.
+   */
+  readonly idempotencyKey?: string;
+  /** Delivers the upstream's exact JSON with each event. Default: false. */
+  readonly rawJson?: boolean;
+}
+
+export interface FollowOptions extends CallOptions {
+  /** `sequence_number` of the last event that is known; later ones come. Default: all. */
+  readonly startingAfter?: number;
+  readonly include?: readonly string[];
+  /** Delivers the upstream's exact JSON with each event. Default: false. */
+  readonly rawJson?: boolean;
+}
+
+export interface ListOptions extends CallOptions {
+  /** Items a page, 1 to 100; all pages are read. Default: the upstream's, 20. */
+  readonly limit?: number;
+  /** Default: the upstream's, `desc`, the newest first. */
+  readonly order?: 'asc' | 'desc';
+  /** Id of the item after which to begin. */
+  readonly after?: string;
+  readonly include?: readonly string[];
+}
+
+/**
+ * Responses without a session: single turns, and what the upstream keeps of them. Each method
+ * @throws StreamError with the gateway's reason, for instance UNKNOWN_RESPONSE; the signal's reason.
+ */
+export class Responses {
+  readonly #grpc: () => GrpcClient;
+  readonly #metadata: () => Promise<Metadata>;
+
+  /** Comes from `Client.responses`. */
+  constructor(grpc: () => GrpcClient, metadata: () => Promise<Metadata>) {
+    this.#grpc = grpc;
+    this.#metadata = metadata;
+  }
+
+  /**
+   * Runs one turn. With `create: { background: true }` it goes on when nobody reads, see {@link stream}. `from` continues
+   * a stored response; what is about lanes has no meaning here.
+   */
+  create(request: TurnRequest, options: CreateOptions = {}): ResponseStream {
+    const { rawJson, idempotencyKey, upstream, timeoutMs = request.timeoutMs, signal } = options;
+    const message = {
+      create: turnBody(request),
+      payload: payloadOf(rawJson),
+      idempotencyKey: idempotencyKey ?? '',
+      upstream: upstream ?? '',
+      waitOnRateLimit: request.waitOnRateLimit ?? false,
+      ...(timeoutMs !== undefined && { timeout: durationOf(timeoutMs) }),
+    };
+    return new ResponseStream(() => this.#stream(ResponsesService.method.createResponse, message), signal);
+  }
+
+  /** A stored response; of a background one that runs, as far as it is. */
+  async get(
+    responseId: string,
+    options: CallOptions & { readonly include?: readonly string[] } = {},
+  ): Promise<Response> {
+    const message = { responseId, include: [...(options.include ?? [])], options: callOptions(options) };
+    return answered(
+      (await this.#call(ResponsesService.method.getResponse, message, options.signal)).response,
+    );
+  }
+
+  /**
+   * Follows a background response to its end, from the event behind `startingAfter` on. To go on after a lost connection,
+   * give `lastSequenceNumber` of what was read before.
+   */
+  stream(responseId: string, options: FollowOptions = {}): ResponseStream {
+    const { startingAfter, include = [], rawJson } = options;
+    const message = {
+      responseId,
+      include: [...include],
+      options: { ...callOptions(options), payload: payloadOf(rawJson) },
+      ...(startingAfter !== undefined && { startingAfter: BigInt(startingAfter) }),
+    };
+    return new ResponseStream(
+      () => this.#stream(ResponsesService.method.streamResponse, message),
+      options.signal,
+    );
+  }
+
+  /** Deletes a stored response. */
+  async delete(responseId: string, options: CallOptions = {}): Promise<void> {
+    const message = { responseId, options: callOptions(options) };
+    await this.#call(ResponsesService.method.deleteResponse, message, options.signal);
+  }
+
+  /** Stops a background response, and returns it as it was left. */
+  async cancel(responseId: string, options: CallOptions = {}): Promise<Response> {
+    const message = { responseId, options: callOptions(options) };
+    const { response } = await this.#call(ResponsesService.method.cancelResponse, message, options.signal);
+    return answered(response);
+  }
+
+  /** What a stored response was given, page after page. */
+  async *inputItems(
+    responseId: string,
+    options: ListOptions = {},
+  ): AsyncGenerator<InputItem, void, undefined> {
+    const { limit, order, include = [], signal } = options;
+    for (let after = options.after; ; ) {
+      const message = {
+        responseId,
+        include: [...include],
+        options: callOptions(options),
+        ...(limit !== undefined && { limit }),
+        ...(order !== undefined && { order }),
+        ...(after !== undefined && { after }),
+      };
+      const { page } = await this.#call(ResponsesService.method.listInputItems, message, signal);
+      yield* page?.data ?? [];
+      after = page?.lastId;
+      if (!page?.hasMore || after === undefined) return;
+    }
+  }
+
+  /** How many tokens of input a request has; it does not run. */
+  async countInputTokens(request: TurnRequest, options: CallOptions = {}): Promise<number> {
+    const message = { count: countBody(request), options: callOptions(options) };
+    const { count } = await this.#call(ResponsesService.method.countInputTokens, message, options.signal);
+    return Number(count?.inputTokens ?? 0n);
+  }
+
+  /** The models that the caller may use. */
+  async models(options: CallOptions = {}): Promise<readonly Model[]> {
+    const message = { options: callOptions(options) };
+    const { models } = await this.#call(ResponsesService.method.listModels, message, options.signal);
+    return models?.data ?? [];
+  }
+
+  async #call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethod & { readonly input: I; readonly output: O },
+    message: MessageInitShape<I>,
+    signal: AbortSignal | undefined,
+  ): Promise<MessageShape<O>> {
+    signal?.throwIfAborted();
+    const metadata = await this.#metadata();
+    signal?.throwIfAborted();
+    return new Promise((resolve, reject) => {
+      const call = this.#grpc().makeUnaryRequest(
+        pathOf(method),
+        (bytes: Uint8Array) => Buffer.from(bytes),
+        (bytes: Buffer) => fromBinary(method.output, bytes),
+        toBinary(method.input, create(method.input, message)),
+        metadata,
+        (error: ServiceError | null, reply) => {
+          signal?.removeEventListener('abort', onAbort);
+          if (error !== null) reject(signal?.aborted ? signal.reason : streamError(error, 'STREAM_LOST'));
+          else resolve(reply as MessageShape<O>);
+        },
+      );
+      const onAbort = () => call.cancel();
+      signal?.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  async #stream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethod & { readonly input: I; readonly output: O },
+    message: MessageInitShape<I>,
+  ): Promise<ClientReadableStream<Batch>> {
+    const metadata = await this.#metadata();
+    return this.#grpc().makeServerStreamRequest(
+      pathOf(method),
+      (bytes: Uint8Array) => Buffer.from(bytes),
+      (bytes: Buffer) => fromBinary(method.output, bytes) as unknown as Batch,
+      toBinary(method.input, create(method.input, message)),
+      metadata,
+    );
+  }
+}
+
+interface Batch {
+  readonly events: readonly EventMessage[];
+}
+
+/**
+ * The events of one response, up to the one with an `outcome`. It is read once: by iterating, or by `final`, which takes
+ * what is left into account. Leaving the iteration gives the call up, which a background response survives.
+ */
+export class ResponseStream implements AsyncIterable<Event> {
+  readonly #result = new Accumulator();
+  readonly #events: AsyncGenerator<Event, void, undefined>;
+  #lastSequenceNumber: number | undefined;
+
+  /** Comes from `create` and `stream`, and calls when it is first read. */
+  constructor(open: () => Promise<ClientReadableStream<Batch>>, signal: AbortSignal | undefined) {
+    this.#events = this.#read(open, signal);
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
+    return this.#events;
+  }
+
+  /**
+   * Reads to the end. An incomplete response is no error: see `Result.outcome`.
+   * @throws TurnError for one that failed; StreamError when the call was lost; the signal's reason.
+   */
+  async final(): Promise<Result> {
+    for await (const _ of this.#events);
+    return this.result;
+  }
+
+  /** What has been read so far. */
+  get result(): Result {
+    return this.#result.result({ id: '', lane: { id: '' } });
+  }
+
+  /** Of the last event that was read, for `startingAfter`; undefined before the first. */
+  get lastSequenceNumber(): number | undefined {
+    return this.#lastSequenceNumber;
+  }
+
+  async *#read(
+    open: () => Promise<ClientReadableStream<Batch>>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Event, void, undefined> {
+    signal?.throwIfAborted();
+    const call = await open();
+    const onAbort = () => call.cancel();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+    try {
+      for await (const { events } of call as AsyncIterable<Batch>) {
+        for (const message of events) {
+          this.#result.add(message);
+          this.#lastSequenceNumber = sequenceNumberOf(message) ?? this.#lastSequenceNumber;
+          const event = new Event(message);
+          yield event;
+          if (event.outcome === undefined) continue;
+          const { failure } = event;
+          if (failure === undefined) return;
+          failure.result = this.result;
+          throw failure;
+        }
+      }
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      throw isServiceError(error) ? streamError(error, 'STREAM_LOST') : error;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      call.cancel();
+    }
+  }
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && 'details' in error && 'metadata' in error;
+}
+
+function sequenceNumberOf({ payload }: EventMessage): number | undefined {
+  const { value } = payload;
+  return value !== undefined && typeof value === 'object' && 'sequenceNumber' in value
+    ? Number(value.sequenceNumber)
+    : undefined;
+}
+
+function callOptions({ upstream, timeoutMs }: CallOptions): MessageInitShape<typeof CallOptionsSchema> {
+  return {
+    ...(upstream !== undefined && { upstream }),
+    ...(timeoutMs !== undefined && { timeout: durationOf(timeoutMs) }),
+  };
+}
+
+function payloadOf(rawJson: boolean | undefined): PayloadFormat {
+  return rawJson ? PayloadFormat.BOTH : PayloadFormat.TYPED;
+}
+
+/** Only JSON would have no typed answer, and nobody asks for that here. */
+function answered(response: Response | undefined): Response {
+  if (response === undefined) throw new TypeError('the gateway answered without a response');
+  return response;
+}
