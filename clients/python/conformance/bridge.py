@@ -10,7 +10,7 @@ from typing import Any
 
 from responses_gateway import aio
 
-_WRAPPED = (aio.Client, aio.Session, aio.Lane, aio.Turn, aio._Connecting)
+_WRAPPED = (aio.Client, aio.Session, aio.Lane, aio.Turn, aio.Responses, aio.ResponseStream, aio._Connecting)
 
 
 class AsyncBridge:
@@ -49,7 +49,8 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         if not callable(getattr(type(self._target), name, None)):
-            return getattr(self._target, name)
+            value = getattr(self._target, name)
+            return Blocking(self._bridge, value) if isinstance(value, _WRAPPED) else value
 
         if name == "connect":
             return lambda **options: self._bridge.call(lambda: self._target.connect(**options))
@@ -58,6 +59,19 @@ class Blocking:
             return self._bridge.call(lambda: getattr(self._target, name)(*arguments, **options), timeout)
 
         return method
+
+    def input_items(self, *arguments: Any, **options: Any) -> list[Any]:
+        async def all_items() -> list[Any]:
+            return [item async for item in self._target.input_items(*arguments, **options)]
+
+        return list(self._bridge.call(all_items))
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._bridge.call(self._target.__anext__)
+            except StopAsyncIteration:
+                return
 
     def events(self, *, timeout: float) -> Iterator[Any]:
         while True:

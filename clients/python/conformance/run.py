@@ -19,6 +19,7 @@ import pydantic
 import responses_gateway as gateway
 from responses_gateway.gen import create_pb2, tools_pb2
 
+from . import stored
 from .bridge import AsyncBridge
 
 STEP_SECONDS = 30.0
@@ -54,6 +55,7 @@ class Run:
         self._client: Any = None
         self._session: Any = None
         self._turns: dict[str, Played] = {}
+        self._stored = stored.Stored(self._input, self._note, _compare, Played)
         self._seen: list[gateway.Event] = []
         self._go_aways: list[gateway.GoAway] = []
         self._more: list[Any] = []
@@ -70,6 +72,12 @@ class Run:
     def step(self, kind: str, fields: Any) -> None:
         if kind == "control":
             self._control(fields)
+            return
+        if kind in stored.STEPS:
+            if self._client is None:
+                make = gateway.Client if self._bridge is None else self._bridge.client
+                self._client = make(self._address, logger=self._logger)
+            _expect(fields.get("error"), lambda: self._stored.step(self._client, kind, fields))
             return
         if self._session is None and kind != "connect":
             self._connect({"model": "gpt-5.5"})

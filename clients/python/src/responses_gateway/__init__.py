@@ -20,7 +20,7 @@ from .loop import LoopOptions, ToolCall
 from .options import Budget, ClientOptions, ConnectOptions, SessionOptions
 from .reasons import Reason
 from .request import Input, Item, Part, Request, call_output, file, image, json_item, message
-from .sync import Client, Lane, Session, Turn
+from .sync import Client, Lane, Responses, ResponseStream, Session, Turn
 from .tools import Function, function
 from .types import Event, GoAway, Limits, Outcome, Parsed, Result, Stats, Usage
 
@@ -45,6 +45,8 @@ __all__ = [
     "Reason",
     "Replay",
     "Request",
+    "ResponseStream",
+    "Responses",
     "Result",
     "Session",
     "SessionError",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from .aio_responses import Responses, ResponseStream
 from .aio_stream import Stream, open_stream, resume_stream
 from .aio_turn import Lane, Turn
 from .connections import Connection, Connections
@@ -37,7 +38,7 @@ from .types import Event, GoAway, Limits, Stats
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Client", "Lane", "Session", "Turn"]
+__all__ = ["Client", "Lane", "ResponseStream", "Responses", "Session", "Turn"]
 
 # How often a session that does not receive looks whether somebody suffers from it.
 _STALL_CHECK = 0.25
@@ -73,6 +74,13 @@ class Client:
         self._closing: set[asyncio.Task[None]] = set()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
+
+    @property
+    def responses(self) -> Responses:
+        """Turns without a session, and what the upstream keeps of responses."""
+        if self._closed:
+            raise _client_closed()
+        return Responses(self)
 
     @property
     def stub(self) -> Any:

@@ -140,6 +140,13 @@ class Request:
             start.timeout.CopyFrom(Duration(seconds=int(self.timeout), nanos=int(self.timeout % 1 * 1e9)))
         return start
 
+    def body(self) -> create_pb2.CreateBody:
+        """The body of a turn without a session."""
+        create = self._body()
+        if self.previous_response_id:
+            create.previous_response_id = self.previous_response_id
+        return create
+
     def _body(self) -> create_pb2.CreateBody:
         create = create_pb2.CreateBody()
         if self.create is not None:

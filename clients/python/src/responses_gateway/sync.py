@@ -25,6 +25,7 @@ from .options import (
 )
 from .reasons import Reason
 from .request import Input, Request
+from .sync_responses import Responses, ResponseStream
 from .sync_stream import Stream, open_stream, resume_stream
 from .sync_turn import Lane, Turn
 from .threads import Callbacks, in_thread
@@ -33,7 +34,7 @@ from .types import Event, GoAway, Limits, Stats
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Client", "Lane", "Session", "Turn"]
+__all__ = ["Client", "Lane", "ResponseStream", "Responses", "Session", "Turn"]
 
 # How often a session that does not receive looks whether somebody suffers from it.
 _STALL_CHECK = 0.25
@@ -66,6 +67,13 @@ class Client:
         self._connections: Connections[grpc.Channel] = Connections(self._channel, lambda channel: channel.close())
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
+
+    @property
+    def responses(self) -> Responses:
+        """Turns without a session, and what the upstream keeps of responses."""
+        if self._closed:
+            raise _client_closed()
+        return Responses(self)
 
     @property
     def stub(self) -> Any:
