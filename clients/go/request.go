@@ -96,6 +96,13 @@ func (r Request) startTurn(laneID, turnID string, trace *gatewayv1.TraceContext)
 	return start
 }
 
+// single is the body of a turn without a session.
+func (r Request) single() *gatewayv1.CreateBody {
+	create := r.body()
+	put(&create.PreviousResponseId, r.From)
+	return create
+}
+
 func (r Request) body() *gatewayv1.CreateBody {
 	create := &gatewayv1.CreateBody{}
 	if r.Create != nil {

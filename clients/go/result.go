@@ -153,9 +153,9 @@ func (a *accumulator) finish(response *gatewayv1.Response) {
 	}
 }
 
-func (a *accumulator) result(t *Turn) *Result {
+func (a *accumulator) result(laneID, turnID string) *Result {
 	r := &Result{
-		LaneID: t.lane.id, TurnID: t.id,
+		LaneID: laneID, TurnID: turnID,
 		Outcome: a.outcome, Responses: slices.Clone(a.responses), Items: slices.Clone(a.items), Cost: a.cost,
 		partial: a.text.String(),
 	}

@@ -104,7 +104,7 @@ func (t *Turn) Final(ctx context.Context) (*Result, error) {
 func (t *Turn) SoFar() *Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.result.result(t)
+	return t.result.result(t.lane.id, t.id)
 }
 
 // Steer adds user input to the running turn; it waits, as long as ctx allows, while too much is queued. Acceptance
@@ -160,7 +160,7 @@ func (t *Turn) read(ctx context.Context, wantEvents bool) (Event, bool, error) {
 		case t.over && !t.ended:
 			t.ended, t.failure = true, t.err
 			if t.failure != nil {
-				t.failure.Result = t.result.result(t)
+				t.failure.Result = t.result.result(t.lane.id, t.id)
 			}
 			fallthrough
 		case t.ended:
@@ -225,7 +225,7 @@ func (t *Turn) take(event Event) {
 		if t.failure == nil {
 			t.failure = inferred(codes.Unknown, ReasonProtocol, "the turn failed without a reason").forTurn(t, ReplayUnknown)
 		}
-		t.failure.Result = t.result.result(t)
+		t.failure.Result = t.result.result(t.lane.id, t.id)
 	}
 }
 

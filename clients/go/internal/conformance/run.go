@@ -27,6 +27,7 @@ type run struct {
 	client  *gateway.Client
 	session *gateway.Session
 	turns   map[string]*played
+	streams map[string]*streamed
 	more    []*gateway.Session
 
 	mu      sync.Mutex
@@ -44,7 +45,7 @@ type played struct {
 }
 
 func newRun(control control, name, address string) *run {
-	return &run{control: control, name: name, address: address, turns: map[string]*played{}}
+	return &run{control: control, name: name, address: address, turns: map[string]*played{}, streams: map[string]*streamed{}}
 }
 
 func (r *run) close() {
@@ -65,6 +66,9 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 	}
 	if name == "connect" {
 		return r.connect(ctx, decode[connectStep](raw))
+	}
+	if storedSteps[name] {
+		return r.stored(ctx, name, decode[storedStep](raw))
 	}
 	if r.session == nil {
 		if err := r.connect(ctx, connectStep{Model: "gpt-5.5"}); err != nil {

@@ -115,6 +115,11 @@ public final class Client implements AutoCloseable {
     return session;
   }
 
+  /** Turns without a session, and what the upstream keeps of responses. */
+  public Responses responses() {
+    return new Responses(this);
+  }
+
   /**
    * The generated stub, with this client's token, metadata and trace context, for calls without a session. Unary calls are
    * sent again by themselves where the gateway says that nothing was done.

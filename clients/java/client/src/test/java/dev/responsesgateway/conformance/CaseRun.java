@@ -61,6 +61,7 @@ final class CaseRun implements AutoCloseable {
   private final List<String> log = new CopyOnWriteArrayList<>();
   private final Logger logger = Logger.getLogger("dev.responsesgateway.client");
   private final Handler handler = new LogHandler();
+  private final StoredSteps stored = new StoredSteps(this::input);
   private Client client;
   private Session session;
 
@@ -136,6 +137,17 @@ final class CaseRun implements AutoCloseable {
 
   private void step(String name, JsonNode fields) throws Exception {
     switch (name) {
+      case "create", "follow", "get", "delete", "cancel_response", "input_items", "count", "models" -> {
+        if (client == null) {
+          client = Client.builder().address(address).build();
+        }
+        expecting(
+            fields.path("error"),
+            () -> {
+              stored.step(client.responses(), name, fields);
+              return null;
+            });
+      }
       case "connect" -> connect(fields);
       case "start" -> start(fields);
       case "fork" -> lane(fields.path("lane")).fork(fields.get("to").asText());
