@@ -38,6 +38,7 @@ function shapeOf(schema: Schema, root: Schema, name: string): Shape {
   const open = schema.properties === undefined && schema.items === undefined;
   return {
     strings: types.includes('string') || literals.length > 0,
+    literals,
     numbers: types.includes('number') || types.includes('integer'),
     booleans: types.includes('boolean'),
     any: types.length === 0 && open && literals.length === 0,
@@ -50,7 +51,7 @@ function shapeOf(schema: Schema, root: Schema, name: string): Shape {
 function objectOf(properties: Readonly<Record<string, Schema>>, root: Schema, name: string): ObjectShape {
   const members = Object.entries(properties).map(([key, schema]): [string, Member] => [
     key,
-    { shape: lazy(schema, root, `${name}.${key}`), literals: literalsOf(schema) },
+    { shape: lazy(schema, root, `${name}.${key}`), literals: literalsOf(schema, root) },
   ]);
   return { name, members: new Map(members) };
 }
@@ -65,7 +66,9 @@ function lazy(schema: Schema, root: Schema, name: string): Lazy {
   return () => shapeOf(schema, root, name);
 }
 
-function literalsOf(schema: Schema): string[] {
+function literalsOf(schema: Schema, root?: Schema): string[] {
+  if (schema.$ref !== undefined && root !== undefined)
+    return literalsOf(root.$defs?.[schema.$ref.replace('#/$defs/', '')] ?? {});
   const all = schema.enum ?? (schema.const === undefined ? [] : [schema.const]);
   return all.filter((value) => typeof value === 'string');
 }

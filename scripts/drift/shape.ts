@@ -1,6 +1,8 @@
 /** What an upstream definition allows, whichever language it is written in. */
 export interface Shape {
   readonly strings: boolean;
+  /** The strings that are named; with `strings` others may be allowed beside them. */
+  readonly literals: readonly string[];
   readonly numbers: boolean;
   readonly booleans: boolean;
   /** Anything goes. */
@@ -25,6 +27,7 @@ export interface Member {
 
 export const NOTHING: Shape = {
   strings: false,
+  literals: [],
   numbers: false,
   booleans: false,
   any: false,
@@ -36,6 +39,7 @@ export const NOTHING: Shape = {
 export function union(shapes: readonly Shape[]): Shape {
   return {
     strings: shapes.some((shape) => shape.strings),
+    literals: shapes.flatMap((shape) => shape.literals),
     numbers: shapes.some((shape) => shape.numbers),
     booleans: shapes.some((shape) => shape.booleans),
     any: shapes.some((shape) => shape.any),

@@ -14,11 +14,13 @@ const FILES = {
     InputTokens: 'responses/input-tokens.d.ts',
     Models: 'models.d.ts',
     Shared: 'shared.d.ts',
+    Pagination: '../core/pagination.d.ts',
   },
   beta: {
     '': 'beta/responses/responses.d.ts',
     InputItems: 'beta/responses/input-items.d.ts',
     InputTokens: 'beta/responses/input-tokens.d.ts',
+    Pagination: '../core/pagination.d.ts',
   },
 } as const;
 
@@ -28,6 +30,7 @@ const ALIASES: Readonly<Record<string, string>> = {
   Shared: 'Shared',
   InputItemsAPI: 'InputItems',
   InputTokensAPI: 'InputTokens',
+  CursorPageParams: 'Pagination.CursorPageParams',
 };
 
 type Declaration =
@@ -41,17 +44,19 @@ type Declaration =
 
 type Declarations = ReadonlyMap<string, readonly Declaration[]>;
 
-/** Shapes of the exported types of the Responses API or of its beta, by name. */
+/** Shapes of the exported types of the Responses API or of its beta, by name. `edit` changes the text first, for tests. */
 export function readDeclarations(
   packageDir: string,
   api: keyof typeof FILES = 'stable',
+  edit: (text: string, file: string) => string = (text) => text,
 ): (name: string) => Shape {
   const found = new Map<string, Declaration[]>();
   for (const [prefix, file] of Object.entries(FILES[api])) {
-    const text = readFileSync(join(packageDir, 'resources', file), 'utf8');
+    const text = edit(readFileSync(join(packageDir, 'resources', file), 'utf8'), file);
     declare(text.replaceAll(/\/\*[\s\S]*?\*\//g, ''), prefix, found);
   }
-  return (name) => new Reader(found).reference(name, '');
+  const reader = new Reader(found);
+  return (name) => reader.reference(name, '');
 }
 
 /** Collects declarations under their full names, `Namespace.Name`. */
@@ -78,6 +83,7 @@ function declare(text: string, scope: string, into: Map<string, Declaration[]>):
 
 class Reader {
   readonly #declarations: Declarations;
+  readonly #known = new Map<string, Shape>();
 
   constructor(declarations: Declarations) {
     this.#declarations = declarations;
@@ -86,6 +92,12 @@ class Reader {
   /** The type of that name, as seen from a namespace. */
   reference(name: string, scope: string): Shape {
     const full = this.#resolve(name, scope);
+    const known = this.#known.get(full) ?? this.#declared(full);
+    this.#known.set(full, known);
+    return known;
+  }
+
+  #declared(full: string): Shape {
     const declarations = this.#declarations.get(full) ?? [];
     const [first] = declarations;
     if (first?.kind === 'alias') return this.#type(first.type, first.scope, full);
@@ -116,8 +128,9 @@ class Reader {
     if (choices.length > 1) return union(choices.map((choice) => this.#type(choice, scope, name)));
     const type = (choices[0] ?? '').trim();
     if (type === 'null' || type === 'undefined') return NOTHING;
-    if (type === 'string' || type.startsWith("'") || type.startsWith('(string &'))
-      return { ...NOTHING, strings: true };
+    const literal = /^'(.*)'$/.exec(type)?.[1];
+    if (literal !== undefined) return { ...NOTHING, strings: true, literals: [literal] };
+    if (type === 'string' || type.startsWith('(string &')) return { ...NOTHING, strings: true };
     if (type === 'number') return { ...NOTHING, numbers: true };
     if (type === 'boolean' || type === 'true' || type === 'false') return { ...NOTHING, booleans: true };
     if (type === 'unknown' || type === 'any') return { ...NOTHING, any: true };
@@ -142,7 +155,11 @@ class Reader {
   }
 
   #lazy(type: string, scope: string, name: string): Lazy {
-    return () => this.#type(type, scope, name);
+    let made: Shape | undefined;
+    return () => {
+      made ??= this.#type(type, scope, name);
+      return made;
+    };
   }
 }
 

@@ -59,13 +59,14 @@ describe('schema:drift', () => {
     const plan = api.plan('PromptCacheBreakpoint');
     const older = { ...plan, slots: plan.slots.filter((slot) => slot.key !== 'ttl') };
     const forgetful = { ...api, plan: (name: string) => (name === 'CreateBody' ? older : api.plan(name)) };
-    const gaps = findDrift(undefined, undefined, forgetful);
-    expect(gaps).toContainEqual({
-      source: 'openai',
-      message: 'PromptCacheBreakpoint',
-      field: 'temperature',
-      missing: 'field',
-      upstream: 'ResponsesClientEvent.ResponseCreate',
-    });
+    const gaps = findDrift({ api: forgetful });
+    expect(gaps).toContainEqual(
+      expect.objectContaining({
+        source: 'openai',
+        message: 'PromptCacheBreakpoint',
+        field: 'temperature',
+        missing: 'field',
+      }),
+    );
   });
 });

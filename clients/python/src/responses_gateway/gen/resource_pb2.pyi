@@ -781,6 +781,7 @@ class Model(_message.Message):
     OBJECT_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     OWNED_BY_FIELD_NUMBER: _builtins.int
+    SHUTDOWN_DATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its name, for CreateBody.model."""
     object: _builtins.str
@@ -789,6 +790,8 @@ class Model(_message.Message):
     """When it was made, in seconds since 1970."""
     owned_by: _builtins.str
     """Who owns it."""
+    shutdown_date: _builtins.str
+    """The date when it will be shut down; unset if none is announced."""
     def __init__(
         self,
         *,
@@ -796,10 +799,11 @@ class Model(_message.Message):
         object: _builtins.str | None = ...,
         created: _builtins.float | None = ...,
         owned_by: _builtins.str | None = ...,
+        shutdown_date: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created", b"_created", "_object", b"_object", "_owned_by", b"_owned_by", "created", b"created", "object", b"object", "owned_by", b"owned_by"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created", b"_created", "_object", b"_object", "_owned_by", b"_owned_by", "_shutdown_date", b"_shutdown_date", "created", b"created", "object", b"object", "owned_by", b"owned_by", "shutdown_date", b"shutdown_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created", b"_created", "_object", b"_object", "_owned_by", b"_owned_by", "created", b"created", "id", b"id", "object", b"object", "owned_by", b"owned_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created", b"_created", "_object", b"_object", "_owned_by", b"_owned_by", "_shutdown_date", b"_shutdown_date", "created", b"created", "id", b"id", "object", b"object", "owned_by", b"owned_by", "shutdown_date", b"shutdown_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created: _TypeAlias = _typing.Literal["created"]  # noqa: Y015
     _WhichOneofArgType__created: _TypeAlias = _typing.Literal["_created", b"_created"]  # noqa: Y015
@@ -807,11 +811,15 @@ class Model(_message.Message):
     _WhichOneofArgType__object: _TypeAlias = _typing.Literal["_object", b"_object"]  # noqa: Y015
     _WhichOneofReturnType__owned_by: _TypeAlias = _typing.Literal["owned_by"]  # noqa: Y015
     _WhichOneofArgType__owned_by: _TypeAlias = _typing.Literal["_owned_by", b"_owned_by"]  # noqa: Y015
+    _WhichOneofReturnType__shutdown_date: _TypeAlias = _typing.Literal["shutdown_date"]  # noqa: Y015
+    _WhichOneofArgType__shutdown_date: _TypeAlias = _typing.Literal["_shutdown_date", b"_shutdown_date"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__created) -> _WhichOneofReturnType__created | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__object) -> _WhichOneofReturnType__object | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__owned_by) -> _WhichOneofReturnType__owned_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shutdown_date) -> _WhichOneofReturnType__shutdown_date | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015

@@ -1368,7 +1368,9 @@ type Model struct {
 	// When it was made, in seconds since 1970.
 	Created *float64 `protobuf:"fixed64,3,opt,name=created,proto3,oneof" json:"created,omitempty"`
 	// Who owns it.
-	OwnedBy       *string `protobuf:"bytes,4,opt,name=owned_by,json=ownedBy,proto3,oneof" json:"owned_by,omitempty"`
+	OwnedBy *string `protobuf:"bytes,4,opt,name=owned_by,json=ownedBy,proto3,oneof" json:"owned_by,omitempty"`
+	// The date when it will be shut down; unset if none is announced.
+	ShutdownDate  *string `protobuf:"bytes,5,opt,name=shutdown_date,json=shutdownDate,proto3,oneof" json:"shutdown_date,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1427,6 +1429,13 @@ func (x *Model) GetCreated() float64 {
 func (x *Model) GetOwnedBy() string {
 	if x != nil && x.OwnedBy != nil {
 		return *x.OwnedBy
+	}
+	return ""
+}
+
+func (x *Model) GetShutdownDate() string {
+	if x != nil && x.ShutdownDate != nil {
+		return *x.ShutdownDate
 	}
 	return ""
 }
@@ -1550,16 +1559,18 @@ const file_responses_gateway_v1_resource_proto_rawDesc = "" +
 	"\tModelList\x12\x1b\n" +
 	"\x06object\x18\x01 \x01(\tH\x00R\x06object\x88\x01\x01\x125\n" +
 	"\x04data\x18\x02 \x03(\v2\x1b.responses.gateway.v1.ModelB\x04\x98\x80\x19\x01R\x04dataB\t\n" +
-	"\a_object\"\x97\x01\n" +
+	"\a_object\"\xd3\x01\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
 	"\x06object\x18\x02 \x01(\tH\x00R\x06object\x88\x01\x01\x12\x1d\n" +
 	"\acreated\x18\x03 \x01(\x01H\x01R\acreated\x88\x01\x01\x12\x1e\n" +
-	"\bowned_by\x18\x04 \x01(\tH\x02R\aownedBy\x88\x01\x01B\t\n" +
+	"\bowned_by\x18\x04 \x01(\tH\x02R\aownedBy\x88\x01\x01\x12(\n" +
+	"\rshutdown_date\x18\x05 \x01(\tH\x03R\fshutdownDate\x88\x01\x01B\t\n" +
 	"\a_objectB\n" +
 	"\n" +
 	"\b_createdB\v\n" +
-	"\t_owned_byBy\n" +
+	"\t_owned_byB\x10\n" +
+	"\x0e_shutdown_dateBy\n" +
 	"\x17dev.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3"
 
 var (
