@@ -293,7 +293,7 @@ function* reasoningEvents(
   }
   const done: Item = { id, type: 'reasoning', summary: [{ type: 'summary_text', text: item.summary }] };
   if (item.text !== undefined) done.content = [{ type: 'reasoning_text', text: item.text }];
-  if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptedContent(run, id);
+  if (run.request.includeEncryptedReasoning) done.encrypted_content = encryptedContent(run, id, 'done');
   const part = (text: string): string => `"part":{"type":"summary_text","text":${JSON.stringify(text)}}`;
   if (!run.sparse) {
     yield event(run, 'response.output_item.added', itemField(index, { id, type: 'reasoning', summary: [] }));
@@ -322,6 +322,12 @@ function* reasoningEvents(
     }
   }
   yield finishItem(run, done);
+  // The terminal has it encrypted anew (upstream.md#order-of-events).
+  if (run.request.includeEncryptedReasoning)
+    run.outputJson[run.outputJson.length - 1] = JSON.stringify({
+      ...done,
+      encrypted_content: encryptedContent(run, id, 'terminal'),
+    });
 }
 
 function* callEvents(
@@ -398,7 +404,7 @@ function* imageEvents(run: Run, item: Extract<PlannedItem, { type: 'image' }>): 
 function* compactionEvents(run: Run): Generator<string> {
   const id = itemId(run, 'cmp');
   const index = outputIndex(run);
-  const done: Item = { id, type: 'compaction', encrypted_content: encryptedContent(run, id) };
+  const done: Item = { id, type: 'compaction', encrypted_content: encryptedContent(run, id, 'done') };
   if (!run.sparse) {
     yield event(run, 'response.output_item.added', itemField(index, { ...done, encrypted_content: '' }));
     yield event(run, 'response.compaction.compacting', `"item_id":"${id}","output_index":${index}`);

@@ -234,8 +234,8 @@ export function keyTagOf(authorization: string | undefined): string {
     .slice(0, 12);
 }
 
-export function encryptedContent(run: Run, itemId: string): string {
-  return `${ENCRYPTED_PREFIX}${run.keyTag}${itemId}${run.context.hash}`;
+export function encryptedContent(run: Run, itemId: string, at: 'done' | 'terminal'): string {
+  return `${ENCRYPTED_PREFIX}${run.keyTag}${itemId}${run.context.hash}${at === 'done' ? 'A' : 'B'}`;
 }
 
 const ENCRYPTED_PREFIX = 'gAAAAA';
