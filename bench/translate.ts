@@ -1,6 +1,7 @@
 /**
  * What an event costs on its way from the upstream's bytes to protobuf bytes, beside JSON.parse and
- * proto-loader's serialize over the same frame, in the same run. Prints a table; `--json` prints numbers.
+ * proto-loader's serialize over the same frame, in the same run. Deltas are padded, as live ones are; what the padding
+ * costs is told apart. Prints a table; `--json` prints numbers.
  */
 import { fileURLToPath } from 'node:url';
 import * as protoLoader from '@grpc/proto-loader';
@@ -13,7 +14,9 @@ const ROUNDS = 200;
 const CALLS_A_ROUND = 500;
 
 const DELTA =
-  '{"type":"response.output_text.delta","content_index":0,"delta":" Stockholm","item_id":"msg_67ccd3acc8d48190a77525dc6de64b4104becb25c45c1d41","logprobs":[],"obfuscation":"Xk2p0Q","output_index":0,"sequence_number":42}';
+  '{"type":"response.output_text.delta","content_index":0,"delta":" Stockholm","item_id":"msg_67ccd3acc8d48190a77525dc6de64b4104becb25c45c1d41","logprobs":[],"obfuscation":"Xk2p0QmVb7Rt3Z","output_index":0,"sequence_number":42}';
+/** `include_obfuscation: false`. */
+const UNPADDED = DELTA.replace(',"obfuscation":"Xk2p0QmVb7Rt3Z"', '');
 
 const PROSE = 'The quick brown fox jumps over the lazy dog and goes home. ';
 const CODE = '\\tif (value === \\"none\\") {\\n\\t\\treturn text.replace(/\\\\s+/g, \\" \\");\\n\\t}\\n';
@@ -22,10 +25,11 @@ const LOGPROBS = `[${TOKEN},"top_logprobs":[${TOKEN}},${TOKEN.replace('Stockholm
 
 const FRAMES: readonly (readonly [string, string])[] = [
   ['text delta', DELTA],
+  ['text delta, not padded', UNPADDED],
   ['text delta, escapes', DELTA.replace(' Stockholm', '\\n\\"caf\\u00e9\\"\\t')],
   [
     'arguments delta',
-    '{"type":"response.function_call_arguments.delta","delta":"{\\"city\\":","item_id":"fc_67ccd3acc8d48190","output_index":1,"sequence_number":7}',
+    '{"type":"response.function_call_arguments.delta","delta":"{\\"city\\":","item_id":"fc_67ccd3acc8d48190","obfuscation":"Xk2p0QmVb7Rt3Z","output_index":1,"sequence_number":7}',
   ],
   [
     'item done',
@@ -64,7 +68,15 @@ const rows = FRAMES.map(([name, text]) => {
   return { event: name, bytes: bytes.length, ...measured };
 });
 
-if (process.argv.includes('--json')) console.log(JSON.stringify(rows));
+const [padded, unpadded] = [DELTA, UNPADDED].map((text) => Buffer.from(text));
+const pair = rounds({
+  padded: () => wire.event(eventOf(padded as Buffer), TYPED),
+  unpadded: () => wire.event(eventOf(unpadded as Buffer), TYPED),
+});
+/** Of the rounds that ran one after the other. */
+const padding = median(pair.padded.map((micros, n) => micros / (pair.unpadded[n] ?? micros)));
+
+if (process.argv.includes('--json')) console.log(JSON.stringify({ rows, padding }));
 else {
   console.log(`Median (best) µs an event, over ${ROUNDS} rounds.`);
   console.log(
@@ -72,6 +84,7 @@ else {
   );
   console.log('total: frame and typed; naive: JSON.parse, then proto-loader’s serialize.');
   console.table(rows);
+  console.log(`A padded delta takes ${padding.toFixed(3)} times what one without obfuscation takes.`);
 }
 
 /** What a gateway does that keeps a tree in between. */
@@ -98,9 +111,22 @@ function eventOf(bytes: Buffer): SessionEvent {
   };
 }
 
-/** Runs the candidates in turn, so that a slow minute of the machine hits all of them. */
 function measure(candidates: Readonly<Record<string, () => unknown>>): Record<string, string> {
-  const all = Object.entries(candidates).map(([name, run]) => ({ name, run, micros: [] as number[] }));
+  return Object.fromEntries(
+    Object.entries(rounds(candidates)).map(([name, micros]) => [
+      name,
+      `${median(micros).toFixed(2)} (${Math.min(...micros).toFixed(2)})`,
+    ]),
+  );
+}
+
+/** µs a call of each round. Runs the candidates in turn, so that a slow minute of the machine hits all of them. */
+function rounds<N extends string>(candidates: Readonly<Record<N, () => unknown>>): Record<N, number[]> {
+  const all = (Object.entries(candidates) as [N, () => unknown][]).map(([name, run]) => ({
+    name,
+    run,
+    micros: [] as number[],
+  }));
   for (const { run } of all) for (let i = 0; i < WARM_UP_CALLS; i++) sink = run();
   for (let round = 0; round < ROUNDS; round++) {
     for (const { run, micros } of all) {
@@ -110,12 +136,11 @@ function measure(candidates: Readonly<Record<string, () => unknown>>): Record<st
     }
   }
   if (sink === undefined) throw new Error('nothing was made');
-  return Object.fromEntries(
-    all.map(({ name, micros }) => {
-      micros.sort((a, b) => a - b);
-      return [name, `${micros[ROUNDS >> 1]?.toFixed(2)} (${micros[0]?.toFixed(2)})`];
-    }),
-  );
+  return Object.fromEntries(all.map(({ name, micros }) => [name, micros])) as Record<N, number[]>;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;
 }
 
 function missing(): never {
