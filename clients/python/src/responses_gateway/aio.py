@@ -34,6 +34,7 @@ from .reasons import Reason
 from .request import Input, Request
 from .threads import in_thread
 from .types import Event, GoAway, Limits, Stats
+from .unary import AioUnaryRetry
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -84,7 +85,8 @@ class Client:
 
     @property
     def stub(self) -> Any:
-        """The generated client over the same connection, for calls without a session. Within an event loop."""
+        """The generated client over the same connection, for calls without a session. Within an event loop. Unary calls are
+        sent again by themselves where the gateway says that nothing was done."""
         return self._in_loop().first.stub
 
     async def metadata(self, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> list[tuple[str, str]]:
@@ -129,9 +131,10 @@ class Client:
     def _channel(self) -> grpc.aio.Channel:
         target, creds = self._options.target()
         options = self._options.grpc_options()
+        interceptors = [*self._interceptors, AioUnaryRetry()]
         if creds is None:
-            return grpc.aio.insecure_channel(target, options, interceptors=self._interceptors)
-        return grpc.aio.secure_channel(target, creds, options, interceptors=self._interceptors)
+            return grpc.aio.insecure_channel(target, options, interceptors=interceptors)
+        return grpc.aio.secure_channel(target, creds, options, interceptors=interceptors)
 
     def _close_channel(self, channel: grpc.aio.Channel) -> None:
         task = asyncio.ensure_future(channel.close())

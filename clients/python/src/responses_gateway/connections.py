@@ -15,9 +15,9 @@ _MAX_STREAMS = 90
 
 
 class Connection(Generic[C]):
-    def __init__(self, channel: C) -> None:
+    def __init__(self, channel: C, of_stub: Any) -> None:
         self.channel = channel
-        self.stub: Any = service_pb2_grpc.ResponsesServiceStub(channel)  # type: ignore[call-overload]
+        self.stub: Any = service_pb2_grpc.ResponsesServiceStub(of_stub)
         self.streams = 0
         #: As many as the peer is known to take.
         self.limit = _MAX_STREAMS
@@ -34,19 +34,25 @@ class Connection(Generic[C]):
 
 
 class Connections(Generic[C]):
-    """Connections in the order of their making; a further one when the others are full. Not thread-safe."""
+    """Connections in the order of their making; a further one when the others are full. Not thread-safe. `of_stub` makes
+    of a channel what its stub calls."""
 
-    def __init__(self, make: Callable[[], C], close: Callable[[C], Any]) -> None:
+    def __init__(
+        self, make: Callable[[], C], close: Callable[[C], Any], of_stub: Callable[[C], Any] = lambda channel: channel
+    ) -> None:
         self._make = make
         self._close = close
-        self._all: list[Connection[C]] = [Connection(make())]
+        self._of_stub = of_stub
+        self._all: list[Connection[C]] = []
+        self._further()
 
     @property
     def first(self) -> Connection[C]:
         return next((one for one in self._all if not one.retired), None) or self._further()
 
     def _further(self) -> Connection[C]:
-        self._all.append(Connection(self._make()))
+        channel = self._make()
+        self._all.append(Connection(channel, self._of_stub(channel)))
         return self._all[-1]
 
     def __len__(self) -> int:

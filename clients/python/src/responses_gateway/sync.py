@@ -30,6 +30,7 @@ from .sync_stream import Stream, open_stream, resume_stream
 from .sync_turn import Lane, Turn
 from .threads import Callbacks, in_thread
 from .types import Event, GoAway, Limits, Stats
+from .unary import RetryingChannel
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,7 +65,9 @@ class Client:
         self._interceptors = interceptors
         self.logger = logger or logging.getLogger("responses_gateway")
         self._lock = threading.Lock()
-        self._connections: Connections[grpc.Channel] = Connections(self._channel, lambda channel: channel.close())
+        self._connections: Connections[grpc.Channel] = Connections(
+            self._channel, lambda channel: channel.close(), RetryingChannel
+        )
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._closed = False
 
@@ -77,7 +80,8 @@ class Client:
 
     @property
     def stub(self) -> Any:
-        """The generated client over the same connection, for calls without a session."""
+        """The generated client over the same connection, for calls without a session. Unary calls are sent again by
+        themselves where the gateway says that nothing was done."""
         return self._connections.first.stub
 
     def metadata(self, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> list[tuple[str, str]]:
