@@ -31,6 +31,30 @@ export function endpointComplaint({ name, value, exporter, ownPath }: EndpointIn
   return undefined;
 }
 
+/** The SDK hands on errors as JSON, stack and all. */
+const MAX_COMPLAINT_LENGTH = 300;
+
+/** What an exporter says of its failure, and in a sentence what that means where the protocol is probably the wrong one. */
+export function exportComplaint(message: string): string {
+  const text = (errorIn(message) ?? message).slice(0, MAX_COMPLAINT_LENGTH);
+  if (/Parse Error: Expected HTTP\//.test(text))
+    return `${text}; what answers there speaks HTTP/2: for the gRPC port of a collector (${GRPC_PORT}) set OTEL_EXPORTER_OTLP_PROTOCOL=grpc`;
+  if (/Protocol error/.test(text))
+    return `${text}; what answers there speaks no gRPC: for the HTTP port of a collector (${HTTP_PORT}) set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf`;
+  if (/wrong version number|packet length too long/i.test(text))
+    return `${text}; what answers there speaks no TLS: write http:// where the collector has none`;
+  return text;
+}
+
+function errorIn(message: string): string | undefined {
+  try {
+    const { message: text } = JSON.parse(message) as { readonly message?: unknown };
+    return typeof text === 'string' ? text : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Some collectors are given theirs in the URL. */
 function withoutPassword(url: string): string {
   return url.replace(/^(\w+:\/\/)?.*@/, '$1***@');

@@ -11,6 +11,7 @@ import { createLogs } from './logs.ts';
 import { createObservedSums } from './meters.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 import { parseTelemetryOptions, type TelemetryOptions, type TelemetrySettings } from './options.ts';
+import { exportComplaint } from './otlp-endpoint.ts';
 import { createRefusals } from './refusals.ts';
 import { createReplicaMeters } from './replica-meters.ts';
 import { ObservedSession, type SessionShare } from './session.ts';
@@ -196,7 +197,7 @@ async function createResource(settings: TelemetrySettings): Promise<Resource | u
 
 /** The SDK's own warnings. Their texts are ours to log: they tell of endpoints and queues, never of spans' content. */
 function diagnostics(logger: Logger): DiagLogger {
-  const warn = (message: string): void => logger.warn({ code: 'telemetry_export' }, message.slice(0, 300));
+  const warn = (message: string): void => logger.warn({ code: 'telemetry_export' }, exportComplaint(message));
   const nothing = (): void => {};
   return { error: warn, warn, info: nothing, debug: nothing, verbose: nothing };
 }
