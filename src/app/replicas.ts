@@ -124,6 +124,7 @@ export async function openReplicas(
   const close = async () => {
     stopObserving();
     await stored?.durability.close();
+    await stored?.keyedCalls.close();
     await heartbeat?.stop();
     await limits.close();
     await client.close();

@@ -50,11 +50,8 @@ export async function enterKeyed(
     run.end(error);
     if (!ran) keyedRuns.release(tenantId, key, run);
     if (shared === undefined || !isShared) return;
-    const told = ran
-      ? shared.finish(tenantId, key, fingerprint, { message, failure: error && savedFailure(error) })
-      : shared.release(tenantId, key);
-    // Whoever asks elsewhere hears that nobody knows what became of it, once this process is gone.
-    told.catch(() => {});
+    if (ran) shared.finish(tenantId, key, fingerprint, { message, failure: error && savedFailure(error) });
+    else shared.release(tenantId, key);
   };
   if (shared === undefined) return { turn: { run, end } };
   try {

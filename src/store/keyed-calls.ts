@@ -1,4 +1,6 @@
 import { hash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { backoffMs } from '../ground/backoff.ts';
 import type { StoreClient } from './client.ts';
 import { StoreError } from './store-error.ts';
 import type { KeyedCall, KeyedCalls, KeyedOutcome, Sealer } from './types.ts';
@@ -18,8 +20,11 @@ export interface KeyedCallsOptions {
 const DAY_MS = 86_400_000;
 /** Of an answer's last event, before it is sealed. A longer one is not told again by another process. */
 const MAX_MESSAGE_BYTES = 256 * 1024;
-/** A key whose taking was not answered may be taken all the same: it is given back as soon as the store answers. */
-const GIVE_BACK = { triesAtMost: 20, everyMs: 1_000 };
+/** What the store has to hear is told again until it answers: half an hour at most. */
+const TELL_AGAIN = { minMs: 500, maxMs: 60_000, random: Math.random };
+const MAX_TELLS = 36;
+/** What is still to be told when the process goes. */
+const CLOSE_TIMEOUT_MS = 2_000;
 /** Nothing but this is sealed under a call's name. */
 const PLACE = { id: { fence: 0, n: 0 }, kind: 'keyed' } as const;
 
@@ -66,24 +71,36 @@ export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
     await client.command(name, ['UNLINK', name]);
   };
 
-  /** Nobody runs the call, and nobody would ever say so. */
-  const giveBack = (tenantId: string, key: string, tries = 0): void => {
-    const again = () => {
-      if (tries < GIVE_BACK.triesAtMost) giveBack(tenantId, key, tries + 1);
-    };
-    setTimeout(() => {
-      look(tenantId, key)
-        .then((found) => (found?.process === processId ? release(tenantId, key) : undefined))
-        .catch(again);
-    }, GIVE_BACK.everyMs).unref();
+  const telling = new Set<Promise<void>>();
+  let isClosed = false;
+  const tell = async (work: () => Promise<void>): Promise<void> => {
+    for (let attempt = 0; attempt < MAX_TELLS && !isClosed; attempt += 1) {
+      try {
+        return await work();
+      } catch {
+        await delay(backoffMs(attempt, TELL_AGAIN), undefined, { ref: false });
+      }
+    }
   };
+  const tellUntilHeard = (work: () => Promise<void>): void => {
+    const told = tell(work).finally(() => telling.delete(told));
+    telling.add(told);
+  };
+
+  /** Its taking was not answered, and may have been carried out. Nobody runs the call, and nobody would ever say so. */
+  const giveBack = (tenantId: string, key: string): void =>
+    tellUntilHeard(async () => {
+      const found = await look(tenantId, key);
+      if (found?.process === processId && found.outcome === undefined) await release(tenantId, key);
+    });
 
   return {
     onFailure,
     processId,
     isAlive,
     look,
-    release,
+
+    release: (tenantId, key) => tellUntilHeard(() => release(tenantId, key)),
 
     async claim(tenantId, key, request) {
       const name = keyOf(tenantId, key);
@@ -92,19 +109,30 @@ export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
         const taken = await client.command(name, ['SET', name, value, 'NX', 'PX', String(DAY_MS)]);
         if (taken !== null) return 'ours';
       } catch (error) {
-        if (error instanceof StoreError && error.failure === 'unknown') giveBack(tenantId, key);
+        const failure = error instanceof StoreError ? error.failure : undefined;
+        if (failure === 'unknown') giveBack(tenantId, key);
+        // A store that is full takes nothing, and still knows who has the key.
+        const found = failure === 'refused' ? await look(tenantId, key) : undefined;
+        if (found !== undefined) return found;
         throw error;
       }
       // Given back in this moment: the caller asks again.
       return (await look(tenantId, key)) ?? 'free';
     },
 
-    async finish(tenantId, key, request, { message, ...outcome }) {
+    finish(tenantId, key, request, { message, ...outcome }) {
       const name = keyOf(tenantId, key);
       const isKept = sealerOf !== undefined && message !== undefined && message.length <= MAX_MESSAGE_BYTES;
       const head: Head = { v: 1, process: processId, request, outcome: { ...outcome, hasMessage: isKept } };
-      const value = await seal(tenantId, key, head, isKept ? message : NOTHING);
-      await client.command(name, ['SET', name, value, 'XX', 'PX', String(DAY_MS)]);
+      tellUntilHeard(async () => {
+        const value = await seal(tenantId, key, head, isKept ? message : NOTHING);
+        await client.command(name, ['SET', name, value, 'XX', 'PX', String(DAY_MS)]);
+      });
+    },
+
+    async close() {
+      await Promise.race([Promise.all(telling), delay(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+      isClosed = true;
     },
   };
 }

@@ -72,10 +72,12 @@ export interface KeyedCalls {
   /** Takes the key for this process; otherwise what is known of the call that has it. `free`: nobody has it any more. */
   claim(tenantId: string, key: string, request: string): Promise<'ours' | 'free' | KeyedCall>;
   look(tenantId: string, key: string): Promise<KeyedCall | undefined>;
-  /** The call has ended. */
-  finish(tenantId: string, key: string, request: string, outcome: KeyedOutcome): Promise<void>;
+  /** The call has ended. Told until the store has heard it, as is `release`. */
+  finish(tenantId: string, key: string, request: string, outcome: KeyedOutcome): void;
   /** Nothing ran. */
-  release(tenantId: string, key: string): Promise<void>;
+  release(tenantId: string, key: string): void;
+  /** Waits a moment for what is still to be told. */
+  close(): Promise<void>;
 }
 
 export interface KeyedCall {

@@ -73,6 +73,21 @@ describe.runIf(ANY_SERVER !== undefined)('an idempotency key over two processes'
     expect(again.ended.reason).toBe(refused.ended.reason);
   });
 
+  it('is told once the store has room again, when the end could not be written', async () => {
+    await using all = await world();
+    const [one, two] = [await all.start('p1'), await all.start('p2')];
+    const first = one.client().createResponse(request(SLOW, 'full'));
+    await expect.poll(all.asked, { timeout: 15_000 }).toBe(1);
+    const client = await connectStore(all.server.url);
+    await client.command('', ['CONFIG', 'SET', 'maxmemory', '1']);
+    expect(last(await first.result)).toMatchObject({ outcome: 'TURN_OUTCOME_COMPLETED' });
+    const waiting = call(two, SLOW, 'full');
+    await client.command('', ['CONFIG', 'SET', 'maxmemory', '0']);
+    expect(last(await waiting)).toMatchObject({ outcome: 'TURN_OUTCOME_COMPLETED' });
+    expect(all.asked()).toBe(1);
+    await client.close();
+  });
+
   it('is nobody’s to run once its process is gone: what became of the call is unknown', async () => {
     await using all = await world();
     const [one, two] = [await all.start('p1'), await all.start('p2')];

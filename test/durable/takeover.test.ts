@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/index.ts';
 import type { StoreClient } from '../../src/store/client.ts';
+import { NO_OUTCOME } from '../harness/client.ts';
 import { StoreRelay } from '../harness/store-relay.ts';
 import { ANY_SERVER, connectStore, StoreServer } from '../harness/store-server.ts';
 import { ClientSession } from './client-session.ts';
@@ -28,7 +29,7 @@ describe.runIf(ANY_SERVER !== undefined)('a session whose gateway is killed', ()
     client = await connectStore(server.url);
     simulator = await startSimulator();
     relays = await Promise.all([1, 2].map(() => StoreRelay.start(server.port)));
-    const urls = [server.url, ...relays.map(({ url }) => url), server.url];
+    const urls = [server.url, ...relays.map(({ url }) => url), server.url, server.url];
     const processes = await Promise.all(
       urls.map((storeUrl, index) =>
         GatewayProcess.start({
@@ -36,12 +37,12 @@ describe.runIf(ANY_SERVER !== undefined)('a session whose gateway is killed', ()
           upstreamUrl: simulator.url,
           processId: `p${index}`,
           keys: KEYS,
-          gateTimeoutMs: 10_000,
+          gateTimeoutMs: 60_000,
         }),
       ),
     );
-    gateways = processes.slice(0, 3);
-    heir = processes[3] as GatewayProcess;
+    gateways = processes.slice(0, 4);
+    heir = processes[4] as GatewayProcess;
   }, 180_000);
   afterAll(async () => {
     for (const gateway of [...gateways, heir]) await gateway[Symbol.asyncDispose]();
@@ -157,5 +158,29 @@ describe.runIf(ANY_SERVER !== undefined)('a session whose gateway is killed', ()
     expect(session.outcomes('t1')).toHaveLength(1);
     expect(timesAsked('terminal held')).toBe(1);
     session.checkSeq();
+  });
+
+  it('is not heard any more when it was only stopped, and wakes up', async () => {
+    const gateway = gateways[3] as GatewayProcess;
+    const session = await ClientSession.open(gateway);
+    session.stream.startTurn({ turn_id: 't1', create: { store: false } }, 'My name is Ada.');
+    await session.stream.turn('t1');
+    session.stream.startTurn({ turn_id: 't2', create: { store: false } }, 'stopped #deltas=40 #tps=100');
+    await session.stream.event('response.output_text.delta', 't2');
+    gateway.stall();
+    const old = session.stream;
+    expect(await session.resume(heir)).toMatchObject(RECOVERED);
+    expect((await session.stream.turn('t2')).at(-1)).toMatchObject(UNKNOWN);
+    session.stream.startTurn({ turn_id: 't3', create: { store: false } }, 'What is my name?');
+    expect(String((await session.stream.turn('t3')).at(-1)?.json)).toContain('sees 3 items');
+    gateway.goOn();
+    // Its upstream has finished the turn meanwhile: nobody hears of it.
+    await expect.poll(() => old.endedWith?.reason, { timeout: 30_000 }).toBe('SESSION_SUPERSEDED');
+    expect(old.events.filter(({ turn_id, outcome }) => turn_id === 't2' && outcome !== NO_OUTCOME)).toEqual(
+      [],
+    );
+    session.stream.startTurn({ turn_id: 't4', create: { store: false } }, 'And now?');
+    expect(String((await session.stream.turn('t4')).at(-1)?.json)).toContain('sees 5 items');
+    expect(timesAsked('stopped')).toBe(1);
   });
 });
