@@ -8,7 +8,8 @@ import { Page } from '../telemetry/prometheus.ts';
 import { killAll, run } from './program.ts';
 
 // Every test starts several processes.
-vi.setConfig({ testTimeout: 120_000 });
+// A replica needs a second to start, and a minute on a machine that is busy.
+vi.setConfig({ testTimeout: 600_000 });
 
 const clients: TestClient[] = [];
 afterEach(() => {
