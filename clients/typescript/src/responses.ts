@@ -8,7 +8,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import type { ClientReadableStream, Client as GrpcClient, Metadata, ServiceError } from '@grpc/grpc-js';
-import { streamError } from './errors.ts';
+import { StreamError, streamError } from './errors.ts';
 import { Event } from './event.ts';
 import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
 import type { InputItem } from './gen/responses/gateway/v1/items_pb.ts';
@@ -18,6 +18,7 @@ import { ResponsesService } from './gen/responses/gateway/v1/service_pb.ts';
 import { PayloadFormat } from './gen/responses/gateway/v1/session_pb.ts';
 import { countBody, durationOf, type TurnRequest, turnBody } from './request.ts';
 import { Accumulator, type Result } from './result.ts';
+import { pause, retryWaitMs } from './resume.ts';
 import { pathOf } from './service.ts';
 
 /** What all calls without a session take. */
@@ -59,7 +60,8 @@ export interface ListOptions extends CallOptions {
 }
 
 /**
- * Responses without a session: single turns, and what the upstream keeps of them. Each method
+ * Responses without a session: single turns, and what the upstream keeps of them. What answers at once is sent again by
+ * itself where the gateway says that nothing was done. Each method
  * @throws StreamError with the gateway's reason, for instance UNKNOWN_RESPONSE; the signal's reason.
  */
 export class Responses {
@@ -168,6 +170,23 @@ export class Responses {
   }
 
   async #call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethod & { readonly input: I; readonly output: O },
+    message: MessageInitShape<I>,
+    signal: AbortSignal | undefined,
+  ): Promise<MessageShape<O>> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#attempt(method, message, signal);
+      } catch (error) {
+        const waitMs = waitBefore(error, attempt);
+        if (waitMs === undefined) throw error;
+        await pause(waitMs, signal);
+        signal?.throwIfAborted();
+      }
+    }
+  }
+
+  async #attempt<I extends DescMessage, O extends DescMessage>(
     method: DescMethod & { readonly input: I; readonly output: O },
     message: MessageInitShape<I>,
     signal: AbortSignal | undefined,
@@ -308,4 +327,22 @@ function payloadOf(rawJson: boolean | undefined): PayloadFormat {
 function answered(response: Response | undefined): Response {
   if (response === undefined) throw new TypeError('the gateway answered without a response');
   return response;
+}
+
+const MAX_ATTEMPTS = 4;
+/** A caller who waits for one call does not expect to wait longer by itself. */
+const MAX_TOLD_WAIT_MS = 10_000;
+
+/**
+ * The wait before a call is sent again; undefined: it may not be, or that would not help. gRPC's own retry policy knows only
+ * codes, and UNAVAILABLE is also what a connection says that broke in the middle of the work.
+ */
+function waitBefore(error: unknown, attempt: number): number | undefined {
+  if (!(error instanceof StreamError) || error.inferred || attempt >= MAX_ATTEMPTS) return undefined;
+  const { retryAfterMs, code, reason, metadata } = error;
+  if (metadata['replay'] !== 'safe') return undefined;
+  const passes = code === 'UNAVAILABLE' || reason === 'UPSTREAM_RATE_LIMITED';
+  if (retryAfterMs === undefined && !passes) return undefined;
+  const waitMs = retryWaitMs(attempt, retryAfterMs);
+  return waitMs > MAX_TOLD_WAIT_MS ? undefined : waitMs;
 }
