@@ -39,6 +39,7 @@ const STEPS = {
   sbom: ['sh', 'scripts/sbom.sh'],
   release: [node, 'scripts/release.ts', '--dry-run'],
   clients: [node, 'scripts/test-clients.ts'],
+  judges: [node, 'scripts/judges.ts'],
   performance: [node, 'bench/check.ts'],
 } as const satisfies Record<string, readonly [string, ...string[]]>;
 
