@@ -258,6 +258,7 @@ function write(core: Core, link: LinkSlot, turn: Turn, frame: OutgoingFrame, sai
   moveTurn(turn, { t: 'sent', linkId: link.id });
   turn.sentAtMs ??= core.nowMs;
   turn.lastSignAtMs = core.nowMs;
+  turn.announced = false;
   turn.sends += 1;
   const stream = streamFor(link, turn.laneId);
   moveStream(link, stream, { t: 'turn', turn });

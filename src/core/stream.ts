@@ -87,6 +87,12 @@ export function rememberEnded(stream: Stream, ...ids: readonly (string | undefin
   }
 }
 
+/** It was said to be over, and goes on. */
+export function forgetEnded({ endedIds }: Stream, id: string | undefined): void {
+  const at = id === undefined ? -1 : endedIds.indexOf(id);
+  if (at >= 0) endedIds.splice(at, 1);
+}
+
 /** The response that is under way, as far as it has been named. */
 export function responseIdOf(state: StreamState): string | undefined {
   if (state.t === 'turn') return state.turn.state.t === 'running' ? state.turn.state.response.id : undefined;
@@ -104,7 +110,7 @@ export function isAwaiting({ state, owesAnswer }: Stream): boolean {
     case 'idle':
       return owesAnswer;
     case 'turn':
-      return state.turn.state.t === 'sent' && !state.turn.outputStarted;
+      return state.turn.state.t === 'sent' && !state.turn.outputStarted && !state.turn.announced;
     case 'warmUp':
       return state.responseId === undefined;
     case 'abandoned':

@@ -104,6 +104,8 @@ export interface Turn {
   steers: Steer[];
   injects: Inject[];
   outputStarted: boolean;
+  /** Its response has begun, of an upstream that gives it no id. */
+  announced: boolean;
   holds: string | undefined;
   deadlineMs: number | undefined;
   acceptedAtMs: number;
@@ -151,6 +153,7 @@ export function newTurn(request: StartTurn, nowMs: number): Turn {
     steers: [],
     injects: [],
     outputStarted: false,
+    announced: false,
     holds: undefined,
     deadlineMs: request.timeoutMs === undefined ? undefined : nowMs + request.timeoutMs,
     acceptedAtMs: nowMs,

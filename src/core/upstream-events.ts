@@ -22,7 +22,7 @@ import {
   sendHeldSteers,
   targetIdOf,
 } from './steering.ts';
-import { isAwaiting, rememberEnded, responseIdOf, type Stream, turnOf } from './stream.ts';
+import { forgetEnded, isAwaiting, rememberEnded, responseIdOf, type Stream, turnOf } from './stream.ts';
 import type { NewNode } from './transcript.ts';
 import { moveTurn, phaseOf, type SendPlan, type Turn } from './turn.ts';
 import { awaitSuccessor, endTurn, endUnanswered, releaseHold, releaseStream } from './turn-end.ts';
@@ -182,6 +182,7 @@ function createdFor(
   if (state.t === 'sent' && !namesParent(link, turn.plan, response))
     return stray(core, link, stream, frame, id);
   if (state.t === 'running') {
+    if (isBegunTwice(turn, frame.type, id)) forgetEnded(stream, id);
     // Told twice; or the relay has begun anew, and what is said from now on belongs to the new id.
     if (id === undefined || id === state.response.id || stream.endedIds.includes(id))
       return swallow(core, link, frame);
@@ -190,6 +191,7 @@ function createdFor(
     rememberEnded(stream, state.response.id);
   }
   if (id === undefined) {
+    turn.announced = true;
     stream.answered = true;
     stream.strayId = undefined;
     stream.listener = turn;

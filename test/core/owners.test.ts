@@ -270,11 +270,25 @@ interface Asked {
   readonly id: string;
   readonly lane: string;
   readonly session: number;
+  /** A turn whose response the client has heard the end of. */
+  readonly parent: 'automatic' | 'new' | Asked;
+  readonly input: readonly string[];
+  readonly isFull: boolean;
+  /** What the model said, raw JSON of each item, as far as the client was told. */
+  readonly said: string[];
   outcome: SessionEvent | undefined;
   heard: boolean;
 }
 
-const LANES = ['', 'a'];
+const LANES = ['', 'a', 'b'];
+/** As `#start` reads them: forks and histories over the lanes. */
+const GOES_ON = [
+  [0, 1],
+  [1, 12],
+  [2, 4],
+  [4, 2],
+  [5, 3],
+] as const;
 const NO_LINK = new GatewayError('UPSTREAM_LINK_LOST', 'cut');
 
 class Run {
@@ -300,6 +314,11 @@ class Run {
     this.#open();
     for (const step of steps) this.#step(step);
     this.#rest();
+    // Another process goes on with all that was said: forks, whole histories, and what comes next.
+    this.#killCurrent();
+    this.#connect(0);
+    for (const [a, b] of GOES_ON) this.#start(a, b);
+    this.#rest();
     this.#check();
   }
 
@@ -320,7 +339,8 @@ class Run {
   #step([kind, a, b]: Step): void {
     const living = this.owners.filter(({ alive }) => alive);
     const owner = living[b % Math.max(1, living.length)];
-    if (kind < 14) this.#start(a);
+    if (kind < 12) this.#start(a, b);
+    else if (kind < 14) this.#cancel(a);
     else if (kind < 34) this.#deliver(owner, a);
     else if (kind < 48) for (let n = 0; n <= a % 3; n += 1) owner?.execute();
     else if (kind < 62) for (let n = 0; n <= a % 3; n += 1) owner?.answer();
@@ -352,14 +372,64 @@ class Run {
     this.#undelivered = new Map();
   }
 
-  #start(a: number): void {
+  #start(a: number, b: number): void {
     const lane = LANES[a % LANES.length] as string;
     const id = `t${this.turns.length + 1}`;
-    this.turns.push({ id, lane, session: this.sessions, outcome: undefined, heard: false });
-    this.#send(id, lane);
+    const ended = this.#completed();
+    const from = ended[a % Math.max(1, ended.length)];
+    const parent = b % 10 === 0 ? 'new' : b % 10 < 3 && from !== undefined ? from : 'automatic';
+    const history = b % 4 === 0 && parent !== 'new' ? this.#historyOf(parent, lane) : undefined;
+    const turn: Asked = {
+      id,
+      lane,
+      session: this.sessions,
+      parent,
+      input: [...(history ?? []), userItem(id)],
+      isFull: history !== undefined,
+      said: [],
+      outcome: undefined,
+      heard: false,
+    };
+    this.turns.push(turn);
+    this.#send(turn);
   }
 
-  #send(id: string, lane: string): void {
+  /** Turns of this session that completed, as far as the client has heard. */
+  #completed(): readonly Asked[] {
+    return this.turns.filter(
+      ({ session, outcome }) => session === this.sessions && outcome?.outcome === 'COMPLETED',
+    );
+  }
+
+  /** The conversation as a client tells it that keeps all of it; undefined: it was not told all of it, or waits for more. */
+  #historyOf(parent: Asked | 'automatic', lane: string): readonly string[] | undefined {
+    if (this.#open_().some((turn) => turn.lane === lane)) return undefined;
+    const path: Asked[] = [];
+    let at = parent === 'automatic' ? this.#completed().findLast((turn) => turn.lane === lane) : parent;
+    for (; at !== undefined; at = this.#parentOf(at)) path.push(at);
+    if (path.some(({ said }) => said.length === 0)) return undefined;
+    return path.toReversed().flatMap(({ input, said }) => [input.at(-1) as string, ...said]);
+  }
+
+  /** What the turn went on from; undefined: it began a conversation. */
+  #parentOf({ id, lane, session, parent }: Asked): Asked | undefined {
+    if (parent === 'new') return undefined;
+    if (parent !== 'automatic') return parent;
+    const at = this.turns.findIndex((turn) => turn.id === id);
+    return this.turns
+      .slice(0, at)
+      .findLast(
+        (turn) => turn.lane === lane && turn.session === session && turn.outcome?.outcome === 'COMPLETED',
+      );
+  }
+
+  #cancel(a: number): void {
+    const waiting = this.#open_();
+    const turn = waiting[a % Math.max(1, waiting.length)];
+    if (turn !== undefined) this.current?.feed({ kind: 'cancelTurn', laneId: turn.lane, turnId: turn.id });
+  }
+
+  #send({ id, lane, parent, input, isFull }: Asked): void {
     // Half of the turns are stored, by their number.
     const store = Number(id.slice(1)) % 2 === 0;
     this.current?.feed({
@@ -368,15 +438,20 @@ class Run {
       turnId: id,
       create: {
         fields: new Map(Object.entries({ model: '"m"', store: String(store) })),
-        input: [userItem(id)],
+        input: [...input],
         previousResponseId: undefined,
         model: 'm',
         store,
         generate: true,
         usesConversation: false,
       },
-      chain: { kind: 'automatic' },
-      inputMode: 'incremental',
+      chain:
+        parent === 'automatic'
+          ? { kind: 'automatic' }
+          : parent === 'new'
+            ? { kind: 'newConversation' }
+            : { kind: 'from', responseId: this.#runOf(parent)?.responseId ?? '' },
+      inputMode: isFull ? 'fullHistory' : 'incremental',
       timeoutMs: undefined,
       waitOnRateLimit: false,
       traceContext: undefined,
@@ -442,7 +517,12 @@ class Run {
     this.lastSeq = event.seq;
     this.lastCommit = Math.max(this.lastCommit, event.commit ?? 0);
     const turn = this.turns.find(({ id, session }) => id === event.turnId && session === this.sessions);
-    if (turn !== undefined) turn.heard = true;
+    // A cancel that came too early says nothing of the turn.
+    if (turn !== undefined && event.type !== 'gateway.request.rejected') {
+      turn.heard = true;
+      if (event.type === 'response.output_item.done')
+        turn.said.push(JSON.stringify(event.frame?.json()['item']));
+    }
     const expected = this.#undelivered.get(event.seq);
     if (expected !== undefined && expected !== nameOf(event))
       throw new Error(`${nameOf(event)} where ${expected} was on its way`);
@@ -543,8 +623,8 @@ class Run {
 
   /** What a client library does after a resume: whatever it has no event of, it asks for again. */
   #repeat(): void {
-    for (const { id, lane, session, heard, outcome } of this.turns)
-      if (session === this.sessions && !heard && outcome === undefined) this.#send(id, lane);
+    for (const turn of this.turns)
+      if (turn.session === this.sessions && !turn.heard && turn.outcome === undefined) this.#send(turn);
   }
 
   #late(a: number): void {
@@ -587,13 +667,10 @@ class Run {
   #checkContext(id: string): void {
     const turn = this.turns.find((one) => one.id === id) as Asked;
     if (turn.outcome?.outcome !== 'COMPLETED') return;
-    const before = this.turns.slice(0, this.turns.indexOf(turn));
-    const expected = before.flatMap((one) => {
-      if (one.lane !== turn.lane || one.session !== turn.session) return [];
-      if (one.outcome?.outcome !== 'COMPLETED') return [];
-      return [one.id, this.#runOf(one)?.output];
-    });
-    expect(this.#runOf(turn)?.context).toEqual([...expected, id]);
+    const expected = [id];
+    for (let at = this.#parentOf(turn); at !== undefined; at = this.#parentOf(at))
+      expected.unshift(at.id, this.#runOf(at)?.output ?? '?');
+    expect(this.#runOf(turn)?.context).toEqual(expected);
   }
 
   #runOf({ outcome }: Asked) {

@@ -121,3 +121,40 @@ it('counts the calls that the upstream runs, not those that it leaves to clients
   );
   expect(records.map(({ hostedCalls }) => hostedCalls)).toEqual([new Map([['web_search_call', 1]])]);
 });
+
+it.each([
+  ['no id', { status: 'in_progress' }],
+  ['an id that is no text', { id: 5 }],
+  ['nothing', null],
+])('ends a response that is announced with %s, says nothing and ends so', (_, response) => {
+  const world = ready();
+  world.start({ turn: 't1' });
+  world.burst([
+    { type: 'response.created', response },
+    { type: 'response.completed', response },
+  ]);
+  world.start({ turn: 't2' });
+  world.burst([
+    { type: 'response.created', response: { id: 'resp_2' } },
+    { type: 'response.completed', response: { id: 'resp_2', output: [] } },
+  ]);
+  world.read();
+  expect(['t1', 't2'].map((turn) => world.outcomes(turn).map(({ outcome }) => outcome))).toEqual([
+    ['COMPLETED'],
+    ['COMPLETED'],
+  ]);
+});
+
+it('goes back to the first id where a relay announces a second one, and then the first again', () => {
+  const world = ready();
+  world.start({ turn: 't1' });
+  world.burst([
+    ...['resp_1', 'resp_x', 'resp_1'].map((id) => ({ type: 'response.created', response: { id } })),
+    { type: 'response.output_item.done', output_index: 0, item: call(1) },
+    { type: 'response.completed', response: { id: 'resp_1', output: [] } },
+  ]);
+  world.read();
+  expect(world.outcomes('t1')).toHaveLength(1);
+  world.start({ turn: 't2', input: [output(1)] });
+  expect(sent(world).at(-1)?.['previous_response_id']).toBe('resp_1');
+});
