@@ -5,12 +5,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { credentials } from '@grpc/grpc-js';
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { TestClient, userMessage } from '../harness/client.ts';
 
 const file = (name: string) => fileURLToPath(new URL(`../harness/certs/${name}`, import.meta.url));
+
+vi.setConfig({ testTimeout: 120_000 });
 
 let gateway: RunningGateway;
 let lines: Record<string, unknown>[];

@@ -138,9 +138,14 @@ test('with workers: limits count for all of them, and one that is replaced while
     const { sessions } = (await answer.json()) as { readonly sessions: readonly { readonly pid: number }[] };
     return [...new Set(sessions.map(({ pid }) => pid))];
   };
-  await Promise.all([open(), open()]);
+  await vi.waitFor(
+    async () => {
+      await open();
+      expect(await pids()).toHaveLength(2);
+    },
+    { timeout: 60_000 },
+  );
   const before = await pids();
-  expect(before).toHaveLength(2);
   process.kill(before[0] as number, 'SIGKILL');
   await gateway.until('stderr', /"worker_died"/);
   await vi.waitFor(
