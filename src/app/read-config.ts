@@ -69,26 +69,25 @@ type ReadSimulatorOptions = (config: Parameters<typeof simulatorOptions>[0]) => 
 
 function certificates({ tls, cluster }: Sections): CrossProblem[] {
   const peerTls = cluster?.peer_tls;
-  const problems = [
-    ...(tls === undefined
-      ? []
-      : certificateProblems({
-          certificateFile: tls.cert_file,
-          privateKeyFile: tls.key_file,
-          clientCaFile: tls.client_ca_file,
-        })),
-    ...(peerTls === undefined
-      ? []
-      : certificateProblems(
-          {
-            certificateFile: peerTls.cert_file,
-            privateKeyFile: peerTls.key_file,
-            clientCaFile: peerTls.ca_file,
-          },
-          'cluster.peer_tls',
-          'ca_file',
-        )),
+  const storeTls = cluster?.tls;
+  const { ca_file: storeCa } = storeTls ?? {};
+  return [
+    ...pair('tls', 'client_ca_file', tls?.cert_file, tls?.key_file, tls?.client_ca_file),
+    ...pair('cluster.peer_tls', 'ca_file', peerTls?.cert_file, peerTls?.key_file, peerTls?.ca_file),
+    ...pair('cluster.tls', 'ca_file', storeTls?.cert_file, storeTls?.key_file, undefined),
+    ...(storeCa === undefined ? [] : authority(['cluster', 'tls', 'ca_file'], storeCa)),
   ];
+}
+
+function pair(
+  section: string,
+  caField: string,
+  certificateFile: string | undefined,
+  privateKeyFile: string | undefined,
+  clientCaFile: string | undefined,
+): CrossProblem[] {
+  if (certificateFile === undefined || privateKeyFile === undefined) return [];
+  const problems = certificateProblems({ certificateFile, privateKeyFile, clientCaFile }, section, caField);
   return problems.map(({ field, file, why }) => ({
     path: field.split('.'),
     found: `${file} ${why}`,

@@ -84,6 +84,16 @@ const MISTAKES: readonly (readonly [text: string, path: string, said: RegExp])[]
     'tls.client_ca_file',
     /cannot be used/,
   ],
+  [
+    `cluster: { url: "valkeys://localhost", tls: { ca_file: ¶${words} } }`,
+    'cluster.tls.ca_file',
+    /cannot be used/,
+  ],
+  [
+    `cluster: { url: "valkey://localhost", peer_tls: { cert_file: ${pem}, key_file: ¶${otherKey}, ca_file: ${pem} } }`,
+    'cluster.peer_tls.key_file',
+    /is not the key of/,
+  ],
   ['upstream: { url: ¶"wss://user:canary@api.example/v1" }', 'upstream.url', /without user/],
   ['upstream: { headers: ¶{ Authorization: canary } }', 'upstream.headers', /gateway's own/],
   ['upstream: { proxy: ¶"socks5://proxy:1" }', 'upstream.proxy', /http/],
