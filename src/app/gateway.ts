@@ -17,6 +17,7 @@ import { History } from '../history/history.ts';
 import { steadyNow } from '../session/clock.ts';
 import { shedMemory } from '../session/shedding.ts';
 import type { Simulator } from '../simulator/index.ts';
+import type { KeyedCalls } from '../store/types.ts';
 import { createTelemetry } from '../telemetry/telemetry.ts';
 import type { GatewayTelemetry } from '../telemetry/types.ts';
 import { createDialer } from '../upstream/dialer.ts';
@@ -46,6 +47,8 @@ export interface GatewaySurroundings {
   readonly local?: LocalPeers;
   /** Limits over those, where no store has them. */
   readonly limits?: SharedLimits;
+  /** Idempotency keys over those, where no store has them. */
+  readonly keyedCalls?: KeyedCalls;
   /** Ends the gateway as SIGTERM does. Undefined: the admin server cannot. */
   readonly drain?: () => void;
 }
@@ -149,6 +152,7 @@ async function assemble(
   if (replicas !== undefined) opened.push(() => replicas.close());
 
   const shared = replicas?.limits ?? surroundings.limits;
+  const keyedCalls = replicas?.keyedCalls ?? surroundings.keyedCalls;
   const memory = memoryLimits(config.workers);
   let onMemoryPressure = (_bytes: number): void => {};
   const accessSurroundings: AccessSurroundings = {
@@ -175,7 +179,7 @@ async function assemble(
     telemetry,
     ...(peers === undefined ? {} : { peers }),
     ...(replicas?.durability === undefined ? {} : { durability: replicas.durability }),
-    ...(replicas?.keyedCalls === undefined ? {} : { keyedCalls: replicas.keyedCalls }),
+    ...(keyedCalls === undefined ? {} : { keyedCalls }),
     onBug: (error) => logger.error({ err: error }, 'a bug ended a session'),
     ...(config.grpc.load_reports ? { load: () => load() } : {}),
     onConnectionEnd: (reason) => {

@@ -2,8 +2,10 @@ import { Window } from '../access/limits.ts';
 import { DEFAULT_OWNED_ID_BYTES } from '../access/options.ts';
 import { OwnedIds } from '../access/ownership.ts';
 import type { CountedLimit, SharedLimits, WindowAnswer, WindowCharge } from '../access/types.ts';
+import type { KeyedCalls } from '../store/types.ts';
+import { HostKeys, type KeysAnswer, type KeysCall, workerKeys } from './host-keys.ts';
 
-/** What a worker asks or tells the primary about limits. */
+/** What a worker asks or tells the primary about limits, ids and keys. */
 export type LimitsCall =
   | {
       readonly what: 'allot';
@@ -26,21 +28,23 @@ export type LimitsCall =
       readonly endsAtMs: number | undefined;
     }
   | { readonly what: 'remember'; readonly ids: readonly (readonly [tenantId: string, id: string])[] }
-  | { readonly what: 'knows'; readonly tenantIds: readonly string[]; readonly id: string };
+  | { readonly what: 'knows'; readonly tenantIds: readonly string[]; readonly id: string }
+  | { readonly what: 'keys'; readonly call: KeysCall };
 
-/** Limits and response ids of the workers of one machine, kept by their primary. */
+/** Limits, response ids and idempotency keys of the workers of one machine, kept by their primary. */
 export class HostLimits {
   readonly #maxOwnedIdBytes: number;
   /** By limit and tenant, then by worker. */
   readonly #places = new Map<string, Map<number, number>>();
   readonly #windows = new Map<string, Window>();
   readonly #owned = new Map<string, OwnedIds>();
+  readonly #keys = new HostKeys(() => performance.now());
 
   constructor(maxOwnedIdBytes = DEFAULT_OWNED_ID_BYTES) {
     this.#maxOwnedIdBytes = maxOwnedIdBytes;
   }
 
-  answer(workerId: number, call: LimitsCall): number | boolean | WindowAnswer | undefined {
+  answer(workerId: number, call: LimitsCall): number | boolean | WindowAnswer | KeysAnswer | undefined {
     switch (call.what) {
       case 'allot': {
         const places = this.#placesOf(call.name, call.tenantId);
@@ -68,12 +72,15 @@ export class HostLimits {
         return undefined;
       case 'knows':
         return call.tenantIds.some((tenantId) => this.#owned.get(tenantId)?.knows(call.id) === true);
+      case 'keys':
+        return this.#keys.answer(workerId, call.call);
     }
   }
 
   /** The worker has died: what it held is free. */
   forget(workerId: number): void {
     for (const places of this.#places.values()) places.delete(workerId);
+    this.#keys.forget(workerId);
   }
 
   #charge(tenantId: string, charges: readonly WindowCharge[]): WindowAnswer {
@@ -120,6 +127,12 @@ export class WorkerLimits implements SharedLimits {
     this.processes = processes;
     this.#tell = tell;
   }
+
+  /** Idempotency keys over the workers. */
+  readonly keyedCalls: KeyedCalls = workerKeys({
+    ask: (call) => this.#ask({ what: 'keys', call }),
+    say: (call) => this.#say({ what: 'keys', call }),
+  });
 
   answered(id: number, value: unknown): void {
     this.#waiting.get(id)?.(value);

@@ -55,6 +55,7 @@ export async function runWorker(surroundings: GatewaySurroundings): Promise<numb
       admin: false,
       simulatorUrl,
       limits,
+      keyedCalls: limits.keyedCalls,
       prices,
       ...(socketFolder === undefined ? {} : { local: localPeersIn(socketFolder, secret, hostId) }),
     });

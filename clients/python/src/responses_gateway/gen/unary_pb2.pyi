@@ -52,9 +52,9 @@ class CreateResponseRequest(_message.Message):
     """Makes the call safe to send again: within a day the same key with the same request gets the first call's events or
     its failure, and never runs a second turn. Of an answer over 4 MiB only the last events are kept: the first one that
     comes has a seq above 1 then. Another request under the key is refused, and so is the same one with another provider
-    key. With a store of sessions all processes of the gateway know the key, and another one tells the call's last events
-    when it has ended. Without a store each process knows its own keys: call again on the same connection. 1 to 256
-    visible ASCII characters, unique in the tenant. Empty: each call runs.
+    key. The workers of one machine know each other's keys, and with a store of sessions all replicas do: another process
+    tells the call's last events when it has ended. Replicas without a store know their own keys: call again on the same
+    connection. 1 to 256 visible ASCII characters, unique in the tenant. Empty: each call runs.
     """
     @_builtins.property
     def create(self) -> _create_pb2.CreateBody:
