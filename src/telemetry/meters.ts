@@ -2,7 +2,7 @@ import type { Attributes, Meter, Observable } from '@opentelemetry/api';
 import { isChosen } from './genai-names.ts';
 import { METRICS, type MetricFacts, type MetricName } from './metrics-table.ts';
 import type { TelemetrySettings } from './options.ts';
-import type { SeriesTable } from './series.ts';
+import { BoundSeries, type SeriesTable } from './series.ts';
 import { startLabels } from './start-labels.ts';
 import type { ObservedValue } from './types.ts';
 
@@ -22,17 +22,21 @@ export interface Instruments {
   add(name: CounterName, value: number, labels?: Attributes): void;
   move(name: UpDownName, by: 1 | -1): void;
   record(name: HistogramName, value: number, labels?: Attributes): void;
+  /** One series, for who tells it often. */
+  counter(name: CounterName, labels: Attributes): Pick<BoundSeries, 'add'>;
+  histogram(name: HistogramName, labels: Attributes): Pick<BoundSeries, 'record'>;
   observe(name: ObservedName, read: Read): void;
-  /** Whether the chosen conventions have it; what it takes to work out its labels can be spared otherwise. */
-  emits(name: MetricName): boolean;
 }
+
+const NO_SERIES = new BoundSeries(undefined, {});
 
 export const NO_INSTRUMENTS: Instruments = {
   add() {},
   move() {},
   record() {},
+  counter: () => NO_SERIES,
+  histogram: () => NO_SERIES,
   observe() {},
-  emits: () => false,
 };
 
 /** What is told as it happens goes to `series`, what is read when metrics are collected to the SDK's `meter`. */
@@ -72,7 +76,8 @@ export function createInstruments(
     add: (name, value, labels) => series.add(name, value, labels),
     move: (name, by) => series.add(name, by),
     record: (name, value, labels) => series.record(name, value, labels),
-    emits: (name) => series.has(name) || observables.has(name),
+    counter: (name, labels) => series.bind(name, labels),
+    histogram: (name, labels) => series.bind(name, labels),
     observe: (name, read) =>
       observables.get(name)?.addCallback((result) => {
         const values = read();

@@ -26,10 +26,6 @@ export class SeriesTable {
     this.#metrics.set(name, { name, facts, series: new Map() });
   }
 
-  has(name: string): boolean {
-    return this.#metrics.has(name);
-  }
-
   add(name: string, value: number, labels: Attributes = NO_LABELS): void {
     const metric = this.#metrics.get(name);
     if (metric !== undefined) seriesOf(metric, labels).sum += value;
@@ -37,13 +33,12 @@ export class SeriesTable {
 
   record(name: string, value: number, labels: Attributes = NO_LABELS): void {
     const metric = this.#metrics.get(name);
-    if (metric === undefined || !(value >= 0)) return;
-    const series = seriesOf(metric, labels);
-    const { boundaries = [] } = metric.facts;
-    let bucket = 0;
-    while (bucket < boundaries.length && value > (boundaries[bucket] as number)) bucket += 1;
-    series.buckets[bucket] = (series.buckets[bucket] ?? 0) + 1;
-    series.sum += value;
+    if (metric !== undefined && value >= 0) recordIn(metric, seriesOf(metric, labels), value);
+  }
+
+  /** For labels that come again and again: the series is looked for once. */
+  bind(name: string, labels: Attributes): BoundSeries {
+    return new BoundSeries(this.#metrics.get(name), labels);
   }
 
   /** For one reader: with delta temporality each is told what is new since it last asked. */
@@ -68,6 +63,31 @@ export class SeriesTable {
       return { resourceMetrics: { resource, scopeMetrics: [{ scope, metrics }] }, errors: [] };
     };
     return { collect: async () => collect() };
+  }
+}
+
+/** A series that begins with its first value. */
+export class BoundSeries {
+  readonly #metric: Metric | undefined;
+  readonly #labels: Attributes;
+  #series: Series | undefined;
+
+  constructor(metric: Metric | undefined, labels: Attributes) {
+    this.#metric = metric;
+    this.#labels = labels;
+  }
+
+  add(value: number): void {
+    if (this.#metric !== undefined) this.#found(this.#metric).sum += value;
+  }
+
+  record(value: number): void {
+    if (this.#metric !== undefined && value >= 0) recordIn(this.#metric, this.#found(this.#metric), value);
+  }
+
+  #found(metric: Metric): Series {
+    this.#series ??= seriesOf(metric, this.#labels);
+    return this.#series;
   }
 }
 
@@ -112,6 +132,14 @@ function seriesOf({ facts, series }: Metric, labels: Attributes): Series {
   };
   series.set(place, made);
   return made;
+}
+
+function recordIn({ facts }: Metric, series: Series, value: number): void {
+  const { boundaries = [] } = facts;
+  let bucket = 0;
+  while (bucket < boundaries.length && value > (boundaries[bucket] as number)) bucket += 1;
+  series.buckets[bucket] = (series.buckets[bucket] ?? 0) + 1;
+  series.sum += value;
 }
 
 function difference({ labels, sum, buckets }: Series, before: Series | undefined): Series {

@@ -1,19 +1,21 @@
 import type { Attributes } from '@opentelemetry/api';
-import type { Fact, LinkRoute, TurnRecord, Usage } from '../core/types.ts';
+import type { Fact, LinkRoute, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
-import { ATTR, METRIC, MODALITY_UNKNOWN, OPERATION_CHAT, providerName } from './genai-names.ts';
-import { errorType, type LabelValues, OTHER } from './labels.ts';
+import { ATTR, providerName } from './genai-names.ts';
+import { type LabelValues, OTHER } from './labels.ts';
 import type { LastScrape } from './last-scrape.ts';
 import type { LinkCensus } from './link-census.ts';
 import type { Instruments } from './meters.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { ReturnedCalls } from './tool-times.ts';
+import type { TurnKinds, TurnMeters } from './turn-meters.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { BesideFact } from './types.ts';
 
 /** What all sessions of the process share. */
 export interface MeterShare {
   readonly instruments: Instruments;
+  readonly kinds: TurnKinds;
   readonly models: LabelValues;
   readonly tools: LabelValues;
   /** Undefined: no tenant label. */
@@ -29,30 +31,27 @@ interface OpenLink {
   readonly route: LinkRoute;
 }
 
-/** Labels for the tokens of a turn. */
-interface TurnLabels {
-  readonly genAi: Attributes;
-  readonly turn: Attributes;
-}
-
 /** A turn that may still cost something: one that was steered has several responses. */
-interface AwaitedUsage extends TurnLabels {
+interface AwaitedUsage {
+  readonly meters: TurnMeters;
   readonly heard: Set<string>;
 }
 
 // Usage of a cancelled turn comes soon or never; more than a few are not waited for.
 const MAX_AWAITED_USAGES = 16;
-const NO_TENANT: Attributes = {};
 const MODEL_PART: Attributes = { part: 'model' };
 const GATEWAY_PART: Attributes = { part: 'gateway' };
 const TOOLS_PART: Attributes = { part: 'tools' };
 
 export class SessionMeters {
   readonly #share: MeterShare;
-  readonly #tenant: Attributes;
+  /** The label's value; undefined: there is no such label. */
+  readonly #tenant: string | undefined;
   readonly #startedAt = performance.now();
   #links: Map<number, OpenLink> | undefined;
   #awaitedUsage: Map<string, AwaitedUsage> | undefined;
+  #lastMeters: TurnMeters | undefined;
+  #lastRoute: LinkRoute | undefined;
   #lanes = 0;
   #turns = 0;
   #pausedAtMs: number | undefined;
@@ -60,7 +59,7 @@ export class SessionMeters {
   constructor(share: MeterShare, tenantId: string) {
     this.#share = share;
     share.tenants?.learn(tenantId);
-    this.#tenant = share.tenants === undefined ? NO_TENANT : { tenant: share.tenants.of(tenantId) };
+    this.#tenant = share.tenants?.of(tenantId);
     share.instruments.move('responses_gateway.sessions.active', 1);
   }
 
@@ -116,7 +115,7 @@ export class SessionMeters {
           request: fact.request,
           reason,
           ...(reason === 'LIMIT_EXCEEDED' && { limit: metadata['limit'] ?? OTHER }),
-          ...this.#tenant,
+          ...(this.#tenant !== undefined && { tenant: this.#tenant }),
         });
         return;
       }
@@ -136,77 +135,19 @@ export class SessionMeters {
     const { instruments, models } = this.#share;
     this.#turns -= 1;
     instruments.move('responses_gateway.turns.active', -1);
-    if (record.outcome === 'COMPLETED' || record.outcome === 'INCOMPLETE') {
+    const { outcome, usage, sentAtMs } = record;
+    if (outcome === 'COMPLETED' || outcome === 'INCOMPLETE') {
       models.learn(record.requestModel);
       models.learn(record.responseModel);
     }
-    const { failed, route, usage } = record;
-    const provider = { [ATTR.provider]: route === undefined ? OTHER : providerName(route.provider) };
-    const turn: Attributes = { ...provider, [ATTR.requestModel]: models.of(record.requestModel) };
-    const genAi: Attributes = {
-      [ATTR.operation]: OPERATION_CHAT,
-      ...turn,
-      ...(record.responseModel !== undefined && {
-        [ATTR.responseModel]: models.of(record.responseModel),
-      }),
-      ...(route !== undefined && { 'server.address': route.serverAddress, 'server.port': route.serverPort }),
-    };
-    const error =
-      failed === undefined
-        ? {}
-        : { 'error.type': errorType(failed.error.reason, failed.error.upstream?.code) };
-
-    const withError = { ...genAi, ...error };
-    instruments.record(METRIC.duration, split.totalSeconds, withError);
-    instruments.record(METRIC.operationDuration, split.totalSeconds, withError);
-    if (split.firstOutputSeconds !== undefined) {
-      instruments.record(METRIC.timeToFirstChunk, split.firstOutputSeconds, genAi);
-      instruments.record(METRIC.operationTimeToFirstChunk, split.firstOutputSeconds, genAi);
-    }
-    if (split.perOutputSeconds !== undefined) {
-      instruments.record(METRIC.timePerOutputChunk, split.perOutputSeconds, genAi);
-      instruments.record(METRIC.operationTimePerOutputChunk, split.perOutputSeconds, genAi);
-    }
-    if (usage !== undefined) this.#tokens({ genAi, turn }, usage);
-    this.#cost(turn, record);
-    const runsOn = record.outcome === 'CANCELLED' || record.outcome === 'DEADLINE_EXCEEDED';
-    if (record.sentAtMs !== undefined && (usage === undefined || runsOn))
-      this.#awaitUsage(record.turnId, { genAi, turn, heard: new Set() });
-
-    instruments.add('responses_gateway.turns', 1, {
-      ...turn,
-      ...this.#tenant,
-      outcome: record.outcome,
-    });
-    if (failed !== undefined) {
-      if (failed.error.fault !== 'client') this.#share.lastScrape.turnFailed();
-      instruments.add('responses_gateway.turn.faults', 1, { fault: failed.error.fault });
-      instruments.add('responses_gateway.turn.failures', 1, {
-        ...error,
-        fault: failed.error.fault,
-        phase: failed.phase,
-        replay: failed.replay,
-      });
-    }
-    instruments.record('responses_gateway.turn.queue.duration', split.queueSeconds, turn);
-    if (record.sentAtMs === undefined) return;
-    instruments.record('responses_gateway.turn.gateway.duration', split.gatewaySeconds, turn);
-    if (split.addedUpSeconds !== undefined)
-      instruments.record('responses_gateway.turn.added.up', split.addedUpSeconds, turn);
-    if (split.addedDownSeconds !== undefined)
-      instruments.record('responses_gateway.turn.added.down', split.addedDownSeconds, turn);
-    instruments.record('responses_gateway.turn.upstream.duration', split.upstreamSeconds, turn);
+    const meters = this.#metersOf(record);
+    meters.turnEnded(record, split);
+    if (record.failed !== undefined && record.failed.error.fault !== 'client')
+      this.#share.lastScrape.turnFailed();
+    if (sentAtMs === undefined) return;
+    const runsOn = outcome === 'CANCELLED' || outcome === 'DEADLINE_EXCEEDED';
+    if (usage === undefined || runsOn) this.#awaitUsage(record.turnId, { meters, heard: new Set() });
     if (tools !== undefined) this.#loop(split, tools);
-    if (record.toolCalls > 0) instruments.add('responses_gateway.tool_calls', record.toolCalls, turn);
-    const bytes = { ...provider, ...this.#tenant };
-    instruments.add('responses_gateway.upstream.bytes', record.bytesUp, { ...bytes, direction: 'up' });
-    instruments.add('responses_gateway.upstream.bytes', record.bytesDown, { ...bytes, direction: 'down' });
-    instruments.add('responses_gateway.context.bytes', record.fullContextBytes, bytes);
-    instruments.add(
-      'responses_gateway.context.saved.bytes',
-      Math.max(0, record.fullContextBytes - record.bytesUp),
-      bytes,
-    );
   }
 
   batch(events: number, bytes: number): void {
@@ -274,40 +215,6 @@ export class SessionMeters {
     this.#pausedAtMs = undefined;
   }
 
-  #tokens({ genAi, turn }: TurnLabels, usage: Usage): void {
-    const { instruments } = this.#share;
-    instruments.record(METRIC.inputTokens, usage.inputTokens, genAi);
-    instruments.record(METRIC.outputTokens, usage.outputTokens, genAi);
-    if (instruments.emits(METRIC.tokenUsage)) {
-      instruments.record(METRIC.tokenUsage, usage.inputTokens, { ...genAi, [ATTR.tokenType]: 'input' });
-      instruments.record(METRIC.tokenUsage, usage.outputTokens, { ...genAi, [ATTR.tokenType]: 'output' });
-    }
-    if (instruments.emits(METRIC.inputUsage)) {
-      const used = { ...genAi, [ATTR.tokenModality]: MODALITY_UNKNOWN };
-      instruments.add(METRIC.inputUsage, usage.inputTokens, used);
-      instruments.add(METRIC.outputUsage, usage.outputTokens, used);
-      instruments.add(METRIC.cacheReadUsage, usage.cachedInputTokens, used);
-      instruments.add(METRIC.cacheWriteUsage, usage.cacheWriteTokens, used);
-      instruments.add(METRIC.reasoningUsage, usage.reasoningTokens, used);
-    }
-    const counts: [string, number][] = [
-      ['input', usage.inputTokens],
-      ['cached_input', usage.cachedInputTokens],
-      ['cache_write', usage.cacheWriteTokens],
-      ['output', usage.outputTokens],
-      ['reasoning', usage.reasoningTokens],
-    ];
-    for (const [type, count] of counts) {
-      if (count > 0) {
-        instruments.add('responses_gateway.tokens', count, {
-          ...turn,
-          ...this.#tenant,
-          [ATTR.tokenType]: type,
-        });
-      }
-    }
-  }
-
   /** Of a turn that called tools or brought their outputs: what the loop around it spent where. */
   #loop(split: TurnSplit, tools: ReturnedCalls | 'called'): void {
     const { instruments, tools: names } = this.#share;
@@ -323,40 +230,57 @@ export class SessionMeters {
     }
   }
 
-  #cost(turn: Attributes, { cost, unpriced }: Pick<BesideFact, 'cost' | 'unpriced'>): void {
-    const { instruments } = this.#share;
-    if (unpriced !== undefined)
-      instruments.add('responses_gateway.turns.unpriced', 1, { ...turn, why: unpriced });
-    if (cost === undefined) return;
-    instruments.add('responses_gateway.cost', Number(cost.amount), {
-      ...turn,
-      ...this.#tenant,
-      currency: cost.currency,
-    });
-  }
-
   #lateUsage(
     { turnId, responseId = '', usage }: Extract<Fact, { kind: 'lateUsage' }>,
     beside: BesideFact | undefined,
   ): void {
-    if (turnId === '') return this.#tokens(this.#ownLabels(), usage);
+    if (turnId === '') return this.#ownMeters().tokens(usage);
     const awaited = this.#awaitedUsage?.get(turnId);
     if (awaited === undefined || awaited.heard.has(responseId)) return;
     awaited.heard.add(responseId);
-    this.#tokens(awaited, usage);
-    if (beside !== undefined) this.#cost(awaited.turn, beside);
+    awaited.meters.tokens(usage);
+    if (beside !== undefined) awaited.meters.cost(beside);
+  }
+
+  /** Turns of a session mostly are of one kind. */
+  #metersOf({ requestModel, responseModel, route }: TurnRecord): TurnMeters {
+    const { models, kinds } = this.#share;
+    const request = models.of(requestModel);
+    const response = responseModel === undefined ? undefined : models.of(responseModel);
+    const last = this.#lastMeters;
+    const { requestModel: lastRequest, responseModel: lastResponse } = last?.kind ?? {};
+    if (
+      last !== undefined &&
+      route === this.#lastRoute &&
+      request === lastRequest &&
+      response === lastResponse
+    )
+      return last;
+    const found = kinds.of({
+      tenant: this.#tenant,
+      provider: route?.provider,
+      server: route,
+      requestModel: request,
+      responseModel: response,
+    });
+    this.#lastMeters = found;
+    this.#lastRoute = route;
+    return found;
   }
 
   /** Of what the gateway spends by itself, and of no turn any more. */
-  #ownLabels(): TurnLabels {
-    const route = this.#links?.values().next().value?.route;
-    const provider = { [ATTR.provider]: route === undefined ? OTHER : providerName(route.provider) };
-    const turn = { ...provider, [ATTR.requestModel]: OTHER };
-    return { genAi: { [ATTR.operation]: OPERATION_CHAT, ...turn }, turn };
+  #ownMeters(): TurnMeters {
+    return this.#share.kinds.of({
+      tenant: this.#tenant,
+      provider: this.#links?.values().next().value?.route.provider,
+      server: undefined,
+      requestModel: OTHER,
+      responseModel: undefined,
+    });
   }
 
-  #awaitUsage(turnId: string, labels: AwaitedUsage): void {
-    this.#awaitedUsage = withEntry(this.#awaitedUsage, turnId, labels);
+  #awaitUsage(turnId: string, awaited: AwaitedUsage): void {
+    this.#awaitedUsage = withEntry(this.#awaitedUsage, turnId, awaited);
     if (this.#awaitedUsage.size <= MAX_AWAITED_USAGES) return;
     for (const oldest of this.#awaitedUsage.keys()) {
       this.#awaitedUsage.delete(oldest);

@@ -4,6 +4,7 @@ import type { StatusCode } from '../errors.ts';
 import { type Capture, createCapture } from './capture.ts';
 import { turnExceptions } from './exceptions.ts';
 import type { LogExport } from './log-export.ts';
+import type { InfoLine } from './logs.ts';
 import type { TelemetrySettings } from './options.ts';
 import { OWN } from './own-names.ts';
 import { SessionLog } from './session-log.ts';
@@ -18,6 +19,7 @@ export interface SessionShare {
   readonly tracing: Tracing | undefined;
   readonly meters: MeterShare;
   readonly logger: Logger;
+  readonly info: InfoLine;
   /** Undefined: log records are not exported. */
   readonly logExport: LogExport | undefined;
   readonly settings: TelemetrySettings;
@@ -48,7 +50,7 @@ export class ObservedSession implements SessionTelemetry {
     this.#isOneTurn = start.method.endsWith('/CreateResponse');
     this.#spans = createSessionSpans(tracing, start, settings);
     this.#meters = new SessionMeters(share.meters, start.tenantId);
-    this.#log = new SessionLog(share.logger, start, this.#spans.ids(undefined));
+    this.#log = new SessionLog(share.logger, share.info, start, this.#spans.ids(undefined));
     this.#watcher = share.watcher?.session(start);
     const captures = settings.captureContent === 'full' && start.captureContent && tracing !== undefined;
     this.capture = captures ? createCapture(settings.maxContentBytes) : undefined;

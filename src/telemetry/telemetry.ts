@@ -17,6 +17,7 @@ import { createReplicaMeters } from './replica-meters.ts';
 import { ObservedSession, type SessionShare } from './session.ts';
 import { createBatchCounts, type MeterShare } from './session-meters.ts';
 import { createTracing, type Tracing } from './tracing.ts';
+import { TurnKinds } from './turn-meters.ts';
 import type { GatewayTelemetry, LinkCount, Watcher } from './types.ts';
 import { createUpstreamLog } from './upstream-log.ts';
 import { createUpstreamMeters } from './upstream-meters.ts';
@@ -70,6 +71,7 @@ export async function createTelemetry(
   if (logExport !== undefined) logs.copyTo(logExport.line);
   const meters: MeterShare = {
     instruments,
+    kinds: new TurnKinds(instruments),
     links,
     batches,
     lastScrape,
@@ -83,6 +85,7 @@ export async function createTelemetry(
     tracing,
     meters,
     logger,
+    info: logs.info,
     logExport,
     settings,
     watcher,
