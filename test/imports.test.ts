@@ -18,7 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   access: ['core:types', 'ground', 'upstream:types'],
   session: ['core', 'ground', 'access:types', 'store:types', 'telemetry:types', 'upstream:types'],
   store: ['core', 'ground', 'access:types'],
-  telemetry: ['core:types', 'upstream:types'],
+  telemetry: ['core:types', 'ground', 'upstream:types'],
   history: ['core:types', 'ground', 'telemetry:types', 'upstream:types'],
   simulator: [],
 };

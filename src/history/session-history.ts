@@ -1,5 +1,6 @@
 import type { Fact, SteerTurn, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import { FewMap } from '../ground/few-map.ts';
 import { formatMoney, type Picos, parseMoney, ZERO } from '../ground/money.ts';
 import type { AttributedUse, SessionStart, SessionWatcher, TraceIds, TurnSplit } from '../telemetry/types.ts';
 import { attribute, ToolUses } from './attribution.ts';
@@ -52,7 +53,7 @@ export class SessionHistory implements SessionWatcher {
   #currency: string | undefined = undefined;
   readonly #share: HistoryShare;
   #turns: TurnEntry[] | undefined = undefined;
-  #running: Map<string, TurnEntry> | undefined = undefined;
+  readonly #running = new FewMap<string, TurnEntry>();
   #links: LinkEntry[] | undefined = undefined;
   #marks: Mark[] | undefined = undefined;
   #fork: { readonly turnId: string; readonly responseId: string } | undefined = undefined;
@@ -97,7 +98,7 @@ export class SessionHistory implements SessionWatcher {
   }
 
   get running(): number {
-    return this.#running?.size ?? 0;
+    return this.#running.size;
   }
 
   /** Open ones. */
@@ -116,7 +117,7 @@ export class SessionHistory implements SessionWatcher {
       case 'turnAccepted':
         return this.#turnAccepted(fact);
       case 'turnSent': {
-        const turn = this.#running?.get(fact.turnId);
+        const turn = this.#running.get(fact.turnId);
         if (turn === undefined) return;
         turn.sentAtMs ??= fact.atMs;
         turn.linkId = fact.linkId;
@@ -125,7 +126,7 @@ export class SessionHistory implements SessionWatcher {
       case 'responseCreated':
         return this.#responseCreated(fact.turnId, fact.responseId);
       case 'firstOutput': {
-        const turn = this.#running?.get(fact.turnId);
+        const turn = this.#running.get(fact.turnId);
         if (turn !== undefined) turn.firstOutputAtMs ??= fact.atMs;
         return;
       }
@@ -137,7 +138,7 @@ export class SessionHistory implements SessionWatcher {
         this.#tools ??= new ToolUses();
         this.#tools.called(short(fact.name), this.#lastItemId);
         this.#lastItemId = undefined;
-        const turn = this.#running?.get(fact.turnId);
+        const turn = this.#running.get(fact.turnId);
         if (turn === undefined) return;
         turn.tools ??= [];
         if (turn.tools.length < MAX_TOOL_NAMES) turn.tools.push(short(fact.name));
@@ -207,9 +208,8 @@ export class SessionHistory implements SessionWatcher {
     attributed?: readonly AttributedUse[],
   ): void {
     const { turnId, usage } = record;
-    const turn = this.#running?.get(turnId);
-    this.#running?.delete(turnId);
-    if (this.#running?.size === 0) this.#running = undefined;
+    const turn = this.#running.get(turnId);
+    this.#running.delete(turnId);
     this.activeAtMs = record.endedAtMs;
     if (record.outcome === 'FAILED' || record.outcome === 'DEADLINE_EXCEEDED') this.failures += 1;
     this.inputTokens += usage?.inputTokens ?? 0;
@@ -251,7 +251,7 @@ export class SessionHistory implements SessionWatcher {
     this.endedAtMs = this.#share.clock();
     this.status = status;
     this.#share.onEnded(this);
-    this.#running = undefined;
+    this.#running.clear();
     this.#lanes = undefined;
   }
 
@@ -274,7 +274,6 @@ export class SessionHistory implements SessionWatcher {
     this.turnsTotal += 1;
     this.activeAtMs = atMs;
     this.lastModel = model ?? this.lastModel;
-    this.#running ??= new Map();
     this.#running.set(turnId, turn);
     this.#turns ??= [];
     this.#keep(this.#turns, turn, this.#share.limits.turns);
@@ -283,7 +282,7 @@ export class SessionHistory implements SessionWatcher {
 
   #responseCreated(turnId: string, wholeId: string): void {
     const responseId = short(wholeId);
-    const turn = this.#running?.get(turnId);
+    const turn = this.#running.get(turnId);
     if (turn === undefined) return;
     const known = turn.responseIds;
     if (known === undefined) turn.responseIds = responseId;

@@ -15,6 +15,7 @@ import type {
   TurnAccount,
   TurnRecord,
 } from '../core/types.ts';
+import { FewMap } from '../ground/few-map.ts';
 import { valuesNamed } from '../ground/json-names.ts';
 import { bytesOfText, type LongTexts } from '../ground/long-texts.ts';
 import type { AttributedUse } from '../telemetry/types.ts';
@@ -44,8 +45,8 @@ export class Admission {
   readonly #upstream: string | undefined;
   readonly #budget: SessionBudget | undefined;
   readonly #onLow: (low: BudgetLow) => void;
-  readonly #turns = new Map<string, Held>();
-  readonly #late = new Map<string, LateTurn>();
+  readonly #turns = new FewMap<string, Held>();
+  readonly #late = new FewMap<string, LateTurn>();
   readonly #lanes = new Set<string>();
   readonly #histories = new AdmittedHistories();
 
@@ -243,9 +244,8 @@ export class Admission {
 
   #remember(turnId: string, lease: TurnLease): void {
     this.#late.set(turnId, { lease, heard: new Set() });
-    if (this.#late.size <= MAX_LATE_TURNS) return;
-    const oldest = this.#late.keys().next();
-    if (!oldest.done) this.#late.delete(oldest.value);
+    const { size, oldest } = this.#late;
+    if (size > MAX_LATE_TURNS && oldest !== undefined) this.#late.delete(oldest);
   }
 }
 

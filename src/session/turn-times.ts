@@ -1,4 +1,5 @@
 import type { Fact, StartTurn } from '../core/types.ts';
+import { FewMap } from '../ground/few-map.ts';
 import type { BesideFact } from '../telemetry/types.ts';
 
 interface Times {
@@ -14,13 +15,13 @@ const MAX_TURNS = 1_024;
  * that what decoding, planning and writing take lies between them.
  */
 export class TurnTimes {
-  readonly #turns = new Map<string, Times>();
+  readonly #turns = new FewMap<string, Times>();
 
   received({ turnId, receivedAtMs }: StartTurn): void {
     if (receivedAtMs === undefined || this.#turns.has(turnId)) return;
     this.#turns.set(turnId, { receivedAtMs, writtenAtMs: undefined });
-    const [oldest] = this.#turns.keys();
-    if (this.#turns.size > MAX_TURNS && oldest !== undefined) this.#turns.delete(oldest);
+    const { size, oldest } = this.#turns;
+    if (size > MAX_TURNS && oldest !== undefined) this.#turns.delete(oldest);
   }
 
   /** A frame of the turn was given to its link. */

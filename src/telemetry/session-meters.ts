@@ -1,6 +1,7 @@
 import type { Attributes } from '@opentelemetry/api';
 import type { Fact, LinkRoute, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import type { FewMap } from '../ground/few-map.ts';
 import { ATTR, providerName } from './genai-names.ts';
 import { type LabelValues, OTHER } from './labels.ts';
 import type { LastScrape } from './last-scrape.ts';
@@ -48,8 +49,8 @@ export class SessionMeters {
   /** The label's value; undefined: there is no such label. */
   readonly #tenant: string | undefined;
   readonly #startedAt = performance.now();
-  #links: Map<number, OpenLink> | undefined;
-  #awaitedUsage: Map<string, AwaitedUsage> | undefined;
+  #links: FewMap<number, OpenLink> | undefined;
+  #awaitedUsage: FewMap<string, AwaitedUsage> | undefined;
   #lastMeters: TurnMeters | undefined;
   #lastRoute: LinkRoute | undefined;
   #lanes = 0;
@@ -270,9 +271,11 @@ export class SessionMeters {
 
   /** Of what the gateway spends by itself, and of no turn any more. */
   #ownMeters(): TurnMeters {
+    const linkId = this.#links?.oldest;
+    const link = linkId === undefined ? undefined : this.#links?.get(linkId);
     return this.#share.kinds.of({
       tenant: this.#tenant,
-      provider: this.#links?.values().next().value?.route.provider,
+      provider: link?.route.provider,
       server: undefined,
       requestModel: OTHER,
       responseModel: undefined,
@@ -281,11 +284,8 @@ export class SessionMeters {
 
   #awaitUsage(turnId: string, awaited: AwaitedUsage): void {
     this.#awaitedUsage = withEntry(this.#awaitedUsage, turnId, awaited);
-    if (this.#awaitedUsage.size <= MAX_AWAITED_USAGES) return;
-    for (const oldest of this.#awaitedUsage.keys()) {
-      this.#awaitedUsage.delete(oldest);
-      break;
-    }
+    const { size, oldest } = this.#awaitedUsage;
+    if (size > MAX_AWAITED_USAGES && oldest !== undefined) this.#awaitedUsage.delete(oldest);
   }
 }
 

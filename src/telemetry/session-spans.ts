@@ -14,6 +14,7 @@ import {
 } from '@opentelemetry/api';
 import type { Fact, LinkRoute, StartTurn, TraceContext, TurnRecord } from '../core/types.ts';
 import type { StatusCode } from '../errors.ts';
+import type { FewMap } from '../ground/few-map.ts';
 import { ATTR, OPERATION_CHAT } from './genai-names.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { TelemetrySettings } from './options.ts';
@@ -64,7 +65,7 @@ class CarriedTrace implements SessionSpans {
   readonly #carried: TraceContext | undefined;
   readonly #caller: TraceIds | undefined;
   /** Only those that came with a trace of their own. */
-  #turns: Map<string, CarriedTurn> | undefined;
+  #turns: FewMap<string, CarriedTurn> | undefined;
 
   constructor({ traceContext }: SessionStart, settings: TraceSettings) {
     this.#settings = settings;
@@ -142,12 +143,12 @@ class TracedSession implements SessionSpans {
   readonly #parent: Context;
   readonly #session: Span;
   readonly #links: Link[];
-  #turns: Map<string, RunningTurn> | undefined;
+  #turns: FewMap<string, RunningTurn> | undefined;
   #request: TurnRequest | undefined;
   #returned: ReturnedCalls | undefined;
   /** By lane. */
-  #lastResponses: Map<string, string> | undefined;
-  #dials: Map<number, Span> | undefined;
+  #lastResponses: FewMap<string, string> | undefined;
+  #dials: FewMap<number, Span> | undefined;
   #events = 0;
   #lastRoute: LinkRoute | undefined;
 

@@ -1,4 +1,5 @@
 import type { Fact, StartTurn, TurnRecord } from '../core/types.ts';
+import type { FewMap } from '../ground/few-map.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { TraceIds } from './tracing.ts';
 
@@ -36,11 +37,11 @@ const HEAD_CHARACTERS = 200;
  * that the next turn of a lane with outputs brings them all.
  */
 export class ToolTimes {
-  #open: Map<string, Call[]> | undefined;
+  #open: FewMap<string, Call[]> | undefined;
   /** By lane. */
-  #waiting: Map<string, Waiting> | undefined;
+  #waiting: FewMap<string, Waiting> | undefined;
   /** Turns that brought outputs, until they end. */
-  #returned: Map<string, ReturnedCalls> | undefined;
+  #returned: FewMap<string, ReturnedCalls> | undefined;
 
   called({ turnId, name, atMs }: Extract<Fact, { kind: 'toolCalled' }>): void {
     const calls = this.#open?.get(turnId) ?? [];
@@ -77,7 +78,7 @@ export class ToolTimes {
     const returned = { calls, seconds, caller: waiting.caller };
     this.#returned = withEntry(this.#returned, turnId, returned);
     // A turn that is refused never ends.
-    const [oldest] = this.#returned.keys();
+    const { oldest } = this.#returned;
     if (this.#returned.size > MAX_RETURNED && oldest !== undefined) this.#returned.delete(oldest);
     return returned;
   }

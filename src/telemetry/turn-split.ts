@@ -1,4 +1,5 @@
 import type { Fact, TurnRecord } from '../core/types.ts';
+import type { FewMap } from '../ground/few-map.ts';
 import { withEntry, without } from './optional-map.ts';
 import type { BesideFact } from './types.ts';
 
@@ -42,7 +43,7 @@ export function splitTurn(record: TurnRecord, rebuildMs: number, added: BesideFa
 
 /** Adds up, for each running turn, the rebuilding that it waited for after its first send. */
 export class RebuildTimes {
-  #turns: Map<string, { readonly sentAtMs: number; rebuildMs: number }> | undefined;
+  #turns: FewMap<string, { readonly sentAtMs: number; rebuildMs: number }> | undefined;
 
   fact(fact: Fact): void {
     if (fact.kind === 'turnSent') {

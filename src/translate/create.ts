@@ -55,15 +55,26 @@ export function createBodyToUpstream(
   };
 }
 
-/** The same for items that are still bytes, with a pause offered wherever it may take long. */
+/** A character takes up to six in JSON: in a message that is shorter no text is long. */
+const MAY_HOLD_LONG_BYTES = LONG_TEXT / 6;
+
+/**
+ * The same for items that are still bytes, with a pause offered wherever it may take long. `messageBytes`: of the message
+ * that the body came with.
+ */
 export function* createSteps(
   create: Message,
+  messageBytes: number,
   path: string,
   api: Api,
   known?: KnownItems,
   runs: 'foreground' | 'backgroundToo' = 'foreground',
 ): Generator<undefined, CreateBody> {
   const input = yield* itemSteps('CreateBody', create, path, api, known);
+  if (messageBytes < MAY_HOLD_LONG_BYTES) {
+    if (known !== undefined) known.long = undefined;
+    return createBodyToUpstream(create, path, api, input, NOTHING_LONG, runs);
+  }
   const parts = yield* longPartsOf(create, path);
   const body = createBodyToUpstream(create, path, api, input, parts, runs);
   if (parts.written !== undefined) yield;
@@ -77,6 +88,8 @@ interface LongParts {
   readonly written?: Written | undefined;
   readonly extra?: ReadonlyMap<string, string> | undefined;
 }
+
+const NOTHING_LONG: LongParts = {};
 
 function* longPartsOf(body: Message, path: string): Generator<undefined, LongParts> {
   // Without what is read in another way.

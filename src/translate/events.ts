@@ -57,7 +57,7 @@ export class EventEncoder {
   readonly #reader = new Reader(this.#out);
   readonly #shapes = new Map<Shape, Map<number, ShapeEncoder | undefined>>();
   #lastShape: LastShape = { shape: undefined, revision: 0, encoder: undefined };
-  #lastNames = { laneId: '', turnId: '', type: '', bytes: new Uint8Array(0) };
+  readonly #names = new Names();
 
   constructor(api: Api = loadApi()) {
     this.#api = api;
@@ -140,8 +140,7 @@ export class EventEncoder {
     out.reserve(16);
     out.varint(SEQ_TAG);
     out.varint64(event.seq);
-    const names = this.#names(event, arm);
-    out.raw(names, 0, names.length);
+    this.#names.write(event, arm?.typeField, out);
     if (event.outcome !== undefined) {
       out.reserve(2);
       out.varint(OUTCOME_TAG);
@@ -167,21 +166,6 @@ export class EventEncoder {
     else if (event.notice !== undefined) this.#message(this.#noticeTag, 'Notice', noticeOf(event.notice));
     if (event.frame !== undefined)
       this.#frame(event.frame, event.turnFailed === undefined ? arm : undefined, format);
-  }
-
-  /** Lane, turn and type: events in a row have them in common. */
-  #names({ laneId, turnId, type }: SessionEvent, arm: Arm | undefined): Uint8Array {
-    const last = this.#lastNames;
-    if (last.laneId === laneId && last.turnId === turnId && last.type === type) return last.bytes;
-    const from = this.#out.at;
-    this.#text(LANE_TAG, laneId);
-    this.#text(TURN_TAG, turnId);
-    if (arm === undefined) this.#text(TYPE_TAG, type);
-    else this.#out.raw(arm.typeField, 0, arm.typeField.length);
-    const bytes = Uint8Array.from(this.#out.bytes.subarray(from, this.#out.at));
-    this.#out.at = from;
-    this.#lastNames = { laneId, turnId, type, bytes };
-    return bytes;
   }
 
   #frame(frame: UpstreamFrame, arm: Arm | undefined, format: EventFormat): void {
@@ -257,13 +241,6 @@ export class EventEncoder {
     return format.schemaRevision === 0 ? this.#api.schemaRevision : format.schemaRevision;
   }
 
-  #text(tag: number, text: string): void {
-    if (text === '') return;
-    this.#out.reserve(5);
-    this.#out.varint(tag);
-    this.#out.text(text);
-  }
-
   #json(tag: number, bytes: Uint8Array): void {
     this.#out.reserve(5);
     this.#out.varint(tag);
@@ -272,6 +249,43 @@ export class EventEncoder {
 
   #message(tag: number, name: string, value: Readonly<Record<string, unknown>>): void {
     this.#json(tag, this.#api.type(name).encode(value).finish());
+  }
+}
+
+/** Lane, turn and type of an event: events in a row have them in common, and turns the first two. */
+class Names {
+  readonly #out = new Output();
+  #laneId = '';
+  #turnId = '';
+  #type = '';
+  /** Of lane and turn. */
+  #idBytes = 0;
+
+  write({ laneId, turnId, type }: SessionEvent, typeField: Uint8Array | undefined, to: Output): void {
+    const own = this.#out;
+    const isSameTurn = this.#turnId === turnId && this.#laneId === laneId;
+    if (!isSameTurn || this.#type !== type) {
+      if (!isSameTurn) {
+        own.at = 0;
+        this.#text(LANE_TAG, laneId);
+        this.#text(TURN_TAG, turnId);
+        this.#idBytes = own.at;
+        this.#laneId = laneId;
+        this.#turnId = turnId;
+      }
+      own.at = this.#idBytes;
+      if (typeField === undefined) this.#text(TYPE_TAG, type);
+      else own.raw(typeField, 0, typeField.length);
+      this.#type = type;
+    }
+    to.raw(own.bytes, 0, own.at);
+  }
+
+  #text(tag: number, text: string): void {
+    if (text === '') return;
+    this.#out.reserve(5);
+    this.#out.varint(tag);
+    this.#out.text(text);
   }
 }
 

@@ -4,6 +4,7 @@ import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { withoutEcho } from './brief.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
+import { ByteTable } from './schema.ts';
 import { findShape, lane, learnShape, type Shape, text } from './shape.ts';
 
 /** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
@@ -39,13 +40,14 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : undefined;
     return new Frame(shape.type, streamId, shape, src, start, end, text.start, text.end);
   }
-  const bytes = src.subarray(start, end);
-  const json = end - start <= SHORT_FRAME_BYTES && isReadWhole(bytes) ? objectIn(bytes) : undefined;
+  const isShort = end - start <= SHORT_FRAME_BYTES;
+  const json = isShort && isReadWhole(src, start, end) ? objectIn(src, start, end) : undefined;
   if (typeof json?.['type'] === 'string') {
     const { stream_id: streamId } = json;
     const name = typeof streamId === 'string' ? streamId : undefined;
     return new Frame(json['type'], name, undefined, src, start, end, 0, 0, json);
   }
+  const bytes = src.subarray(start, end);
   const peek = peekFrame(bytes);
   if (peek?.type === undefined) {
     const found = peek === undefined ? 'no JSON object' : 'no type';
@@ -117,27 +119,31 @@ export class Frame implements UpstreamFrame {
 }
 
 /** Events that are read whole wherever they come: checking them first would be reading them twice. */
-const READ_WHOLE: ReadonlySet<string> = new Set(
-  ['created', 'in_progress', 'output_item.done', 'completed', 'incomplete', 'failed'].map(
-    (name) => `response.${name}`,
+const READ_WHOLE = new ByteTable(
+  new Map(
+    ['created', 'in_progress', 'output_item.done', 'completed', 'incomplete', 'failed'].map(
+      (name) => [`response.${name}`, true] as const,
+    ),
   ),
 );
 const BEGINNING = Buffer.from('{"type":"');
 const MAX_TYPE_BYTES = 32;
 
-function isReadWhole(bytes: Buffer): boolean {
-  const from = BEGINNING.length;
-  if (bytes.length <= from + MAX_TYPE_BYTES || !isKey(BEGINNING, bytes, 0, from)) return false;
+function isReadWhole(src: Buffer, start: number, end: number): boolean {
+  const from = start + BEGINNING.length;
+  if (end <= from + MAX_TYPE_BYTES || !isKey(BEGINNING, src, start, from)) return false;
   let to = from;
-  while (to < from + MAX_TYPE_BYTES && bytes[to] !== QUOTE) to += 1;
-  return READ_WHOLE.has(bytes.toString('latin1', from, to));
+  while (to < from + MAX_TYPE_BYTES && src[to] !== QUOTE) to += 1;
+  return READ_WHOLE.get(src, from, to) === true;
 }
 
 /** Undefined unless the bytes are one JSON object in UTF-8. */
-function objectIn(bytes: Buffer): Readonly<Record<string, unknown>> | undefined {
-  if (!isUtf8(bytes)) return undefined;
+function objectIn(src: Buffer, start: number, end: number): Readonly<Record<string, unknown>> | undefined {
+  // What is no UTF-8 becomes U+FFFD, which a text may hold by itself.
+  const json = src.toString('utf8', start, end);
+  if (json.includes('\ufffd') && !isUtf8(src.subarray(start, end))) return undefined;
   try {
-    return JSON.parse(bytes.toString('utf8')) as Readonly<Record<string, unknown>>;
+    return JSON.parse(json) as Readonly<Record<string, unknown>>;
   } catch {
     return undefined;
   }

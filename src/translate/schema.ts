@@ -51,6 +51,8 @@ export interface Slot {
   /** The slot's bit in the set of keys seen; -1 for keys that the envelope carries. */
   readonly bit: number;
   readonly fields: readonly Field[];
+  /** Whose zero is written where no field is set: the message cannot say that there is none. */
+  readonly implicit: Field | undefined;
   readonly string: Field | undefined;
   readonly number: Field | undefined;
   readonly boolean: Field | undefined;
@@ -82,6 +84,10 @@ export interface Plan {
   readonly inline: Slot | undefined;
   readonly slots: readonly Slot[];
   readonly byKey: ByteTable<Slot>;
+  /** By the name of the message's field. */
+  readonly byField: ReadonlyMap<string, Slot>;
+  /** Those that are written whatever the message has. */
+  readonly implicit: readonly Slot[];
   readonly first: Guess;
   /** Bits of the slots whose absence the message cannot express. */
   readonly requiredLow: number;
@@ -164,6 +170,8 @@ export class Plans {
       inline: inline && slots[0] !== undefined ? { ...slots[0], nullable: false } : undefined,
       slots,
       byKey: new ByteTable(table),
+      byField: new Map(slots.flatMap((slot) => slot.fields.map((field) => [field.name, slot] as const))),
+      implicit: slots.filter((slot) => slot.implicit !== undefined),
       first: { slot: undefined },
       requiredLow: bitsOf(slots.filter((slot) => !slot.nullable && slot.bit < 32)),
       requiredHigh: bitsOf(slots.filter((slot) => !slot.nullable && slot.bit >= 32)),
@@ -229,6 +237,7 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
     next: { slot: undefined },
     bit,
     fields,
+    implicit: fields.find((field) => !maySayAbsent(field)),
     string: scalar('string'),
     number: scalar('double', 'int32', 'int64'),
     boolean: scalar('bool'),
@@ -247,7 +256,7 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
 }
 
 /** Whether leaving the field unset means that the key is not there. */
-export function maySayAbsent(field: Field): boolean {
+function maySayAbsent(field: Field): boolean {
   return field.presence || (field.shape === 'single' ? field.raw : !field.always);
 }
 

@@ -41,7 +41,7 @@ export interface WireOptions {
 }
 
 export interface Wire {
-  readConnect(bytes: Uint8Array): ClientMessage;
+  readConnect(bytes: Uint8Array, known?: KnownHistories): ClientMessage;
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
   readCall(method: CallMethod, bytes: Uint8Array): CallRequest;
   /** The same in steps: a large request takes longer than others should wait. */
@@ -67,7 +67,7 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
   const encoder = new EventEncoder(api);
   const encode = (name: string, value: Message) => api.type(name).encode(value).finish();
   return {
-    readConnect: (bytes) => finish(readConnect(bytes, api, maxItems)),
+    readConnect: (bytes, known) => finish(readConnect(bytes, api, maxItems, known)),
     readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
     readCall: (method, bytes) => finish(readCall(method, bytes, api, maxItems)),
     connectSteps: (bytes, known) => readConnect(bytes, api, maxItems, known),
@@ -134,7 +134,8 @@ function* readConnect(
       try {
         const problem = excess ?? unknown;
         if (problem !== undefined) throw problem;
-        if (arm === 'start_turn') return { kind: 'startTurn', turn: yield* readStartTurn(body, api, known) };
+        if (arm === 'start_turn')
+          return { kind: 'startTurn', turn: yield* readStartTurn(body, bytes.length, api, known) };
         const input = yield* itemSteps(INPUT_MESSAGES[arm], body, arm, api);
         if (input.length === 0) throw invalidField(`${arm}.input`, 'nothing', 'at least one item');
         return { kind: 'input', input: { kind: REQUESTS[arm], laneId, turnId: turnId || undefined, input } };
@@ -209,12 +210,17 @@ function budgetOf(budget: Message | undefined): OpenRequest['budget'] {
   };
 }
 
-function* readStartTurn(turn: Message, api: Api, known: KnownHistories | undefined): Steps<StartTurn> {
+function* readStartTurn(
+  turn: Message,
+  messageBytes: number,
+  api: Api,
+  known: KnownHistories | undefined,
+): Steps<StartTurn> {
   const body = partOf(turn, 'create') ?? {};
   const path = 'start_turn.create';
   const inputMode = turn['input_mode'] === FULL_HISTORY ? 'fullHistory' : 'incremental';
   const before = inputMode === 'fullHistory' ? known?.of(textOf(turn, 'lane_id')) : undefined;
-  const create = yield* createSteps(body, path, api, before);
+  const create = yield* createSteps(body, messageBytes, path, api, before);
   const chain = chainOf(turn, create.previousResponseId);
   if (chain.kind === 'from' && create.usesConversation) {
     throw invalidField('start_turn', 'both create.conversation and previous_response_id', 'one of them');
@@ -258,7 +264,7 @@ function* readCreateResponse(
 ): Steps<CreateResponseRequest> {
   const request = requestOf('CreateResponseRequest', bytes, api, maxItems);
   const body = partOf(request, 'create') ?? {};
-  const create = yield* createSteps(body, 'create', api, undefined, 'backgroundToo');
+  const create = yield* createSteps(body, bytes.length, 'create', api, undefined, 'backgroundToo');
   const { previousResponseId: responseId } = create;
   return {
     format: formatOf(request),

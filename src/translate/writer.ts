@@ -3,8 +3,9 @@ import { isUtf8 } from 'node:buffer';
 import { GatewayError, invalidField } from '../errors.ts';
 import { foldName } from '../ground/json-names.ts';
 import { joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
+
 import { isJson, isJsonSteps, type OnMember, OPEN_BRACE, skipSpace } from './scan.ts';
-import { type Field, maySayAbsent, type Plan, type Slot } from './schema.ts';
+import type { Field, Plan, Slot } from './schema.ts';
 
 /** A message as protobufjs decodes it: its own properties are the fields that were on the wire. */
 export type Message = Readonly<Record<string, unknown>>;
@@ -64,7 +65,7 @@ export class Writer {
   /** The members of the object that the message stands for, as raw JSON, in the order of the fields. */
   members(plan: Plan, message: Message, path: string): [string, string][] {
     const members: [string, string][] = [];
-    for (const slot of plan.slots) {
+    for (const slot of slotsIn(plan, message)) {
       const json = this.#slot(slot, message, path);
       if (json !== undefined) members.push([slot.key, json]);
     }
@@ -120,13 +121,17 @@ export class Writer {
 
   /** Whichever field of the slot is set; undefined if none is and that can be said. */
   #slot(slot: Slot, message: Message, path: string): string | undefined {
-    const [field, second] = slot.fields.filter((candidate) => isSet(candidate, slot, message));
+    let field: Field | undefined;
+    for (const candidate of slot.fields) {
+      if (!isSet(candidate, slot, message)) continue;
+      if (field !== undefined)
+        throw invalidField(path, `both ${field.name} and ${candidate.name}`, 'one of them');
+      field = candidate;
+    }
     if (field === undefined) {
-      const implicit = slot.fields.find((candidate) => !maySayAbsent(candidate));
+      const { implicit } = slot;
       return implicit && this.field(implicit, zeroOf(implicit), `${path}.${implicit.name}`);
     }
-    if (second !== undefined)
-      throw invalidField(path, `both ${field.name} and ${second.name}`, 'one of them');
     const value = message[field.name];
     const at = `${path}.${field.name}`;
     if (slot.discriminator === '') return this.field(field, value, at);
@@ -138,6 +143,23 @@ export class Writer {
     }
     return json;
   }
+}
+
+/** Those of which something is to be written, in their order: a message has few of the fields that it may have. */
+function slotsIn({ byField, implicit }: Plan, message: Message): readonly Slot[] {
+  const slots: Slot[] = [...implicit];
+  for (const name of Object.keys(message)) {
+    const slot = byField.get(name);
+    if (slot !== undefined && !slots.includes(slot)) slots.push(slot);
+  }
+  // A few, and nearly in order.
+  for (let at = 1; at < slots.length; at += 1) {
+    const slot = slots[at] as Slot;
+    let to = at;
+    for (; to > 0 && (slots[to - 1] as Slot).bit > slot.bit; to -= 1) slots[to] = slots[to - 1] as Slot;
+    slots[to] = slot;
+  }
+  return slots;
 }
 
 function isSet(field: Field, slot: Slot, message: Message): boolean {

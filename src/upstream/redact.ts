@@ -75,7 +75,7 @@ class KeyRedactor implements Redactor {
 
   /** A short one may be an error in disguise (HTTP 200, `{"error":…}`), and is looked at as closely. */
   answer(body: Buffer): Buffer {
-    if (this.#secret.reveal().length < MIN_REAL_KEY_CHARS) return body;
+    if (this.#isTooShort) return body;
     if (body.length <= MAX_ERROR_BYTES) {
       const clean = this.#body(body.toString('utf8'));
       return clean === undefined ? body : Buffer.from(clean, 'utf8');
@@ -91,7 +91,7 @@ class KeyRedactor implements Redactor {
       const clean = this.#clean(Buffer.from(frame.bytes).toString('utf8'), frame.json());
       return clean === undefined ? frame : frameFromBytes(Buffer.from(clean, 'utf8'));
     }
-    if (frame.type.endsWith('.delta') || !this.#isIn(frame.bytes)) return frame;
+    if (this.#isTooShort || frame.type.endsWith('.delta') || !this.#isIn(frame.bytes)) return frame;
     return frameFromBytes(Buffer.from(JSON.stringify(this.json(frame.json())), 'utf8'));
   }
 
@@ -108,11 +108,18 @@ class KeyRedactor implements Redactor {
     return JSON.stringify(this.json(value));
   }
 
+  /** To be looked for in content. */
+  get #isTooShort(): boolean {
+    return this.#secret.reveal().length < MIN_REAL_KEY_CHARS;
+  }
+
   /** A key in its own letters. */
   #isIn(bytes: Uint8Array): boolean {
-    const key = this.#secret.reveal();
-    if (key.length < MIN_REAL_KEY_CHARS) return false;
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(key, 0, 'latin1');
+    if (this.#isTooShort) return false;
+    const buffer = Buffer.isBuffer(bytes)
+      ? bytes
+      : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    return buffer.includes(this.#secret.reveal(), 0, 'latin1');
   }
 }
 

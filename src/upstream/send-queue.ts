@@ -61,8 +61,14 @@ export class SendQueue {
   /** `bytes`: of all parts together, in UTF-8. */
   send(parts: readonly string[], bytes: number): void {
     this.#queuedBytes += bytes;
-    this.#waiting.push(new OutgoingText(parts, this.#options.fragmentBytes));
-    this.#pump();
+    const isAlone = this.#waiting.length === 0 && bytes <= this.#options.fragmentBytes;
+    const isRested = this.#pause === undefined && this.#unpausedBytes < MAX_UNPAUSED_BYTES;
+    if (isAlone && isRested && this.#hasRoom && this.#window.isOpen())
+      this.#handOver(Buffer.from(parts.join('')), true);
+    else {
+      this.#waiting.push(new OutgoingText(parts, this.#options.fragmentBytes));
+      this.#pump();
+    }
     if (!this.#blocked && this.#queuedBytes > this.#options.highWaterBytes) {
       this.#blocked = true;
       this.#options.onBlocked();
@@ -86,19 +92,26 @@ export class SendQueue {
   }
 
   #pump(): void {
-    const maxHandedOver = 2 * this.#options.fragmentBytes;
-    while (this.#handedOver < maxHandedOver) {
+    while (this.#hasRoom) {
       const message = this.#waiting[0];
       if (message === undefined || this.#pause !== undefined || !this.#window.isOpen()) return;
       if (this.#unpausedBytes >= MAX_UNPAUSED_BYTES) return this.#rest();
       const piece = message.next();
       const fin = message.isDone;
       if (fin) this.#waiting.shift();
-      this.#handedOver += piece.length;
-      this.#unpausedBytes += piece.length;
-      this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));
-      this.#window.sent(piece.length);
+      this.#handOver(piece, fin);
     }
+  }
+
+  get #hasRoom(): boolean {
+    return this.#handedOver < 2 * this.#options.fragmentBytes;
+  }
+
+  #handOver(piece: Buffer, fin: boolean): void {
+    this.#handedOver += piece.length;
+    this.#unpausedBytes += piece.length;
+    this.#socket.send(piece, { binary: false, fin }, () => this.#taken(piece.length));
+    this.#window.sent(piece.length);
   }
 
   #rest(): void {
