@@ -17,6 +17,7 @@ export type Timer =
 
 interface Entry {
   readonly timer: Timer;
+  readonly key: string;
   readonly atMs: number;
   /** Of two with one deadline the one that was set first comes first. */
   readonly order: number;
@@ -31,9 +32,9 @@ export class Deadlines {
   #order = 0;
 
   set(timer: Timer, atMs: number): void {
-    const entry = { timer, atMs, order: this.#order };
-    this.#order += 1;
     const key = keyOf(timer);
+    const entry = { timer, key, atMs, order: this.#order };
+    this.#order += 1;
     if (!this.#current.has(key)) this.#count(timer, 1);
     this.#current.set(key, entry);
     this.#push(entry);
@@ -79,7 +80,7 @@ export class Deadlines {
 
   #first(): Entry | undefined {
     for (let first = this.#heap[0]; first !== undefined; first = this.#heap[0]) {
-      if (this.#current.get(keyOf(first.timer)) === first) return first;
+      if (this.#current.get(first.key) === first) return first;
       this.#pop();
     }
     return undefined;

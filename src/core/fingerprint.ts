@@ -28,7 +28,7 @@ export class Fingerprints {
     digest.add(chain.kind === 'from' ? `from ${chain.responseId}` : chain.kind);
     digest.add(inputMode);
     digest.add(create.previousResponseId ?? '');
-    for (const name of [...create.fields.keys()].sort()) {
+    for (const name of sortedNames(create.fields)) {
       digest.add(name);
       digest.add(this.#setting(create.fields.get(name) as string, create.long));
     }
@@ -70,6 +70,20 @@ export class Fingerprints {
     this.#remembered = [];
     this.#history = [];
   }
+}
+
+const FEW_NAMES = 32;
+
+/** Names are few: sorting them in place takes less than asking for it. */
+function sortedNames(fields: ReadonlyMap<string, string>): readonly string[] {
+  if (fields.size > FEW_NAMES) return [...fields.keys()].sort();
+  const names: string[] = [];
+  for (const name of fields.keys()) {
+    let at = names.length;
+    for (; at > 0 && (names[at - 1] as string) > name; at -= 1) names[at] = names[at - 1] as string;
+    names[at] = name;
+  }
+  return names;
 }
 
 /** Above it what was collected is hashed, so that a large request is not copied into one text. */

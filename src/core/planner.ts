@@ -158,6 +158,8 @@ function reach(
       ? { id: parentId, cachedIn: undefined }
       : wireOf(core, lane, link, up, turn, since.stoppedAt);
   const carried = turn === undefined ? NOTHING_CARRIED : carriedFor(lane, parentId);
+  if (carried === NOTHING_CARRIED && (since === undefined || since.steps.length === 0))
+    return byName(parentId, wire, since?.stoppedAt, input);
   const outputs = withoutAnswered(carried.outputs, input);
   const form = turn?.replayForm ?? core.replayForms.of(up.route);
   const answers = [...outputs, ...input];
@@ -180,6 +182,29 @@ function reach(
     replayReason: replayed.length === 0 ? undefined : (turn?.replayReason ?? lane.lostReason ?? 'not_cached'),
   };
 }
+
+/** Most turns: the parent is named, and nothing has to be said again. */
+function byName(
+  parentId: string,
+  wire: { readonly id: string | undefined; readonly cachedIn: string | undefined },
+  stoppedAt: string | undefined,
+  input: readonly string[],
+): SendPlan {
+  return {
+    parentId,
+    input,
+    ownInput: input,
+    carried: NOTHING_CARRIED,
+    wireParentId: wire.id,
+    stoppedAt,
+    cachedIn: wire.cachedIn,
+    replayedItems: NOTHING_REPLAYED,
+    replayedBytes: 0,
+    replayReason: undefined,
+  };
+}
+
+const NOTHING_REPLAYED: readonly string[] = [];
 
 function wireOf(
   core: Core,
