@@ -1,4 +1,5 @@
 /** Frames that repeat what their request said: a response's instructions and tools are most of it, and nobody here asks. */
+import type { KnownPlace } from './echo.ts';
 import { COMMA, closingQuote, OPEN_BRACE, QUOTE, skipSpace, skipValue } from './scan.ts';
 
 /** Under it a frame is parsed as quickly as looked through. */
@@ -10,7 +11,12 @@ const RESPONSE = Buffer.from('response');
 const ECHOED = [Buffer.from('instructions'), Buffer.from('tools')];
 
 /** The text of a valid frame with null in place of `response.instructions` and `response.tools`, where they are long. */
-export function withoutEcho(src: Buffer, start: number, end: number): string {
+export function withoutEcho(
+  src: Buffer,
+  start: number,
+  end: number,
+  places: readonly KnownPlace[] = [],
+): string {
   const text = (from: number, to: number) => src.toString('utf8', from, to);
   if (end - start < MIN_BYTES) return text(start, end);
   const parts: string[] = [];
@@ -19,7 +25,8 @@ export function withoutEcho(src: Buffer, start: number, end: number): string {
     if (!isKey(RESPONSE, src, keyStart, keyEnd) || src[valueStart] !== OPEN_BRACE) return undefined;
     return eachMember(src, valueStart, (innerStart, innerEnd, at) => {
       if (!ECHOED.some((key) => isKey(key, src, innerStart, innerEnd))) return undefined;
-      const behind = skipValue(src, at);
+      const known = places.find((place) => start + place.start === at);
+      const behind = known === undefined ? skipValue(src, at) : start + known.end;
       if (behind - at < MIN_VALUE_BYTES) return behind;
       parts.push(text(from, at), 'null');
       from = behind;

@@ -3,6 +3,7 @@ import type { SessionEvent, TurnCost, TurnFailed, UpstreamFrame } from '../core/
 import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
 import { type Api, loadApi } from './api.ts';
 import { durationOf } from './duration.ts';
+import type { KnownPlace } from './echo.ts';
 import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
 import { Frame, frameFromBytes } from './peek.ts';
@@ -171,7 +172,15 @@ export class EventEncoder {
   #frame(frame: UpstreamFrame, arm: Arm | undefined, format: EventFormat): void {
     const known = arm !== undefined && format.payload !== 'json' && arm.since <= this.#revision(format);
     const lossless =
-      known && (this.#shaped(frame, arm, format) || this.#typed(arm.tag, arm.plan, frame.bytes, format));
+      known &&
+      (this.#shaped(frame, arm, format) ||
+        this.#typed(
+          arm.tag,
+          arm.plan,
+          frame.bytes,
+          format,
+          frame instanceof Frame ? frame.places : undefined,
+        ));
     if (lossless && format.payload !== 'both') return;
     this.#out.reserve(5);
     this.#out.varint(JSON_TAG);
@@ -219,7 +228,13 @@ export class EventEncoder {
   }
 
   /** Whether the message says all that the JSON says; if it cannot be trusted, nothing is written. */
-  #typed(tag: number, plan: Plan, json: Uint8Array, format: EventFormat): boolean {
+  #typed(
+    tag: number,
+    plan: Plan,
+    json: Uint8Array,
+    format: EventFormat,
+    places?: readonly KnownPlace[],
+  ): boolean {
     const out = this.#out;
     const before = out.at;
     try {
@@ -227,7 +242,7 @@ export class EventEncoder {
       out.varint(tag);
       // Without keys and punctuation about half is left; a wrong guess costs a shift by a byte.
       const mark = out.open(json.length >> 1);
-      const read = this.#reader.read(plan, bufferOf(json), this.#revision(format));
+      const read = this.#reader.read(plan, bufferOf(json), this.#revision(format), places);
       out.close(mark, json.length >> 1);
       if (read && !this.#reader.ambiguous) return this.#reader.lossless;
     } catch {

@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { withoutEcho } from './brief.ts';
+import { echoIn, type KnownPlace, learnEcho, MIN_FRAME_BYTES } from './echo.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
 import { ByteTable } from './schema.ts';
 import { findShape, lane, learnShape, type Shape, text } from './shape.ts';
@@ -48,13 +49,17 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     return new Frame(json['type'], name, undefined, src, start, end, 0, 0, json);
   }
   const bytes = src.subarray(start, end);
-  const peek = peekFrame(bytes);
+  const mayEcho =
+    end - start > MIN_FRAME_BYTES && TELLS_RESPONSE.test(bytes.toString('latin1', 0, HEAD_BYTES));
+  const echo = mayEcho ? echoIn(bytes) : undefined;
+  const peek = peekFrame(echo?.rest ?? bytes);
   if (peek?.type === undefined) {
     const found = peek === undefined ? 'no JSON object' : 'no type';
     throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
   }
-  learnShape(bytes, peek.type);
-  return new Frame(peek.type, peek.streamId, undefined, src, start, end, 0, 0);
+  if (mayEcho) learnEcho(bytes, echo);
+  else learnShape(bytes, peek.type);
+  return new Frame(peek.type, peek.streamId, undefined, src, start, end, 0, 0, json, echo?.places);
 }
 
 /** Bytes of a chunk that holds many frames: a buffer of its own for each would cost more than the rest of it. */
@@ -69,6 +74,8 @@ export class Frame implements UpstreamFrame {
   /** Of a longer text, as far as that is known; both 0 if not. The end is negative (`~end`) if it holds escapes. */
   readonly textStart: number;
   readonly textEnd: number;
+  /** What of it was known before. */
+  readonly places: readonly KnownPlace[] | undefined;
   #json: Readonly<Record<string, unknown>> | undefined;
   #brief: Readonly<Record<string, unknown>> | undefined;
 
@@ -82,6 +89,7 @@ export class Frame implements UpstreamFrame {
     textStart: number,
     textEnd: number,
     json?: Readonly<Record<string, unknown>>,
+    places?: readonly KnownPlace[],
   ) {
     this.type = type;
     this.streamId = streamId;
@@ -92,6 +100,7 @@ export class Frame implements UpstreamFrame {
     this.textStart = textStart;
     this.textEnd = textEnd;
     this.#json = json;
+    this.places = places;
   }
 
   get byteLength(): number {
@@ -113,7 +122,8 @@ export class Frame implements UpstreamFrame {
     // Looking for what may be left out costs more than reading all of a short frame.
     if (this.byteLength <= SHORT_FRAME_BYTES) return this.json();
     this.#brief ??=
-      this.#json ?? (JSON.parse(withoutEcho(this.src, this.start, this.end)) as Record<string, unknown>);
+      this.#json ??
+      (JSON.parse(withoutEcho(this.src, this.start, this.end, this.places)) as Record<string, unknown>);
     return this.#brief;
   }
 }
@@ -126,6 +136,9 @@ const READ_WHOLE = new ByteTable(
     ),
   ),
 );
+/** In the first bytes of a frame that repeats its request; whatever else has them there is only looked through for it. */
+const TELLS_RESPONSE = /"response\.(?:created|queued|in_progress|completed|incomplete|failed)"/;
+const HEAD_BYTES = 400;
 const BEGINNING = Buffer.from('{"type":"');
 const MAX_TYPE_BYTES = 32;
 

@@ -2,6 +2,7 @@
  * Upstream JSON → protobuf bytes, without a tree in between. The input must be valid JSON (`isJson`) in valid
  * UTF-8. What has no typed place is passed over and told by `lossless`; the caller then sends the exact JSON too.
  */
+import type { KnownPlace } from './echo.ts';
 import type { Output } from './output.ts';
 import {
   CLOSE_BRACE,
@@ -24,6 +25,8 @@ const MAX_NESTING = 80;
 /** Up to here every decimal survives as a double. */
 const SAFE_DIGITS = 15;
 
+const NO_PLACES: readonly KnownPlace[] = [];
+
 export class Reader {
   /** False: the JSON says something that the message does not. */
   lossless = true;
@@ -34,17 +37,24 @@ export class Reader {
   #pos = 0;
   #depth = 0;
   #revision = 0;
+  #places: readonly KnownPlace[] = NO_PLACES;
+  #placesRead = 0;
+  /** Of the next one; -1: there is none. */
+  #placeStart = -1;
 
   constructor(out: Output) {
     this.#out = out;
   }
 
   /** Appends the fields of the message that the object in `src` stands for; false if there is no object. */
-  read(plan: Plan, src: Buffer, revision: number): boolean {
+  read(plan: Plan, src: Buffer, revision: number, places: readonly KnownPlace[] = NO_PLACES): boolean {
     this.#src = src;
     this.#pos = skipSpace(src, 0);
     this.#depth = 0;
     this.#revision = revision;
+    this.#places = places;
+    this.#placesRead = 0;
+    this.#placeStart = places[0]?.start ?? -1;
     this.lossless = true;
     this.ambiguous = false;
     if (src[this.#pos] !== OPEN_BRACE) return false;
@@ -80,7 +90,8 @@ export class Reader {
           if ((seenHigh & bit) !== 0) this.ambiguous = true;
           seenHigh |= bit;
         }
-        this.#value(slot);
+        if (this.#pos === this.#placeStart) this.#known(slot);
+        else this.#value(slot);
       }
       pos = skipSpace(src, this.#pos);
       if (src[pos] === COMMA) pos = skipSpace(src, pos + 1);
@@ -90,6 +101,31 @@ export class Reader {
     if ((seenLow & requiredLow) !== requiredLow || (seenHigh & requiredHigh) !== requiredHigh) {
       this.lossless = false;
     }
+  }
+
+  /** A value that was read before is written as it was then. */
+  #known(slot: Slot): void {
+    const { value, end } = this.#places[this.#placesRead] as KnownPlace;
+    this.#placesRead += 1;
+    this.#placeStart = this.#places[this.#placesRead]?.start ?? -1;
+    const { written } = value;
+    if (written?.slot === slot && written.revision === this.#revision) {
+      this.#out.raw(written.bytes, 0, written.bytes.length);
+      this.lossless &&= written.lossless;
+      this.#pos = end;
+      return;
+    }
+    const from = this.#out.at;
+    const { lossless, ambiguous } = this;
+    this.lossless = true;
+    this.ambiguous = false;
+    this.#value(slot);
+    if (!this.ambiguous && this.#pos === end) {
+      const bytes = Buffer.from(this.#out.bytes.subarray(from, this.#out.at));
+      value.written = { slot, revision: this.#revision, bytes, lossless: this.lossless };
+    }
+    this.lossless &&= lossless;
+    this.ambiguous ||= ambiguous;
   }
 
   /** The value at hand, into the field that takes its JSON type. */
