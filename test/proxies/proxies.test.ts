@@ -83,7 +83,7 @@ for (const name of PROXIES) {
     const start = (change?: (config: string) => string) =>
       startProxy(name, program as string, { ...ports(), ...(change && { change }) });
 
-    it('a session at rest for three times the limit stays', { timeout: 90_000 }, async () => {
+    it('a session at rest for three times the limit stays', { timeout: 240_000 }, async () => {
       await using proxy = await start(shortened);
       await withSession(proxy.address, async (session) => {
         expect(await answer(session, '#say=before')).toBe('before');
@@ -93,7 +93,7 @@ for (const name of PROXIES) {
       });
     });
 
-    it('a message of 6 MB arrives, and an event of 6 MB', { timeout: 90_000 }, async () => {
+    it('a message of 6 MB arrives, and an event of 6 MB', { timeout: 240_000 }, async () => {
       await using proxy = await start();
       await withSession(
         proxy.address,
@@ -107,7 +107,7 @@ for (const name of PROXIES) {
       );
     });
 
-    inLong('200 sessions of one client are served', { timeout: 120_000 }, async () => {
+    inLong('200 sessions of one client are served', { timeout: 240_000 }, async () => {
       await using proxy = await start();
       const client = new Client({ address: proxy.address, logger: () => {} });
       const sessions: Session[] = [];
@@ -124,7 +124,7 @@ for (const name of PROXIES) {
       client.close();
     });
 
-    it('error details arrive whole', { timeout: 90_000 }, async () => {
+    it('error details arrive whole', { timeout: 240_000 }, async () => {
       await using proxy = await start();
       const client = new TestClient(proxy.address);
       const { ended } = await client.createResponse({
@@ -141,7 +141,7 @@ for (const name of PROXIES) {
     inLong(
       'a CreateResponse that is silent for longer than the limit ends well',
       {
-        timeout: 90_000,
+        timeout: 240_000,
       },
       async () => {
         await using proxy = await start(shortened);
@@ -158,7 +158,7 @@ for (const name of PROXIES) {
 
     it.skipIf(name === 'envoy')(
       'what streams over a reload arrives whole',
-      { timeout: 120_000 },
+      { timeout: 240_000 },
       async () => {
         await using proxy = await start();
         await withSession(proxy.address, async (session) => {
@@ -178,7 +178,7 @@ for (const name of PROXIES) {
     inLong(
       'a gateway without power is noticed in three heartbeats, and the other one serves',
       {
-        timeout: 90_000,
+        timeout: 240_000,
       },
       async () => {
         const machines = await Promise.all(gateways.map(({ port }) => Machine.start(port)));
@@ -283,7 +283,7 @@ const forBrowsers = (config: string) =>
 
 it.skipIf(!all || found.get('envoy') === undefined)(
   'envoy lets a browser call CreateResponse by gRPC-Web, over HTTP/1.1',
-  { timeout: 90_000 },
+  { timeout: 240_000 },
   async () => {
     await using proxy = await startProxy('envoy', found.get('envoy') as string, {
       ...ports(),
