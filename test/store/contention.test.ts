@@ -22,7 +22,7 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
     await server[Symbol.asyncDispose]();
   });
 
-  it(`run none of ${TURNS} turns twice`, { timeout: 60_000 + 60 * TURNS }, async () => {
+  it(`run none of ${TURNS} turns twice`, { timeout: 60_000 + 600 * TURNS }, async () => {
     const stores = clients.map(createJournalStore);
     await (stores[0] as JournalStore).append(
       'ses',
