@@ -57,6 +57,11 @@ export function App() {
             {replica.workers > 1 && ` · ${replica.workers} workers`}
           </span>
         )}
+        {(board?.silentProcesses ?? 0) > 0 && (
+          <span class="pill warn" role="status" data-test="silent">
+            {board?.silentProcesses} of {replica?.workers} workers silent: their numbers are missing
+          </span>
+        )}
         {(board?.notReady.length ?? 0) > 0 && <span class="pill warn">{board?.notReady.join(', ')}</span>}
         <span class={`connection ${connection}`} role="status">
           {CONNECTION_TEXT[connection]}

@@ -7,6 +7,7 @@ const ms = z.number().describe('Milliseconds since the epoch.');
 const took = z.number().min(0).describe('Milliseconds.');
 const bytes = z.number().min(0).describe('Bytes.');
 const count = z.int().min(0);
+const silent = count.describe('Workers that did not answer in time: what they have is missing.');
 
 export const problemSchema = z.strictObject({
   error: z.string().describe('What is wrong, and what is allowed.'),
@@ -77,6 +78,7 @@ export const sessionRowSchema = z.strictObject({
 export const sessionPageSchema = z.strictObject({
   sessions: z.array(sessionRowSchema),
   total: count.describe('Sessions that match, on all pages.'),
+  silentProcesses: silent,
   offset: count,
   limit: count,
 });
@@ -285,6 +287,7 @@ export const boardSchema = z.strictObject({
     }),
   ),
   notReady: z.array(z.string()).describe('Why no new sessions are taken; empty: they are.'),
+  silentProcesses: silent,
   replica: z.strictObject({
     host: z.string(),
     pid: z.int(),

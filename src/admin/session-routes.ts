@@ -17,10 +17,16 @@ export async function listSessions(source: SessionSource, query: URLSearchParams
   const parsed = sessionQuerySchema.safeParse(given);
   if (!parsed.success) return problemOf(parsed.error, given, sessionQuerySchema);
   const { offset, limit, order } = parsed.data;
-  const keys = await source.keys(parsed.data);
+  const { keys, silentProcesses } = await source.keys(parsed.data);
   const sorted = keys.toSorted(order === 'asc' ? ascending : (one, other) => ascending(other, one));
   const ids = sorted.slice(offset, offset + limit).map(([, id]) => id);
-  const page: SessionPage = { sessions: [...(await source.rows(ids))], total: keys.length, offset, limit };
+  const page: SessionPage = {
+    sessions: [...(await source.rows(ids))],
+    total: keys.length,
+    offset,
+    limit,
+    silentProcesses,
+  };
   return json(200, page);
 }
 
@@ -28,6 +34,7 @@ export async function showSession(source: SessionSource, id: string, query: URLS
   const [extra] = query.keys();
   if (extra !== undefined) return problem(400, 'this path takes no parameters', extra.slice(0, 64));
   const session = await source.session(id);
+  if (session === 'noAnswer') return silentProcess();
   return session === undefined ? unknownSession() : json(200, session);
 }
 
@@ -36,11 +43,16 @@ export async function listTurns(source: SessionSource, id: string, query: URLSea
   const parsed = turnQuerySchema.safeParse(given);
   if (!parsed.success) return problemOf(parsed.error, given, turnQuerySchema);
   const page = await source.turns(id, parsed.data);
+  if (page === 'noAnswer') return silentProcess();
   return page === undefined ? unknownSession() : json(200, page);
 }
 
 export function unknownSession(): Reply {
   return problem(404, 'no session of this id is here, nor among those that ended lately', 'id');
+}
+
+function silentProcess(): Reply {
+  return problem(504, 'a worker, which may have the session, did not answer in time', 'id');
 }
 
 /** What belongs to the replica itself. */
@@ -51,13 +63,17 @@ export interface BoardFacts {
 }
 
 export async function board({ source, notReady, replica }: BoardFacts): Promise<BoardView> {
-  const [{ sample, links, usage, upstreams }, reasons] = await Promise.all([source.board(), notReady()]);
+  const [{ sample, links, usage, upstreams, silentProcesses }, reasons] = await Promise.all([
+    source.board(),
+    notReady(),
+  ]);
   return {
     sample: sample && sampleView(sample),
     links: [...links],
     usage: [...usage],
     upstreams: [...upstreams],
     notReady: [...reasons],
+    silentProcesses,
     replica: replica(),
   };
 }

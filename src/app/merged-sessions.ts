@@ -25,17 +25,35 @@ export function mergedSessions(
 ): SessionSource {
   const question = <M extends Method>(method: M, args: Parameters<SessionSource[M]>) =>
     ({ what: 'sessions', method, args }) as SourceQuestion;
+  const askWhole = async <M extends Method>(method: M, ...args: Parameters<SessionSource[M]>) => {
+    const answers = await askAll(question(method, args));
+    const silentProcesses = answers.filter((answer) => answer === NO_ANSWER).length;
+    return {
+      answers: heard(answers) as readonly Exclude<Answer<M>, 'noAnswer' | undefined>[],
+      silentProcesses,
+    };
+  };
   const ask = async <M extends Method>(method: M, ...args: Parameters<SessionSource[M]>) =>
-    heard(await askAll(question(method, args))) as readonly Answer<M>[];
+    (await askWhole(method, ...args)).answers;
   return {
-    board: async () => addBoards(await ask('board')),
+    board: async () => {
+      const { answers, silentProcesses } = await askWhole('board');
+      return { ...addBoards(answers), silentProcesses };
+    },
     past: async (stepS, seconds) => addPast(await ask('past', stepS, seconds)),
-    keys: async (query) => once((await ask('keys', query)).flat()),
+    keys: async (query) => {
+      const { answers, silentProcesses } = await askWhole('keys', query);
+      return { keys: once(answers.flatMap(({ keys }) => keys)), silentProcesses };
+    },
     rows: async (ids) => inOrder(ids, (await ask('rows', ids)).flat()),
-    session: async (id) => known(await ask('session', id)),
+    session: async (id) => {
+      const { answers, silentProcesses } = await askWhole('session', id);
+      return known(answers) ?? (silentProcesses > 0 ? 'noAnswer' : undefined);
+    },
     turns: async (id, query) => {
       const whole = { ...query, offset: 0, limit: query.offset + query.limit };
-      return addTurns(await ask('turns', id, whole), query);
+      const { answers, silentProcesses } = await askWhole('turns', id, whole);
+      return addTurns(answers, query) ?? (silentProcesses > 0 ? 'noAnswer' : undefined);
     },
     cancelTurn: async (id, turnId) => bestResult(await askAll(question('cancelTurn', [id, turnId]))),
     drainSession: async (id) => bestResult(await askAll(question('drainSession', [id]))),
@@ -48,7 +66,7 @@ export function answerOf(source: SessionSource, { method, args }: SourceQuestion
   return call(...args);
 }
 
-function addBoards(boards: readonly Board[]): Board {
+function addBoards(boards: readonly Board[]): Omit<Board, 'silentProcesses'> {
   return {
     sample: addSamples(boards.flatMap(({ sample }) => sample ?? [])),
     links: addLinks(boards.map(({ links }) => links)),
@@ -79,17 +97,12 @@ function addPast(all: readonly (readonly Sample[])[]): readonly Sample[] {
 }
 
 /** A session that moved from one process to another is remembered by both: the one where it lives comes first. */
-function known(answers: readonly (SessionDetail | undefined)[]): SessionDetail | undefined {
-  const found = answers.filter((answer) => answer !== undefined);
+function known(found: readonly SessionDetail[]): SessionDetail | undefined {
   return found.find(({ session }) => session.state !== 'ended') ?? found[0];
 }
 
 /** Turns of all processes that the session was in. One that moved with it is remembered by both: its newer begin counts. */
-function addTurns(
-  pages: readonly (TurnPage | undefined)[],
-  { offset, limit }: TurnQuery,
-): TurnPage | undefined {
-  const found = pages.filter((page) => page !== undefined);
+function addTurns(found: readonly TurnPage[], { offset, limit }: TurnQuery): TurnPage | undefined {
   if (found.length === 0) return undefined;
   const turns = found
     .flatMap((page) => page.turns)

@@ -29,9 +29,10 @@ export function sessionSource(options: SessionSourceOptions): SessionSource {
       links: telemetry.linkCounts(),
       usage: history.usage(),
       upstreams: history.upstreams(),
+      silentProcesses: 0,
     }),
     past: async (stepS, seconds) => history.past(stepS, seconds),
-    keys: async (query) => keys(history, query, clock()),
+    keys: async (query) => ({ keys: keys(history, query, clock()), silentProcesses: 0 }),
     rows: async (ids) =>
       ids.flatMap((id) => {
         const session = history.get(id);

@@ -5,14 +5,17 @@ import { checkStore } from '../store/check.ts';
 import { whenReady } from '../store/client.ts';
 import { StoreError } from '../store/store-error.ts';
 import { parseTelemetryOptions } from '../telemetry/options.ts';
+import { probeCollector } from '../telemetry/otlp/probe.ts';
 import type { DoctorCase, Finding } from './doctor.ts';
 import { packageVersion } from './version.ts';
 
 const TIMEOUT_MS = 3_000;
 const STORE_TIMEOUT_MS = 5_000;
+/** A collector answers an empty export at once; a busy machine does not. */
+const EXPORT_TIMEOUT_MS = 10_000;
 const DEFAULT_PORTS = { 'otlp-grpc': '4317', 'otlp-http': '4318' } as const;
 
-/** Whether somebody listens where telemetry goes. */
+/** Whether what listens where telemetry goes takes it. */
 export async function checkCollectors({ config, environment }: DoctorCase): Promise<readonly Finding[]> {
   const settings = parseTelemetryOptions(
     telemetryOptions(config, { environment, version: packageVersion() }),
@@ -34,13 +37,31 @@ export async function checkCollectors({ config, environment }: DoctorCase): Prom
         environment[`OTEL_EXPORTER_OTLP_${signal.toUpperCase()}_ENDPOINT`] ??
         environment['OTEL_EXPORTER_OTLP_ENDPOINT'] ??
         `http://localhost:${DEFAULT_PORTS[exporter]}`;
-      return [await reach(`collector.${signal}`, url, DEFAULT_PORTS[exporter])];
+      const found = await reach(`collector.${signal}`, url, DEFAULT_PORTS[exporter]);
+      return [found.status === 'ok' ? await takesExports(found, settings, signal) : found];
     }),
   );
   const findings = [...complaints, ...signals.flat()];
   return findings.length > 0
     ? findings
     : [{ check: 'collector', status: 'skipped', found: 'no OTLP exporter is set' }];
+}
+
+/** Who listens may be something else, or want a token. */
+async function takesExports(
+  { check, found }: Finding,
+  settings: ReturnType<typeof parseTelemetryOptions>,
+  signal: 'traces' | 'metrics' | 'logs',
+): Promise<Finding> {
+  const trouble = await probeCollector(settings, signal, EXPORT_TIMEOUT_MS);
+  if (trouble === undefined) return { check, status: 'ok', found: `${found}, and took an empty export` };
+  return {
+    check,
+    status: 'error',
+    found: `${found}, and refused an empty export of ${signal}: ${trouble}`,
+    advice:
+      'Check the protocol (4317 is gRPC, 4318 HTTP), the path, OTEL_EXPORTER_OTLP_HEADERS, and what the collector receives.',
+  };
 }
 
 function reach(check: string, url: string, defaultPort: string): Promise<Finding> {

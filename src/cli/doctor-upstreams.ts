@@ -5,8 +5,9 @@ import { connect } from 'node:tls';
 import { dialOptions } from '../app/options.ts';
 import { chooseUpstreams, type UpstreamChoice, upstreamOptions } from '../app/upstreams.ts';
 import type { LinkDown } from '../core/types.ts';
-import { REASONS } from '../errors.ts';
+import { GatewayError, REASONS } from '../errors.ts';
 import { createDialer } from '../upstream/dialer.ts';
+import type { Dialer } from '../upstream/types.ts';
 import type { DoctorCase, Finding } from './doctor.ts';
 
 type Upstream = Extract<UpstreamChoice, { upstreams: unknown }>['upstreams'][number];
@@ -149,13 +150,8 @@ async function checkLink(
       };
       const link = dialer.dial(
         {
-          purpose: 'session',
-          attempt: 0,
+          ...DIAL,
           upstream: upstream.name,
-          model: undefined,
-          tenantId: 'doctor',
-          credential: undefined,
-          traceContext: undefined,
         },
         {
           onUp: ({ transport }) => {
@@ -178,20 +174,51 @@ async function checkLink(
         found: result,
         advice: 'See upstream.handshake_timeout and the network.',
       };
-    // Over HTTP nothing is sent before the first turn.
-    return result.startsWith('sse')
-      ? {
-          check,
-          status: 'ok',
-          found: `HTTP with server-sent events, ${upstream.keySource}; the first turn shows whether the key is good`,
-        }
-      : { check, status: 'ok', found: result };
+    if (!result.startsWith('sse')) return { check, status: 'ok', found: result };
+    return await checkKeyOverHttp(check, dialer, upstream);
   } finally {
     await dialer.close();
   }
 }
 
-function refused(check: string, { error, httpStatus }: LinkDown, { keySource }: Upstream): Finding {
+const DIAL = {
+  purpose: 'session',
+  attempt: 0,
+  model: undefined,
+  tenantId: 'doctor',
+  credential: undefined,
+  traceContext: undefined,
+} as const;
+
+/** Over HTTP a link is no connection: a response that does not exist is asked for, which costs nothing. */
+async function checkKeyOverHttp(check: string, dialer: Dialer, upstream: Upstream): Promise<Finding> {
+  const found = `HTTP with server-sent events, ${upstream.keySource}`;
+  try {
+    await dialer.call(
+      { ...DIAL, upstream: upstream.name, overHttp: true },
+      { method: 'GET', path: ['responses', 'resp_doctor'] },
+      AbortSignal.timeout(TIMEOUT_MS),
+    );
+  } catch (error) {
+    const failure = GatewayError.from(error);
+    const status = failure.upstream?.status;
+    if (status === undefined || status === 401 || status === 403 || status >= 500)
+      return refused(
+        check,
+        { error: failure, ...(status === undefined ? {} : { httpStatus: status }) },
+        upstream,
+      );
+    if (status !== 404)
+      return { check, status: 'ok', found: `${found}, not refused (HTTP ${status} to GET /responses/ID)` };
+  }
+  return { check, status: 'ok', found: `${found}, accepted` };
+}
+
+function refused(
+  check: string,
+  { error, httpStatus }: Pick<LinkDown, 'error' | 'httpStatus'>,
+  { keySource }: Upstream,
+): Finding {
   const status = httpStatus === undefined ? '' : `, HTTP ${httpStatus}`;
   return {
     check,

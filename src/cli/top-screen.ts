@@ -113,7 +113,7 @@ const COLUMNS: readonly (readonly [
 function listLines({ page, sort, ascending, search, at }: TopView, room: number, paint: Paint): string[] {
   if (page === undefined) return [];
   const title = COLUMNS.map(([name, width]) => pad(name, width)).join(' ');
-  const about = `${page.total} sessions, by ${sort}${ascending ? ', ascending' : ''}${search === '' ? '' : `, with "${search}"`}`;
+  const about = `${page.total} sessions, by ${sort}${ascending ? ', ascending' : ''}${search === '' ? '' : `, with "${search}"`}${page.silentProcesses > 0 ? `; ${page.silentProcesses} workers are silent, theirs are missing` : ''}`;
   const shown = Math.max(1, room - 2);
   const first = Math.max(0, Math.min(at - shown + 1, page.sessions.length - shown));
   const nowMs = Date.now();

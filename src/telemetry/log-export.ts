@@ -43,7 +43,7 @@ export async function createLogExport(
 ): Promise<LogExport | undefined> {
   if (settings.logs.exporter === 'off' || resource === undefined) return undefined;
   const { BatchLogRecordProcessor } = await import('@opentelemetry/sdk-logs');
-  const exporter = await createExporter(settings.logs);
+  const exporter = await createLogExporter(settings.logs);
   const send = exporter.export.bind(exporter);
   exporter.export = (batch, done) =>
     send(batch, (result) => {
@@ -182,7 +182,10 @@ function hrTimeOf(atMs: number): HrTime {
   return [seconds, Math.round((atMs - seconds * 1_000) * 1e6)];
 }
 
-async function createExporter({ exporter, endpoint }: TelemetrySettings['logs']): Promise<LogRecordExporter> {
+export async function createLogExporter({
+  exporter,
+  endpoint,
+}: TelemetrySettings['logs']): Promise<LogRecordExporter> {
   switch (exporter) {
     case 'otlp-grpc': {
       const { OTLPLogExporter } = await import('@opentelemetry/exporter-logs-otlp-grpc');

@@ -43,7 +43,7 @@ export async function createMetrics(
     '@opentelemetry/sdk-metrics'
   );
   const series = new SeriesTable();
-  const exporter = await createExporter(settings);
+  const exporter = await createMetricExporter(settings);
   const scope = { name: 'responses-gateway', version: settings.serviceVersion };
   const cumulative = () => AggregationTemporality.CUMULATIVE;
   const page = metrics.prometheus
@@ -138,7 +138,9 @@ async function createPage(producer: MetricProducer, unitSuffixes: boolean) {
   };
 }
 
-async function createExporter(settings: TelemetrySettings): Promise<PushMetricExporter | undefined> {
+export async function createMetricExporter(
+  settings: TelemetrySettings,
+): Promise<PushMetricExporter | undefined> {
   const { exporter, endpoint } = settings.metrics;
   switch (exporter) {
     case 'otlp-grpc': {

@@ -108,6 +108,8 @@ class CarriedTrace implements SessionSpans {
 
 interface RunningTurn {
   readonly span: TurnSpan;
+  /** Where the caller traces the turn: the server's end of it, so that service graphs have an edge. */
+  readonly call: TurnSpan | undefined;
   /** Of the caller. */
   readonly parent: Context;
   readonly carried: TraceContext | undefined;
@@ -253,6 +255,7 @@ class TracedSession implements SessionSpans {
       }),
       failed ? (record.failed?.error.reason ?? record.outcome) : undefined,
     );
+    if (turn.call !== undefined) this.#endCall(turn.call, record);
   }
 
   event(name: string, attributes: Attributes | undefined, atMs?: number): void {
@@ -273,11 +276,12 @@ class TracedSession implements SessionSpans {
   end(status: StatusCode | 'OK'): void {
     // The core ends every turn and link before; what is left here is the trace of a defect, not to be leaked.
     const failed = { 'error.type': 'INTERNAL' };
-    for (const { span, accepted } of this.#turns?.values() ?? []) {
-      span.end(hrTime(Date.now()), () => ({
+    for (const { span, call, accepted } of this.#turns?.values() ?? []) {
+      const attributes = {
         ...acceptedAttributes(accepted, this.#start.sessionId, this.#labels),
         ...failed,
-      }));
+      };
+      for (const each of [span, call]) each?.end(hrTime(Date.now()), () => ({ ...attributes }));
     }
     for (const dial of this.#dials?.values() ?? []) dial.setAttribute('error.type', 'CANCELLED').end();
     this.#turns = undefined;
@@ -289,9 +293,29 @@ class TracedSession implements SessionSpans {
     this.#session.end();
   }
 
+  /** By the RPC conventions, as if the turn were a call of its own. */
+  #endCall(call: TurnSpan, { turnId, outcome, failed, endedAtMs }: TurnRecord): void {
+    const code = failed?.error.code ?? (outcome === 'COMPLETED' || outcome === 'INCOMPLETE' ? 'OK' : outcome);
+    const isOurs = SERVER_ERRORS.has(code);
+    call.end(
+      hrTime(endedAtMs),
+      () => ({
+        'rpc.system.name': 'grpc',
+        'rpc.method': this.#start.method,
+        'rpc.status_code': code,
+        'session.id': this.#start.sessionId,
+        [OWN.turnId]: turnId,
+        ...(isOurs && { 'error.type': code }),
+      }),
+      isOurs ? failed?.error.reason : undefined,
+    );
+  }
+
   #turnAccepted(fact: Accepted): void {
     const own = callerIds(fact.traceContext, this.#settings.traces);
-    const parent = own === undefined ? this.#parent : remoteContext(own);
+    const caller = own === undefined ? this.#parent : remoteContext(own);
+    const call = own === undefined ? undefined : this.#tracing.callSpan('turn', hrTime(fact.atMs), caller);
+    const parent = call === undefined ? caller : trace.setSpanContext(caller, call.context);
     const request = this.#request?.turnId === fact.turnId ? this.#request : undefined;
     const returned = request === undefined ? undefined : this.#returned;
     this.#request = undefined;
@@ -299,6 +323,7 @@ class TracedSession implements SessionSpans {
     const name = fact.model === undefined ? OPERATION_CHAT : `${OPERATION_CHAT} ${fact.model}`;
     this.#turns = withEntry(this.#turns, fact.turnId, {
       span: this.#tracing.turnSpan(name, hrTime(fact.atMs), parent, linksWith(this.#links, returned)),
+      call,
       parent,
       carried: own === undefined ? this.#start.traceContext : fact.traceContext,
       accepted: fact,

@@ -3,6 +3,7 @@ import {
   type HrTime,
   type Link,
   ROOT_CONTEXT,
+  SpanKind,
   TraceFlags,
   type Tracer,
   trace,
@@ -19,6 +20,8 @@ export interface Tracing {
   /** Of all spans but those of turns. */
   readonly tracer: Tracer;
   turnSpan(name: string, startTime: HrTime, parent: Context, links: Link[]): TurnSpan;
+  /** What a caller's span has below it: the turn as one call of a service. */
+  callSpan(name: string, startTime: HrTime, parent: Context): TurnSpan;
   flush(): Promise<void>;
   shutdown(): Promise<void>;
 }
@@ -55,7 +58,9 @@ export async function createTracing(
   const origin = { sampler, ids, processor, resource, scope, limits: traces.limits };
   return {
     tracer: provider.getTracer(scope.name, scope.version, { schemaUrl: scope.schemaUrl }),
-    turnSpan: (name, startTime, parent, links) => new TurnSpan(origin, name, startTime, parent, links),
+    turnSpan: (name, startTime, parent, links) =>
+      new TurnSpan(origin, name, startTime, parent, links, SpanKind.CLIENT),
+    callSpan: (name, startTime, parent) => new TurnSpan(origin, name, startTime, parent, [], SpanKind.SERVER),
     flush: () => provider.forceFlush(),
     shutdown: () => provider.shutdown(),
   };

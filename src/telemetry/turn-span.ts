@@ -4,7 +4,7 @@ import {
   type HrTime,
   type Link,
   type SpanContext,
-  SpanKind,
+  type SpanKind,
   type SpanStatus,
   SpanStatusCode,
   TraceFlags,
@@ -39,12 +39,12 @@ const NO_ATTRIBUTES: Attributes = {};
 const UNSET: SpanStatus = { code: SpanStatusCode.UNSET };
 
 /**
- * The span of a turn, which every turn has; all others are the SDK's. Sampler, ids, processor and exporter are the
+ * The spans of a turn: one that every turn has, and one for a caller that traces it. All others are the SDK's. Sampler, ids, processor and exporter are the
  * SDK's here too. What is left out is its own bookkeeping between start and end, and what is put off is the attributes:
  * they are worked out for a whole batch at once, which takes less than one by one between events.
  */
 export class TurnSpan implements ReadableSpan {
-  readonly kind = SpanKind.CLIENT;
+  readonly kind: SpanKind.CLIENT | SpanKind.SERVER;
   readonly name: string;
   readonly startTime: HrTime;
   readonly context: SpanContext;
@@ -61,19 +61,20 @@ export class TurnSpan implements ReadableSpan {
   #attributes: Attributes | undefined;
   #droppedAttributes = 0;
 
-  constructor(origin: TurnSpanOrigin, name: string, startTime: HrTime, parent: Context, links: Link[]) {
+  constructor(
+    origin: TurnSpanOrigin,
+    name: string,
+    startTime: HrTime,
+    parent: Context,
+    links: Link[],
+    kind: SpanKind.CLIENT | SpanKind.SERVER,
+  ) {
     const parentContext = trace.getSpanContext(parent);
     const traceId = parentContext?.traceId ?? origin.ids.generateTraceId();
-    const { decision } = origin.sampler.shouldSample(
-      parent,
-      traceId,
-      name,
-      SpanKind.CLIENT,
-      NO_ATTRIBUTES,
-      links,
-    );
+    const { decision } = origin.sampler.shouldSample(parent, traceId, name, kind, NO_ATTRIBUTES, links);
     this.#origin = origin;
     this.name = name;
+    this.kind = kind;
     this.startTime = startTime;
     if (parentContext !== undefined) this.parentSpanContext = parentContext;
     this.links = links;

@@ -352,7 +352,7 @@ test('a board that cannot be made costs a second of the stream, and nothing else
     board: async () => {
       asked += 1;
       if (asked === 1) throw new Error('not now');
-      return { sample: undefined, links: [], usage: [], upstreams: [] };
+      return { sample: undefined, links: [], usage: [], upstreams: [], silentProcesses: 0 };
     },
   };
   const { port } = await admin({}, { sessions });

@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/index.ts';
+import { startCollector } from '../telemetry/collector.ts';
 import { killAll, run } from './program.ts';
 
 // Every test starts the program.
@@ -100,4 +101,62 @@ test('a wrong setting, and a port that another program has', async () => {
   const { port } = other.address() as AddressInfo;
   const { of } = await doctor('--listen', `127.0.0.1:${port}`);
   expect(of('listen')).toMatchObject({ status: 'error', found: `127.0.0.1:${port}: EADDRINUSE` });
+});
+
+test('over HTTP the key is tried as well: by a response that does not exist', async () => {
+  const { httpUrl } = await simulator({ apiKeys: ['sk-doctor-secret'] });
+  const upstream = [
+    '--upstream-url',
+    httpUrl,
+    '--upstream-provider',
+    'compatible',
+    '--set',
+    'upstream.transport=sse',
+  ];
+  const good = await doctor(...upstream, '--upstream-api-key-env', 'DOCTOR_KEY');
+  expect(good.of('upstream.default.link')).toMatchObject({
+    status: 'ok',
+    found: expect.stringMatching(/^HTTP with server-sent events, .*accepted$/),
+  });
+  const bad = await doctor(...upstream);
+  expect(bad.code).toBe(1);
+  expect(bad.of('upstream.default.link')).toMatchObject({
+    status: 'error',
+    found: expect.stringContaining('UPSTREAM_AUTH, HTTP 401'),
+  });
+});
+
+test('a collector is asked to take an export with nothing in it; what only listens is none', async () => {
+  const collector = await startCollector();
+  closing.push(() => collector.close());
+  const other = createServer((_request, response) => response.writeHead(404).end()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => other.once('listening', resolve));
+  closing.push(() => new Promise((resolve) => other.close(resolve)));
+  const { port } = other.address() as AddressInfo;
+  const { of } = await doctor(
+    ...[
+      '--set',
+      'telemetry.traces.exporter=otlp-grpc',
+      '--set',
+      `telemetry.traces.endpoint=${collector.endpoint}`,
+    ],
+    ...[
+      '--set',
+      'telemetry.metrics.exporter=otlp-grpc',
+      '--set',
+      `telemetry.metrics.endpoint=${collector.endpoint}`,
+    ],
+    ...[
+      '--set',
+      'telemetry.logs.exporter=otlp-http',
+      '--set',
+      `telemetry.logs.endpoint=http://127.0.0.1:${port}`,
+    ],
+  );
+  for (const signal of ['traces', 'metrics'])
+    expect(of(`collector.${signal}`)).toMatchObject({
+      status: 'ok',
+      found: expect.stringContaining('took an empty export'),
+    });
+  expect(of('collector.logs')).toMatchObject({ status: 'error', found: expect.stringContaining('404') });
 });

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { stripVTControlCharacters } from 'node:util';
 
 const MAIN = new URL('../../src/main.ts', import.meta.url).pathname;
 const children: ChildProcess[] = [];
@@ -64,4 +65,40 @@ export async function startGateway(...args: string[]) {
   const [, admin = ''] = await gateway.until('stdout', /Admin\s+http:\/\/(\S+:\d+)/);
   await gateway.until('stderr', /"ready"/);
   return { ...gateway, grpc, admin };
+}
+
+/** Runs the program in a pseudo-terminal of 120 by 40. */
+export function inTerminal(args: readonly string[]) {
+  const command = [process.execPath, MAIN, ...args].map((part) => `'${part.replaceAll("'", "'\\''")}'`);
+  const child = spawn('script', ['-qfec', `stty rows 40 cols 120; exec ${command.join(' ')}`, '/dev/null'], {
+    env: { PATH: process.env['PATH'], TERM: 'xterm' },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  children.push(child);
+  let written = '';
+  const seen = new Set<() => void>();
+  child.stdout.setEncoding('utf8');
+  child.stdout.on('data', (chunk: string) => {
+    written += chunk;
+    for (const look of seen) look();
+  });
+  const ended = once(child, 'close').then(([code]) => code as number | null);
+  return {
+    ended,
+    output: () => written,
+    press: (keys: string) => void child.stdin.write(keys),
+    /** Resolves once what was drawn last matches; each frame begins at the screen's first corner. */
+    screen: (pattern: RegExp) =>
+      new Promise<void>((resolve, reject) => {
+        const look = () => {
+          const frame = stripVTControlCharacters(written.slice(written.lastIndexOf('\x1b[H')));
+          if (!pattern.test(frame)) return;
+          seen.delete(look);
+          resolve();
+        };
+        seen.add(look);
+        look();
+        void ended.then((code) => reject(new Error(`exited with ${code}: ${written.slice(-2_000)}`)));
+      }),
+  };
 }

@@ -3,7 +3,7 @@ import { afterEach, expect, test, vi } from 'vitest';
 import type { SessionPage } from '../../src/admin/api.ts';
 import { renderTop, type TopView } from '../../src/cli/top-screen.ts';
 import { TestClient } from '../harness/client.ts';
-import { killAll, run, startGateway } from './program.ts';
+import { inTerminal, killAll, run, startGateway } from './program.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
 afterEach(() => killAll());
@@ -56,9 +56,10 @@ test('no line is wider than the screen, and names of callers command no terminal
       usage: [],
       upstreams: [],
       notReady: [],
+      silentProcesses: 0,
       replica: { host: 'h', pid: 1, version: '1', startedAtMs: 0, workers: 1, logLevel: 'info' },
     },
-    page: { sessions: [row], total: 1, offset: 0, limit: 200 },
+    page: { sessions: [row], total: 1, silentProcesses: 0, offset: 0, limit: 200 },
     open: undefined,
     sort: 'active',
     ascending: false,
@@ -74,3 +75,45 @@ test('no line is wider than the screen, and names of callers command no terminal
     expect(lines.join('\n')).not.toContain('title');
   }
 });
+
+/** Keys reach the program as a terminal sends them: `script` (bsdutils) gives it one. */
+test.skipIf(process.platform !== 'linux')(
+  'in a terminal, keys sort the sessions, open one and go back',
+  async () => {
+    const { grpc, admin } = await startGateway();
+    const client = new TestClient(grpc);
+    for (const [name, turns] of [
+      ['busy-agent', 3],
+      ['calm-agent', 1],
+    ] as const) {
+      const stream = client.connect({ client_name: name });
+      for (let n = 1; n <= turns; n += 1) {
+        stream.startTurn({ turn_id: `${name}-${n}` }, 'Hi');
+        await stream.turn(`${name}-${n}`);
+      }
+    }
+    const top = inTerminal(['top', '--admin-listen', admin]);
+    // The one that was active last is first.
+    await top.screen(/calm-agent[\s\S]*busy-agent/);
+    for (let n = 0; n < 3; n += 1) top.press('s');
+    await top.screen(/by turns[\s\S]*busy-agent[\s\S]*calm-agent/);
+    top.press('r');
+    await top.screen(/by turns, ascending[\s\S]*calm-agent[\s\S]*busy-agent/);
+    top.press('\x1b[B');
+    top.press('\r');
+    await top.screen(/busy-agent-3/);
+    // Alone it may be the beginning of another key: half a second decides.
+    top.press('\x1b');
+    await top.screen(/by turns, ascending/);
+    top.press('/');
+    top.press('calm');
+    await top.screen(/with "calm"/);
+    top.press('\r');
+    top.press('q');
+    expect(await top.ended).toBe(0);
+    client.close();
+    expect(top.output()).toContain('\x1b[?1049h');
+    // The terminal is as it was.
+    expect(top.output().lastIndexOf('\x1b[?1049l')).toBeGreaterThan(top.output().lastIndexOf('\x1b[?1049h'));
+  },
+);

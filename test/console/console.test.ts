@@ -7,7 +7,8 @@ import { type Browser, type BrowserContextOptions, chromium, type Page } from 'p
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import type { RunningGateway } from '../../src/app/gateway.ts';
 import { History } from '../../src/history/history.ts';
-import { accepted, start } from '../telemetry/facts.ts';
+import { splitTurn } from '../../src/telemetry/turn-split.ts';
+import { accepted, ROUTE, record, start } from '../telemetry/facts.ts';
 import { chromiumPath } from './chromium.ts';
 import { agentConversation, startWithAdmin, TestClient } from './scenario.ts';
 
@@ -163,6 +164,92 @@ test('a conversation is a waterfall: tools, a fork, a steer, a recovery, and wha
   const everything = await page.content();
   for (const said of ['review this change', 'shorter, please', 'what is wrong', '"ok":true'])
     expect(everything).not.toContain(said);
+  expect(complaints).toEqual([]);
+});
+
+test('what befell links and session stands as marks: rotation, replay, resume and takeover, each with its reason', async () => {
+  const { gateway } = await gatewayWith();
+  const history = new History({ maxEntries: 1_000, maxTurnsPerSession: 100, maxEndedSessions: 10 });
+  const at = Date.now() - 60_000;
+  const session = history.session(start({ sessionId: 'ses_moved', takenOverSinceMs: at }));
+  session.stream(true);
+  session.fact({ kind: 'laneOpened', laneId: '' });
+  session.fact({ kind: 'linkDialing', linkId: 1, purpose: 'session', atMs: at });
+  session.fact({ kind: 'linkUp', linkId: 1, route: ROUTE, atMs: at + 50 });
+  session.fact(accepted({ turnId: 'priced', atMs: at + 100 }));
+  session.fact({ kind: 'turnSent', turnId: 'priced', linkId: 1, atMs: at + 200 });
+  session.fact({ kind: 'itemDone', itemId: 'fc_1' });
+  session.fact({ kind: 'toolCalled', turnId: 'priced', name: 'look_up', atMs: at + 500 });
+  const ended = record({
+    turnId: 'priced',
+    acceptedAtMs: at + 100,
+    toolCalls: 1,
+    cost: { amount: '0.25', currency: 'EUR', pricesAsOf: '2026-11-30' },
+  });
+  const used = { inputTokens: 0, cachedInputTokens: 0, cacheWriteTokens: 0, outputTokens: 30 };
+  session.turnEnded(
+    ended,
+    splitTurn(ended, 0),
+    { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true },
+    [
+      { of: 'item', name: 'fc_1', ...used, cost: '0.2' },
+      { of: 'field', name: 'tools', ...used, inputTokens: 9, outputTokens: 0, cost: '0.05' },
+    ],
+  );
+  for (const [kind, reason] of [
+    ['rotated', 'max_age'],
+    ['replayed', 'link_lost'],
+    ['recovered', 'connection_limit'],
+  ] as const)
+    session.fact({
+      kind,
+      linkId: 1,
+      turnId: undefined,
+      reason,
+      bytes: 7_000,
+      startedAtMs: at + 2_000,
+      endedAtMs: at + 2_100,
+    });
+  session.resumed('RESUMED');
+  const { sessionSource } = await import('../../src/app/session-source.ts');
+  const { SessionRegistry } = await import('../../src/session/registry.ts');
+  const one = sessionSource({
+    history,
+    registry: new SessionRegistry(),
+    telemetry: gateway.telemetry,
+    clock: () => at + 60_000,
+    traceUrl: 'https://traces.example/{trace_id}',
+    drainTimeoutMs: 0,
+  });
+  Object.assign(gateway.sources.sessions, {
+    session: one.session,
+    turns: one.turns,
+    board: async () => ({ ...(await one.board()), silentProcesses: 1 }),
+  });
+  const { page, complaints } = await look(gateway, '#/sessions/ses_moved');
+  for (const [kind, reason] of [
+    ['takenOver', ''],
+    ['rotated', 'max_age'],
+    ['replayed', 'link_lost'],
+    ['recovered', 'connection_limit'],
+    ['resumed', 'RESUMED'],
+  ]) {
+    const mark = page.locator(`[data-mark=${kind}]`);
+    await mark.first().waitFor();
+    expect(await mark.first().getAttribute('title')).toContain(reason);
+  }
+  // What a worker that says nothing has is missing, and that is told.
+  await expect.poll(() => page.locator('[data-test=silent]').textContent()).toContain('silent');
+  await page.locator('[data-turn=priced]').click();
+  const detail = page.locator('[data-test=turn-detail]');
+  expect(await detail.textContent()).toContain('0.25 EUR');
+  expect(await detail.getByRole('link', { name: /Trace/ }).getAttribute('href')).toBe(
+    `https://traces.example/${'a'.repeat(32)}`,
+  );
+  expect(await page.locator('[data-test=attribution] tbody tr').first().textContent()).toBe(
+    'fc_1look_up00300.2',
+  );
+  expect(await page.locator('[data-test=tools] tbody tr').textContent()).toBe('look_up130000.2');
   expect(complaints).toEqual([]);
 });
 

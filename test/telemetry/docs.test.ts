@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { renderMetricsDoc } from '../../src/telemetry/metrics-doc.ts';
 import { METRICS, type MetricFacts, typeOf } from '../../src/telemetry/metrics-table.ts';
@@ -40,6 +41,70 @@ describe('docs/operations.md', () => {
       .map((match) => match[1] ?? '')
       .filter((name) => !known.has(name.replace(/_(?:bucket|sum|count)$/, '')) && !known.has(name));
     expect(unknown.filter((name) => !LABELS.has(name))).toEqual([]);
+  });
+});
+
+describe('the names in docs/operations.md', () => {
+  const text = read('operations.md');
+  const named = [...text.matchAll(/`([^`\n]+)`/g)].map(([, name = '']) => name);
+  const settings = new Set(
+    [...read('configuration.md').matchAll(/`([a-z_]+(?:\.[a-z_[\]]+)*)`/g)].map(([, name]) => name),
+  );
+  const source = globSync('../../src/**/*.ts', { cwd: import.meta.dirname })
+    .map((file) => readFileSync(join(import.meta.dirname, file), 'utf8'))
+    .join('\n');
+  const knows = (word: string): boolean => new RegExp(`\\b${word}\\b`).test(source);
+
+  it('of settings are settings', () => {
+    const roots = new Set([...settings].map((name) => name?.split('.')[0]));
+    const dotted = named
+      .map((name) => name.replace(/: .*$/, '').replace(/\.\*$/, '').replace('tenants[]', 'tenants'))
+      .filter((name) => /^[a-z_]+(?:\.[a-z_]+)+$/.test(name) && roots.has(name.split('.')[0]));
+    expect(dotted.length).toBeGreaterThan(30);
+    const keys = new Set(
+      [...settings].flatMap((name) => [
+        name,
+        name?.replace('[]', ''),
+        name?.split('.').slice(0, -1).join('.'),
+      ]),
+    );
+    const unknown = dotted.filter(
+      (name) => !keys.has(name) && !source.includes(`'${name}'`) && name !== 'grpc.health.v1',
+    );
+    expect(unknown).toEqual([]);
+  });
+
+  it('of lines, fields, codes and reasons are words of the program', () => {
+    const words = named.filter((name) => /^(?:[a-z]+(?:_[a-z]+)+|[A-Z]+(?:_[A-Z]+)+)$/.test(name));
+    const ours = words.filter(
+      (name) =>
+        !/^(?:responses_gateway|nodejs|OTEL|NODE)_/.test(name) &&
+        name !== 'NOT_SERVING' &&
+        name !== 'execute_tool',
+    );
+    expect(ours.length).toBeGreaterThan(25);
+    expect(ours.filter((word) => !knows(word))).toEqual([]);
+  });
+
+  it('of environment variables are read', () => {
+    const variables = named
+      .filter((name) => /^OTEL_[A-Z_]+\*?$/.test(name))
+      .map((name) => name.replace(/_?\*$/, ''));
+    // The signal's name stands in between, or the SDK's exporters read it themselves.
+    const parts = variables.map((name) =>
+      name.replace('OTEL_', '').replace(/^(?:TRACES|METRICS|LOGS)_EXPORTER$/, 'EXPORTER'),
+    );
+    const unread = parts.filter((part) => !source.includes(part));
+    expect(unread.filter((part) => part !== 'RESOURCE_ATTRIBUTES')).toEqual([]);
+  });
+
+  it('of files are files', () => {
+    const files = named.filter((name) => /^(?:findings|deploy|docs|scripts)\/[\w./-]+$/.test(name));
+    for (const file of [
+      ...files,
+      ...[...text.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, path]) => `docs/${path}`),
+    ])
+      expect(existsSync(new URL(`../../${file}`, import.meta.url)), file).toBe(true);
   });
 });
 

@@ -155,7 +155,13 @@ describe('a conversation at the collector', () => {
     }
 
     // Its own context wins over the stream's; without one it is the stream's.
-    expect(tools).toMatchObject({ traceId: CALLER_TRACE, parentSpanId: CALLER_SPAN });
+    const call = collector.spans.find(({ spanId }) => spanId === tools?.parentSpanId);
+    expect(call).toMatchObject({
+      traceId: CALLER_TRACE,
+      parentSpanId: CALLER_SPAN,
+      kind: 'SERVER',
+    });
+    expect(tools).toMatchObject({ traceId: CALLER_TRACE });
     expect(broken).toMatchObject({ traceId: STREAM_TRACE, parentSpanId: STREAM_SPAN });
 
     expect(tools?.attributes).toMatchObject({
