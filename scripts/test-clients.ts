@@ -83,7 +83,13 @@ function main(names: readonly string[]): number {
     }
     const driver = `${ROOT}clients/conformance/run.ts`;
     const conformance = step('conformance', process.execPath, [driver, suite.name], '.');
-    for (const each of [...suite.steps(), conformance]) {
+    const traces = step(
+      'traces',
+      process.execPath,
+      [`${ROOT}clients/conformance/traces.ts`, suite.name],
+      '.',
+    );
+    for (const each of [...suite.steps(), conformance, traces]) {
       console.log(`\n== ${suite.name}: ${each.what}`);
       const began = performance.now();
       const ok = spawnSync(each.command, each.args, { cwd: each.cwd, stdio: 'inherit' }).status === 0;

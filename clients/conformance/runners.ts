@@ -21,6 +21,27 @@ export function isRunnerName(name: string): name is RunnerName {
   return (RUNNER_NAMES as readonly string[]).includes(name);
 }
 
+/** The example that each language has for OpenTelemetry: a tool loop within a span. */
+export function tracedCommand(name: RunnerName): RunnerCommand {
+  return TRACED[name];
+}
+
+const TRACED: Readonly<Record<RunnerName, RunnerCommand>> = {
+  go: { command: 'go', args: ['run', './traced'], cwd: `${ROOT}clients/go/examples` },
+  python: {
+    command: process.env['CLIENTS_PYTHON'] ?? `${ROOT}.cache/python/bin/python`,
+    args: ['examples/traced.py'],
+    cwd: `${ROOT}clients/python`,
+    env: { PYTHONPATH: `${ROOT}clients/python/src` },
+  },
+  java: { command: 'sh', args: ['run.sh', 'examples/Traced.java'], cwd: `${ROOT}clients/java` },
+  typescript: {
+    command: process.execPath,
+    args: ['examples/traced.ts'],
+    cwd: `${ROOT}clients/typescript`,
+  },
+};
+
 const COMMANDS: Readonly<Record<RunnerName, RunnerCommand>> = {
   go: { command: 'go', args: ['run', './internal/conformance'], cwd: `${ROOT}clients/go` },
   python: {
