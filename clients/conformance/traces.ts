@@ -23,15 +23,21 @@ async function main(runner: string): Promise<number> {
   }
   await using collector = await startCollector();
   const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint };
-  const config = configSchema.parse({ listen: '127.0.0.1:0', admin: { listen: '127.0.0.1:0' } });
+  const signal = { exporter: 'otlp-grpc', endpoint: collector.endpoint };
+  const config = configSchema.parse({
+    listen: '127.0.0.1:0',
+    admin: { listen: '127.0.0.1:0' },
+    telemetry: { traces: signal, metrics: signal, logs: signal },
+  });
   const gateway = await startGateway(config, {
-    environment,
+    environment: {},
     version: 'test',
     logDestination: { write: () => {} },
   });
   const address = `127.0.0.1:${gateway.grpcPort}`;
   const output = await run(runner, { ...environment, RESPONSES_GATEWAY_ADDR: address });
-  // What has ended is exported.
+  // What has ended is exported; the session's own end may come after its client's.
+  await gateway.telemetry.flush();
   await gateway.drain();
   const traceId = /^trace ([0-9a-f]{32})$/m.exec(output)?.[1];
   assert(traceId !== undefined, `the example told no trace: ${output}`);
