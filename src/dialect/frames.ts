@@ -27,10 +27,18 @@ export function frameText({ head, body }: OutgoingFrame): string {
   return head + body.join('');
 }
 
-/** The same create as the body of a POST that is answered by an event stream. */
-export function postBody({ body }: OutgoingFrame): string {
-  return `{"stream":true,${body.join('')}`;
+/** The same create as the body of a POST that is answered by an event stream: its parts, and their bytes together. */
+export function postBody({ head, body, bytes }: OutgoingFrame): {
+  readonly parts: readonly string[];
+  readonly bytes: number;
+} {
+  return {
+    parts: [STREAMED, ...body],
+    bytes: bytes - Buffer.byteLength(head) + STREAMED.length,
+  };
 }
+
+const STREAMED = '{"stream":true,';
 
 const ENCRYPTED_REASONING = 'reasoning.encrypted_content';
 

@@ -99,7 +99,6 @@ export class SseLink implements Link {
   #start(frame: OutgoingFrame, running: Set<RunningRequest>, traceContext: TraceContext | undefined): void {
     const { url, headers, redactor, connect, limits } = this.#options;
     const body = postBody(frame);
-    const length = Buffer.byteLength(body);
     const events = { headers: headers(traceContext), connect, accept: 'text/event-stream' } as const;
     const options: SseRequestOptions = {
       request: post({ ...events, url, body }),
@@ -108,7 +107,7 @@ export class SseLink implements Link {
       maxInboundBytes: limits.maxInboundBytes,
       redactor,
       onFrame: (frame) => this.#frame(frame),
-      onWritten: () => this.#written(length),
+      onWritten: () => this.#written(body.bytes),
       onEnd: (error) => {
         running.delete(request);
         if (error !== undefined) this.#notReached(running, error);
@@ -125,7 +124,7 @@ export class SseLink implements Link {
         : new SseRequest(options);
     running.add(request);
     if (this.#paused) request.pause();
-    this.#unwrittenBytes += length;
+    this.#unwrittenBytes += body.bytes;
     if (this.#blocked || this.#unwrittenBytes <= limits.highWaterBytes) return;
     this.#blocked = true;
     this.#listener.onBlocked();
