@@ -32,6 +32,8 @@ export interface Echo {
   readonly places: readonly KnownPlace[];
   /** The frame with null in those places. It is valid JSON exactly if the frame is. */
   readonly rest: Buffer;
+  /** Where others may begin, to be learned once the frame has proved valid. */
+  readonly unknown: readonly number[];
 }
 
 /** Shorter frames, and values, are read as quickly. */
@@ -99,14 +101,15 @@ function markOf(src: Buffer, at: number): number {
 
 const known = new KnownValues();
 
-/** Known values of the frame; undefined: it has none. */
-export function echoIn(frame: Buffer): Echo | undefined {
+export function echoIn(frame: Buffer): Echo {
   const places: KnownPlace[] = [];
+  const unknown: number[] = [];
   for (const at of valuesIn(frame)) {
     const value = known.find(frame, at);
-    if (value !== undefined) places.push({ start: at, end: at + value.bytes.length, value });
+    if (value === undefined) unknown.push(at);
+    else places.push({ start: at, end: at + value.bytes.length, value });
   }
-  if (places.length === 0) return undefined;
+  if (places.length === 0) return { places, rest: frame, unknown };
   places.sort((a, b) => a.start - b.start);
   const parts: Buffer[] = [];
   const outer: KnownPlace[] = [];
@@ -119,14 +122,12 @@ export function echoIn(frame: Buffer): Echo | undefined {
     from = place.end;
   }
   parts.push(frame.subarray(from));
-  return { places: outer, rest: Buffer.concat(parts) };
+  return { places: outer, rest: Buffer.concat(parts), unknown };
 }
 
 /** The frame is valid JSON: what it says is known from now on. */
-export function learnEcho(frame: Buffer, echo: Echo | undefined): void {
-  for (const at of valuesIn(frame)) {
-    if (echo?.places.some(({ start }) => start === at) !== true) known.learn(frame, at, skipValue(frame, at));
-  }
+export function learnEcho(frame: Buffer, { unknown }: Echo): void {
+  for (const at of unknown) known.learn(frame, at, skipValue(frame, at));
 }
 
 /** Where values of some length may begin. */

@@ -57,7 +57,7 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     const found = peek === undefined ? 'no JSON object' : 'no type';
     throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
   }
-  if (mayEcho) learnEcho(bytes, echo);
+  if (echo !== undefined) learnEcho(bytes, echo);
   else learnShape(bytes, peek.type);
   return new Frame(peek.type, peek.streamId, undefined, src, start, end, 0, 0, json, echo?.places);
 }
