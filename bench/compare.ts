@@ -1,5 +1,5 @@
 /**
- * What users feel, this checkout beside another: `npm run bench -- compare --against DIR [--rounds N] [--plaintext]
+ * What users feel, this checkout beside another: `node bench/run.ts compare --against DIR [--rounds N] [--plaintext]
  * [CASE…]`. Each round runs every case on both builds, one after the other, so that a slow spell of the machine hits
  * both; ratios are taken round by round. Without `--against` it only measures.
  */

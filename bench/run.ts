@@ -1,5 +1,5 @@
 /**
- * Runs benchmarks by name: `npm run bench -- memory`, options behind it: `npm run bench -- durable --rounds 8`. Without a
+ * Runs benchmarks by name: `node bench/run.ts memory`, options behind it: `node bench/run.ts durable --rounds 8`. Without a
  * name those of docs/performance.md that need nothing else, one after the other.
  */
 import { spawnSync } from 'node:child_process';

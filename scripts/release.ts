@@ -82,6 +82,7 @@ function release(root: string, version: string): void {
   const out = join(root, 'dist/release');
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
+  run(root, 'npm', 'run', '--silent', 'build');
   run(root, 'npm', 'pack', '--silent', '--pack-destination', out);
   run(root, 'sh', 'scripts/client-packages.sh', out, 'python', 'typescript');
   run(

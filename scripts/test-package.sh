@@ -12,6 +12,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
+npm run --silent build
 npm pack --silent --pack-destination "$work" >"$work/name"
 tarball="$work/$(tail -n 1 "$work/name")"
 echo "packed $(basename "$tarball"), $(stat -c %s "$tarball") bytes"

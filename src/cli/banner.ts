@@ -73,9 +73,7 @@ function chatLine(config: GatewayConfig, grpcPort: number): string {
     ...(tls === undefined ? [] : ['--tls']),
   ].join(' ');
   const token = auth.some(({ kind }) => kind === 'api_keys' || kind === 'jwt');
-  const program = import.meta.url.endsWith('.ts')
-    ? `npm run chat${flags === '' ? '' : ' --'}`
-    : 'responses-gateway chat';
+  const program = import.meta.url.endsWith('.ts') ? 'npm run cli -- chat' : 'responses-gateway chat';
   return `${token ? 'RESPONSES_GATEWAY_TOKEN=$TOKEN ' : ''}${program} ${flags}`.trimEnd();
 }
 

@@ -5,7 +5,7 @@ import { TestClient } from '../harness/client.ts';
 import { startGateway } from '../harness/gateway.ts';
 import { ChaoticClient, type FinishedTurn } from './chaotic-client.ts';
 
-/** `npm run test:chaos` plays for CHAOS_SECONDS; the normal run plays a thousand turns. */
+/** `npm run check -- chaos` plays for CHAOS_SECONDS; the normal run plays a thousand turns. */
 const SECONDS = Number(process.env.CHAOS_SECONDS ?? 0);
 const SEED = Number(process.env.CHAOS_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const SESSIONS = 8;

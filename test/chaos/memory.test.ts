@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, expect, it } from 'vitest';
 import { TestClient } from '../harness/client.ts';
 
-/** 10,000 with `npm run test:chaos`; the normal run shows the same with fewer. */
+/** 10,000 with `npm run check -- chaos`; the normal run shows the same with fewer. */
 const SESSIONS = Number(process.env.CHAOS_SESSIONS ?? 1_000);
 const AT_ONCE = 25;
 const SCRIPT = fileURLToPath(new URL('gateway-process.ts', import.meta.url));

@@ -104,8 +104,8 @@ test('what keeps a session from opening is named: TLS, its absence, the authorit
   const secure = await startGateway('--set', `tls={ cert_file: ${pem}, key_file: ${key} }`);
   const plain = await startGateway();
   const port = secure.grpc.split(':').at(-1);
-  expect(secure.output.stdout).toContain(`npm run chat -- --address ${secure.grpc} --tls`);
-  expect(plain.output.stdout).toContain(`npm run chat -- --address ${plain.grpc}\n`);
+  expect(secure.output.stdout).toContain(`npm run cli -- chat --address ${secure.grpc} --tls`);
+  expect(plain.output.stdout).toContain(`npm run cli -- chat --address ${plain.grpc}\n`);
   const chat = (...flags: string[]) => run(['chat', ...flags], { input: 'Hi #say=pong\n' });
   for (const [flags, said] of [
     [['--address', secure.grpc], /help: that port speaks TLS, it seems: --tls/],
@@ -127,7 +127,7 @@ test('what keeps a session from opening is named: TLS, its absence, the authorit
   const file = join(folder, 'keys.yaml');
   writeFileSync(file, yaml);
   const closed = await startGateway('--config', file);
-  expect(closed.output.stdout).toContain('RESPONSES_GATEWAY_TOKEN=$TOKEN npm run chat');
+  expect(closed.output.stdout).toContain('RESPONSES_GATEWAY_TOKEN=$TOKEN npm run cli -- chat');
   expect((await chat('--address', closed.grpc)).stderr).toContain('export RESPONSES_GATEWAY_TOKEN=');
   const wrong = await run(['chat', '--address', closed.grpc, '--token-env', 'MINE'], {
     input: 'Hi\n',

@@ -4,7 +4,7 @@ import { StoreError } from '../../src/store/store-error.ts';
 import type { EntryId, JournalStore } from '../../src/store/types.ts';
 import { AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts';
 
-/** The long form, `npm run test:contention`, has 10,000. */
+/** The long form, `npm run check -- contention`, has 10,000. */
 const TURNS = Number(process.env['CONTENTION_TURNS'] ?? 500);
 const OWNERS = 8;
 const TTL = { create: false, ttlMs: 60_000 };

@@ -23,7 +23,7 @@ type Enveloped =
 
 type Create = Responses.ResponsesClientEvent & { readonly type: 'response.create' };
 
-/** Checked by the compiler: `npm run typecheck` fails where a set is not empty. */
+/** Checked by the compiler: `npm run check -- types` fails where a set is not empty. */
 describe('nothing of the openai package is missing in the proto', () => {
   test('event types', () => {
     expectTypeOf<Exclude<Responses.ResponsesServerEvent['type'], EventType>>().toBeNever();
