@@ -84,9 +84,10 @@ describe('API keys', () => {
     const hash = await scryptHash(key, 16_384);
     const { access } = open({ auth: [{ kind: 'apiKeys', keys: [{ id, hash, tenant: 'blue' }] }] });
     expect(await access.authenticate(bearer(key))).toEqual({ tenantId: 'blue', subject: id });
-    const startedAtMs = performance.now();
+    // The hash is worked out in other threads, so the whole process counts.
+    const before = process.cpuUsage();
     for (let n = 0; n < 20; n++) await access.authenticate(bearer(key));
-    expect((performance.now() - startedAtMs) / 20).toBeLessThan(10);
+    expect(process.cpuUsage(before).user / 20).toBeLessThan(10_000);
     await refusalOf(access.authenticate(bearer(`${key.slice(0, -1)}${key.endsWith('A') ? 'E' : 'A'}`)));
   });
 
@@ -96,12 +97,14 @@ describe('API keys', () => {
       auth: [{ kind: 'apiKeys', keys: [{ id, hash: await scryptHash(key), tenant: 'blue' }] }],
     });
     await access.authenticate(bearer(key));
-    const guesses = Array.from({ length: 200 }, () =>
-      refusalOf(access.authenticate(bearer(createApiKey().key))),
-    );
-    const startedAtMs = performance.now();
+    let answered = 0;
+    const guesses = Array.from({ length: 200 }, async () => {
+      const refusal = await refusalOf(access.authenticate(bearer(createApiKey().key)));
+      answered += 1;
+      return refusal;
+    });
     await access.authenticate(bearer(key));
-    expect(performance.now() - startedAtMs).toBeLessThan(500);
+    expect(answered).toBeLessThan(20);
     for (const error of await Promise.all(guesses)) expect(error.reason).toBe('UNAUTHENTICATED');
   });
 
