@@ -10,7 +10,7 @@ import { ConfigError, renderOrigin } from '../../src/config/problems.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { killAll, run } from '../cli/program.ts';
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 const folder = mkdtempSync(join(tmpdir(), 'gateway-mistakes-'));
 afterAll(() => {

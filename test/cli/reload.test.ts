@@ -7,7 +7,7 @@ import { TestClient, userMessage } from '../harness/client.ts';
 import { killAll, run, startGateway } from './program.ts';
 
 // Every test starts several processes.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 const clients: TestClient[] = [];
 afterEach(() => {
@@ -143,7 +143,7 @@ test('with workers: limits count for all of them, and one that is replaced while
       await open();
       expect(await pids()).toHaveLength(2);
     },
-    { timeout: 60_000 },
+    { timeout: 120_000 },
   );
   const before = await pids();
   process.kill(before[0] as number, 'SIGKILL');
@@ -154,7 +154,7 @@ test('with workers: limits count for all of them, and one that is replaced while
       const now = await pids();
       expect(now.filter((pid) => !before.includes(pid))).toHaveLength(1);
     },
-    { timeout: 60_000, interval: 200 },
+    { timeout: 120_000, interval: 200 },
   );
 
   // Connections alternate between the workers.

@@ -10,7 +10,7 @@ import { Page } from '../telemetry/prometheus.ts';
 import { killAll, run, start, startGateway } from './program.ts';
 
 // Every test starts several processes.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 const clients: TestClient[] = [];
 afterEach(() => {
@@ -120,7 +120,7 @@ test('a crashed worker is replaced and takes only its own sessions along', async
       await stream.opened();
       expect(new Set((await sessions(admin)).map(({ pid }) => pid)).size).toBe(2);
     },
-    { timeout: 30_000, interval: 200 },
+    { timeout: 120_000, interval: 200 },
   );
 });
 
@@ -145,7 +145,7 @@ test('limits of tenants hold over all workers, and a dead worker frees its place
   }
   const [victim] = await sessions(admin);
   process.kill(victim?.pid ?? 0, 'SIGKILL');
-  await vi.waitFor(() => open(grpc), { timeout: 30_000, interval: 200 });
+  await vi.waitFor(() => open(grpc), { timeout: 120_000, interval: 200 });
 });
 
 test('a response id of one worker is known to the other', async () => {
