@@ -55,7 +55,6 @@ const ALL: readonly Judge[] = [
     judge: (place) => python(place, 'openai_agents.py'),
   },
   { name: 'codex', isHeavy: true, npm: ['@openai/codex@0.171.0'], judge: codex },
-  { name: 'litellm-managed', isHeavy: true, pip: ['litellm[proxy]==1.110.2'], judge: litellm },
 ];
 
 process.exitCode = await main((process.env['JUDGES'] ?? '').split(',').filter((word) => word !== ''));
@@ -141,26 +140,6 @@ async function aimock(place: Place): Promise<void> {
     lanes: LANES,
     refused: 'be refused',
     long: 'at length',
-  });
-}
-
-/** LiteLLM before the simulator. */
-async function litellm({ folder, simulator }: Place): Promise<void> {
-  const config = join(folder, 'litellm.yaml');
-  const model = { model: 'openai/gpt-5.5', api_base: simulator.httpUrl, api_key: 'sk-judge' };
-  writeFileSync(config, JSON.stringify({ model_list: [{ model_name: 'gpt-5.5', litellm_params: model }] }));
-  const args = ['--config', config, '--host', '127.0.0.1', '--port', '18923'];
-  const server = await serving(folder, 'python/bin/litellm', args, /(Uvicorn running on)/);
-  const lanes = Object.fromEntries(
-    ['a', 'b', 'c'].map((lane) => [lane, { ask: `#say=${lane}`, answer: new RegExp(`^${lane}$`) }]),
-  );
-  await judgeUpstream({
-    ...server,
-    url: 'http://127.0.0.1:18923/v1',
-    model: 'gpt-5.5',
-    lanes,
-    refused: '#error=400',
-    long: 'at length #deltas=2000 #tps=200',
   });
 }
 
