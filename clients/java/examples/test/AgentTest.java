@@ -1,17 +1,29 @@
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.responsesgateway.client.SessionOptions;
 import dev.responsesgateway.testing.FakeGateway;
 import java.io.ByteArrayOutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** How a program is tested without a gateway. */
-@Timeout(60)
+@Timeout(300)
 class AgentTest {
   private final ByteArrayOutputStream printed = new ByteArrayOutputStream();
+
+  /** The first session loads gRPC's classes, which takes its time on a busy machine. */
+  @BeforeAll
+  static void loadClasses() {
+    try (var gateway = FakeGateway.start();
+        var client = gateway.client()) {
+      client.connect(SessionOptions.builder().connectTimeout(Duration.ofMinutes(4)).build()).close();
+    }
+  }
 
   @Test
   void asksItsToolsAndBringsTheModelTheirResults() {

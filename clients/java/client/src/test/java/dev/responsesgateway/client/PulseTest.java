@@ -27,7 +27,7 @@ class PulseTest {
   }
 
   @Test
-  @Timeout(60)
+  @Timeout(300)
   void whoHearsNothingIsSilentInTheEnd() throws InterruptedException {
     while (!pulse.isSilent(false)) {
       Thread.sleep(pulse.millisUntilDue());

@@ -24,7 +24,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /** Calls without a session: sent again only where the gateway says that nothing was done. */
-@Timeout(60)
+@Timeout(300)
 class UnaryRetryTest {
   private final AtomicInteger calls = new AtomicInteger();
   private final AtomicInteger tokens = new AtomicInteger();
@@ -87,7 +87,7 @@ class UnaryRetryTest {
             .channels(() -> InProcessChannelBuilder.forName(name).build())
             .build()) {
       var request = CompactResponseRequest.newBuilder().setUpstream("done").build();
-      return client.stub().withDeadlineAfter(50, TimeUnit.SECONDS).compactResponse(request);
+      return client.stub().withDeadlineAfter(250, TimeUnit.SECONDS).compactResponse(request);
     } finally {
       server.shutdownNow();
     }

@@ -24,15 +24,25 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-@Timeout(60)
+@Timeout(300)
 class FakeGatewayTest {
   private final FakeGateway gateway = FakeGateway.start();
   private final Client client = gateway.client();
 
   record City(String city) {}
+
+  /** The first session loads gRPC's classes, which takes its time on a busy machine. */
+  @BeforeAll
+  static void loadClasses() {
+    try (var gateway = FakeGateway.start();
+        var client = gateway.client()) {
+      client.connect(SessionOptions.builder().connectTimeout(Duration.ofMinutes(4)).build()).close();
+    }
+  }
 
   @AfterEach
   void close() {
