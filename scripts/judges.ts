@@ -73,7 +73,14 @@ async function main(words: readonly string[]): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'judges-'));
   const failed: string[] = [];
   try {
-    install(folder, chosen);
+    try {
+      install(folder, chosen);
+    } catch (error) {
+      // A registry that does not have them is no verdict; whoever names judges wants theirs.
+      if (words.length > 0) throw error;
+      console.log('SKIPPED judges: they cannot be installed from this registry');
+      return 0;
+    }
     for (const { name, judge } of chosen) {
       const simulator = await startSimulator();
       const startedAtMs = performance.now();
