@@ -15,6 +15,8 @@ const FILES = [
   'clients/java/pom.xml',
   'clients/java/stubs/pom.xml',
   'clients/java/client/pom.xml',
+  'clients/java/testing/pom.xml',
+  'clients/java/examples/pom.xml',
   'clients/java/README.md',
   'deploy/helm/responses-gateway/Chart.yaml',
 ];
