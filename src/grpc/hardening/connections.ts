@@ -5,8 +5,13 @@ import type { Socket } from 'node:net';
 const CLOSE_MS = 1_000;
 const MAX_SWEEP_MS = 30_000;
 
-/** Open for as long as the caller likes, without a credential: a connection is no less idle for it. */
-const HEALTH_WATCH = '/grpc.health.v1.Health/Watch';
+/** Open for as long as the caller likes, without a credential: a connection is no less idle for them. */
+const HOLDS_NOTHING: ReadonlySet<unknown> = new Set([
+  '/grpc.health.v1.Health/Watch',
+  '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+  '/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo',
+  '/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics',
+]);
 
 export interface ConnectionsOptions {
   /** Each one is a file descriptor. */
@@ -82,7 +87,7 @@ export class Connections {
     if (connection === undefined) return;
     connection.session = session;
     session.on('stream', (stream, headers) => {
-      if (headers[':path'] !== HEALTH_WATCH) this.#hold(connection, stream);
+      if (!HOLDS_NOTHING.has(headers[':path'])) this.#hold(connection, stream);
     });
   }
 

@@ -93,10 +93,16 @@ describe('client connections', () => {
     const silent = await idle();
     const spoke = await openHttp2(gateway.port);
     // Open to everybody, for as long as they like.
-    const watching = await openHttp2(gateway.port);
-    const watch = openCall(watching, { ':path': '/grpc.health.v1.Health/Watch' });
-    watch.end(grpcFrame(Buffer.alloc(0)));
-    for (const connection of [silent, spoke, watching]) await closed(connection);
+    const open = [
+      '/grpc.health.v1.Health/Watch',
+      '/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics',
+      '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+    ];
+    const watching = await Promise.all(open.map(() => openHttp2(gateway.port)));
+    for (const [n, path] of open.entries()) {
+      openCall(watching[n] as (typeof watching)[number], { ':path': path }).write(grpcFrame(Buffer.alloc(0)));
+    }
+    for (const connection of [silent, spoke, ...watching]) await closed(connection);
     expect(kept.connection.destroyed).toBe(false);
     await kept.end();
     await closed(kept.connection);
