@@ -51,6 +51,7 @@ export class Breaker {
   readonly #circuits = new Map<string, Circuit>();
   /** When a dial last succeeded, by key. */
   readonly #succeededAtMs = new Map<string, number>();
+  #retired = false;
 
   constructor(options: BreakerOptions) {
     this.#options = options;
@@ -68,7 +69,7 @@ export class Breaker {
     const retryAtMs = circuit.t === 'open' ? circuit.untilMs : circuit.sinceMs + this.#options.openMaxMs;
     if (nowMs >= retryAtMs) {
       this.#set(key, { t: 'probing', sinceMs: nowMs, opened: circuit.opened, why: circuit.why });
-      if (circuit.why === 'outage') this.#options.onState?.(key, 'halfOpen');
+      if (circuit.why === 'outage') this.#tell(key, 'halfOpen');
       return undefined;
     }
     // Beside a probe the wait is that for its outcome, mostly much less than the longest.
@@ -92,7 +93,7 @@ export class Breaker {
     this.#succeededAtMs.delete(key);
     this.#succeededAtMs.set(key, this.#options.now());
     forgetOldest(this.#succeededAtMs);
-    if (isOutage(circuit)) this.#options.onState?.(key, 'closed');
+    if (isOutage(circuit)) this.#tell(key, 'closed');
   }
 
   failed(key: string, { retryAfterMs, by = {}, reason, beganAtMs }: DialFailure = {}): void {
@@ -120,8 +121,8 @@ export class Breaker {
     const { openMinMs: minMs, openMaxMs: maxMs, random, now } = this.#options;
     const openMs = Math.max(backoffMs(opened, { minMs, maxMs, random }), Math.min(retryAfterMs ?? 0, maxMs));
     this.#set(key, { t: 'open', untilMs: now() + openMs, opened, why });
-    if (why === 'outage') this.#options.onState?.(key, 'open', openMs);
-    else if (isOutage(circuit)) this.#options.onState?.(key, 'closed');
+    if (why === 'outage') this.#tell(key, 'open', openMs);
+    else if (isOutage(circuit)) this.#tell(key, 'closed');
   }
 
   /** The caller gave up before the dial was decided: a probe's place is free again. */
@@ -130,11 +131,21 @@ export class Breaker {
     if (circuit?.t === 'probing') this.#set(key, { ...circuit, t: 'open', untilMs: this.#options.now() });
   }
 
+  /** Another breaker takes its place and tells of the same circuits. */
+  retire(): void {
+    for (const [key, circuit] of this.#circuits) if (isOutage(circuit)) this.#tell(key, 'closed');
+    this.#retired = true;
+  }
+
+  #tell(key: string, state: 'open' | 'halfOpen' | 'closed', openMs?: number): void {
+    if (!this.#retired) this.#options.onState?.(key, state, openMs);
+  }
+
   #set(key: string, circuit: Circuit): void {
     this.#circuits.delete(key);
     this.#circuits.set(key, circuit);
     const forgotten = forgetOldest(this.#circuits);
-    if (forgotten !== undefined && isOutage(forgotten[1])) this.#options.onState?.(forgotten[0], 'closed');
+    if (forgotten !== undefined && isOutage(forgotten[1])) this.#tell(forgotten[0], 'closed');
   }
 }
 

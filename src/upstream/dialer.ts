@@ -179,6 +179,7 @@ class UpstreamDialer implements Dialer {
 
   retire(): void {
     this.#pool.close();
+    this.#breaker.retire();
     for (const upstream of this.#upstreams) upstream.retire();
   }
 

@@ -105,7 +105,9 @@ export class LinkPool {
     for (const { ready, dialing } of this.#shelves.values()) {
       for (const link of [...ready, ...dialing]) link.close(1000, '');
     }
+    const shelves = [...this.#shelves.values()];
     this.#shelves.clear();
+    for (const shelf of shelves) this.#report(shelf);
   }
 
   #refill(shelf: Shelf): void {

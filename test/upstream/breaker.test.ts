@@ -32,6 +32,15 @@ describe('a circuit', () => {
     expect(states).toEqual(['a open']);
   });
 
+  it('is told as closed when another breaker takes over, and no more of it is told', () => {
+    const { breaker, states } = breakerAt();
+    for (let dial = 0; dial < 3; dial++) breaker.failed('a');
+    breaker.retire();
+    breaker.succeeded('a');
+    for (let dial = 0; dial < 3; dial++) breaker.failed('a');
+    expect(states).toEqual(['a open', 'a closed']);
+  });
+
   it('stays the key’s where the key was refused, and says nothing of the upstream', () => {
     const { breaker, clock, states } = breakerAt();
     const refuse = () => breaker.failed('a', { reason: 'UPSTREAM_AUTH' });
