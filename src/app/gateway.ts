@@ -212,7 +212,7 @@ async function assemble(
   ];
   const load = (): Load =>
     loadOf({
-      recent: history.past(LOAD_S, LOAD_S).at(-1),
+      recent: history.past(1, LOAD_S),
       memoryShare: access.memoryShare,
       connectionShare: server.connections.open / server.connections.max,
       maxSessions: last.limits.sessions ?? undefined,

@@ -95,7 +95,7 @@ test('without load reports there is no such service', async () => {
 
 test('the fullest of its limits makes a process full, and one that takes nothing is', () => {
   const facts = {
-    recent: undefined,
+    recent: [],
     memoryShare: 0.2,
     connectionShare: 0.1,
     maxSessions: undefined,
@@ -104,8 +104,11 @@ test('the fullest of its limits makes a process full, and one that takes nothing
   expect(loadOf(facts).applicationShare).toBe(0.2);
   expect(loadOf({ ...facts, ready: false }).applicationShare).toBe(1);
   const gauges = { sessions: 900, turnsRunning: 3, eventLoopShare: 0.1 };
-  const counts = { completed: 8, incomplete: 0, failed: 2, deadlineExceeded: 0, cancelled: 50 };
-  const recent = { spanS: 5, gauges, counts } as never;
+  const second = (completed: number, failed: number) => ({
+    gauges,
+    counts: { completed, incomplete: 0, failed, deadlineExceeded: 0, cancelled: 50 },
+  });
+  const recent = [second(2, 0), second(2, 1), second(0, 0), second(3, 1), second(1, 0)] as never;
   expect(loadOf({ ...facts, recent, maxSessions: 1_000 })).toEqual({
     eventLoopShare: 0.1,
     memoryShare: 0.2,
