@@ -40,7 +40,12 @@ export class ChatInput {
   }
 
   onInterrupt(interrupted: () => void): void {
-    this.#lines.on('SIGINT', interrupted);
+    this.#lines.on('SIGINT', () => {
+      // What was pasted and not sent is given up.
+      this.#held.length = 0;
+      this.#pasting = false;
+      interrupted();
+    });
   }
 
   prompt(text: string): void {
