@@ -580,7 +580,7 @@ export const METRICS = {
     description:
       'Client connections that the gateway ended or refused: `limit` (as many as there may be, each with a stream), `idle` (no stream for too long, or its place was needed), `resets` (too many streams reset before they were served), `protocol` (HTTP/2 broken), `pacing` (of an address that broke HTTP/2 before), `wrong_protocol` (something else than gRPC, or TLS where there is none and the other way round).',
     labels: ['reason'],
-    fromStart: { reason: ['limit', 'idle', 'resets', 'protocol', 'pacing'] },
+    fromStart: { reason: ['limit', 'idle', 'resets', 'protocol', 'pacing', 'wrong_protocol'] },
     alert:
       '`limit`, `resets` or `protocol` over 1 a minute: a client that misbehaves, or a limit that is too low.',
   },

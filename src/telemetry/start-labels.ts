@@ -110,6 +110,7 @@ function ofUpstreams(labels: readonly string[], upstreams: readonly KnownUpstrea
 
 /** From each upstream to each that a dial can go on to. */
 export function failovers({ upstreams }: KnownLabels): readonly LabelSet[] {
+  if (upstreams.length * (upstreams.length - 1) > MAX_SETS) return [];
   return upstreams.flatMap(({ name: from }) =>
     upstreams.filter(({ name }) => name !== from).map(({ name: to }) => ({ from, to })),
   );
