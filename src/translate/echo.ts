@@ -42,6 +42,8 @@ const MIN_VALUE_BYTES = 512;
 const MAX_VALUE_BYTES = 256 * 1024;
 /** Of the values, and about as much again as they were written: the instructions and tools of some hundred agents. */
 const MAX_BYTES = 4 * 1024 * 1024;
+/** Of those that begin alike, e.g. one for each user: to compare with all of them takes longer than reading. */
+const MAX_ALIKE = 8;
 
 /**
  * Behind such a name there is a value, or the frame is no JSON: within a string its quotes would have to be escaped, and a
@@ -73,6 +75,8 @@ class KnownValues {
     if (end - at < MIN_VALUE_BYTES || end - at > MAX_VALUE_BYTES) return;
     const value: KnownValue = { bytes: Buffer.from(src.subarray(at, end)), written: undefined };
     const mark = markOf(src, at);
+    const oldestAlike = this.#byMark.get(mark)?.at(MAX_ALIKE - 1);
+    if (oldestAlike !== undefined) this.#drop(oldestAlike);
     this.#byMark.set(mark, [value, ...(this.#byMark.get(mark) ?? [])]);
     this.#values.add(value);
     this.#bytes += value.bytes.length;
