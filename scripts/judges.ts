@@ -211,7 +211,8 @@ async function serving(
   args: readonly string[],
   ready: RegExp,
 ): Promise<Pick<UpstreamJudge, 'url' | 'stop'>> {
-  const child = spawn(command, args, { cwd: folder, stdio: ['pipe', 'pipe', 'pipe'] });
+  // A server that never says so must not hold the check.
+  const child = spawn(command, args, { cwd: folder, stdio: ['pipe', 'pipe', 'pipe'], timeout: 120_000 });
   const ended = once(child, 'close');
   const url = await firstMatch(child, ready);
   return {

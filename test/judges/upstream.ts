@@ -22,6 +22,9 @@ export async function judgeUpstream(judge: UpstreamJudge): Promise<void> {
   const gateway = await startGateway({
     upstreamUrl: judge.url,
     upstream: { provider: 'compatible', ...judge.upstream },
+  }).catch(async (error: unknown) => {
+    await judge.stop();
+    throw error;
   });
   try {
     const stream = gateway.client().connect({ model: judge.model });
