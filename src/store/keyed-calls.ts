@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { backoffMs } from '../ground/backoff.ts';
 import type { StoreClient } from './client.ts';
@@ -33,8 +33,21 @@ interface Head {
   readonly v: 1;
   readonly process: string;
   readonly request: string;
+  /** Tells one taking of the key from another. */
+  readonly taking?: string;
   readonly outcome?: Omit<KeyedOutcome, 'message'> & { readonly hasMessage: boolean };
 }
+
+/** Of one taking, and of no other. ARGV: what was written. */
+const GIVE_BACK = `
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`;
+
+/** ARGV: what is there, what replaces it, time to live in ms. */
+const TAKE_OVER = `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1`;
 
 /** A key for each call, set once, whose value its process replaces when the call has ended. */
 export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
@@ -60,16 +73,14 @@ export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
     }
   };
 
-  const look = async (tenantId: string, key: string): Promise<KeyedCall | undefined> => {
+  const read = async (tenantId: string, key: string): Promise<Found | undefined> => {
     const name = keyOf(tenantId, key);
     const value = await client.command(name, ['GET', name], { bytes: true });
-    return Buffer.isBuffer(value) ? readCall(await open(tenantId, key, value)) : undefined;
+    return Buffer.isBuffer(value) ? { value, call: readCall(await open(tenantId, key, value)) } : undefined;
   };
 
-  const release = async (tenantId: string, key: string): Promise<void> => {
-    const name = keyOf(tenantId, key);
-    await client.command(name, ['UNLINK', name]);
-  };
+  /** What calls of this process have written, or are about to write, to take their keys. */
+  const takings = new Map<string, Buffer>();
 
   const telling = new Set<Promise<void>>();
   let isClosed = false;
@@ -82,51 +93,101 @@ export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
       }
     }
   };
-  const tellUntilHeard = (work: () => Promise<void>): void => {
-    const told = tell(work).finally(() => telling.delete(told));
+  const tellUntilHeard = (work: () => Promise<void>, then = () => {}): void => {
+    const told = tell(work).finally(() => {
+      telling.delete(told);
+      then();
+    });
     telling.add(told);
   };
 
-  /** Its taking was not answered, and may have been carried out. Nobody runs the call, and nobody would ever say so. */
-  const giveBack = (tenantId: string, key: string): void =>
+  /** However late it is heard, it takes nothing from whoever has the key by then. */
+  const giveBack = (name: string, taking: Buffer): void =>
     tellUntilHeard(async () => {
-      const found = await look(tenantId, key);
-      if (found?.process === processId && found.outcome === undefined) await release(tenantId, key);
+      await client.command(name, ['EVAL', GIVE_BACK, '1', name, taking]);
     });
+
+  /** Runs a command that takes the key. One that was not answered may have been carried out, and then nobody runs the call. */
+  const take = async (name: string, taking: Buffer, command: (string | Buffer)[]): Promise<boolean> => {
+    try {
+      const taken = await client.command(name, command);
+      return taken !== null && taken !== 0;
+    } catch (error) {
+      if (error instanceof StoreError && error.failure === 'unknown') giveBack(name, taking);
+      throw error;
+    }
+  };
+
+  const claimNew = async (
+    tenantId: string,
+    key: string,
+    taking: Buffer,
+    isFirst: boolean,
+  ): Promise<'ours' | 'free' | KeyedCall> => {
+    const name = keyOf(tenantId, key);
+    let found: Found | undefined;
+    try {
+      if (await take(name, taking, ['SET', name, taking, 'NX', 'PX', String(DAY_MS)])) return 'ours';
+      found = await read(tenantId, key);
+    } catch (error) {
+      // A store that is full takes nothing, and still knows who has the key.
+      const isRefused = error instanceof StoreError && error.failure === 'refused';
+      found = isRefused ? await read(tenantId, key) : undefined;
+      if (found === undefined) throw error;
+    }
+    // Given back in this moment: the caller asks again.
+    if (found === undefined) return 'free';
+    const { value, call } = found;
+    if (!isFirst || call.process !== processId || call.outcome !== undefined) return call;
+    // This process took it without hearing of that, or has not given it back yet: nobody runs the call.
+    const command = ['EVAL', TAKE_OVER, '1', name, value, taking, String(DAY_MS)];
+    if (await take(name, taking, command)) return 'ours';
+    return (await read(tenantId, key))?.call ?? 'free';
+  };
 
   return {
     onFailure,
     processId,
     isAlive,
-    look,
 
-    release: (tenantId, key) => tellUntilHeard(() => release(tenantId, key)),
+    async look(tenantId, key) {
+      return (await read(tenantId, key))?.call;
+    },
+
+    release(tenantId, key) {
+      const name = keyOf(tenantId, key);
+      const taking = takings.get(name);
+      takings.delete(name);
+      if (taking !== undefined) giveBack(name, taking);
+    },
 
     async claim(tenantId, key, request) {
       const name = keyOf(tenantId, key);
-      const value = await seal(tenantId, key, { v: 1, process: processId, request }, NOTHING);
+      const head: Head = { v: 1, process: processId, request, taking: randomUUID() };
+      const taking = await seal(tenantId, key, head, NOTHING);
+      const isFirst = !takings.has(name);
+      if (isFirst) takings.set(name, taking);
+      let claimed: 'ours' | 'free' | KeyedCall | undefined;
       try {
-        const taken = await client.command(name, ['SET', name, value, 'NX', 'PX', String(DAY_MS)]);
-        if (taken !== null) return 'ours';
-      } catch (error) {
-        const failure = error instanceof StoreError ? error.failure : undefined;
-        if (failure === 'unknown') giveBack(tenantId, key);
-        // A store that is full takes nothing, and still knows who has the key.
-        const found = failure === 'refused' ? await look(tenantId, key) : undefined;
-        if (found !== undefined) return found;
-        throw error;
+        claimed = await claimNew(tenantId, key, taking, isFirst);
+        return claimed;
+      } finally {
+        if (claimed === 'ours') takings.set(name, taking);
+        else if (isFirst) takings.delete(name);
       }
-      // Given back in this moment: the caller asks again.
-      return (await look(tenantId, key)) ?? 'free';
     },
 
     finish(tenantId, key, request, { message, ...outcome }) {
       const name = keyOf(tenantId, key);
       const isKept = sealerOf !== undefined && message !== undefined && message.length <= MAX_MESSAGE_BYTES;
       const head: Head = { v: 1, process: processId, request, outcome: { ...outcome, hasMessage: isKept } };
-      tellUntilHeard(async () => {
+      const taking = takings.get(name);
+      const write = async () => {
         const value = await seal(tenantId, key, head, isKept ? message : NOTHING);
         await client.command(name, ['SET', name, value, 'XX', 'PX', String(DAY_MS)]);
+      };
+      tellUntilHeard(write, () => {
+        if (takings.get(name) === taking) takings.delete(name);
       });
     },
 
@@ -138,6 +199,12 @@ export function createKeyedCalls(options: KeyedCallsOptions): KeyedCalls {
 }
 
 const NOTHING = new Uint8Array();
+
+interface Found {
+  /** As it is in the store. */
+  readonly value: Buffer;
+  readonly call: KeyedCall;
+}
 
 function readCall(value: Buffer): KeyedCall {
   const end = value.indexOf(0x0a);
