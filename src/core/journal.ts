@@ -1,5 +1,5 @@
 import type { Reason, UpstreamErrorFacts } from '../errors.ts';
-import { behind } from './transcript.ts';
+import { behind, GONE } from './transcript.ts';
 import type {
   NoticeKind,
   ReplayVerdict,
@@ -296,6 +296,9 @@ function keyOf(id: string, laneId = ''): string {
 
 function foldedInto(child: SavedNode, parent: SavedNode): SavedNode {
   const { items } = child;
+  // Where what was said before is gone, only a compaction item still stands for it.
+  if (parent.items === undefined && items?.compactionIndex !== undefined)
+    return { ...child, parentId: GONE, parentLaneId: undefined };
   return {
     ...child,
     parentId: parent.parentId,

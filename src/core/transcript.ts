@@ -60,7 +60,7 @@ export interface Path {
 }
 
 /** A parent that nothing finds any more; no response has this id. */
-const GONE = '';
+export const GONE = '';
 
 /** What an item costs besides its text: its id, here and as a map's key. */
 const ITEM_OVERHEAD_BYTES = 120;
