@@ -1,3 +1,5 @@
+import { afterAwakeMs } from '../ground/awake-timer.ts';
+
 /**
  * Dials of one upstream that are on their way at the same time. When a replica dies or a network comes back, all sessions
  * dial in the same moment: begun together, each handshake would take as long as all of them, and time out.
@@ -5,7 +7,7 @@
 export class DialGate {
   readonly #size: number;
   readonly #inFlight = new Map<string, number>();
-  readonly #waiting = new Map<string, (() => void)[]>();
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   constructor(size: number) {
     this.#size = size;
@@ -16,15 +18,13 @@ export class DialGate {
     return (this.#inFlight.get(upstream) ?? 0) >= this.#size;
   }
 
-  /** Resolves in the order of calls, with what gives the place back; calling that again does nothing. */
-  async enter(upstream: string): Promise<() => void> {
-    if (this.isFull(upstream)) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const waiting = this.#waiting.get(upstream) ?? [];
-      waiting.push(resolve);
-      this.#waiting.set(upstream, waiting);
-      await promise;
-    } else this.#inFlight.set(upstream, (this.#inFlight.get(upstream) ?? 0) + 1);
+  /**
+   * Resolves in the order of calls, with what gives the place back; calling that again does nothing. Undefined: there was
+   * no place within `timeoutMs`.
+   */
+  async enter(upstream: string, timeoutMs: number): Promise<(() => void) | undefined> {
+    if (!this.isFull(upstream)) this.#inFlight.set(upstream, (this.#inFlight.get(upstream) ?? 0) + 1);
+    else if (!(await this.#waitFor(upstream, timeoutMs))) return undefined;
     let left = false;
     return () => {
       if (left) return;
@@ -33,10 +33,27 @@ export class DialGate {
     };
   }
 
+  /** False: in vain. */
+  #waitFor(upstream: string, timeoutMs: number): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const waiting = this.#waiting.get(upstream) ?? new Set();
+    this.#waiting.set(upstream, waiting);
+    const stopTimer = afterAwakeMs(timeoutMs, () => {
+      waiting.delete(enter);
+      resolve(false);
+    });
+    const enter = () => {
+      stopTimer();
+      waiting.delete(enter);
+      resolve(true);
+    };
+    waiting.add(enter);
+    return promise;
+  }
+
   /** The place goes to the next one. */
   #leave(upstream: string): void {
-    const next = this.#waiting.get(upstream)?.shift();
-    if (next !== undefined) return next();
+    for (const next of this.#waiting.get(upstream) ?? []) return next();
     const left = (this.#inFlight.get(upstream) ?? 1) - 1;
     if (left > 0) this.#inFlight.set(upstream, left);
     else this.#inFlight.delete(upstream);

@@ -1,5 +1,5 @@
 import type { LinkDown, LinkRoute } from '../core/types.ts';
-import { failedDial, isOwnShortage } from '../dialect/link-down.ts';
+import { failedDial, isOwnShortage, timedOutDial } from '../dialect/link-down.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { ResourceCall } from '../ground/resource-call.ts';
 import type { Secret } from '../ground/secret.ts';
@@ -217,7 +217,12 @@ class UpstreamDialer implements Dialer {
       return this.#missed(link, upstream, rest, noCredential());
     }
     if (link.ended || this.#takeReady(link, upstream, credential)) return;
-    const leave = await this.#gate.enter(upstream.name);
+    const leave = await this.#gate.enter(upstream.name, upstream.handshakeTimeoutMs);
+    if (leave === undefined) {
+      // Nothing was tried, and the breaker is told nothing. The next upstream may have room.
+      if (!link.ended) this.#missed(link, upstream, rest, timedOutDial(upstream.handshakeTimeoutMs));
+      return;
+    }
     const key = breakerKey(upstream, link.request, credential);
     const refused = link.ended ? undefined : this.#breaker.admit(key);
     if (link.ended || refused !== undefined) leave();

@@ -217,6 +217,10 @@ export class Upstream {
     return `${host.includes(':') ? `[${host}]` : host}:${port}`;
   }
 
+  get handshakeTimeoutMs(): number {
+    return this.#limits.handshakeTimeoutMs;
+  }
+
   get maxInboundBytes(): number {
     return this.#limits.maxInboundBytes;
   }

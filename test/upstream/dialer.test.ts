@@ -519,6 +519,28 @@ describe('the dialer', () => {
     server.close();
   });
 
+  it('waits for a place no longer than a handshake may take, and goes to what answers', async () => {
+    const hole = createTcpServer((socket) => void socket.on('error', () => {})).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    cleanup.add({ close: () => void hole.close() });
+    const { port } = hole.address() as { port: number };
+    const good = cleanup.add(await startServer());
+    const { dial, observed } = gatewayTo(
+      [
+        openai(`ws://127.0.0.1:${port}/v1`, { fallback: ['good'], limits: { handshakeTimeoutMs: 400 } }),
+        openai(good.url, { name: 'good' }),
+      ],
+      { maxDialing: 1, breaker: { failures: 100 } },
+    );
+    const beganAtMs = performance.now();
+    const dials = Array.from({ length: 6 }, () => dial());
+    for (const { recorder } of dials) await recorder.up();
+    // One after the other they would have taken six times as long.
+    expect(performance.now() - beganAtMs).toBeLessThan(4 * 400);
+    // Who only waited has learned nothing of the upstream.
+    expect(observed.of('dial').filter(({ failure }) => failure !== undefined).length).toBeLessThan(4);
+  });
+
   it('closes its links and dials no more', async () => {
     const server = cleanup.add(await startServer());
     const { dial, dialer } = gatewayTo([openai(server.url)]);
