@@ -12,7 +12,7 @@ import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './conne
 import type { Edge } from './edge.ts';
 import type { KeyedRun } from './idempotency.ts';
 import { KeepAlive } from './keep-alive.ts';
-import { enterKeyed, type KeyedTurn } from './keyed-calls.ts';
+import { enterKeyed, firstDidNotRun, type KeyedTurn } from './keyed-calls.ts';
 import { doneWith } from './message-decoder.ts';
 
 /** The only turn of its session needs no better name. */
@@ -34,7 +34,7 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const turn = { ...request.turn, receivedAtMs: received.beganAtMs };
     try {
       const session = await begin(call, edge, principal, request);
-      if (session === undefined) keyed?.turn.end(callerLeft(), false);
+      if (session === undefined) keyed?.turn.end(firstDidNotRun(), false);
       else await run(call, edge, session, { ...request, turn }, keyed?.turn);
     } catch (error) {
       keyed?.turn.end(GatewayError.from(error), false);

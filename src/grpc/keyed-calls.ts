@@ -105,11 +105,15 @@ async function follow(
       wasAlive = true;
     }
   }
-  const error = new GatewayError('UPSTREAM_UNAVAILABLE', 'the first call with the key failed before it ran', {
+  run.end(firstDidNotRun());
+  return false;
+}
+
+/** For whoever listens to a call that came to nothing: the key is free, and the caller may come again at once. */
+export function firstDidNotRun(): GatewayError {
+  return new GatewayError('UPSTREAM_UNAVAILABLE', 'the first call with the key failed before it ran', {
     retryAfterMs: 0,
   });
-  run.end(error);
-  return false;
 }
 
 function tell(

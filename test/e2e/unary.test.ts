@@ -141,6 +141,32 @@ describe('an idempotency key', () => {
     expect(gateway.simulator.journal.entries).toHaveLength(1);
   });
 
+  it('tells whoever waits for a first call whose caller left before it ran to come again', async () => {
+    const held = Promise.withResolvers<void>();
+    let asked = 0;
+    Object.assign(gateway.access, {
+      reserveSession: async () => {
+        asked += 1;
+        await held.promise;
+      },
+    });
+    const client = gateway.client();
+    const first = client.createResponse(keyed('hello'));
+    await expect.poll(() => asked).toBe(1);
+    const second = client.createResponse(keyed('hello')).result;
+    await expect.poll(() => gateway.access.callers.length).toBe(2);
+    // It has come to the first call.
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    first.call.cancel();
+    await expect.poll(() => gateway.telemetry.rpcs.map(({ status }) => status)).toEqual(['CANCELLED']);
+    held.resolve();
+    expect((await second).ended).toMatchObject({
+      reason: 'UPSTREAM_UNAVAILABLE',
+      message: 'the first call with the key failed before it ran',
+    });
+    expect((await client.createResponse(keyed('hello')).result).ended.code).toBe(0);
+  });
+
   it('is free again when nothing ran', async () => {
     const client = gateway.client();
     expect((await client.createResponse(keyed('oops #error=429')).result).ended.code).toBe(8);
