@@ -343,7 +343,11 @@ class ConnectStream implements ClientStream {
     this.#call.onGone = () => this.#left();
     try {
       if (entered.kind === 'found') await this.#holdBack();
-      if (this.#call.over) return;
+      if (this.#call.over) {
+        // No stream has ever left this session: nothing else lets its time begin.
+        if (!driver.attached) driver.feed({ kind: 'detach' });
+        return;
+      }
       driver.attach(this, entered.kind === 'found' ? entered.resume.lastSeq : undefined);
       await this.#sayOpened(entered);
       driver.room();

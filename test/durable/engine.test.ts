@@ -19,28 +19,53 @@ async function world(options: { readonly kind: 'redis' | 'valkey'; readonly conf
   const server = stack.use(await StoreServer.start(options));
   const first = stack.use(await startGateway());
   let processes = 0;
-  const start = async ({ url = server.url, keys = true, sealing = [KEY] } = {}) => {
+  const start = async ({
+    url = server.url,
+    keys = true,
+    sealing = [KEY],
+    readsAfter = Promise.resolve(),
+    resumeGraceMs = 60_000,
+  } = {}) => {
     const client = await connectStore(url, { commandTimeoutMs: 500 });
     stack.defer(() => client.close());
     processes += 1;
     const durability = createDurability({
-      client,
+      client: readingAfter(readsAfter, client),
       heartbeats: { addressOf: async () => undefined },
       owner: { process: `p${processes}`, address: '' },
       keys: keys ? sealing : [],
       onFailure: 'local',
-      resumeGraceMs: 60_000,
+      resumeGraceMs,
       onBug: (error) => {
         throw error;
       },
     });
     stack.defer(() => durability.close());
     const gateway = stack.use(
-      await startGateway({ upstreamUrl: first.simulator.url, server: { durability } }),
+      await startGateway({
+        upstreamUrl: first.simulator.url,
+        limits: { resumeGraceMs },
+        server: { durability },
+      }),
     );
     return { gateway, client };
   };
   return { server, simulator: first.simulator, start, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** The same client, but journals are read only after that. */
+function readingAfter(after: Promise<void>, client: StoreClient): StoreClient {
+  return new Proxy(client, {
+    get: (target, name) => {
+      if (name === 'command')
+        return async (...args: Parameters<StoreClient['command']>) => {
+          if (args[1][0] === 'XRANGE') await after;
+          return target.command(...args);
+        };
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }
 
 const turn = async (session: ClientSession, id: string, text: string, store = false) => {
@@ -61,6 +86,25 @@ const caughtUp = ({ server }: TestGateway, { sessionId }: ClientSession) =>
   expect.poll(() => server.registry.get(sessionId)?.core.durable, { timeout: 15_000 }).toBe(true);
 
 const resumed = (session: ClientSession, gateway: TestGateway) => session.resume(gateway);
+
+it.runIf(ANY_SERVER !== undefined)(
+  'a session that is taken over for a client that has left by then waits no longer than any other',
+  async () => {
+    await using all = await world({ kind: ANY_SERVER ?? 'valkey' });
+    const { gateway } = await all.start();
+    const session = await ClientSession.open(gateway);
+    const held = Promise.withResolvers<void>();
+    const { gateway: other } = await all.start({ readsAfter: held.promise, resumeGraceMs: 500 });
+    const stream = other.client().connect({ resume: { token: session.token, last_seq: 0, last_commit: 0 } });
+    await expect.poll(() => other.access.callers.length).toBe(1);
+    stream.cancel();
+    await expect.poll(() => other.telemetry.rpcs.map(({ status }) => status)).toEqual(['CANCELLED']);
+    held.resolve();
+    await expect.poll(() => other.telemetry.sessions.length, { timeout: 10_000 }).toBe(1);
+    await expect.poll(() => other.server.registry.size, { timeout: 10_000 }).toBe(0);
+    expect(other.access.openSessions).toBe(0);
+  },
+);
 
 describe.each(AVAILABLE)('durable sessions while %s', (kind) => {
   it('stalls: no turn fails, the client is told, and told again when the record has caught up', async () => {
