@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -11,6 +12,19 @@ from google.rpc import error_details_pb2, status_pb2
 from responses_gateway.gen import event_pb2, items_pb2, service_pb2_grpc, session_pb2
 
 Serve = Callable[["FakeStream"], Iterator[session_pb2.ConnectResponse]]
+
+
+@contextmanager
+def serving(service: service_pb2_grpc.ResponsesServiceServicer) -> Iterator[str]:
+    """The address of a gateway with this service."""
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=2))
+    service_pb2_grpc.add_ResponsesServiceServicer_to_server(service, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield address
+    finally:
+        server.stop(0).wait()
 
 
 class FakeStream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -15,6 +16,8 @@ from google.rpc import error_details_pb2, status_pb2
 from responses_gateway import Client, aio
 from responses_gateway.errors import ERROR_DOMAIN
 from responses_gateway.gen import service_pb2_grpc, unary_pb2
+
+from .fake import serving
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 #: Of the verdict and the wait in seconds; None: a connection that breaks.
@@ -95,3 +98,33 @@ def test_nor_what_would_come_after_the_callers_time(compact: Any) -> None:
     code, calls = compact([("safe", 9.0)], timeout=8.5)
     # On a very busy machine even the first call may come too late.
     assert code in (UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) and calls <= 1
+
+
+def test_a_cancelled_task_ends_the_call() -> None:
+    ended = threading.Event()
+
+    class Slow(service_pb2_grpc.ResponsesServiceServicer):
+        def CompactResponse(self, _: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+            context.add_callback(ended.set)
+            started.set()
+            ended.wait(60)
+            return unary_pb2.CompactResponseResponse()
+
+    started = threading.Event()
+
+    async def run(address: str) -> None:
+        async with aio.Client(address) as client:
+            task = asyncio.ensure_future(_await(client.stub.CompactResponse(unary_pb2.CompactResponseRequest())))
+            assert await asyncio.to_thread(started.wait, 60)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # Before the channel is closed, which would end it as well.
+            assert await asyncio.to_thread(ended.wait, 20)
+
+    with serving(Slow()) as address:
+        asyncio.run(run(address))
+
+
+async def _await(call: Any) -> Any:
+    return await call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from .errors import SessionError, inferred
+from .aio_stream import _is_cancelling
+from .errors import inferred
 from .gen import items_pb2, resource_pb2, response_pb2
 from .reasons import Reason
 from .request import Input, Request
@@ -21,6 +23,7 @@ from .stored import (
     call_error,
     count_request,
     create_request,
+    ended,
     page_request,
     stream_request,
 )
@@ -159,17 +162,16 @@ class ResponseStream(Read):
     async def __anext__(self) -> Event:
         message = self._batches.next()
         while message is None:
+            if self._lost is not None:
+                raise self._lost
             if self._over:
                 raise StopAsyncIteration
             batch = await self._receive()
             self._batches.add(batch.events)
             message = self._batches.next()
         event = self._take(message)
-        failure = self._failure(event)
-        if self._over:
+        if event.outcome != "":
             self.close()
-        if failure is not None:
-            raise failure
         return event
 
     async def final(self) -> Result:
@@ -198,13 +200,14 @@ class ResponseStream(Read):
                 metadata = await self._client.metadata()
                 self._call = getattr(self._client.stub, self._method)(self._message, metadata=metadata)
             batch = await self._call.read()
-            if batch is grpc.aio.EOF:
-                raise _ended()
-            return batch
         except (grpc.RpcError, ValueError, TypeError, grpc.aio.UsageError) as error:
-            self._over = True
-            raise call_error(error) from error
-
-
-def _ended() -> SessionError:
-    return inferred("INTERNAL", Reason.PROTOCOL, "the stream ended before the response")
+            raise self._fail(call_error(error)) from error
+        except asyncio.CancelledError:
+            # grpc says so too when the call was cancelled, and not the task.
+            task = asyncio.current_task()
+            if task is None or _is_cancelling(task):
+                raise
+            raise self._fail(inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled")) from None
+        if batch is grpc.aio.EOF:
+            raise self._fail(ended())
+        return batch

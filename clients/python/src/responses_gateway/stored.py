@@ -103,6 +103,10 @@ def call_error(error: Any) -> SessionError:
     return stream_error(call.code(), call.details() or "", details, Reason.STREAM_LOST)
 
 
+def ended() -> SessionError:
+    return inferred("INTERNAL", Reason.PROTOCOL, "the stream ended before the response")
+
+
 class Read:
     """What was read of a stream of events."""
 
@@ -110,6 +114,7 @@ class Read:
         self._result = Accumulator()
         self._last_sequence_number: int | None = None
         self._over = False
+        self._lost: SessionError | TurnError | None = None
 
     @property
     def result(self) -> Result:
@@ -124,18 +129,22 @@ class Read:
     def _take(self, message: event_pb2.Event) -> Event:
         event = Event(message)
         self._result.add(event)
-        kind = message.WhichOneof("payload")
-        number = getattr(getattr(message, kind), "sequence_number", None) if kind is not None else None
+        number = _sequence_number(message)
         if number is not None:
             self._last_sequence_number = number
-        self._over = event.outcome != ""
+        if event.outcome != "":
+            self._over = True
+            failure = event.failure
+            if failure is not None:
+                failure.result = self.result
+                self._lost = failure
         return event
 
-    def _failure(self, event: Event) -> TurnError | None:
-        failure = event.failure if event.outcome != "" else None
-        if failure is not None:
-            failure.result = self.result
-        return failure
+    def _fail(self, error: SessionError) -> SessionError:
+        """Keeps how the call failed: every later step says it again."""
+        self._over = True
+        self._lost = error
+        return error
 
 
 class Batches:
@@ -149,6 +158,16 @@ class Batches:
 
     def next(self) -> event_pb2.Event | None:
         return self._waiting.pop(0) if self._waiting else None
+
+
+def _sequence_number(message: event_pb2.Event) -> int | None:
+    kind = message.WhichOneof("payload")
+    payload: Any = None if kind is None else getattr(message, kind)
+    field = payload.DESCRIPTOR.fields_by_name.get("sequence_number") if hasattr(payload, "DESCRIPTOR") else None
+    if field is None or (field.has_presence and not payload.HasField("sequence_number")):
+        return None
+    number: int = payload.sequence_number
+    return number
 
 
 def _payload(raw_json: bool) -> session_pb2.PayloadFormat.ValueType:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from .errors import SessionError, inferred
 from .gen import items_pb2, resource_pb2, response_pb2
-from .reasons import Reason
 from .request import Input, Request
 from .stored import (
     Batches,
@@ -20,6 +18,7 @@ from .stored import (
     call_error,
     count_request,
     create_request,
+    ended,
     page_request,
     stream_request,
 )
@@ -157,17 +156,16 @@ class ResponseStream(Read):
     def __next__(self) -> Event:
         message = self._batches.next()
         while message is None:
+            if self._lost is not None:
+                raise self._lost
             if self._over:
                 raise StopIteration
             batch = self._receive()
             self._batches.add(batch.events)
             message = self._batches.next()
         event = self._take(message)
-        failure = self._failure(event)
-        if self._over:
+        if event.outcome != "":
             self.close()
-        if failure is not None:
-            raise failure
         return event
 
     def final(self) -> Result:
@@ -194,13 +192,8 @@ class ResponseStream(Read):
                 metadata = self._client.metadata()
                 self._call = getattr(self._client.stub, self._method)(self._message, metadata=metadata)
             batch = next(self._call, None)
-            if batch is None:
-                raise _ended()
-            return batch
         except (grpc.RpcError, ValueError) as error:
-            self._over = True
-            raise call_error(error) from error
-
-
-def _ended() -> SessionError:
-    return inferred("INTERNAL", Reason.PROTOCOL, "the stream ended before the response")
+            raise self._fail(call_error(error)) from error
+        if batch is None:
+            raise self._fail(ended())
+        return batch

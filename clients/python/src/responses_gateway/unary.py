@@ -55,9 +55,15 @@ class AioUnaryRetry(grpc.aio.UnaryUnaryClientInterceptor):
         attempt = 1
         while True:
             call = await continuation(details._replace(timeout=_left(until)), request)
-            if await call.code() is grpc.StatusCode.OK:
+            try:
+                code = await call.code()
+            except asyncio.CancelledError:
+                # Who waits only for the status does not end the call by being cancelled.
+                call.cancel()
+                raise
+            if code is grpc.StatusCode.OK:
                 return call
-            status = await call.code(), await call.details(), await call.trailing_metadata()
+            status = code, await call.details(), await call.trailing_metadata()
             wait = _wait_before(*status, attempt, until)
             if wait is None:
                 return call
