@@ -64,7 +64,7 @@ func connectTo(t *testing.T, options []SessionOption, streams ...func(*fakeStrea
 	return session
 }
 
-func clientOf(t *testing.T, service *fake, options ...ClientOption) *Client {
+func clientOf(t *testing.T, service gatewayv1.ResponsesServiceServer, options ...ClientOption) *Client {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -82,7 +83,7 @@ func (r *Responses) Create(ctx context.Context, request Request, options CreateO
 		message := &gatewayv1.CreateResponseRequest{
 			Create: request.single(), Payload: payload(options.RawJSON), Upstream: options.Upstream,
 			WaitOnRateLimit: request.WaitOnRateLimit, IdempotencyKey: options.IdempotencyKey,
-			Timeout: limit(max(options.Timeout, request.Timeout)),
+			Timeout: limit(cmp.Or(options.Timeout, request.Timeout)),
 		}
 		call, err := r.client.Stub().CreateResponse(ctx, message)
 		return batches[*gatewayv1.CreateResponseResponse]{call}, err
@@ -334,7 +335,11 @@ func sequenceNumber(event *gatewayv1.Event) *int64 {
 	if field == nil || field.Kind() != protoreflect.Int64Kind {
 		return nil
 	}
-	number := message.Get(kind).Message().Get(field).Int()
+	payload := message.Get(kind).Message()
+	if field.HasPresence() && !payload.Has(field) {
+		return nil
+	}
+	number := payload.Get(field).Int()
 	return &number
 }
 
