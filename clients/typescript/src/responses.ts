@@ -7,7 +7,14 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
-import type { ClientReadableStream, Client as GrpcClient, Metadata, ServiceError } from '@grpc/grpc-js';
+import {
+  type ClientReadableStream,
+  type Client as GrpcClient,
+  InterceptingCall,
+  type Interceptor,
+  type Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
 import { StreamError, streamError } from './errors.ts';
 import { Event } from './event.ts';
 import type { Event as EventMessage } from './gen/responses/gateway/v1/event_pb.ts';
@@ -16,6 +23,7 @@ import type { CallOptionsSchema, Model } from './gen/responses/gateway/v1/resour
 import type { Response } from './gen/responses/gateway/v1/response_pb.ts';
 import { ResponsesService } from './gen/responses/gateway/v1/service_pb.ts';
 import { PayloadFormat } from './gen/responses/gateway/v1/session_pb.ts';
+import { readToTheEnd } from './grpc-js.ts';
 import { countBody, durationOf, type TurnRequest, turnBody } from './request.ts';
 import { Accumulator, type Result } from './result.ts';
 import { pause, retryWaitMs } from './resume.ts';
@@ -223,9 +231,24 @@ export class Responses {
       (bytes: Buffer) => fromBinary(method.output, bytes) as unknown as Batch,
       toBinary(method.input, create(method.input, message)),
       metadata,
+      { interceptors: [readsToTheEnd] },
     );
   }
 }
+
+/** A call that failed has sent events before, which may still wait to be read. */
+const readsToTheEnd: Interceptor = (options, nextCall) => {
+  const call = nextCall(options);
+  return new InterceptingCall(call, {
+    start: (metadata, _listener, next) =>
+      next(metadata, {
+        onReceiveMetadata: (received, forward) => {
+          readToTheEnd(call);
+          forward(received);
+        },
+      }),
+  });
+};
 
 interface Batch {
   readonly events: readonly EventMessage[];
@@ -239,10 +262,11 @@ export class ResponseStream implements AsyncIterable<Event> {
   readonly #result = new Accumulator();
   readonly #events: AsyncGenerator<Event, void, undefined>;
   #lastSequenceNumber: number | undefined;
+  #failed: { readonly error: unknown } | undefined;
 
   /** Comes from `create` and `stream`, and calls when it is first read. */
   constructor(open: () => Promise<ClientReadableStream<Batch>>, signal: AbortSignal | undefined) {
-    this.#events = this.#read(open, signal);
+    this.#events = this.#keepFailure(this.#read(open, signal));
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
@@ -251,10 +275,11 @@ export class ResponseStream implements AsyncIterable<Event> {
 
   /**
    * Reads to the end. An incomplete response is no error: see `Result.outcome`.
-   * @throws TurnError for one that failed; StreamError when the call was lost; the signal's reason.
+   * @throws TurnError for one that failed; StreamError when the call was lost; the signal's reason. Each time.
    */
   async final(): Promise<Result> {
     for await (const _ of this.#events);
+    if (this.#failed) throw this.#failed.error;
     return this.result;
   }
 
@@ -266,6 +291,18 @@ export class ResponseStream implements AsyncIterable<Event> {
   /** Of the last event that was read, for `startingAfter`; undefined before the first. */
   get lastSequenceNumber(): number | undefined {
     return this.#lastSequenceNumber;
+  }
+
+  /** Asked again, a generator that has thrown only says that it is over. */
+  async *#keepFailure(
+    events: AsyncGenerator<Event, void, undefined>,
+  ): AsyncGenerator<Event, void, undefined> {
+    try {
+      yield* events;
+    } catch (error) {
+      this.#failed = { error };
+      throw error;
+    }
   }
 
   async *#read(
