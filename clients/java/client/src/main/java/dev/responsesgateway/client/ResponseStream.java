@@ -130,7 +130,7 @@ public final class ResponseStream implements Iterable<Event>, AutoCloseable {
         continue;
       }
       var number = payload.getDescriptorForType().findFieldByName("sequence_number");
-      if (number != null) {
+      if (number != null && (!number.hasPresence() || payload.hasField(number))) {
         lastSequenceNumber = OptionalLong.of((long) payload.getField(number));
       }
     }

@@ -9,6 +9,7 @@ import io.grpc.MethodDescriptor;
 import io.grpc.MethodDescriptor.MethodType;
 import io.grpc.Status;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -39,6 +40,7 @@ final class UnaryRetry implements ClientInterceptor {
     private int requested;
     private boolean halfClosed;
     private boolean cancelled;
+    private volatile boolean failed;
     private int attempts;
 
     Attempts(MethodDescriptor<Q, P> method, CallOptions options, Channel channel) {
@@ -106,11 +108,26 @@ final class UnaryRetry implements ClientInterceptor {
         listener.onClose(status, trailers);
         return;
       }
-      call = channel.newCall(method, options);
-      begin();
-      call.request(requested);
-      call.sendMessage(message);
-      call.halfClose();
+      try {
+        call = channel.newCall(method, options);
+        begin();
+        call.request(requested);
+        call.sendMessage(message);
+        call.halfClose();
+      } catch (RuntimeException problem) {
+        // Nobody else would tell the caller, for instance that there is no token.
+        failed = true;
+        call.cancel("the call could not be sent again", problem);
+        listener.onClose(Status.fromThrowable(problem), new Metadata());
+      }
+    }
+
+    /** The call's own, on which its caller may be waiting. */
+    private Executor after(long millis) {
+      var executor = options.getExecutor();
+      return executor == null
+          ? CompletableFuture.delayedExecutor(millis, TimeUnit.MILLISECONDS)
+          : CompletableFuture.delayedExecutor(millis, TimeUnit.MILLISECONDS, executor);
     }
 
     private final class Attempt extends Listener<P> {
@@ -130,12 +147,15 @@ final class UnaryRetry implements ClientInterceptor {
 
       @Override
       public void onClose(Status status, Metadata trailers) {
+        if (failed) {
+          return;
+        }
         var millis = waitBefore(status, trailers);
         if (millis < 0) {
           tellHeaders();
           listener.onClose(status, trailers);
         } else {
-          CompletableFuture.delayedExecutor(millis, TimeUnit.MILLISECONDS).execute(() -> again(status, trailers));
+          after(millis).execute(() -> again(status, trailers));
         }
       }
 

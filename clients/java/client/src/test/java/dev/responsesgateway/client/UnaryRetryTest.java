@@ -2,6 +2,7 @@ package dev.responsesgateway.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.Any;
 import com.google.rpc.ErrorInfo;
@@ -28,6 +29,7 @@ import org.junit.jupiter.api.Timeout;
 class UnaryRetryTest {
   private final AtomicInteger calls = new AtomicInteger();
   private final AtomicInteger tokens = new AtomicInteger();
+  private int lastToken = Integer.MAX_VALUE;
 
   @Test
   void whatWasNotDoneIsSentAgainWithATokenOfItsOwn() throws Exception {
@@ -63,6 +65,37 @@ class UnaryRetryTest {
     assertEquals(1, calls.get());
   }
 
+  @Test
+  void aTokenThatCannotBeHadForALaterAttemptEndsTheCall() {
+    lastToken = 1;
+    var failure = assertThrows(StatusException.class, () -> compact(failure("safe", 1)));
+    assertEquals("no token", failure.getCause().getMessage());
+    assertEquals(1, calls.get());
+  }
+
+  @Test
+  void anInterruptInThePauseEndsTheCall() throws Exception {
+    var caller = Thread.currentThread();
+    var other =
+        new Thread(
+            () -> {
+              try {
+                while (calls.get() == 0) {
+                  Thread.sleep(10);
+                }
+                Thread.sleep(200);
+              } catch (InterruptedException interrupt) {
+                Thread.currentThread().interrupt();
+              }
+              caller.interrupt();
+            });
+    other.start();
+    assertThrows(StatusException.class, () -> compact(failure("safe", 2_000)));
+    assertTrue(Thread.interrupted());
+    other.join();
+    assertEquals(1, calls.get());
+  }
+
   private CompactResponseResponse compact(StatusRuntimeException... failures) throws StatusException, IOException {
     var plan = List.of(failures);
     var name = InProcessServerBuilder.generateName();
@@ -83,7 +116,7 @@ class UnaryRetryTest {
     var server = InProcessServerBuilder.forName(name).addService(service).build().start();
     try (var client =
         Client.builder()
-            .token(() -> "token-" + tokens.incrementAndGet())
+            .token(this::token)
             .channels(() -> InProcessChannelBuilder.forName(name).build())
             .build()) {
       var request = CompactResponseRequest.newBuilder().setUpstream("done").build();
@@ -91,6 +124,14 @@ class UnaryRetryTest {
     } finally {
       server.shutdownNow();
     }
+  }
+
+  private String token() {
+    var number = tokens.incrementAndGet();
+    if (number > lastToken) {
+      throw new IllegalStateException("no token");
+    }
+    return "token-" + number;
   }
 
   private static StatusRuntimeException failure(String replay, long waitMillis) {
