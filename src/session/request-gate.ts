@@ -4,11 +4,11 @@ import type { CancelTurn, InjectTurn, Input, StartTurn, SteerTurn } from '../cor
 import { GatewayError } from '../errors.ts';
 
 /**
- * Memory of requests of one stream that may wait for their session's room: more than one of the upstream's largest. Behind them are
+ * Memory of requests of one stream that may wait for their session's room: two of the upstream's largest. Behind them are
  * the cancels and acknowledgements that make the room, so the stream is read on until then. What waits, here and in the
  * session, costs three times its size while it is read.
  */
-const MAX_PARKED_BYTES = 24 * 1024 * 1024;
+const MAX_PARKED_BYTES = 32 * 1024 * 1024;
 const MAX_PARKED_REQUESTS = 64;
 
 /**

@@ -14,6 +14,8 @@ function speak(world: World, lane: string, text: string, id: string, from?: stri
         ? ({ kind: 'newConversation' } as const)
         : ({ kind: 'from', responseId: from } as const);
   world.start({ lane, text, ...(chain !== undefined && { chain }) });
+  // A session that was taken over dials when a turn needs it.
+  world.answerDial();
   const named = lane === '' ? {} : { stream_id: lane };
   const item = { id: `msg_${text}`, type: 'message', role: 'assistant', content: `re: ${text}` };
   world.burst([
@@ -30,6 +32,7 @@ it("does not take another lane's conversation for its own, where two responses h
   const next = world.takenOver();
   next.start({ lane: 'a', text: 'more' });
   next.start({ lane: 'b', text: 'more' });
+  next.answerDial();
   expect(sent(next).map(inputOf)).toEqual([
     ['of a', 're: of a', 'more'],
     ['of b', 're: of b', 'more'],
@@ -43,6 +46,7 @@ it('keeps a fork from a response whose id was given again', () => {
   speak(world, 'a', 'two', 'resp_1', 'new');
   const next = world.takenOver();
   next.start({ lane: 'b', text: 'more' });
+  next.answerDial();
   expect(inputOf(sent(next).at(-1))).toEqual(['one', 're: one', 'fork', 're: fork', 'more']);
 });
 
@@ -79,6 +83,7 @@ it.each(Array.from({ length: 60 }, (_, seed) => seed))(
     world = world.takenOver();
     for (const [lane, said] of heads) {
       world.start({ lane, text: 'next' });
+      world.answerDial();
       expect(inputOf(sent(world).at(-1))).toEqual([...said, 'next']);
     }
   },

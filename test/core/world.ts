@@ -266,7 +266,6 @@ export class World {
     next.entries.unshift(...this.entries);
     next.received.push(...this.received);
     next.feed({ kind: 'attach', lastSeq });
-    next.answerDial();
     return next;
   }
 

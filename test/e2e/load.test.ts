@@ -124,9 +124,9 @@ describe('a session that holds as much input as it may', () => {
     await stream.opened();
     stream.startTurn({ turn_id: 't0' }, 'in the way #hang');
     await stream.event('response.created', 't0');
-    // The third passes the bound; the two behind it have to wait.
-    for (let turn = 1; turn <= 5; turn++) stream.startTurn({ turn_id: `t${turn}` }, 'x'.repeat(10 * MIB));
-    for (const turn of [5, 2, 1, 3, 4, 0]) {
+    // The third passes the bound; the three behind it have to wait.
+    for (let turn = 1; turn <= 6; turn++) stream.startTurn({ turn_id: `t${turn}` }, 'x'.repeat(10 * MIB));
+    for (const turn of [6, 2, 1, 3, 4, 5, 0]) {
       stream.send({ cancel_turn: { turn_id: `t${turn}` } });
       expect((await stream.turn(`t${turn}`)).at(-1)?.outcome).toBe('TURN_OUTCOME_CANCELLED');
     }
