@@ -200,7 +200,8 @@ class Stage {
   async #sessions(): Promise<readonly SessionRow[]> {
     const source = this.#gateway?.sources.sessions;
     if (source === undefined) return [];
-    return source.rows((await source.keys(sessionQuerySchema.parse({}))).map(([, id]) => id));
+    const { keys } = await source.keys(sessionQuerySchema.parse({}));
+    return source.rows(keys.map(([, id]) => id));
   }
 
   async #bufferedBytes(): Promise<number> {
@@ -261,10 +262,11 @@ class CuttingProxy {
   cutIdleMs = 0;
   /** Answers each call of a new connection itself, with this HTTP status; 0: passes it on. */
   answerStatus = 0;
-  readonly #http = createHttp2Server((_, response) => {
-    response.writeHead(this.answerStatus, { 'content-type': 'text/html' }).flushHeaders();
+  readonly #http = createHttp2Server((_, { stream }) => {
+    stream.respond({ ':status': this.answerStatus, 'content-type': 'text/html' });
     // The end resets a stream that its client has not ended, and grpcio may hear of that first.
-    setTimeout(() => response.end('<html></html>'), 100);
+    setTimeout(() => !stream.destroyed && stream.end('<html></html>'), 100);
+    stream.on('error', () => undefined);
   });
   /** Frames of data that clients have sent. */
   messages = 0;
