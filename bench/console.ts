@@ -3,7 +3,7 @@
  * nobody looks, and while a browser (Debian's Chromium) has the overview or the list of sessions open. What it
  * remembers while it is closed is told by the profile of `npm run bench:telemetry`.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { chromium, type Page } from 'playwright-core';
@@ -12,6 +12,7 @@ import { loadConfig } from '../src/config/load.ts';
 import { startSimulator } from '../src/simulator/index.ts';
 import { chromiumPath } from '../test/console/chromium.ts';
 import { TestClient, type TestStream } from '../test/harness/client.ts';
+import { cpuMicros } from './support/processes.ts';
 
 const SESSIONS = 1_000;
 const TURN_EVERY_MS = 20;
@@ -109,12 +110,6 @@ async function openSessions(client: TestClient): Promise<readonly TestStream[]> 
     streams.push(stream);
   }
   return streams;
-}
-
-async function cpuMicros(child: ChildProcess): Promise<number> {
-  child.send('cpu');
-  const [{ micros }] = (await once(child, 'message')) as [{ micros: number }];
-  return micros;
 }
 
 /** The gateway under test. */

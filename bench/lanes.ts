@@ -6,25 +6,15 @@ import { DEFAULT_SESSION_LIMITS } from '../src/core/limits.ts';
 import { Session } from '../src/core/session.ts';
 import type { Input, LinkCapabilities, StartTurn } from '../src/core/types.ts';
 import { frameFromBytes } from '../src/translate/index.ts';
+import { OPENAI } from '../test/core/world.ts';
 import { median, publish, type Row, round } from './support/report.ts';
 
 const LANES = [8, 512, 2_000, 8_000];
 const ROUNDS = 11;
 const CALLS_A_ROUND = 2_000;
 
-const OPENAI: LinkCapabilities = {
-  transport: 'websocket',
-  multiplexed: true,
-  maxInFlight: 16,
-  maxNamedLanes: 32,
-  keepsUnstored: true,
-  storesResponses: true,
-  steering: true,
-  warmUp: true,
-  maxAgeMs: 3_600_000,
-  rotateAfterMs: undefined,
-  maxFrameBytes: 16 * 1024 * 1024,
-};
+/** Links that are not replaced in the middle of a round. */
+const CAPABILITIES: LinkCapabilities = { ...OPENAI, rotateAfterMs: undefined };
 const ROUTE = {
   upstream: 'main',
   provider: 'openai',
@@ -113,7 +103,7 @@ class Driven {
   #drain(): void {
     for (const output of this.#session.takeOutputs()) {
       if (output.kind === 'dial')
-        this.#feed({ kind: 'linkUp', linkId: output.linkId, capabilities: OPENAI, route: ROUTE });
+        this.#feed({ kind: 'linkUp', linkId: output.linkId, capabilities: CAPABILITIES, route: ROUTE });
       else if (output.kind === 'send') {
         const laneId = this.#lanes.get(output.turnId);
         if (laneId !== undefined) this.#written.push({ linkId: output.linkId, laneId });

@@ -23,6 +23,7 @@ import { loadConfig } from '../src/config/load.ts';
 import { serviceDefinition } from '../src/grpc/service-definition.ts';
 import { startSimulator } from '../src/simulator/index.ts';
 import { spanSerializer } from '../src/telemetry/otlp/spans.ts';
+import { cpuMicros } from './support/processes.ts';
 
 /** A short answer; `BENCH_DELTAS=200` is one of a few paragraphs, 1 the shortest turn that there is. */
 const EVENTS_PER_TURN = Number(process.env.BENCH_DELTAS ?? 50);
@@ -168,12 +169,6 @@ function report(results: ReadonlyMap<Arm, readonly number[]>, shares: Shares, ex
 
 function quantile(values: readonly number[], share: number): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length * share)] ?? Number.NaN;
-}
-
-async function cpuMicros(child: ChildProcess): Promise<number> {
-  child.send('cpu');
-  const [{ micros }] = (await once(child, 'message')) as [{ micros: number }];
-  return micros;
 }
 
 /** The gateway under test. */

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -162,4 +163,11 @@ function readyLine(child: ChildProcess, ready: RegExp): Promise<string> {
     child.stderr?.on('data', look);
     child.once('exit', (code) => reject(new Error(`exited with ${code} before it was ready:\n${seen}`)));
   });
+}
+
+/** CPU that a forked process has used, in microseconds: it answers the message `cpu` with `{ micros }`. */
+export async function cpuMicros(child: ChildProcess): Promise<number> {
+  child.send('cpu');
+  const [{ micros }] = (await once(child, 'message')) as [{ micros: number }];
+  return micros;
 }

@@ -1,7 +1,7 @@
 import { onTestFinished } from 'vitest';
 import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
-import { loadConfig } from '../../src/config/load.ts';
 import { TestClient, type TestStream } from '../harness/client.ts';
+import { configOf } from '../harness/config.ts';
 import { pause, type Target, TestPrometheus } from './prometheus.ts';
 import type { Situation } from './situations.ts';
 
@@ -35,16 +35,7 @@ export async function open(
   settings: Readonly<Record<string, unknown>>,
   { environment = {}, otherJob, takes = 'askedWithoutLoop' }: OpenOptions = {},
 ): Promise<OpenGateway> {
-  const values = { listen: '127.0.0.1:0', admin: { listen: '127.0.0.1:0' }, ...settings };
-  const { config } = loadConfig({
-    file: undefined,
-    environment: {},
-    flags: Object.entries(values).map(([path, value]) => ({
-      path: [path],
-      value,
-      origin: { kind: 'default' },
-    })),
-  });
+  const config = configOf(settings);
   const gateway = await startGateway(config, {
     environment,
     version: 'test',

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { SessionDetail, TurnView } from '../../src/admin/api.ts';
 import { startGateway } from '../../src/app/gateway.ts';
-import { loadConfig } from '../../src/config/load.ts';
 import { parseMoney } from '../../src/ground/money.ts';
 import { TestClient, type TestEvent } from '../harness/client.ts';
+import { configOf } from '../harness/config.ts';
 import { Page } from '../telemetry/prometheus.ts';
 
 const TABLE = `
@@ -135,19 +135,7 @@ async function open(settings: Readonly<Record<string, unknown>>) {
   const file = join(folder, 'prices.yaml');
   writeFileSync(file, TABLE);
   const written: string[] = [];
-  const values = {
-    listen: '127.0.0.1:0',
-    admin: { listen: '127.0.0.1:0' },
-    prices_file: file,
-    ...settings,
-  };
-  const { config } = loadConfig({
-    file: undefined,
-    environment: {},
-    flags: Object.entries(values)
-      .filter(([, value]) => value !== undefined)
-      .map(([path, value]) => ({ path: [path], value, origin: { kind: 'default' } })),
-  });
+  const config = configOf({ prices_file: file, ...settings });
   const gateway = await startGateway(config, {
     environment: {},
     version: 'test',

@@ -1,25 +1,12 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { startGateway } from '../../src/app/gateway.ts';
-import { loadConfig } from '../../src/config/load.ts';
 import { LastScrape } from '../../src/telemetry/last-scrape.ts';
 import { TestClient } from '../harness/client.ts';
+import { configOf } from '../harness/config.ts';
 import { Page } from '../telemetry/prometheus.ts';
 
 async function open() {
-  const values = {
-    listen: '127.0.0.1:0',
-    admin: { listen: '127.0.0.1:0' },
-    drain: { timeout: '100ms', last_scrape: '1h' },
-  };
-  const { config } = loadConfig({
-    file: undefined,
-    environment: {},
-    flags: Object.entries(values).map(([path, value]) => ({
-      path: [path],
-      value,
-      origin: { kind: 'default' },
-    })),
-  });
+  const config = configOf({ drain: { timeout: '100ms', last_scrape: '1h' } });
   const gateway = await startGateway(config, {
     environment: {},
     version: 'test',

@@ -5,8 +5,8 @@ import { createServer } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import { startGateway } from '../../src/app/gateway.ts';
-import { loadConfig } from '../../src/config/load.ts';
 import { TestClient, userMessage } from '../harness/client.ts';
+import { configOf } from '../harness/config.ts';
 import { startHostileUpstream } from '../hostile/upstream.ts';
 import { Page } from '../telemetry/prometheus.ts';
 
@@ -194,16 +194,7 @@ function toldFields(code: string): string[] {
 
 async function open(settings: Readonly<Record<string, unknown>>) {
   const written: string[] = [];
-  const values = { listen: '127.0.0.1:0', admin: { listen: '127.0.0.1:0' }, ...settings };
-  const { config } = loadConfig({
-    file: undefined,
-    environment: {},
-    flags: Object.entries(values).map(([path, value]) => ({
-      path: [path],
-      value,
-      origin: { kind: 'default' },
-    })),
-  });
+  const config = configOf(settings);
   const gateway = await startGateway(config, {
     environment: {},
     version: 'test',
