@@ -4,6 +4,7 @@ import { type Core, emitNotice } from './core.ts';
 import { proveExtension } from './delta.ts';
 import type { SavedCarried } from './journal.ts';
 import { type Carried, type Lane, NOTHING_CARRIED, type WaitingSteer } from './lane.ts';
+import type { LinkSlot } from './link-slot.ts';
 import type { Turn } from './turn.ts';
 
 /**
@@ -16,6 +17,11 @@ const MAX_CARRIED_PER_LANE = 16;
 
 export function carriedFor(lane: Lane, parentId: string | undefined): Carried {
   return (parentId === undefined ? undefined : lane.carried.get(parentId)) ?? NOTHING_CARRIED;
+}
+
+/** The link's upstream holds steers of the lane, and adds them to the create that names this response. */
+export function holdsSteers({ carried }: Lane, link: LinkSlot, responseId: string): boolean {
+  return carried.get(responseId)?.steers.some(({ heldBy }) => heldBy === link.id) === true;
 }
 
 /** The create that was just written brings it all. */

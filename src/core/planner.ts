@@ -1,11 +1,12 @@
 import type { HistoryRefusal } from '../dialect/history-refusal.ts';
 import { GatewayError } from '../errors.ts';
-import { carriedFor, withoutAnswered } from './carry.ts';
+import { carriedFor, holdsSteers, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
 import { proveExtension, referenceIn } from './delta.ts';
 import { type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
 import { canRead, hasHalfCall, milderForm, type ReplayForm, replayable } from './replay.ts';
+import type { TranscriptNode } from './transcript.ts';
 import type { SendPlan, Turn } from './turn.ts';
 
 export interface Planned {
@@ -138,10 +139,12 @@ function reach(
   input: readonly string[],
 ): SendPlan | GatewayError {
   const usable = (id: string) => wireIdOf(core, lane, link, up, turn, id) !== undefined;
-  const since = core.transcript.pathSince(parentId, usable, {
-    canRead: (node) => canRead(node, up.route),
-    laneId: lane.id,
-  });
+  const options = { canRead: (node: TranscriptNode) => canRead(node, up.route), laneId: lane.id };
+  // To name a response commits the steers that wait for it here: only the create that continues it may do so.
+  const isFree = (id: string) => id === parentId || !holdsSteers(lane, link, id);
+  const since =
+    core.transcript.pathSince(parentId, (id) => usable(id) && isFree(id), options) ??
+    core.transcript.pathSince(parentId, usable, options);
   const known = core.transcript.get(parentId, lane.id) !== undefined;
   if (since === undefined && (known || turn?.avoidIds?.has(parentId) === true)) {
     return new GatewayError(

@@ -71,6 +71,46 @@ describe('a steer that waits for the output of a tool', () => {
   });
 });
 
+describe('a steer that waits for one response', () => {
+  /** Lane b has gone on from that response, and from there to another conversation. */
+  function withFork(): World {
+    const world = withWaitingSteer();
+    for (const [id, chain] of [
+      ['resp_b', { kind: 'from', responseId: 'resp_a' }],
+      ['resp_c', { kind: 'newConversation' }],
+    ] as const) {
+      world.start({ lane: 'b', input: id === 'resp_b' ? [OUTPUT] : [OUTPUT.replace('"c"', '"d"')], chain });
+      for (const [type, status] of [
+        ['response.created', 'in_progress'],
+        ['response.completed', 'completed'],
+      ])
+        world.say({ type, stream_id: 'b', response: { id, status } });
+    }
+    return world;
+  }
+
+  it('is not committed by a turn that continues another response', () => {
+    const world = withFork();
+    world.start({ text: 'two', chain: { kind: 'from', responseId: 'resp_b' } });
+    const create = sent(world).at(-1);
+    // Naming resp_a, which the upstream knows, would have put the steer between its call and the output.
+    expect(create?.['previous_response_id']).toBeUndefined();
+    expect(inputOf(create)).toEqual(['one', 'c', '42', 'two']);
+  });
+
+  it('is committed by the turn that continues it, after another one went round it', () => {
+    const world = withFork();
+    world.start({ turn: 't8', text: 'two', chain: { kind: 'from', responseId: 'resp_b' } });
+    world.say({ type: 'response.created', response: { id: 'resp_d', status: 'in_progress' } });
+    world.say({ type: 'response.completed', response: { id: 'resp_d', status: 'completed' } });
+    world.cut(1);
+    world.start({ input: [OUTPUT], chain: { kind: 'from', responseId: 'resp_a' } });
+    world.advance(1_000);
+    world.answerDial();
+    expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', 'be brief', '42']);
+  });
+});
+
 describe('a steer that was not sent yet', () => {
   const rejected = (world: World) =>
     world.received.filter(({ type }) => type === 'gateway.request.rejected').length;
