@@ -31,26 +31,42 @@ export function readErrorWords(outer: Json): ErrorWords {
   };
 }
 
-/** The object that holds the words: `error`, `detail`, `detail.error`, or the outer one. */
+/** The object that holds the words: `error`, `detail`, `detail.error`, the first of `errors`, or the outer one. */
 export function errorObject(outer: Json): Json {
   const detail = asObject(own(outer, 'detail'));
-  return asObject(own(outer, 'error')) ?? asObject(own(detail, 'error')) ?? detail ?? outer;
+  const errors = own(outer, 'errors');
+  const first = Array.isArray(errors) ? asObject(errors[0]) : undefined;
+  return asObject(own(outer, 'error')) ?? asObject(own(detail, 'error')) ?? detail ?? first ?? outer;
 }
 
 function messageIn(body: Json): string | undefined {
+  const message = own(body, 'message');
   return (
-    textOf(own(body, 'message')) ??
+    textOf(message) ??
+    textOf(own(asObject(message), 'message')) ??
     textOf(own(body, 'detail')) ??
     listed(own(body, 'detail')) ??
     textOf(own(body, 'msg'))
   );
 }
 
-/** FastAPI's validation errors: `[{loc, msg, type}]`. */
+/** FastAPI's validation errors: `[{loc, msg, type}]`, told as `input.0.id: Field required`. */
 function listed(detail: unknown): string | undefined {
   if (!Array.isArray(detail)) return undefined;
-  const said = detail.flatMap((each: unknown) => textOf(own(asObject(each), 'msg')) ?? []);
+  const said = detail.flatMap((each: unknown) => {
+    const problem = asObject(each);
+    const msg = textOf(own(problem, 'msg'));
+    const where = pathOf(own(problem, 'loc'));
+    return msg === undefined ? [] : where === '' ? msg : `${where}: ${msg}`;
+  });
   return said.length === 0 ? undefined : said.join('; ');
+}
+
+/** Every one of them begins with the part of the request that it is about. */
+function pathOf(loc: unknown): string {
+  if (!Array.isArray(loc)) return '';
+  const steps = loc.filter((step: unknown) => typeof step === 'string' || typeof step === 'number');
+  return (steps[0] === 'body' ? steps.slice(1) : steps).join('.');
 }
 
 function statusIn(object: Json): number | undefined {

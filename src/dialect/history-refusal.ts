@@ -40,21 +40,21 @@ const MISSING = /missing|required/i;
 /** Most of these come without a code of their own. The first that fits counts. */
 const BY_WORDS: readonly (readonly [RegExp, HistoryRefusal])[] = [
   [
-    /no tool call found|tool (?:output|result).{0,80}without.{0,40}call|unexpected.{0,20}tool_(?:use_id|call_id)/is,
+    /no tool call found|tool (?:output|result).{0,80}without.{0,40}call|unexpected.{0,20}tool_(?:use_id|call_id)|role 'tool' must be a response to/is,
     'output_unasked',
   ],
   [
-    /no tool output found|tool_calls?.{0,40}must be followed|did not have response messages|(?:without|missing).{0,40}tool (?:output|result)/is,
+    /no tool output found|tool_calls?.{0,40}must be followed|did not have response messages|(?:without|missing).{0,40}tool[_ ](?:output|result)/is,
     'call_unanswered',
   ],
-  [/encrypted[_ ]content/i, 'encrypted_content'],
+  [/encrypted[_ ]content|decrypt.{0,40}reasoning|reasoning.{0,40}decrypt/is, 'encrypted_content'],
   [
     /reasoning_content.{0,80}(?:must|required|missing)|(?:must|missing).{0,40}reasoning_content/is,
     'reasoning_missing',
   ],
   [/item with id .{1,300}not found|items? .{0,60}not persisted|without its required/is, 'id_unknown'],
   [
-    /\binput\S{0,200}\bid\W{1,4}(?:field required|missing)|missing required parameter\W{1,4}input\S{0,40}\bid\b/is,
+    /\binput\S{0,200}\bid\W{1,4}(?:field required|missing)|'input',[^()]{0,200}'id'\)[^{}]{0,40}field required|missing required parameter\W{1,4}input\S{0,40}\bid\b/is,
     'id_missing',
   ],
   [/invalid \W?input\S{0,40}\.id\b/is, 'id_unknown'],

@@ -13,6 +13,16 @@ export function asObject(value: unknown): Json | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }
 
+/** An error that comes alone in a list, as Google's do, is that error. */
+export function parseError(text: string): Json | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return asObject(Array.isArray(value) ? value[0] : value);
+  } catch {
+    return undefined;
+  }
+}
+
 /** `constructor` and the like are members of no object. */
 export function own(object: Json | undefined, name: string): unknown {
   return object !== undefined && Object.hasOwn(object, name) ? object[name] : undefined;

@@ -1,6 +1,6 @@
 import { GatewayError, type Reason, type UpstreamErrorFacts } from '../errors.ts';
 import { type ErrorWords, errorObject, readErrorWords } from './error-body.ts';
-import { type Json, optional, parseObject } from './json.ts';
+import { type Json, optional, parseError } from './json.ts';
 import { isPermanentStatus, provesNotRun, type Road, reasonOfStatus } from './reasons.ts';
 import { retryAfterMs } from './retry-after.ts';
 import type { LinkDown } from './types.ts';
@@ -24,7 +24,7 @@ export interface Refusal {
 
 /** `nowMs` is epoch time, for a wait that is given as a date. */
 export function readRefusal({ status, headers, body }: HttpAnswer, road: Road, nowMs: number): Refusal {
-  const json = parseObject(body);
+  const json = parseError(body);
   const said = json === undefined ? {} : readErrorWords(json);
   const reason = reasonOfWords(said, status, road) ?? reasonOfStatus(status, road);
   const error = json === undefined ? undefined : errorObject(json);

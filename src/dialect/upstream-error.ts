@@ -32,25 +32,54 @@ export function readFailedResponse(frame: UpstreamFrame, nowMs = 0): UpstreamErr
 
 /**
  * The parent that a create names cannot be used: unknown, expired, of a store that is not there. Upstreams say so by
- * code, by the parameter, or in words alone (upstream.md#previous-response); it is always said before anything runs.
+ * code, by the parameter, or in words alone (upstream.md#previous-response); it is always said before anything runs. A
+ * refusal that is taken for one by mistake costs one full replay.
  */
 export function isPreviousResponseNotFound({ facts }: Pick<UpstreamError, 'facts'>): boolean {
-  const { code, param, status, message = '' } = facts;
-  if (code !== undefined && NOT_FOUND_CODES.has(code.toLowerCase())) return true;
+  const { code = '', type = '', param = '', status, message = '' } = facts;
+  if ([code, type].some((word) => NOT_FOUND_CODE.test(lettersOf(word)))) return true;
   if (status !== undefined && !PARENT_STATUSES.has(status)) return false;
-  if (param === 'previous_response_id') return true;
-  return NOT_FOUND_WORDS.test(message);
+  // The code says that it is about something else.
+  if (reasonOfCode(code) !== undefined) return false;
+  return PARENT_PARAM.test(param) || namesLostParent(message.slice(0, MAX_READ_CHARS));
 }
 
-const NOT_FOUND_CODES: ReadonlySet<string> = new Set([
-  'previous_response_not_found',
-  'previous_response_id_not_found',
-  'invalid_previous_response_id',
-]);
+/** As they are left when case, `_`, `-` and blanks are taken away. */
+const NOT_FOUND_CODE =
+  /^(?:previous)?response(?:id)?notfound$|^previousresponse(?:id)?(?:expired|invalid|missing|unknown|unavailable|deleted)$|^(?:invalid|unknown|expired|missing)previousresponse(?:id)?$/;
 /** Those with which a request's own member can be refused. */
 const PARENT_STATUSES: ReadonlySet<number> = new Set([400, 404, 410, 422]);
-const NOT_FOUND_WORDS =
-  /(?:invalid|unknown|no such|unsupported)\W+(?:parameter\W+)?previous[_ ]response|previous[_ ]response.{0,300}(?:not found|unknown|expired|not exist|not be found|no longer|cannot be used|not supported|not stored)|^response with id .{1,300}(?:not found|not exist)/is;
+const PARENT_PARAM = /^(?:body\.)?previous_response(?:_id)?$/;
+/** What an upstream has to say of a parent it says at once. */
+const MAX_READ_CHARS = 4_096;
+
+function lettersOf(word: string): string {
+  return word.toLowerCase().replace(/[^a-z]/g, '');
+}
+
+/** "previous_response_id … not found", "no such previous response", "Response with id 'resp_1' not found". */
+function namesLostParent(message: string): boolean {
+  if (LOST_RESPONSE.test(message)) return true;
+  for (const { index } of message.matchAll(/previous[_ -]?response/gi)) {
+    if (REFUSED_BEFORE.test(message.slice(Math.max(0, index - 80), index))) return true;
+    if (REFUSED_AFTER.test(message.slice(index, index + 320))) return true;
+  }
+  return false;
+}
+
+const NOT = "(?:not|n['’]t)";
+const REFUSED_BEFORE = new RegExp(
+  `invalid|unknown|no such|unsupported|unrecogni[sz]ed|unexpected|${NOT} (?:find|support|accept|know)|unable to|failed to`,
+  'i',
+);
+const REFUSED_AFTER = new RegExp(
+  `not found|unknown|invalid|expired|no longer|deleted|removed|evicted|missing|unavailable|${NOT} (?:be |been )?(?:found|exist|used?|support|stored|available|permitted|allowed|known)`,
+  'i',
+);
+const LOST_RESPONSE = new RegExp(
+  `^(?:the |requested )*response\\b[^.;\\n]{0,200}(?:not found|deleted|expired|${NOT} (?:be |been )?(?:found|exist))|(?:no|${NOT} find|unable to find) (?:a |the |any )*response (?:found )?(?:with|for|by|id|resp_)`,
+  'is',
+);
 
 export function isConnectionLimit({ facts }: UpstreamError): boolean {
   return facts.code === 'websocket_connection_limit_reached';

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { historyRefusal } from '../../src/dialect/history-refusal.ts';
 import { closedLink } from '../../src/dialect/link-down.ts';
 import { isPermanentStatus, type Road, reasonOfStatus } from '../../src/dialect/reasons.ts';
 import { type HttpAnswer, refusedCall, refusedDial } from '../../src/dialect/refusal.ts';
@@ -157,8 +158,11 @@ describe('the reason of an error frame', () => {
     [{ detail: { error: { message: 'innermost' } } }, 'innermost'],
     [
       { detail: [{ loc: ['body', 'input'], msg: 'field required' }, { msg: 'too short' }] },
-      'field required; too short',
+      'input: field required; too short',
     ],
+    [{ detail: [{ loc: ['body', 'input', 1, 'id'], msg: 'Field required' }] }, 'input.1.id: Field required'],
+    [{ error: { message: { message: 'deep' } } }, 'deep'],
+    [{ errors: [{ message: 'the first' }, { message: 'the second' }] }, 'the first'],
     [{ error: { message: 'nested' } }, 'nested'],
     [{ message: 'flat' }, 'flat'],
   ])('%j says "%s"', (json, said) => {
@@ -200,6 +204,27 @@ describe('a parent that cannot be used', () => {
       },
     ],
     [410, { message: 'previous_response_id has expired' }],
+    [undefined, { code: 'PreviousResponseNotFound' }],
+    [undefined, { code: 'PREVIOUS_RESPONSE_NOT_FOUND' }],
+    [undefined, { type: 'previous_response_not_found' }],
+    [undefined, { code: 'previous_response_expired' }],
+    [404, { code: 'response_not_found', message: 'Not found' }],
+    [404, { param: 'body.previous_response_id', message: 'not found' }],
+    [404, { message: 'Could not find response with ID resp_0' }],
+    [404, { message: "No response found with id 'resp_0'." }],
+    [404, { message: "The response 'resp_0' was not found" }],
+    [404, { message: 'Response not found: resp_0' }],
+    [404, { message: "Response resp_0 doesn't exist" }],
+    [404, { message: 'previousResponseId not found' }],
+    [400, { message: 'This model does not support previous_response_id' }],
+    [400, { message: "The `previous_response_id` parameter isn't supported" }],
+    [400, { message: 'Unrecognized request argument supplied: previous_response_id' }],
+    [400, { message: "previous_response_id 'resp_0' is invalid" }],
+    [400, { message: "previous_response_id resp_0 doesn't exist" }],
+    [400, { message: 'Unable to find previous response resp_0' }],
+    [400, { message: 'Previous response was evicted from the cache' }],
+    [400, { message: 'previous_response_id is not available when store=false' }],
+    [400, { message: 'Cannot continue from previous response: it has been deleted' }],
   ])('is told by status %s and %j', (status, error) => {
     expect(isPreviousResponseNotFound(errorFrame({ status, error }))).toBe(true);
     expect(isPreviousResponseNotFound(failed(error))).toBe(true);
@@ -215,8 +240,46 @@ describe('a parent that cannot be used', () => {
     [429, { param: 'previous_response_id', message: 'slow down' }],
     [500, { message: 'previous response not found in cache, internal error' }],
     [400, { param: 'input', message: 'No tool output found for function call call_1.' }],
+    [400, { message: 'No tool output found for function call call_1 of the previous response.' }],
+    [400, { code: 'context_length_exceeded', message: 'previous_response_id resp_0: no longer fits' }],
+    [404, { message: 'Not Found' }],
+    [400, { message: 'The response was filtered. Its language is not supported.' }],
   ])('is not meant by status %s and %j', (status, error) => {
     expect(isPreviousResponseNotFound(errorFrame({ status, error }))).toBe(false);
+  });
+});
+
+it('reads the validation errors of FastAPI, and a list with one error', () => {
+  const told = (status: number, body: unknown) =>
+    readErrorFrame(answerFrame(answer(status, body), undefined), NOW);
+  const detail = [{ loc: ['body', 'previous_response_id'], msg: 'Extra inputs are not permitted' }];
+  expect(isPreviousResponseNotFound(told(422, { detail }))).toBe(true);
+  const google = [{ error: { code: 429, message: 'Please retry in 43.5s.', status: 'RESOURCE_EXHAUSTED' } }];
+  expect(told(429, google)).toMatchObject({
+    retryAfterMs: 43_500,
+    facts: { message: 'Please retry in 43.5s.' },
+  });
+});
+
+describe('a refused history', () => {
+  it.each([
+    ['input.1.id: Field required', 'id_missing'],
+    [
+      "[{'type': 'missing', 'loc': ('body', 'input', 'list', 1, 'id'), 'msg': 'Field required'}]",
+      'id_missing',
+    ],
+    [
+      'messages.4: `tool_use` ids were found without `tool_result` blocks immediately after: t',
+      'call_unanswered',
+    ],
+    [
+      "messages with role 'tool' must be a response to a preceding message with 'tool_calls'.",
+      'output_unasked',
+    ],
+    ['Could not decrypt the provided reasoning content.', 'encrypted_content'],
+    ['The response must be JSON.', undefined],
+  ])('is known by its words: %s', (message, refusal) => {
+    expect(historyRefusal(errorFrame({ status: 400, error: { message } }))).toBe(refusal);
   });
 });
 

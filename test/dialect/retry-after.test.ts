@@ -10,6 +10,14 @@ describe('the time to wait', () => {
     ['Please try again in 6m0s.', 360_000],
     ['Please try again in 1m12.5s. Visit the dashboard.', 72_500],
     ['Please try again in 1h2m.', 3_720_000],
+    ['Please try again in 20 seconds.', 20_000],
+    ['Please retry after 26 seconds. To raise your limit', 26_000],
+    ['Please retry in 43.5s.', 43_500],
+    ['Try again in about 5 minutes', 300_000],
+    ['Try again in 1 minute and 5 seconds', 65_000],
+    ['Please try again in 1d2h.', MAX_RETRY_AFTER_MS],
+    [`Please try again in ${'9'.repeat(400)}s.`, MAX_RETRY_AFTER_MS],
+    ['Please try again in 3 messages.', undefined],
     ['Please try again in a moment.', undefined],
     ['Please try again in 5 steps.', undefined],
     ['Please try again in 900h.', MAX_RETRY_AFTER_MS],
@@ -24,6 +32,15 @@ describe('the time to wait', () => {
     [{ 'retry-after': '1.5' }, 1_500],
     [{ 'retry-after-ms': '30', 'retry-after': '2' }, 30],
     [{ 'retry-after': 'Mon, 30 Nov 2026 12:00:05 GMT' }, 5_000],
+    [{ 'retry-after': 'Monday, 30-Nov-26 12:00:05 GMT' }, 5_000],
+    // Without a zone, and UTC wherever the gateway runs.
+    [{ 'retry-after': 'Mon Nov 30 12:00:05 2026' }, 5_000],
+    [{ 'retry-after': '2026-11-30T12:00:05Z' }, 5_000],
+    [{ 'retry-after': '5s' }, 5_000],
+    [{ 'retry-after': ['7', '9'] }, 7_000],
+    [{ 'retry-after': '7, 9' }, 7_000],
+    [{ 'retry-after': '0x10' }, undefined],
+    [{ 'x-ms-retry-after-ms': '350' }, 350],
     [{ 'retry-after': 'Mon, 30 Nov 2026 11:00:00 GMT' }, 0],
     // An epoch time would be 56 years.
     [{ 'retry-after': '1764500000' }, MAX_RETRY_AFTER_MS],
@@ -42,6 +59,8 @@ describe('the time to wait', () => {
     expect(retryAfterMs({ headers: { 'retry-after': '1764500000' }, message }, NOW)).toBe(9_000);
     expect(retryAfterMs({ error: { resets_in_seconds: 4 }, message }, NOW)).toBe(4_000);
     expect(retryAfterMs({ error: { retry_after: '3' }, message }, NOW)).toBe(3_000);
+    expect(retryAfterMs({ error: { resets_at: NOW / 1_000 + 30 }, message }, NOW)).toBe(30_000);
+    expect(retryAfterMs({ error: { details: [{}, { retryDelay: '7.5s' }] }, message }, NOW)).toBe(7_500);
   });
 
   it('is not read from a prototype', () => {
