@@ -35,15 +35,21 @@ export function apiOf(root: protobuf.Root): Api {
     types.set(name, found);
     return found;
   };
-  let envelopes: protobuf.Namespace | undefined;
+  let defined: protobuf.Namespace | undefined;
+  const envelopes = new Map<string, protobuf.Type>();
   return {
     root,
     plans,
     schemaRevision: newestRevision(root),
     type,
     envelope: (name) => {
-      envelopes ??= defineEnvelopes(root, type);
-      return envelopes.lookupType(name);
+      let found = envelopes.get(name);
+      if (found === undefined) {
+        defined ??= defineEnvelopes(root, type);
+        found = defined.lookupType(name);
+        envelopes.set(name, found);
+      }
+      return found;
     },
     plan: (name, carried) => plans.of(type(name), carried),
   };

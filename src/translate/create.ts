@@ -9,6 +9,7 @@ import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
 import type { KnownItems } from './known-items.ts';
 import { measuredTexts, writtenLong } from './long-values.ts';
+import type { Field, Plan } from './schema.ts';
 import {
   invalidJson,
   type Message,
@@ -21,6 +22,9 @@ import {
 
 /** Members that the gateway sets itself, so that nobody else can. */
 const OWNED = ['type', 'stream', 'stream_id', 'input', 'previous_response_id', 'extra_json'];
+
+/** What is read in another way. */
+const READ_APART: ReadonlySet<string> = new Set(['input', 'extra_json']);
 
 const writer = new Writer(true);
 
@@ -81,6 +85,19 @@ export function* createSteps(
   const long = yield* measuredTexts([...body.fields.values(), ...input], known?.long);
   if (known !== undefined) known.long = long;
   return long === undefined ? body : { ...body, long };
+}
+
+/** The same in one go; undefined where that may take long. */
+export function shortCreate(
+  create: Message,
+  messageBytes: number,
+  path: string,
+  api: Api,
+): CreateBody | undefined {
+  if (messageBytes >= MAY_HOLD_LONG_BYTES) return undefined;
+  const entry = inputEntry('CreateBody', api);
+  const input = rawInputOf(create).map((bytes, at) => itemOf(entry, bytes, `${path}.input[${at}]`, api));
+  return createBodyToUpstream(create, path, api, input, NOTHING_LONG);
 }
 
 /** What of a body takes long, and is written beforehand. */
@@ -171,34 +188,68 @@ export function* itemSteps(
   api: Api,
   known?: KnownItems,
 ): Generator<undefined, string[]> {
-  const [entry] = inputField(holder, api).element().fields;
-  if (entry === undefined) throw new Error(`${holder} has no input`);
-  const type = api.type('InputItem');
-  const input = Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : [];
+  const entry = inputEntry(holder, api);
+  const input = rawInputOf(message);
   const items = known?.beginningOf(input) ?? [];
   for (const bytes of items.length === 0 ? input : input.slice(items.length)) {
     const at = `${path}.input[${items.length}]`;
-    const { unknown, excess } = inspect(type, bytes, { path: at });
-    if (excess !== undefined) throw excess;
-    const isLong = bytes.length >= LONG_TEXT;
-    if (isLong) yield;
-    const item = decodeAs(type, bytes);
-    if (unknown !== undefined) throw unknown;
-    if (isLong) yield;
-    const written = isLong ? yield* writtenLong(item) : undefined;
-    const json = writerOf(written).field(entry, item, at);
-    if (isLong) yield;
-    items.push(inARow(json));
+    items.push(
+      bytes.length < LONG_TEXT ? itemOf(entry, bytes, at, api) : yield* longItemSteps(entry, bytes, at, api),
+    );
     yield;
   }
   known?.learn(input, items);
   return items;
 }
 
-function inputField(holder: string, api: Api) {
-  const field = api.plan(holder).slots.find((slot) => slot.key === 'input')?.list;
+function itemOf(entry: Field, bytes: Uint8Array, at: string, api: Api): string {
+  const type = api.type('InputItem');
+  const { unknown, excess } = inspect(type, bytes, { path: at });
+  if (excess !== undefined) throw excess;
+  const item = decodeAs(type, bytes);
+  if (unknown !== undefined) throw unknown;
+  return inARow(writer.field(entry, item, at));
+}
+
+function* longItemSteps(
+  entry: Field,
+  bytes: Uint8Array,
+  at: string,
+  api: Api,
+): Generator<undefined, string> {
+  const type = api.type('InputItem');
+  const { unknown, excess } = inspect(type, bytes, { path: at });
+  if (excess !== undefined) throw excess;
+  yield;
+  const item = decodeAs(type, bytes);
+  if (unknown !== undefined) throw unknown;
+  yield;
+  const written = yield* writtenLong(item);
+  const json = writerOf(written).field(entry, item, at);
+  yield;
+  return inARow(json);
+}
+
+function rawInputOf(message: Message): readonly Uint8Array[] {
+  return Object.hasOwn(message, 'input') ? (message['input'] as readonly Uint8Array[]) : [];
+}
+
+const inputFields = new WeakMap<Plan, Field>();
+
+function inputField(holder: string, api: Api): Field {
+  const plan = api.plan(holder);
+  const known = inputFields.get(plan);
+  if (known !== undefined) return known;
+  const field = plan.slots.find((slot) => slot.key === 'input')?.list;
   if (field === undefined) throw new Error(`${holder} has no input`);
+  inputFields.set(plan, field);
   return field;
+}
+
+function inputEntry(holder: string, api: Api): Field {
+  const [entry] = inputField(holder, api).element().fields;
+  if (entry === undefined) throw new Error(`${holder} has no input`);
+  return entry;
 }
 
 /** Throws MALFORMED_MESSAGE. */
@@ -221,9 +272,8 @@ function fieldsOf(
   api: Api,
   { written, extra }: LongParts,
 ): Map<string, string> {
-  // What is read in another way.
-  const { input: _input, extra_json: _extra, ...rest } = body;
-  const fields = new Map(writerOf(written).members(api.plan(name), rest, path));
+  const fields = new Map<string, string>();
+  writerOf(written).eachMember(api.plan(name), body, path, (key, json) => fields.set(key, json), READ_APART);
   const json = extraJsonOf(body);
   if (json === undefined) return fields;
   const known = new Set(api.plan(name).slots.map((slot) => slot.key));

@@ -35,72 +35,114 @@ export function inspect(
     maxItems = Number.POSITIVE_INFINITY,
   }: { readonly path?: string; readonly maxItems?: number } = {},
 ): Findings {
-  const look = new Look(maxItems);
+  const look = new Look(maxItems, path);
   try {
-    look.visit(type, protobuf.Reader.create(bytes), bytes.length, path, false, 0);
+    look.visit(tableOf(type), protobuf.Reader.create(bytes), bytes.length, false, 0);
   } catch (cause) {
     if (!(cause instanceof GatewayError))
       throw new GatewayError('MALFORMED_MESSAGE', `the bytes are no ${type.name}`, { cause });
     return { unknown: undefined, excess: cause };
   }
-  return { unknown: look.unknown, excess: undefined };
+  return look.unknown === undefined ? NOTHING_FOUND : { unknown: look.unknown, excess: undefined };
+}
+
+const NOTHING_FOUND: Findings = { unknown: undefined, excess: undefined };
+
+/** What a look needs of a type: asking protobufjs for each field of each message takes as long as decoding it. */
+interface Table {
+  readonly isBody: boolean;
+  readonly byNumber: ReadonlyMap<number, Entry>;
+}
+
+interface Entry {
+  readonly name: string;
+  readonly type: protobuf.Type | undefined;
+  /** Of the type, once it was met. */
+  table: Table | undefined;
+  readonly isPacked: boolean;
+  readonly isItem: boolean;
+}
+
+const tables = new WeakMap<protobuf.Type, Table>();
+
+function tableOf(type: protobuf.Type): Table {
+  const known = tables.get(type);
+  if (known !== undefined) return known;
+  const byNumber = new Map<number, Entry>();
+  for (const field of type.fieldsArray) {
+    const { resolvedType } = field.resolve();
+    const isMessage = resolvedType instanceof protobuf.Type && !(field instanceof protobuf.MapField);
+    byNumber.set(field.id, {
+      name: field.name,
+      type: isMessage ? resolvedType : undefined,
+      table: undefined,
+      isPacked: field.repeated && field.packed,
+      isItem: field.name === 'input' && field.type === 'bytes',
+    });
+  }
+  const table = { isBody: BODIES.includes(type.name), byNumber };
+  tables.set(type, table);
+  return table;
 }
 
 class Look {
   unknown: GatewayError | undefined;
   readonly #maxItems: number;
+  /** From the message that is looked at to the one at hand. */
+  readonly #names: string[];
   #items = 0;
   #fields = 0;
 
-  constructor(maxItems: number) {
+  constructor(maxItems: number, path: string) {
     this.#maxItems = maxItems;
+    this.#names = path === '' ? [] : [path];
   }
 
-  visit(
-    type: protobuf.Type,
-    reader: protobuf.Reader,
-    end: number,
-    path: string,
-    inBody: boolean,
-    depth: number,
-  ): void {
+  visit(table: Table, reader: protobuf.Reader, end: number, inBody: boolean, depth: number): void {
     if (depth > MAX_NESTING) throw new RangeError('nested too deep');
-    const isBody = inBody || BODIES.includes(type.name);
+    const isBody = inBody || table.isBody;
     while (reader.pos < end) {
       const tag = reader.uint32();
-      const field = type.fieldsById[tag >>> 3];
-      this.#count(field, path);
-      if (field === undefined && isBody) {
+      const entry = table.byNumber.get(tag >>> 3);
+      if (entry?.isItem === true) this.#countItem();
+      else this.#countField();
+      if (entry === undefined && isBody) {
         this.unknown ??= invalidField(
-          path,
+          this.#path,
           `field ${tag >>> 3}, unknown to this gateway`,
           'what its schema revision has, or extra_json',
         );
       }
-      const inner = field?.resolve().resolvedType;
-      if ((tag & 7) !== 2) reader.skipType(tag & 7);
-      else {
-        const length = reader.uint32();
-        if (inner instanceof protobuf.Type && !(field instanceof protobuf.MapField)) {
-          const at = path === '' ? (field?.name ?? '') : `${path}.${field?.name}`;
-          this.visit(inner, reader, reader.pos + length, at, isBody, depth + 1);
-        } else {
-          // Each byte of a packed list may be a number.
-          if (field?.repeated === true && field.packed) this.#fields += length;
-          reader.skip(length);
-        }
+      if ((tag & 7) !== 2) {
+        reader.skipType(tag & 7);
+        continue;
+      }
+      const length = reader.uint32();
+      if (entry?.type !== undefined) {
+        entry.table ??= tableOf(entry.type);
+        this.#names.push(entry.name);
+        this.visit(entry.table, reader, reader.pos + length, isBody, depth + 1);
+        this.#names.pop();
+      } else {
+        // Each byte of a packed list may be a number.
+        if (entry?.isPacked === true) this.#fields += length;
+        reader.skip(length);
       }
     }
   }
 
-  #count(field: protobuf.Field | undefined, path: string): void {
-    if (field?.name === 'input' && field.type === 'bytes') {
-      this.#items += 1;
-      if (this.#items > this.#maxItems) throw tooMany('items_per_turn', `${path}.input`, this.#maxItems);
-      return;
-    }
+  get #path(): string {
+    return this.#names.join('.');
+  }
+
+  #countItem(): void {
+    this.#items += 1;
+    if (this.#items > this.#maxItems) throw tooMany('items_per_turn', `${this.#path}.input`, this.#maxItems);
+  }
+
+  #countField(): void {
     this.#fields += 1;
-    if (this.#fields > MAX_FIELDS) throw tooMany('fields', path, MAX_FIELDS);
+    if (this.#fields > MAX_FIELDS) throw tooMany('fields', this.#path, MAX_FIELDS);
   }
 }
 

@@ -40,12 +40,16 @@ export interface Field {
   readonly since: number;
   readonly bounds: Bounds | undefined;
   readonly kinds: readonly string[];
+  /** The same as JSON. */
+  readonly kindsJson: readonly string[];
 }
 
 /** What may stand at one place of a document: at most one field for each JSON type. */
 export interface Slot {
   readonly key: string;
   readonly keyBytes: Uint8Array;
+  /** The key as JSON, with its colon. */
+  readonly keyJson: string;
   /** Upstreams repeat the order of their keys; see `Guess`. */
   readonly next: Guess;
   /** The slot's bit in the set of keys seen; -1 for keys that the envelope carries. */
@@ -141,9 +145,12 @@ export class Plans {
   readonly #plans = new Map<protobuf.Type, Map<string, Plan>>();
 
   of(type: protobuf.Type, carried: readonly string[] = []): Plan {
-    const variants = this.#plans.get(type) ?? new Map<string, Plan>();
-    this.#plans.set(type, variants);
-    const key = carried.join();
+    let variants = this.#plans.get(type);
+    if (variants === undefined) {
+      variants = new Map();
+      this.#plans.set(type, variants);
+    }
+    const key = carried.length === 0 ? '' : carried.join();
     const known = variants.get(key);
     if (known !== undefined) return known;
     const plan = this.#compile(type, carried);
@@ -206,6 +213,7 @@ export class Plans {
       since: Number(optionOf(field, 'since_revision') ?? 1),
       bounds: optionOf(field, 'bounds') as Bounds | undefined,
       kinds,
+      kindsJson: kinds.map((kind) => JSON.stringify(kind)),
     };
     if (!map && !field.repeated) return single;
     const entry = {
@@ -213,6 +221,7 @@ export class Plans {
       presence: true,
       bounds: undefined,
       kinds: [],
+      kindsJson: [],
       ...(map && { number: 2, tag: (2 << 3) | wire }),
     };
     return {
@@ -234,6 +243,7 @@ function slotOf(key: string, bit: number, fields: readonly Field[], discriminato
   return {
     key,
     keyBytes: Buffer.from(`${key}"`),
+    keyJson: `${JSON.stringify(key)}:`,
     next: { slot: undefined },
     bit,
     fields,

@@ -1,12 +1,12 @@
 /** Bytes of the API ↔ what the rest of the gateway works with. Readers throw GatewayError. */
 import protobuf from 'protobufjs/light.js';
-import type { Chain, SessionEvent, StartTurn } from '../core/types.ts';
+import type { Chain, CreateBody, SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
 import { LONG_TEXT } from '../ground/long-texts.ts';
 import { parseMoney } from '../ground/money.ts';
 import { type Api, loadApi } from './api.ts';
 import { ANSWERS, type CallMethod, readCall, readStreamResponse, requestOf } from './calls.ts';
-import { createSteps, decodeAs, itemSteps } from './create.ts';
+import { createSteps, decodeAs, itemSteps, shortCreate } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
 import { countOf, formatOf, partOf, takenBytes, textOf, traceOf } from './fields.ts';
@@ -67,10 +67,10 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
   const encoder = new EventEncoder(api);
   const encode = (name: string, value: Message) => api.type(name).encode(value).finish();
   return {
-    readConnect: (bytes, known) => finish(readConnect(bytes, api, maxItems, known)),
+    readConnect: (bytes, known) => readConnect(bytes, api, maxItems, known),
     readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
     readCall: (method, bytes) => finish(readCall(method, bytes, api, maxItems)),
-    connectSteps: (bytes, known) => readConnect(bytes, api, maxItems, known),
+    connectSteps: (bytes, known) => readConnectSteps(bytes, api, maxItems, known),
     createResponseSteps: (bytes, turnId) => readCreateResponse(bytes, turnId, api, maxItems),
     callSteps: (method, bytes) => readCall(method, bytes, api, maxItems),
     readStreamResponse: (bytes) => readStreamResponse(bytes, api),
@@ -103,24 +103,49 @@ function finish<T>(steps: Steps<T>): T {
   }
 }
 
-function* readConnect(
+function readConnect(bytes: Uint8Array, api: Api, maxItems: number, known?: KnownHistories): ClientMessage {
+  const request = openedRequest(bytes, api, maxItems);
+  if ('kind' in request) return request;
+  const { arm, body } = request;
+  // A generator takes as long as reading a short message.
+  if (arm === 'start_turn' && body['input_mode'] !== FULL_HISTORY && request.problem === undefined) {
+    try {
+      const create = shortCreate(partOf(body, 'create') ?? {}, bytes.length, CREATE, api);
+      if (create !== undefined) return { kind: 'startTurn', turn: startTurnOf(body, create) };
+    } catch (error) {
+      return refusedRequest(request, error);
+    }
+  }
+  return finish(requestSteps(request, bytes.length, api, known));
+}
+
+function* readConnectSteps(
   bytes: Uint8Array,
   api: Api,
   maxItems: number,
   known?: KnownHistories,
 ): Steps<ClientMessage> {
+  const request = openedRequest(bytes, api, maxItems);
+  if (bytes.length >= LONG_TEXT) yield;
+  return 'kind' in request ? request : yield* requestSteps(request, bytes.length, api, known);
+}
+
+/** What brings input, and is not read yet. */
+interface OpenedRequest {
+  readonly arm: keyof typeof REQUESTS;
+  readonly body: Message;
+  readonly problem: GatewayError | undefined;
+}
+
+/** A message that brings no input is read whole. */
+function openedRequest(bytes: Uint8Array, api: Api, maxItems: number): OpenedRequest | ClientMessage {
   const type = api.envelope('ConnectRequest');
   const { unknown, excess } = inspect(type, bytes, { maxItems });
   const message = excess === undefined ? decodeAs(type, bytes) : headOf(bytes);
-  if (bytes.length >= LONG_TEXT) yield;
-  const [arm, second] = ARMS.filter((name) => Object.hasOwn(message, name));
-  if (arm === undefined)
-    throw new GatewayError('EMPTY_MESSAGE', `a ConnectRequest needs one of ${ARMS.join(', ')}`);
-  if (second !== undefined) throw invalidField('message', `both ${arm} and ${second}`, 'one of them');
+  const arm = armOf(message);
   const body = partOf(message, arm) ?? {};
-  const laneId = textOf(body, 'lane_id');
-  const turnId = textOf(body, 'turn_id');
-  if (!isRequest(arm) && excess !== undefined) throw excess;
+  if (isRequest(arm)) return { arm, body, problem: excess ?? unknown };
+  if (excess !== undefined) throw excess;
   switch (arm) {
     case 'open':
       return { kind: 'open', open: readOpen(body) };
@@ -128,23 +153,54 @@ function* readConnect(
       return { kind: 'input', input: { kind: 'ack', seq: countOf(body, 'seq', 'ack.seq') } };
     case 'heartbeat':
       return { kind: 'heartbeat' };
-    case 'cancel_turn':
-      return { kind: 'input', input: { kind: 'cancelTurn', laneId, turnId } };
-    default:
-      try {
-        const problem = excess ?? unknown;
-        if (problem !== undefined) throw problem;
-        if (arm === 'start_turn')
-          return { kind: 'startTurn', turn: yield* readStartTurn(body, bytes.length, api, known) };
-        const input = yield* itemSteps(INPUT_MESSAGES[arm], body, arm, api);
-        if (input.length === 0) throw invalidField(`${arm}.input`, 'nothing', 'at least one item');
-        return { kind: 'input', input: { kind: REQUESTS[arm], laneId, turnId: turnId || undefined, input } };
-      } catch (error) {
-        // Bytes that are no message say nothing about one turn alone.
-        if (!(error instanceof GatewayError) || error.reason === 'MALFORMED_MESSAGE') throw error;
-        return { kind: 'refused', request: REQUESTS[arm], laneId, turnId, error };
-      }
+    case 'cancel_turn': {
+      const laneId = textOf(body, 'lane_id');
+      return { kind: 'input', input: { kind: 'cancelTurn', laneId, turnId: textOf(body, 'turn_id') } };
+    }
   }
+}
+
+function armOf(message: Message): (typeof ARMS)[number] {
+  let found: (typeof ARMS)[number] | undefined;
+  for (const name of ARMS) {
+    if (!Object.hasOwn(message, name)) continue;
+    if (found !== undefined) throw invalidField('message', `both ${found} and ${name}`, 'one of them');
+    found = name;
+  }
+  if (found !== undefined) return found;
+  throw new GatewayError('EMPTY_MESSAGE', `a ConnectRequest needs one of ${ARMS.join(', ')}`);
+}
+
+function* requestSteps(
+  request: OpenedRequest,
+  messageBytes: number,
+  api: Api,
+  known: KnownHistories | undefined,
+): Steps<ClientMessage> {
+  const { arm, body, problem } = request;
+  try {
+    if (problem !== undefined) throw problem;
+    if (arm === 'start_turn') {
+      const isFull = body['input_mode'] === FULL_HISTORY;
+      const before = isFull ? known?.of(textOf(body, 'lane_id')) : undefined;
+      const create = yield* createSteps(partOf(body, 'create') ?? {}, messageBytes, CREATE, api, before);
+      return { kind: 'startTurn', turn: startTurnOf(body, create) };
+    }
+    const input = yield* itemSteps(INPUT_MESSAGES[arm], body, arm, api);
+    if (input.length === 0) throw invalidField(`${arm}.input`, 'nothing', 'at least one item');
+    const laneId = textOf(body, 'lane_id');
+    const turnId = textOf(body, 'turn_id') || undefined;
+    return { kind: 'input', input: { kind: REQUESTS[arm], laneId, turnId, input } };
+  } catch (error) {
+    return refusedRequest(request, error);
+  }
+}
+
+/** Throws what says nothing about one turn alone. */
+function refusedRequest({ arm, body }: OpenedRequest, error: unknown): ClientMessage {
+  if (!(error instanceof GatewayError) || error.reason === 'MALFORMED_MESSAGE') throw error;
+  const laneId = textOf(body, 'lane_id');
+  return { kind: 'refused', request: REQUESTS[arm], laneId, turnId: textOf(body, 'turn_id'), error };
 }
 
 function isRequest(arm: (typeof ARMS)[number]): arm is keyof typeof REQUESTS {
@@ -210,17 +266,9 @@ function budgetOf(budget: Message | undefined): OpenRequest['budget'] {
   };
 }
 
-function* readStartTurn(
-  turn: Message,
-  messageBytes: number,
-  api: Api,
-  known: KnownHistories | undefined,
-): Steps<StartTurn> {
-  const body = partOf(turn, 'create') ?? {};
-  const path = 'start_turn.create';
-  const inputMode = turn['input_mode'] === FULL_HISTORY ? 'fullHistory' : 'incremental';
-  const before = inputMode === 'fullHistory' ? known?.of(textOf(turn, 'lane_id')) : undefined;
-  const create = yield* createSteps(body, messageBytes, path, api, before);
+const CREATE = 'start_turn.create';
+
+function startTurnOf(turn: Message, create: CreateBody): StartTurn {
   const chain = chainOf(turn, create.previousResponseId);
   if (chain.kind === 'from' && create.usesConversation) {
     throw invalidField('start_turn', 'both create.conversation and previous_response_id', 'one of them');
@@ -231,7 +279,7 @@ function* readStartTurn(
     turnId: textOf(turn, 'turn_id'),
     create,
     chain,
-    inputMode,
+    inputMode: turn['input_mode'] === FULL_HISTORY ? 'fullHistory' : 'incremental',
     timeoutMs: timeLimitMs(turn['timeout'], 'start_turn.timeout'),
     waitOnRateLimit: turn['wait_on_rate_limit'] === true,
     traceContext: traceOf(turn),

@@ -62,14 +62,19 @@ export class Writer {
     this.#written = written;
   }
 
-  /** The members of the object that the message stands for, as raw JSON, in the order of the fields. */
-  members(plan: Plan, message: Message, path: string): [string, string][] {
-    const members: [string, string][] = [];
+  /** Tells the members of the object that the message stands for, as raw JSON, in the order of the fields. */
+  eachMember(
+    plan: Plan,
+    message: Message,
+    path: string,
+    tell: (key: string, json: string) => void,
+    except?: ReadonlySet<string>,
+  ): void {
     for (const slot of slotsIn(plan, message)) {
+      if (except?.has(slot.key) === true) continue;
       const json = this.#slot(slot, message, path);
-      if (json !== undefined) members.push([slot.key, json]);
+      if (json !== undefined) tell(slot.key, json);
     }
-    return members;
   }
 
   /** The value of one field that is set. */
@@ -100,23 +105,40 @@ export class Writer {
 
   /** An arm of a union: the object, and which one it is. */
   arm(field: Field, discriminator: string, message: Message, path: string): string {
-    const members = this.members(field.message(), message, path);
-    const [kind = ''] = field.kinds;
-    const own = members.find(([key]) => key === discriminator);
-    if (own === undefined) members.unshift([discriminator, JSON.stringify(kind)]);
-    else if (own[1] === '""') own[1] = JSON.stringify(kind);
-    else if (!field.kinds.some((known) => JSON.stringify(known) === own[1])) {
-      throw invalidField(`${path}.${discriminator}`, own[1], field.kinds.join(', '));
+    const { kindsJson } = field;
+    let told: string | undefined;
+    let members = '';
+    for (const slot of slotsIn(field.message(), message)) {
+      let json = this.#slot(slot, message, path);
+      if (json === undefined) continue;
+      if (slot.key === discriminator) {
+        if (json === '""') json = kindsJson[0] as string;
+        told = json;
+      }
+      members += `,${slot.keyJson}${json}`;
     }
-    return objectOf(members);
+    if (told === undefined) return `{"${discriminator}":${kindsJson[0]}${members}}`;
+    if (!kindsJson.includes(told)) {
+      throw invalidField(`${path}.${discriminator}`, told, field.kinds.join(', '));
+    }
+    return `{${members.slice(1)}}`;
   }
 
   #message(field: Field, message: Message, path: string): string {
     const { inline } = field.message();
-    if (inline === undefined) return objectOf(this.members(field.message(), message, path));
+    if (inline === undefined) return this.#object(field.message(), message, path);
     const json = this.#slot(inline, message, path);
     if (json !== undefined) return json;
     throw invalidField(path, 'nothing set', `one of ${inline.fields.map((arm) => arm.name).join(', ')}`);
+  }
+
+  #object(plan: Plan, message: Message, path: string): string {
+    let members = '';
+    for (const slot of slotsIn(plan, message)) {
+      const json = this.#slot(slot, message, path);
+      if (json !== undefined) members += members === '' ? slot.keyJson + json : `,${slot.keyJson}${json}`;
+    }
+    return `{${members}}`;
   }
 
   /** Whichever field of the slot is set; undefined if none is and that can be said. */
