@@ -2,7 +2,7 @@ import type { TurnRecord, Usage } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { formatMoney, type Picos, ZERO } from '../ground/money.ts';
 import type { Secret } from '../ground/secret.ts';
-import { type CountedLimit, type Ledger, NOTHING, type UseHold } from './limits.ts';
+import { type CountedLimit, type Ledger, NO_HOLD, NOTHING, type UseHold } from './limits.ts';
 import type { OwnedIds } from './ownership.ts';
 import { answeredBy, type PricedUse, type Prices, usedBy } from './prices.ts';
 import { Place } from './shared-ledger.ts';
@@ -281,15 +281,21 @@ class RunningTurn implements TurnLease {
     this.#output = guessOutput(turn);
     this.#priced = { model: turn.model, upstream: turn.upstream, tier: undefined };
     this.#place = reservation instanceof Place ? reservation : undefined;
-    this.#holds = [
-      ...ledgers.map((ledger) => ledger.hold(guess)),
-      ...(this.#place === undefined ? [] : this.#place.uses),
-    ];
+    const holds: UseHold[] = this.#place === undefined ? [] : [...this.#place.uses];
+    for (const ledger of ledgers) {
+      const hold = ledger.hold(guess);
+      if (hold !== NO_HOLD) holds.push(hold);
+    }
+    this.#holds = holds;
     this.#onPlaceFree = onPlaceFree;
   }
 
   settle(record: TurnRecord): void {
     if (!this.#end()) return;
+    if (this.#holds.length === 0 && this.#prices === undefined) {
+      this.#state = 'settled';
+      return;
+    }
     const used = usedBy(record);
     const answered = answeredBy(record);
     this.#priced = { ...answered, upstream: answered.upstream ?? this.#priced.upstream };

@@ -81,6 +81,11 @@ export function useHold(name: RateLimit, hold: PointHold): UseHold {
   };
 }
 
+const NONE_LOW: readonly BudgetLow[] = [];
+
+/** Without a window nothing is held. */
+export const NO_HOLD: UseHold = { settle() {}, add() {} };
+
 /** What one tenant, or the process, uses of its limits. Look with `refuse…` first, then take: nothing is half taken. */
 export class Ledger {
   readonly #scope: Scope;
@@ -159,6 +164,7 @@ export class Ledger {
 
   /** Windows that are nearly used up; each is told once. */
   takeLow(): readonly BudgetLow[] {
+    if (this.#uses.length === 0) return NONE_LOW;
     return this.#uses.flatMap(([name, window]) => {
       const { endsAtMs } = window;
       if (endsAtMs === undefined || !isBudget(name) || !isLow(window.used(), window.limit)) return [];
@@ -179,6 +185,7 @@ export class Ledger {
 
   /** A guess above a window's limit holds the whole window: such a turn runs when nothing else did. */
   hold(use: Use): UseHold {
+    if (this.#uses.length === 0) return NO_HOLD;
     const holds = this.#uses.map(([name, window]) =>
       useHold(name, window.hold(Math.min(pointsOf(name, use), window.limit))),
     );

@@ -17,8 +17,10 @@ export const DEFAULT_LOW_MARK = 0.75;
 export const DEFAULT_SAMPLE_INTERVAL_MS = 500;
 export const DEFAULT_OVERLOAD_RETRY_MS = 5_000;
 
-/** What is asked about memory between two samples is answered from a look of its own after this. */
+/** What is asked about memory between two samples is answered from a look of its own after this, at the soonest. */
 const STALE_MS = 50;
+/** More than a client at full speed can fill: what is free cannot be used up sooner. */
+const MAX_GROWTH_BYTES_PER_MS = 1024 * 1024;
 /** What was shed is free only after a garbage collection, so the next look at it has to wait. */
 const SHED_PAUSE_MS = 5_000;
 /**
@@ -52,6 +54,7 @@ export function createMemoryGuard(
   let use: MemoryUse | undefined;
   let share = 0;
   let over = false;
+  let staleMs = STALE_MS;
   let sampledAtMs = Number.NEGATIVE_INFINITY;
   let shedAtMs = Number.NEGATIVE_INFINITY;
   let collectedAtMs = Number.NEGATIVE_INFINITY;
@@ -66,6 +69,7 @@ export function createMemoryGuard(
     }
     if (use === undefined) return;
     share = Math.max(use.heapBytes / use.heapLimitBytes, use.rssBytes / use.rssLimitBytes);
+    staleMs = Math.max(STALE_MS, -bytesAbove(use, highMark) / MAX_GROWTH_BYTES_PER_MS);
     if (share >= shedMark && sampledAtMs - shedAtMs >= SHED_PAUSE_MS) {
       shedAtMs = sampledAtMs;
       options.onPressure?.(bytesAbove(use, lowMark));
@@ -95,7 +99,7 @@ export function createMemoryGuard(
   return {
     overload: () => {
       // Half a second is enough for a client at full speed to fill what the mark leaves free in a small container.
-      if (!over && now() - sampledAtMs >= STALE_MS) sample();
+      if (!over && now() - sampledAtMs >= staleMs) sample();
       return over
         ? new GatewayError('OVERLOADED', 'the gateway is short of memory', { retryAfterMs })
         : undefined;

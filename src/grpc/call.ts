@@ -10,6 +10,7 @@ import { GatewayError, type StatusCode } from '../errors.ts';
 import { steadyNow } from '../session/clock.ts';
 import { ByteLedger } from './hardening/flow.ts';
 import { type Pingable, roundTrip } from './hardening/round-trip.ts';
+import { hearBytes } from './message-decoder.ts';
 import { toStatus } from './status.ts';
 
 /**
@@ -216,7 +217,7 @@ export class TakenCall extends ServerInterceptingCall {
   override start(): void {
     let call: RpcCall | undefined;
     let beganAtMs: number | undefined;
-    http2Stream(this.#base)?.on('data', () => {
+    hearBytes(this.#base, () => {
       beganAtMs ??= steadyNow();
       call?.heard();
     });
@@ -298,7 +299,6 @@ interface ClosableStream {
   resume(): unknown;
   once(event: 'aborted' | 'close', listener: () => void): unknown;
   on(event: 'close', listener: () => void): unknown;
-  on(event: 'data', listener: (chunk: Uint8Array) => void): unknown;
 }
 
 /** grpc-js has no public way to reset a stream from the server's side; a private field is the only handle. */

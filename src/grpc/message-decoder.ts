@@ -22,6 +22,20 @@ export function decodeMessages(base: ServerInterceptingCallInterface, maxBytes: 
   base.decoder = new MessageDecoder(maxBytes);
 }
 
+/**
+ * Calls `onBytes` whenever bytes of the call have come. A further listener of its stream's data would cost each chunk a
+ * copy of the list of listeners.
+ */
+export function hearBytes(base: object, onBytes: (chunk: Uint8Array) => void): void {
+  const decoder = 'decoder' in base ? base.decoder : undefined;
+  if (!(decoder instanceof MessageDecoder)) return;
+  const before = decoder.onBytes;
+  decoder.onBytes = (chunk) => {
+    before(chunk);
+    onBytes(chunk);
+  };
+}
+
 /** The message, and whatever points into it, is not used any more. Does nothing for a message with memory of its own. */
 export function doneWith(message: Uint8Array): void {
   memory.giveBack(message.buffer);
@@ -30,6 +44,8 @@ export function doneWith(message: Uint8Array): void {
 export class MessageDecoder {
   /** As grpc-js calls it; its users set it. */
   maxReadMessageLength: number;
+  /** Hears of each chunk before it is read. */
+  onBytes: (chunk: Uint8Array) => void = () => {};
   readonly #header = Buffer.alloc(HEADER_BYTES);
   #headerBytes = 0;
   #pieces: Buffer[] = [];
@@ -53,6 +69,7 @@ export class MessageDecoder {
    * nothing more comes.
    */
   write(chunk: Buffer): Buffer[] {
+    this.onBytes(chunk);
     const messages: Buffer[] = [];
     if (this.#isRefused) return messages;
     for (let at = 0; at < chunk.length || this.#isComplete; ) {

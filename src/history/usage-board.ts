@@ -40,25 +40,29 @@ interface Row {
 
 export class UsageBoard {
   readonly #rows = new Map<string, Row>();
+  /** Turns in a row mostly are of one. */
+  #last: Row | undefined;
 
   add(tenant: string, record: TurnRecord, nowMs: number): void {
     const row = this.#row(tenant, short(record.responseModel ?? record.requestModel) ?? OTHER_MODEL);
     turnTo(row, Math.floor(nowMs / MINUTE_MS));
-    const { usage } = record;
-    const numbers = [
-      1,
-      usage?.inputTokens ?? 0,
-      usage?.cachedInputTokens ?? 0,
-      usage?.outputTokens ?? 0,
-      Math.max(0, record.fullContextBytes - record.bytesUp),
-      Number(record.cost?.amount ?? 0),
-    ];
-    row.currency ??= record.cost?.currency;
+    const { usage, cost } = record;
     const at = (row.minute % MINUTES) * NAMES.length;
-    numbers.forEach((number, index) => {
+    const count = (index: number, number: number) => {
       row.total[index] = (row.total[index] ?? 0) + number;
       row.minutes[at + index] = (row.minutes[at + index] ?? 0) + number;
-    });
+    };
+    // In the order of NAMES.
+    count(0, 1);
+    if (usage !== undefined) {
+      count(1, usage.inputTokens);
+      count(2, usage.cachedInputTokens);
+      count(3, usage.outputTokens);
+    }
+    count(4, Math.max(0, record.fullContextBytes - record.bytesUp));
+    if (cost === undefined) return;
+    count(5, Number(cost.amount));
+    row.currency ??= cost.currency;
   }
 
   rows(nowMs: number): readonly UsageRow[] {
@@ -80,10 +84,17 @@ export class UsageBoard {
   }
 
   #row(tenant: string, model: string): Row {
+    if (this.#last?.tenant === tenant && this.#last.model === model) return this.#last;
+    const row = this.#find(tenant, model);
+    this.#last = row;
+    return row;
+  }
+
+  #find(tenant: string, model: string): Row {
     const known = this.#rows.get(key(tenant, model));
     if (known !== undefined) return known;
     // The tenant's own row of other models is made even then: tenants are the operator's, and few.
-    if (this.#rows.size >= MAX_ROWS && model !== OTHER_MODEL) return this.#row(tenant, OTHER_MODEL);
+    if (this.#rows.size >= MAX_ROWS && model !== OTHER_MODEL) return this.#find(tenant, OTHER_MODEL);
     const row: Row = {
       tenant,
       model,

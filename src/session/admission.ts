@@ -268,16 +268,21 @@ function maxOutputTokensOf(create: CreateBody): number | undefined {
 }
 
 function responseIdsOf({ chain, create }: StartTurn): readonly string[] {
-  const ids = new Set<string>();
+  const { previousResponseId } = create;
+  const compared = comparedResponses(create.fields);
+  if (chain.kind !== 'from' && previousResponseId === undefined) return compared;
+  const ids = new Set(compared);
   if (chain.kind === 'from') ids.add(chain.responseId);
-  if (create.previousResponseId !== undefined) ids.add(create.previousResponseId);
-  for (const id of comparedResponses(create.fields)) ids.add(id);
+  if (previousResponseId !== undefined) ids.add(previousResponseId);
   return [...ids];
 }
 
+const NO_IDS: readonly string[] = [];
+
 /** Responses that the prompt cache is to be compared with: the upstream tells how they began. */
 export function comparedResponses(fields: ReadonlyMap<string, string>): readonly string[] {
-  const options = fields.get('prompt_cache_options') ?? '';
+  const options = fields.get('prompt_cache_options');
+  if (options === undefined) return NO_IDS;
   return valuesNamed(options, 'comparison_response_id').flatMap((json) => {
     const id: unknown = JSON.parse(json);
     return typeof id === 'string' && id !== '' ? [id] : [];

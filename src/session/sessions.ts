@@ -171,6 +171,8 @@ function assemble(
     takenOverSinceMs: origin?.kind === 'taken' ? origin.taken.sinceMs : undefined,
   });
   const { durability } = runtime;
+  const taken = origin?.kind === 'taken' ? origin.taken : undefined;
+  const budget = request.budget && new SessionBudget(request.budget, taken?.record.state.spent);
   const options: SessionOptions = {
     random: Math.random,
     transcriptBudget: runtime.transcriptBudget,
@@ -186,10 +188,12 @@ function assemble(
         open: origin.kind !== 'away',
         gateTimeoutMs: durability.gateTimeoutMs,
       },
-    account: (record) => admission.account(record),
+    // Where nothing is priced or counted, nothing is worked out.
+    account:
+      budget === undefined && lease.currency === undefined
+        ? undefined
+        : (record) => admission.account(record),
   };
-  const taken = origin?.kind === 'taken' ? origin.taken : undefined;
-  const budget = request.budget && new SessionBudget(request.budget, taken?.record.state.spent);
   const admission = new Admission(lease, lease.upstream, budget, ({ name, used, limit }) =>
     driver.feed({
       kind: 'notify',

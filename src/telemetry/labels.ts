@@ -18,7 +18,7 @@ export function boundedLabel(max: number, list?: readonly string[]): LabelValues
   return {
     of: (value) => (value !== undefined && known.has(value) ? value : OTHER),
     learn(value) {
-      if (list !== undefined || value === undefined || known.size >= max) return;
+      if (list !== undefined || value === undefined || known.has(value) || known.size >= max) return;
       if (value !== '' && value.length <= MAX_LENGTH && !UNPRINTABLE.test(value)) known.add(value);
     },
   };

@@ -18,7 +18,7 @@ export interface Logs {
   dropped(): number;
 }
 
-/** `fields` are members of a JSON object, at least one, without its braces. */
+/** `fields` are members of a JSON object, at least one, without its braces and without secrets (`scrubLine`). */
 export interface InfoLine {
   readonly enabled: boolean;
   write(fields: string, message: string): void;
@@ -77,8 +77,9 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
         return logger.isLevelEnabled('info');
       },
       write(fields, message) {
-        if (writer instanceof LineBuffer) writer.lastLevel = INFO;
-        writer.write(`{"level":"info"${isoTime()}${PID}${fields},"msg":"${message}"}\n`);
+        const line = `{"level":"info"${isoTime()}${PID}${fields},"msg":"${message}"}\n`;
+        if (writer instanceof LineBuffer) writer.writeClean(line, INFO);
+        else writer.write(line);
       },
     },
     copyTo(take) {
@@ -102,17 +103,19 @@ export async function createLogs(settings: TelemetrySettings['logs']): Promise<L
 
 const PID = `,"pid":${process.pid},`;
 
-let timeAtMs = 0;
-let timeText = '';
+let second = Number.NaN;
+let secondText = '';
 
-/** As pino's own, and made once a millisecond. */
+/** As pino's own; what is made anew for each line is its milliseconds. */
 function isoTime(): string {
   const nowMs = Date.now();
-  if (nowMs !== timeAtMs) {
-    timeAtMs = nowMs;
-    timeText = `,"time":"${new Date(nowMs).toISOString()}"`;
+  const now = Math.floor(nowMs / 1_000);
+  if (now !== second) {
+    second = now;
+    secondText = new Date(nowMs).toISOString().slice(0, -4);
   }
-  return timeText;
+  const ms = nowMs - now * 1_000;
+  return `,"time":"${secondText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z"`;
 }
 
 /** What all lines have. */
@@ -159,7 +162,7 @@ async function lineWriter(
   if (!pretty) {
     return output === undefined
       ? { write: (line) => target.write(clean(line)) }
-      : new LineBuffer(output, clean);
+      : new LineBuffer(output, clean, copy);
   }
   const { prettyFactory } = await import('pino-pretty');
   const render = prettyFactory({
@@ -181,17 +184,31 @@ class LineBuffer implements LogTarget {
   lastLevel = 0;
   readonly #target: LogTarget;
   readonly #clean: (line: string) => string;
+  readonly #copy: (line: string) => void;
   #lines = '';
   #timer: NodeJS.Timeout | undefined;
   #flushesAtExit = false;
 
-  constructor(target: LogTarget, clean: (line: string) => string) {
+  /** `clean` tells `copy` of the line as well. */
+  constructor(target: LogTarget, clean: (line: string) => string, copy: (line: string) => void) {
     this.#target = target;
     this.#clean = clean;
+    this.#copy = copy;
   }
 
   write(line: string): void {
-    this.#lines += this.#clean(line);
+    this.#add(this.#clean(line));
+  }
+
+  /** A line without secrets. */
+  writeClean(line: string, level: number): void {
+    this.lastLevel = level;
+    this.#copy(line);
+    this.#add(line);
+  }
+
+  #add(line: string): void {
+    this.#lines += line;
     if (!this.#flushesAtExit) process.once('exit', () => this.#flush());
     this.#flushesAtExit = true;
     if (this.lastLevel >= WARN || this.#lines.length > MAX_BUFFERED_CHARACTERS) return this.#flush();

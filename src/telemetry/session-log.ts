@@ -4,6 +4,7 @@ import type { GatewayError, StatusCode } from '../errors.ts';
 import { errorType } from './labels.ts';
 import type { InfoLine } from './logs.ts';
 import { CONCERNS_OPERATORS } from './refusals.ts';
+import { scrub, scrubLine } from './scrub.ts';
 import type { TraceIds } from './tracing.ts';
 import type { TurnSplit } from './turn-split.ts';
 import type { SessionStart } from './types.ts';
@@ -16,6 +17,7 @@ export class SessionLog {
   readonly #start: SessionStart;
   /** What the lines of its turns begin with. */
   #head: string | undefined;
+  #labelsMember: string | undefined;
   readonly #ids: TraceIds | undefined;
   readonly #labels: Record<string, string> | undefined;
   readonly #startedAt = performance.now();
@@ -45,11 +47,9 @@ export class SessionLog {
     this.#bytesUp += record.bytesUp;
     this.#bytesDown += record.bytesDown;
     if (!this.#info.enabled) return;
-    this.#head ??= membersOf({ session_id: this.#start.sessionId, tenant: this.#start.tenantId });
-    this.#info.write(
-      `${this.#head},${membersOf(turnFields(record, split, ids, this.#labels))}`,
-      'turn ended',
-    );
+    this.#head ??= scrubLine(membersOf({ session_id: this.#start.sessionId, tenant: this.#start.tenantId }));
+    this.#labelsMember ??= scrubLine(member('labels', this.#labels));
+    this.#info.write(this.#head + turnMembers(record, split, ids, this.#labelsMember), 'turn ended');
   }
 
   /** What an operator decides, or has to know of; a client's mistakes are its own to hear of. */
@@ -91,50 +91,48 @@ export class SessionLog {
   }
 }
 
-function turnFields(
+/** Written by hand, each with a comma before it: this is most of what a turn's line costs. `labels` is a member as well. */
+function turnMembers(
   record: TurnRecord,
   split: TurnSplit,
   ids: TraceIds | undefined,
-  labels: Readonly<Record<string, string>> | undefined,
-): object {
+  labels: string,
+): string {
   const { failed, usage, route, cost } = record;
-  return {
-    lane_id: record.laneId,
-    turn_id: record.turnId,
-    trace_id: ids?.traceId,
-    span_id: ids?.spanId,
-    labels,
-    outcome: record.outcome,
-    reason: failed?.error.reason,
-    error_type: failed && errorType(failed.error.reason, failed.error.upstream?.code),
-    fault: failed?.error.fault,
-    phase: failed?.phase,
-    replay: failed?.replay,
-    model: record.requestModel,
-    response_model: record.responseModel,
-    response_id: record.responseId,
-    upstream: route?.upstream,
-    total_ms: ms(split.totalSeconds),
-    queue_ms: ms(split.queueSeconds),
-    gateway_ms: ms(split.gatewaySeconds),
-    upstream_ms: ms(split.upstreamSeconds),
-    added_up_ms: fineMs(split.addedUpSeconds),
-    added_down_ms: fineMs(split.addedDownSeconds),
-    ttft_ms: ms(split.firstOutputSeconds),
-    input_tokens: usage?.inputTokens,
-    cached_tokens: usage?.cachedInputTokens,
-    output_tokens: usage?.outputTokens,
-    reasoning_tokens: usage?.reasoningTokens,
-    cost: cost?.amount,
-    currency: cost?.currency,
-    events: record.events,
-    tool_calls: record.toolCalls,
-    bytes_up: record.bytesUp,
-    bytes_down: record.bytesDown,
-    bytes_saved: Math.max(0, record.fullContextBytes - record.bytesUp),
-    sends: record.sends,
-    replays: record.replays,
-  };
+  let names = `,"lane_id":${JSON.stringify(record.laneId)},"turn_id":${JSON.stringify(record.turnId)}`;
+  if (ids !== undefined) names += `,"trace_id":"${ids.traceId}","span_id":"${ids.spanId}"`;
+  let words = `,"outcome":"${record.outcome}"`;
+  if (failed !== undefined) {
+    const { error, phase, replay } = failed;
+    words += `,"reason":"${error.reason}"${member('error_type', errorType(error.reason, error.upstream?.code))}`;
+    words += `,"fault":"${error.fault}","phase":"${phase}","replay":"${replay}"`;
+  }
+  words += member('model', record.requestModel) + member('response_model', record.responseModel);
+  words += member('response_id', record.responseId) + member('upstream', route?.upstream);
+  let numbers = `,"total_ms":${ms(split.totalSeconds)},"queue_ms":${ms(split.queueSeconds)}`;
+  numbers += `,"gateway_ms":${ms(split.gatewaySeconds)},"upstream_ms":${ms(split.upstreamSeconds)}`;
+  numbers += member('added_up_ms', fineMs(split.addedUpSeconds));
+  numbers += member('added_down_ms', fineMs(split.addedDownSeconds));
+  if (split.firstOutputSeconds !== undefined) numbers += `,"ttft_ms":${ms(split.firstOutputSeconds)}`;
+  if (usage !== undefined) {
+    numbers += `,"input_tokens":${usage.inputTokens},"cached_tokens":${usage.cachedInputTokens}`;
+    numbers += `,"output_tokens":${usage.outputTokens},"reasoning_tokens":${usage.reasoningTokens}`;
+  }
+  if (cost !== undefined) numbers += member('cost', cost.amount) + member('currency', cost.currency);
+  numbers += `,"events":${record.events},"tool_calls":${record.toolCalls},"bytes_up":${record.bytesUp}`;
+  numbers += `,"bytes_down":${record.bytesDown},"bytes_saved":${savedBytes(record)}`;
+  numbers += `,"sends":${record.sends},"replays":${record.replays}`;
+  // Callers and upstreams choose the words.
+  return scrub(names) + labels + scrub(words) + numbers;
+}
+
+function savedBytes({ fullContextBytes, bytesUp }: TurnRecord): number {
+  return Math.max(0, fullContextBytes - bytesUp);
+}
+
+/** Nothing for what is undefined. */
+function member(name: string, value: unknown): string {
+  return value === undefined ? '' : `,"${name}":${JSON.stringify(value)}`;
 }
 
 /** Of its JSON; what is undefined is left out. */
@@ -146,8 +144,8 @@ function traceFields(ids: TraceIds | undefined): { trace_id?: string; span_id?: 
   return ids === undefined ? {} : { trace_id: ids.traceId, span_id: ids.spanId };
 }
 
-function ms(seconds: number | undefined): number | undefined {
-  return seconds === undefined ? undefined : Math.round(seconds * 1_000);
+function ms(seconds: number): number {
+  return Math.round(seconds * 1_000);
 }
 
 /** Most are less than a millisecond. */

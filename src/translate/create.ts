@@ -211,12 +211,7 @@ function itemOf(entry: Field, bytes: Uint8Array, at: string, api: Api): string {
   return inARow(writer.field(entry, item, at));
 }
 
-function* longItemSteps(
-  entry: Field,
-  bytes: Uint8Array,
-  at: string,
-  api: Api,
-): Generator<undefined, string> {
+function* longItemSteps(entry: Field, bytes: Uint8Array, at: string, api: Api): Generator<undefined, string> {
   const type = api.type('InputItem');
   const { unknown, excess } = inspect(type, bytes, { path: at });
   if (excess !== undefined) throw excess;

@@ -1,5 +1,6 @@
 import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
 import { http2Stream, reset } from '../call.ts';
+import { hearBytes } from '../message-decoder.ts';
 
 /** gRPC's frame: a flag, four bytes of length, the message. */
 const HEADER_BYTES = 5;
@@ -38,8 +39,7 @@ export class PartialMessages {
     const stream = http2Stream(base);
     if (stream === undefined) return;
     const framing = new Framing(stream.session ?? stream);
-    // grpc-js has paused the stream; listening does not start it.
-    stream.on('data', (chunk) => this.#received(framing, base, chunk));
+    hearBytes(base, (chunk) => this.#received(framing, base, chunk));
     stream.on('close', () => {
       this.#forget(framing);
       framing.givenUp = true;
@@ -50,6 +50,8 @@ export class PartialMessages {
     if (framing.givenUp) return;
     const before = framing.heldBytes;
     const sameMessage = framing.take(chunk);
+    // Most messages come in one piece.
+    if (before === 0 && framing.heldBytes === 0) return;
     this.#count(framing.connection, framing.heldBytes - before);
     if (framing.heldBytes === 0 || !sameMessage) this.#partial.delete(framing);
     if (framing.heldBytes > 0 && !this.#partial.has(framing)) this.#partial.set(framing, base);

@@ -3,6 +3,7 @@ import { fc, test as property } from '@fast-check/vitest';
 import type { ServerInterceptingCallInterface } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { PartialMessages } from '../../../src/grpc/hardening/partial-messages.ts';
+import { MessageDecoder } from '../../../src/grpc/message-decoder.ts';
 
 const KIB = 1024;
 
@@ -17,7 +18,10 @@ function fakeCall(session?: object) {
       stream.emit('close');
     },
   });
-  return { stream, base: { stream } as unknown as ServerInterceptingCallInterface };
+  // As grpc-js reads a stream.
+  const decoder = new MessageDecoder(-1);
+  stream.on('data', (chunk: Buffer) => decoder.write(chunk));
+  return { stream, base: { stream, decoder } as unknown as ServerInterceptingCallInterface };
 }
 
 function frame(length: number): Buffer {
