@@ -77,6 +77,8 @@ export interface LinkSlot {
   announces: boolean;
   /** `response.created` names the parent that the create named. */
   echoesParent: boolean;
+  /** Responses end under another id than that which they began with. */
+  renames: boolean;
   /** Errors that named no lane while several waited for an answer; `frame` where the client has not seen it. */
   refusals: { readonly error: UpstreamError; readonly frame: UpstreamFrame | undefined }[];
   blocked: boolean;
@@ -115,6 +117,7 @@ export function newLinkSlot(
     namesLanes: false,
     announces: false,
     echoesParent: false,
+    renames: false,
     refusals: [],
     blocked: false,
     paused: false,

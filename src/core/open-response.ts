@@ -86,9 +86,11 @@ function parsed(text: string): Json | undefined {
   return asObject(JSON.parse(text) as unknown);
 }
 
-function saidBy({ output }: OpenResponse, terminal: UpstreamFrame): Said {
+function saidBy({ output, before }: OpenResponse, terminal: UpstreamFrame): Said {
   const listed = own(asObject(own(terminal.brief?.() ?? terminal.json(), 'response')), 'output');
-  if (Array.isArray(listed) && listed.length > output.length) {
+  // Of two responses for one create only the terminal knows which items are its own.
+  const saysMore = (length: number) => (before === undefined ? length > output.length : length > 0);
+  if (Array.isArray(listed) && saysMore(listed.length)) {
     const at = listed.findLastIndex((item: unknown) => own(asObject(item), 'type') === 'compaction');
     return {
       output: listedTexts(terminal, listed),

@@ -1,4 +1,4 @@
-import { endingOf } from '../dialect/events.ts';
+import { type Ending, endingOf } from '../dialect/events.ts';
 import { readFailedResponse, toGatewayError } from '../dialect/upstream-error.ts';
 import { addUsage, readUsage } from '../dialect/usage.ts';
 import { GatewayError } from '../errors.ts';
@@ -145,13 +145,14 @@ function onCreated(core: Core, link: LinkSlot, stream: Stream | undefined, frame
     case 'idle':
       return stray(core, link, stream, frame, id);
     case 'warmUp':
-      if (!namesParent(link, state.plan, response)) return stray(core, link, stream, frame, id);
+      if (!namesParent(link, stream, state.plan, response)) return stray(core, link, stream, frame, id);
       stream.answered = true;
       return moveStream(link, stream, { ...state, responseId: id ?? '' });
     case 'abandoned': {
       // A successor that nobody waits for: its terminal frees the lane, however long it takes.
       const follows = state.phase === 'settling' || (state.phase === 'open' && state.steers.length > 0);
-      if (!follows && !namesParent(link, state.plan, response)) return stray(core, link, stream, frame, id);
+      if (!follows && !namesParent(link, stream, state.plan, response))
+        return stray(core, link, stream, frame, id);
       if (id !== undefined && stream.endedIds.includes(id)) return swallow(core, link, frame);
       stream.answered = true;
       core.deadlines.clear({ kind: 'steerSettle', laneId: stream.laneId, linkId: link.id });
@@ -179,7 +180,7 @@ function createdFor(
 ): void {
   const id = idOf(response);
   const { state } = turn;
-  if (state.t === 'sent' && !namesParent(link, turn.plan, response))
+  if (state.t === 'sent' && !namesParent(link, stream, turn.plan, response))
     return stray(core, link, stream, frame, id);
   if (state.t === 'running') {
     if (isBegunTwice(turn, frame.type, id)) forgetEnded(stream, id);
@@ -187,7 +188,8 @@ function createdFor(
     if (id === undefined || id === state.response.id || stream.endedIds.includes(id))
       return swallow(core, link, frame);
     const follows = hasUndecidedSteers(turn, state.response.id);
-    if (!follows && !namesParent(link, turn.plan, response)) return stray(core, link, stream, frame, id);
+    if (!follows && !namesParent(link, stream, turn.plan, response))
+      return stray(core, link, stream, frame, id);
     rememberEnded(stream, state.response.id);
   }
   if (id === undefined) {
@@ -224,9 +226,13 @@ function strayEnded(stream: Stream): void {
   if (turn?.state.t === 'running') stream.listener = turn;
 }
 
-/** Where the upstream is known to say what a response continues, one that continues something else is not the answer. */
+/**
+ * A response that continues something else is not the answer, where the upstream is known to say what it continues. That
+ * it is, is known once it has named the parent that was asked for, or another response of this lane.
+ */
 function namesParent(
   link: LinkSlot,
+  stream: Stream,
   plan: Pick<SendPlan, 'wireParentId'> | undefined,
   response: Readonly<Record<string, unknown>>,
 ): boolean {
@@ -234,7 +240,10 @@ function namesParent(
   const wanted = plan?.wireParentId;
   if (said === undefined) return true;
   if (typeof said === 'string' && said === wanted) link.echoesParent = true;
-  return !link.echoesParent || (said ?? undefined) === wanted;
+  if ((said ?? undefined) === wanted) return true;
+  // A relay may know the parent by the id that it began with.
+  const isOther = typeof said === 'string' && !link.renames && stream.endedIds.includes(said);
+  return !link.echoesParent && !isOther;
 }
 
 /** The turn's first response, or one that the upstream began by itself after steering (upstream.md#life-of-a-steer). */
@@ -313,7 +322,7 @@ function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, fram
   const json = responseOf(frame);
   const id = idOf(json);
   const { state } = stream;
-  if (endsOther(link, stream, frame, id)) {
+  if (endsOther(link, stream, frame.type, json)) {
     if (id === undefined || stream.strayId === id || stream.strayId === '') strayEnded(stream);
     // What nobody asked for is paid for all the same; what is said twice is counted once.
     if (id === undefined || !stream.endedIds.includes(id)) tellLateUsage(core, '', json);
@@ -333,8 +342,14 @@ function onTerminal(core: Core, link: LinkSlot, stream: Stream | undefined, fram
 }
 
 /** The terminal is not that of the response which the stream waits for. */
-function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: string | undefined): boolean {
+function endsOther(
+  link: LinkSlot,
+  stream: Stream,
+  type: string,
+  response: Readonly<Record<string, unknown>>,
+): boolean {
   const { state } = stream;
+  const id = idOf(response);
   if (state.t === 'idle') return true;
   const turn = turnOf(stream);
   if (turn?.state.t === 'settling') return true;
@@ -342,7 +357,8 @@ function endsOther(link: LinkSlot, stream: Stream, { type }: UpstreamFrame, id: 
   if (state.t === 'abandoned' && state.phase === 'settling') return true;
   if (id !== undefined && id === responseIdOf(state)) return false;
   if (id !== undefined && state.t === 'abandoned' && id === state.formerId) return false;
-  if (isBegunTwice(turn, type, id)) return false;
+  if (isBegunTwice(turn, type, id) || isDoneBefore(turn, endingOf(type, response['status']), id))
+    return false;
   if (id !== undefined && (id === stream.strayId || stream.endedIds.includes(id))) return true;
   if (stream.strayId !== undefined) return id === undefined || stream.strayId === '';
   if (!isAwaiting(stream)) return false;
@@ -355,6 +371,12 @@ function isBegunTwice(turn: Turn | undefined, type: string, id: string | undefin
   const before = turn?.state.t === 'running' ? turn.state.response.before : undefined;
   if (before === undefined || before.id !== id || turn?.outputEvents !== before.outputEvents) return false;
   return endingOf(type, undefined) !== 'failed';
+}
+
+/** Two responses run for one create, and the first one is done: it is the answer. One that did not get so far was begun anew. */
+function isDoneBefore(turn: Turn | undefined, ending: Ending | undefined, id: string | undefined): boolean {
+  const before = turn?.state.t === 'running' ? turn.state.response.before : undefined;
+  return before !== undefined && before.id === id && ending === 'completed';
 }
 
 function turnEnded(
@@ -377,6 +399,7 @@ function turnEnded(
   if (mayRunAgain && sendOtherHistory(core, link, stream, turn, readFailedResponse(frame, core.nowMs)))
     return;
   if (responseId !== response.id) {
+    link.renames ||= response.before === undefined;
     turn.responseId = responseId;
     tell(core, { kind: 'responseCreated', turnId: turn.id, responseId, atMs: core.nowMs });
   }
@@ -437,6 +460,7 @@ function warmUpEnded(
 ): void {
   const responseId = idOf(json) ?? state.responseId ?? '';
   rememberEnded(stream, state.responseId, responseId);
+  link.renames ||= state.responseId !== undefined && state.responseId !== responseId;
   stream.answered = true;
   tellLateUsage(core, '', json);
   const ending = endingOf(frame.type, json['status']);

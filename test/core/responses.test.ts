@@ -66,6 +66,32 @@ describe('a turn gets its own answer', () => {
       [created('r1'), created('x'), said('a'), completed('r1'), completed('x')],
       'COMPLETED',
     ],
+    [
+      'a second life cycle that runs beside the first',
+      [created('r1'), created('x'), said('a'), completed('r1'), said('stray'), completed('x')],
+      'COMPLETED',
+    ],
+    [
+      'a second life cycle that is done first',
+      [created('r1'), created('x'), said('a'), completed('x'), said('stray'), completed('r1')],
+      'COMPLETED',
+    ],
+    [
+      'a second life cycle that says nothing until it ends',
+      [created('r1'), said('a'), created('x'), completed('x'), completed('r1')],
+      'COMPLETED',
+    ],
+    [
+      'an attempt that is called off when the next has begun',
+      [
+        created('r1'),
+        created('x'),
+        said('a'),
+        completed('r1', 'response.cancelled', 'cancelled'),
+        completed('x'),
+      ],
+      'COMPLETED',
+    ],
   ])('after %s', (_, frames, outcome) => {
     const world = ready();
     for (const turn of ['t1', 't2', 't3']) world.start({ turn });
@@ -76,6 +102,67 @@ describe('a turn gets its own answer', () => {
     expect(answersTo(world, 't2')).toEqual(['answer r2']);
     expect(answersTo(world, 't3')).toEqual(['answer r3']);
   });
+});
+
+it('shows the client one of two responses to one create, and goes on from that', () => {
+  const world = ready();
+  world.start({ turn: 't1' });
+  world.burst([created('r1'), created('x'), said('a'), completed('r1'), said('stray'), completed('x')]);
+  world.read();
+  expect(answersTo(world, 't1')).toEqual(['a']);
+  world.start({ turn: 't2' });
+  expect(sent(world).at(-1)?.['previous_response_id']).toBe('r1');
+});
+
+it('keeps of two responses to one create what the end lists as its own', () => {
+  const world = ready();
+  world.start({ turn: 't1' });
+  const items = ['a', 'b'].map((text) => said(text).item);
+  const end = { type: 'response.completed', response: { id: 'r1', status: 'completed', output: [items[0]] } };
+  world.burst([created('r1'), said('a'), created('x'), said('b'), end]);
+  world.cut(1);
+  world.start({ turn: 't2' });
+  world.advance(1_000);
+  world.answerDial();
+  expect(inputOf(sent(world).at(-1))).toEqual(['t1', items[0]?.content, 't2']);
+});
+
+it('takes one wrong answer at most where a second life cycle comes after the next create was written', () => {
+  const world = ready();
+  for (const turn of ['t1', 't2', 't3', 't4']) world.start({ turn });
+  const answered = (id: string, parent: string | null) =>
+    world.burst([
+      { type: 'response.created', response: { id, previous_response_id: parent } },
+      said(id),
+      { type: 'response.completed', response: { id, previous_response_id: parent } },
+    ]);
+  answered('r1', null);
+  // Nothing tells it from the answer to t2, which was written when r1 had ended.
+  answered('x1', null);
+  answered('r2', 'r1');
+  answered('x2', 'r1');
+  answered('r3', 'x1');
+  answered('x3', 'x1');
+  answered('r4', 'r3');
+  world.read();
+  expect(['t3', 't4'].flatMap((turn) => answersTo(world, turn))).toEqual(['r3', 'r4']);
+});
+
+it('takes the answer of a relay that names the parent as it began', () => {
+  const world = ready();
+  for (const turn of ['t1', 't2', 't3']) world.start({ turn });
+  for (const [at, parent] of [
+    [1, null],
+    [2, 'inner_1'],
+    [3, 'inner_2'],
+  ] as const)
+    world.burst([
+      { type: 'response.created', response: { id: `inner_${at}`, previous_response_id: parent } },
+      said(`r${at}`),
+      { type: 'response.completed', response: { id: `public_${at}`, previous_response_id: parent } },
+    ]);
+  world.read();
+  expect(['t1', 't2', 't3'].flatMap((turn) => answersTo(world, turn))).toEqual(['r1', 'r2', 'r3']);
 });
 
 it('continues from the id that the terminal names', () => {
