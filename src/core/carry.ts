@@ -5,7 +5,7 @@ import { proveExtension } from './delta.ts';
 import type { SavedCarried } from './journal.ts';
 import { type Carried, type Lane, NOTHING_CARRIED, type WaitingSteer } from './lane.ts';
 import type { LinkSlot } from './link-slot.ts';
-import type { Turn } from './turn.ts';
+import type { SendPlan, Turn } from './turn.ts';
 
 /**
  * What the next create from a response must bring along: steers that the upstream accepted and has not used, and outputs
@@ -50,6 +50,19 @@ export function dropCarriedSteer(
   if (at < 0) return false;
   put(core, lane, targetId, { steers: steers.filter((_, index) => index !== at), outputs });
   return true;
+}
+
+/** Steers that were not kept and that nobody holds any more: the create goes without them. */
+export function tellForgotten(
+  core: Core,
+  lane: Lane,
+  { carried, wireParentId, parentId }: SendPlan,
+  linkId: number,
+): void {
+  const isNamed = wireParentId === parentId;
+  const isForgotten = ({ input, heldBy }: WaitingSteer) =>
+    input.length === 0 && !(isNamed && heldBy === linkId);
+  if (carried.steers.some(isForgotten)) tellLost(core, lane, 'transcript_limit');
 }
 
 /** A turn leaves nothing in the conversation: what it brought along waits for the next one. */
@@ -109,19 +122,24 @@ function put(core: Core, lane: Lane, targetId: string, carried: Carried): void {
   release(core, before);
   if (carried.steers.length === 0 && carried.outputs.length === 0) return;
   const bytes = bytesOf(carried);
-  if (core.carriedBytes + bytes > core.limits.maxTranscriptBytes || !core.budget.tryTake(bytes))
-    return lose(core, lane, carried, 'transcript_limit');
+  if (core.carriedBytes + bytes > core.limits.maxTranscriptBytes || !core.budget.tryTake(bytes)) {
+    const held = carried.steers.filter(({ heldBy }) => heldBy !== undefined);
+    if (held.length < carried.steers.length) tellLost(core, lane, 'transcript_limit');
+    if (held.length > 0)
+      lane.carried.set(targetId, { steers: held.map((steer) => ({ ...steer, input: [] })), outputs: [] });
+    return;
+  }
   core.carriedBytes += bytes;
   lane.carried.set(targetId, carried);
   for (const [oldest, left] of lane.carried) {
     if (lane.carried.size <= MAX_CARRIED_PER_LANE) return;
     takeCarried(core, lane, oldest);
-    lose(core, lane, left, 'conversation_left');
+    if (left.steers.length > 0) tellLost(core, lane, 'conversation_left');
   }
 }
 
-function lose(core: Core, lane: Lane, { steers }: Carried, reason: string): void {
-  if (steers.length > 0) emitNotice(core, lane.id, '', { kind: 'steer_lost', reason });
+function tellLost(core: Core, lane: Lane, reason: string): void {
+  emitNotice(core, lane.id, '', { kind: 'steer_lost', reason });
 }
 
 function release(core: Core, bytes: number): void {

@@ -11,6 +11,7 @@ export interface Carried {
 
 export interface WaitingSteer {
   readonly id: string | undefined;
+  /** Empty where it was not kept: only the upstream that holds it can still add it. */
   readonly input: readonly string[];
   /** The link whose upstream holds it and adds it by itself; undefined: it has to be sent. */
   readonly heldBy: number | undefined;

@@ -168,7 +168,7 @@ function reach(
   const answers = [...outputs, ...input];
   const replayed = since === undefined ? [] : replayable(since.steps, answers, up.route, form);
   // The upstream adds what it holds for a response to the create that names it.
-  const isNamed = wire.id !== undefined && (since === undefined || since.stoppedAt === parentId);
+  const isNamed = wire.id === parentId;
   const isHere = (heldBy: number | undefined) => isNamed && heldBy === link.id;
   const steers = carried.steers.flatMap((steer) => steer.input);
   const unsent = carried.steers.flatMap((steer) => (isHere(steer.heldBy) ? [] : steer.input));

@@ -1,12 +1,12 @@
 import { createFrame, type OutgoingFrame, warmFrame } from '../dialect/frames.ts';
 import { GatewayError } from '../errors.ts';
 import { backoffMs } from '../ground/backoff.ts';
-import { takeCarried } from './carry.ts';
+import { takeCarried, tellForgotten } from './carry.ts';
 import { type Core, emitNotice, isMoving, tell } from './core.ts';
 import { frameLimit, tooLarge } from './frame-limit.ts';
 import { announceBegin, commitOfBegin, hasBegun, sendTurn } from './gates.ts';
 import { activate, recount, settle, unsettle, wake } from './home.ts';
-import { isReady, type Lane } from './lane.ts';
+import { isReady, type Lane, NOTHING_CARRIED } from './lane.ts';
 import {
   canProbe,
   capacityOf,
@@ -229,6 +229,7 @@ function dispatch(core: Core, lane: Lane, link: LinkSlot): boolean {
 
   turn.plan = plan;
   takeCarried(core, lane, plan.parentId);
+  if (plan.carried !== NOTHING_CARRIED) tellForgotten(core, lane, plan, link.id);
   holdSource(core, lane, turn, plan.cachedIn);
   announceBegin(core, turn);
   const saidFromSeq = core.outbox.nextSeq;

@@ -137,6 +137,7 @@ export function targetIdOf({ state }: Steer): string | undefined {
 export interface SteerAnswer {
   readonly type: string;
   readonly id: string | undefined;
+  /** Empty where the upstream does not say. */
   readonly targetId: string;
   /** What the client had said, where the upstream gives it back. */
   readonly input: readonly unknown[] | undefined;
@@ -153,13 +154,21 @@ export function readSteerAnswer(type: string, json: Readonly<Record<string, unkn
   };
 }
 
-/** The steer of these that the answer is about: by its id, by what it said, else the first that has no answer. */
+/**
+ * The steer of these that the answer is about: by its id, by what it said, else the first that has no answer. Servers that
+ * give a steer no id, or do not say which response it is for, answer in the order of the steers.
+ */
 export function answeredSteer(steers: readonly Steer[], answer: SteerAnswer): Steer | undefined {
-  const { id, targetId, input } = answer;
+  const { type, id, targetId, input } = answer;
   const byId =
     id === undefined ? undefined : steers.find(({ state }) => state.t === 'queued' && state.id === id);
   if (byId !== undefined) return byId;
-  const open = steers.filter(({ state }) => state.t === 'sent' && state.targetId === targetId);
+  const isOpen = ({ state }: Steer) =>
+    state.t === 'sent' ||
+    (state.t === 'queued' &&
+      type !== 'response.steer.accepted' &&
+      (id === undefined || state.id === undefined));
+  const open = steers.filter((steer) => isOpen(steer) && (targetId === '' || targetIdOf(steer) === targetId));
   const said = input === undefined ? undefined : contentOf(input);
   return (
     (said === undefined ? undefined : open.find((steer) => contentOf(parsed(steer)) === said)) ?? open[0]
@@ -177,7 +186,11 @@ export function decideSteer(core: Core, lane: Lane, link: LinkSlot, turn: Turn, 
   }
   remove(core, turn, steer);
   if (type === 'response.steer.pending')
-    carrySteer(core, lane, targetId, { id: id ?? idOf(steer), input: steer.input, heldBy: link.id });
+    carrySteer(core, lane, targetId || (targetIdOf(steer) ?? ''), {
+      id: id ?? idOf(steer),
+      input: steer.input,
+      heldBy: link.id,
+    });
 }
 
 /** A steer that waited for its create is given back: whoever sent it hears so, and it is not sent by us as well. */

@@ -506,7 +506,8 @@ function abandonedEnded(
 
 function onSteer(core: Core, link: LinkSlot, routed: Stream | undefined, frame: UpstreamFrame): void {
   const answer = readSteerAnswer(frame.type, frame.json());
-  const stream = steeredStream(link, answer) ?? routed;
+  const namesNothing = answer.id === undefined && answer.targetId === '';
+  const stream = (namesNothing ? routed : undefined) ?? steeredStream(link, answer) ?? routed;
   if (stream === undefined) return unheardSteer(core, link, undefined, answer, frame);
   const lane = core.lanes.get(stream.laneId) as Lane;
   const { state } = stream;

@@ -15,16 +15,16 @@ function created(world: World): void {
 }
 
 /** A turn that ended for a tool, with an accepted steer that waits for the tool's output. */
-function withWaitingSteer(world = ready()): World {
+function withWaitingSteer(world = ready(), steer: object = STEER): World {
   world.start({ text: 'one' });
   created(world);
   world.steer('', 'be brief');
-  world.say({ type: 'response.steer.accepted', steer: STEER });
+  world.say({ type: 'response.steer.accepted', steer });
   world.say({ type: 'response.output_item.done', output_index: 0, item: CALL });
   world.say({ type: 'response.completed', response: { id: 'resp_a', status: 'completed' } });
   world.say({
     type: 'response.steer.pending',
-    steer: STEER,
+    steer,
     reason: 'waiting_for_required_input',
     required_input: [],
   });
@@ -48,6 +48,38 @@ describe('a steer that waits for the output of a tool', () => {
     world.answerDial();
     const said = sent(world).flatMap(inputOf);
     expect(said.slice(said.lastIndexOf('be brief'))).toEqual(['be brief', '42']);
+  });
+
+  it.each([
+    ['no id', { previous_response_id: 'resp_a' }],
+    ['no response', { id: 'steer_1' }],
+    ['nothing', {}],
+  ])('is known by answers that name %s', (_, steer) => {
+    const world = withWaitingSteer(ready(), steer);
+    expect(world.outcomes('t1').map(({ outcome }) => outcome)).toEqual(['COMPLETED']);
+    world.cut(1);
+    world.start({ input: [OUTPUT] });
+    world.advance(1_000);
+    world.answerDial();
+    expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', 'be brief', '42']);
+  });
+
+  it.each([
+    ['is not lost while its upstream holds it', false, ['transcript_dropped:recovery_off']],
+    [
+      'is told to be lost when that is gone',
+      true,
+      ['transcript_dropped:recovery_off', 'recovered:link_lost', 'steer_lost:transcript_limit'],
+    ],
+  ])('%s where nothing is kept', (_, isCut, notices) => {
+    const world = withWaitingSteer(ready({ maxTranscriptBytes: 0 }));
+    if (isCut) world.cut(1);
+    world.start({ input: [OUTPUT] });
+    world.advance(1_000);
+    world.answerDial();
+    world.read();
+    expect(inputOf(sent(world).at(-1))).toEqual(['42']);
+    expect(world.notices()).toEqual(notices);
   });
 
   it('reaches the model once when its lane rotates', () => {
