@@ -177,7 +177,7 @@ export const turnSchema = z.strictObject({
   failure: z
     .strictObject({
       reason: z.string(),
-      upstreamCode: z.string().optional(),
+      upstreamCode: z.string().optional().describe("The upstream's own code, where it is a known one."),
       fault: z.string(),
       phase: z.string(),
       replay: z.string().describe('SAFE, UNSAFE or UNKNOWN: whether it may be asked for again.'),

@@ -1,4 +1,5 @@
 import type { TurnCost, TurnOutcome, TurnRecord, Usage } from '../core/types.ts';
+import { knownUpstreamCode } from '../ground/upstream-codes.ts';
 import type { TraceIds, TurnSplit } from '../telemetry/types.ts';
 import type { AttributedPart } from './attribution.ts';
 
@@ -11,6 +12,11 @@ export function short(text: string | undefined): string | undefined {
   if (text === undefined || text.length <= MAX_CHARACTERS) return text;
   // V8 cuts a text by pointing into it, which would keep the whole.
   return Buffer.from(text.slice(0, MAX_CHARACTERS)).toString();
+}
+
+/** Of a short list that the upstream has; what is no such word may be anything that it was sent. */
+function word(text: string | undefined): string | undefined {
+  return text !== undefined && /^[A-Za-z]\w{0,63}$/.test(text) ? text : undefined;
 }
 
 /** What is kept of a turn: names, times and numbers; never what was said. Times are milliseconds since the epoch. */
@@ -96,14 +102,14 @@ export function turnEnd(
     // The error itself would keep the message and everything that it was made of.
     failure: failed && {
       reason: failed.error.reason,
-      upstreamCode: short(failed.error.upstream?.code),
+      upstreamCode: knownUpstreamCode(failed.error.upstream?.code),
       fault: failed.error.fault,
       phase: failed.phase,
       replay: failed.replay,
     },
     responseModel: short(record.responseModel),
-    serviceTier: short(record.serviceTier),
-    finishReason: short(record.finishReason),
+    serviceTier: word(record.serviceTier),
+    finishReason: word(record.finishReason),
     upstream: record.route?.upstream,
     usage: usage && withoutAttribution(usage),
     cost: record.cost,
