@@ -58,11 +58,12 @@ export function responseJson(
 ): string {
   const error = outcome?.status === 'failed' ? { code: outcome.code, message: outcome.message } : null;
   const incomplete = outcome?.status === 'incomplete' ? { reason: outcome.reason } : null;
+  const echo = run.settingsJson ?? settingsJson(run.request, run.parentId);
   const completedAt = outcome?.status === 'completed' ? Math.floor(Date.now() / 1000) : null;
   return (
     `{"id":"${id}","object":"response","created_at":${run.createdAt},"status":"${status}",` +
     `"completed_at":${completedAt},"error":${JSON.stringify(error)},"incomplete_details":${JSON.stringify(incomplete)},` +
-    `"output":${outputJson},"usage":${usage},${run.settingsJson}}`
+    `"output":${outputJson},"usage":${usage},${echo}}`
   );
 }
 

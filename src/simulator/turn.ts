@@ -66,7 +66,8 @@ export interface Run {
   readonly createdAt: number;
   readonly entry: JournalEntry;
   readonly keyTag: string;
-  readonly settingsJson: string;
+  /** Undefined: long, and written again for each event that echoes it. */
+  readonly settingsJson: string | undefined;
   readonly faults: EventFault[];
 
   sequence: number;
@@ -90,6 +91,9 @@ export interface Run {
   /** The final Response object, once there is an outcome. */
   finalJson: string;
 }
+
+/** The request's own texts are kept as well: twice megabytes, for each response that runs. */
+const MAX_KEPT_ECHO_CHARS = 256 * 1024;
 
 export interface TurnStart {
   request: CreateRequest;
@@ -163,7 +167,7 @@ export function startTurn(world: World, start: TurnStart): Run {
     createdAt: Math.floor(Date.now() / 1000),
     entry,
     keyTag: start.keyTag,
-    settingsJson: echoed,
+    settingsJson: echoed.length > MAX_KEPT_ECHO_CHARS ? undefined : echoed,
     faults: start.faults,
     sequence: 0,
     events: 0,
