@@ -25,6 +25,7 @@ export function grpcOptions(
     maxItemsPerTurn: limits.items_per_turn,
     maxStreamsPerConnection: grpc.max_streams_per_connection,
     maxConnections: grpc.max_connections ?? defaultMaxConnections(descriptorLimit()),
+    maxCutStreams: session.max_cut_streams,
     maxConnectionIdleMs: grpc.max_connection_idle,
     ...(grpc.max_unserved_resets === undefined ? {} : { maxUnservedResets: grpc.max_unserved_resets }),
     openTimeoutMs: grpc.open_timeout,

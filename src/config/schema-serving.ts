@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { DEFAULT_SESSION_LIMITS } from '../core/limits.ts';
+import { DEFAULT_MAX_CUT_STREAMS } from '../session/resume-pacing.ts';
 import { byteSize, duration, formatByteSize, formatDuration } from './units.ts';
 
 /**
@@ -131,6 +132,13 @@ export const sessionSchema = z.strictObject({
   resume_grace: duration()
     .prefault(formatDuration(limits.resumeGraceMs))
     .describe('How long a session waits for its client to come back.'),
+  max_cut_streams: z
+    .int()
+    .min(1)
+    .default(DEFAULT_MAX_CUT_STREAMS)
+    .describe(
+      'Streams of a session in a row that may end in the middle of a message of the client, or with one over grpc.max_message, before the session is not resumed any more. A new turn or an acknowledgement begins the count anew.',
+    ),
   slow_client_timeout: duration({ min: '1s' })
     .prefault(formatDuration(limits.slowClientTimeoutMs))
     .describe('How long the buffer may stay full before the stream is cut (and can be resumed).'),

@@ -10,7 +10,7 @@ import { GatewayError, type StatusCode } from '../errors.ts';
 import { steadyNow } from '../session/clock.ts';
 import { ByteLedger } from './hardening/flow.ts';
 import { type Pingable, roundTrip } from './hardening/round-trip.ts';
-import { hearBytes } from './message-decoder.ts';
+import { hearBytes, isInMessage } from './message-decoder.ts';
 import { toStatus } from './status.ts';
 
 /**
@@ -39,8 +39,8 @@ export interface ReceivedMessage {
 
 export type Received = ReceivedMessage | { readonly kind: 'halfClose' } | { readonly kind: 'gone' };
 
-/** What a call reports when it is over. */
-export type CallEnd = (status: StatusCode | 'OK') => void;
+/** What a call reports when it is over. `isCut`: in the middle of a message of the client, or with one that is too large. */
+export type CallEnd = (status: StatusCode | 'OK', isCut: boolean) => void;
 
 /**
  * One RPC, on grpc-js's own call instead of its Duplex: a Duplex takes in 16 messages that nobody asked for,
@@ -251,16 +251,16 @@ export function watchEnd(
   const stream = http2Stream(base);
   const send = base.sendStatus.bind(base);
   let told = false;
-  const tell = (status: StatusCode | 'OK') => {
+  const tell = (status: StatusCode | 'OK', isCut = isInMessage(base)) => {
     if (told) return;
     told = true;
-    onEnd(status);
+    onEnd(status, isCut);
   };
   base.sendStatus = (status) => {
     const isTooLarge = isRefusalForLength(status);
     const full = isTooLarge ? tooLarge(maxMessageBytes) : status;
     send(full);
-    tell(statusName(full.code));
+    tell(statusName(full.code), isTooLarge || isInMessage(base));
     if (stream === undefined || stream.destroyed) return;
     if (isTooLarge) leaveUnread(stream);
     const leaveMs = Math.max(END_TIMEOUT_MS, unreadTimeoutMs());

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { refusedProofOf } from '../access/auth/authenticate.ts';
-import type { Principal, SessionLease } from '../access/types.ts';
+import type { Principal, Reservation, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
 import type { SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
@@ -22,7 +22,7 @@ import {
   type OpenRequest,
 } from '../translate/index.ts';
 import { type BoundedFormat, boundedMessages } from './bounded-events.ts';
-import type { Received, RpcCall } from './call.ts';
+import type { Received, ReceivedMessage, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
 import type { Edge } from './edge.ts';
 import { grantedIntervalMs, Heartbeat } from './heartbeat.ts';
@@ -318,6 +318,9 @@ class ConnectStream implements ClientStream {
   #opened = false;
   readonly #histories = new KnownHistories();
   #lastSeq = 0;
+  /** A message came in whole. */
+  #heard = false;
+  #ackedSeq = 0;
   #goneAway = false;
   #ageTimer: NodeJS.Timeout | undefined;
 
@@ -335,14 +338,19 @@ class ConnectStream implements ClientStream {
     const { id, driver } = this.#session;
     const openedAtMs = this.#edge.clock();
     this.#edge.telemetry.streamOpened(id);
-    this.#call.onEnd = (status) => {
+    this.#call.onEnd = (status, isCut) => {
       this.#stopTimers();
+      this.#edge.resumePacing.ended(this.#session, {
+        isCut,
+        heard: this.#heard,
+        ackedSeq: this.#ackedSeq,
+      });
       this.#edge.telemetry.streamClosed(id, status, this.#edge.clock() - openedAtMs);
     };
     this.#call.onRoom = () => driver.room();
     this.#call.onGone = () => this.#left();
     try {
-      if (entered.kind === 'found') await this.#holdBack();
+      if (entered.kind === 'found') await this.#holdBack(entered.resume.lastSeq);
       if (this.#call.over) {
         // No stream has ever left this session: nothing else lets its time begin.
         if (!driver.attached) driver.feed({ kind: 'detach' });
@@ -360,10 +368,20 @@ class ConnectStream implements ClientStream {
     }
   }
 
-  /** A client that does nothing but come back is let in more and more slowly. */
-  async #holdBack(): Promise<void> {
-    const waitMs = this.#edge.registry.resumed(this.#session.id);
-    if (waitMs > 0) await delay(waitMs, undefined, { signal: this.#call.signal }).catch(() => undefined);
+  /** A client that does nothing but come back is let in more and more slowly, and one with a message that never comes not for ever. */
+  async #holdBack(lastSeq: number): Promise<void> {
+    const { telemetry, resumePacing } = this.#edge;
+    const { id: sessionId, principal } = this.#session;
+    const pace = resumePacing.resumed(this.#session, lastSeq);
+    if (pace.kind === 'free') return;
+    telemetry.resumeHeldBack({
+      sessionId,
+      tenantId: principal.tenantId,
+      result: pace.kind,
+      isFirst: pace.isFirst,
+    });
+    if (pace.kind === 'refused') throw cutTooOften(pace.cuts);
+    await delay(pace.waitMs, undefined, { signal: this.#call.signal }).catch(() => undefined);
   }
 
   get hasRoom(): boolean {
@@ -534,31 +552,51 @@ class ConnectStream implements ClientStream {
       driver.halfClose(this);
       return false;
     }
-    const { wire, fairShare } = this.#edge;
     // What has arrived comes without a pause in between: a flood on one stream would be all that happens.
-    const share = fairShare.wait(connection);
+    const share = this.#edge.fairShare.wait(connection);
     if (share !== undefined) await share;
-    const message =
-      received.bytes.length <= SHORT_MESSAGE_BYTES
-        ? wire.readConnect(received.bytes, this.#histories)
-        : await fairShare.through(connection, wire.connectSteps(received.bytes, this.#histories));
-    doneWith(received.bytes);
+    this.#heard = true;
+    if (!gate.admits() && this.#isParked(received, gate)) return !this.#call.over;
+    const message = await this.#decode(received.bytes);
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
-    // What comes after a turn may be for that turn.
-    this.#edge.registry.heardOf(this.#session.id);
     const taken = this.#take(message, received.beganAtMs, gate);
     if (taken !== undefined) await taken;
     return true;
   }
 
+  async #decode(bytes: Uint8Array): Promise<ClientMessage> {
+    const { wire, fairShare } = this.#edge;
+    const message =
+      bytes.length <= SHORT_MESSAGE_BYTES
+        ? wire.readConnect(bytes, this.#histories)
+        : await fairShare.through(this.#call.connection, wire.connectSteps(bytes, this.#histories));
+    doneWith(bytes);
+    return message;
+  }
+
+  /** Whether the message is a request, which waits then. */
+  #isParked({ bytes, beganAtMs }: ReceivedMessage, gate: RequestGate): boolean {
+    const head = this.#edge.wire.requestHead(bytes);
+    if (head === undefined) return false;
+    // Its place may be twice as large, and other messages want it.
+    const own = Buffer.from(bytes);
+    doneWith(bytes);
+    const run = async () => {
+      const message = await this.#decode(own);
+      if (!this.#call.over) await this.#take(message, beganAtMs, gate);
+    };
+    gate.wait({ ...head, bytes: own.length, run });
+    return true;
+  }
+
   #take(message: ClientMessage, beganAtMs: number, gate: RequestGate): Promise<void> | undefined {
-    const { id, driver, defaultModel } = this.#session;
+    const { driver, defaultModel } = this.#session;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return this.#startTurn({ ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs }, gate);
+        return this.#startTurn({ ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs });
       case 'heartbeat':
         this.#heartbeat?.received();
         return undefined;
@@ -571,21 +609,41 @@ class ConnectStream implements ClientStream {
         });
         return undefined;
       case 'input':
-        if (message.input.kind === 'ack') this.#edge.registry.acknowledged(id, message.input.seq);
+        if (message.input.kind === 'ack') this.#acknowledged(message.input.seq);
+        if (message.input.kind === 'cancelTurn') return gate.cancel(message.input);
         if (message.input.kind === 'steerTurn' || message.input.kind === 'injectTurn')
-          gate.request(message.input);
-        else if (message.input.kind === 'cancelTurn') gate.cancel(message.input);
+          driver.addInput(message.input);
         else driver.feed(message.input);
         return undefined;
     }
   }
 
-  #startTurn(turn: StartTurn, gate: RequestGate): Promise<void> | undefined {
+  #acknowledged(seq: number): void {
+    this.#ackedSeq = Math.max(this.#ackedSeq, Math.min(seq, this.#lastSeq));
+    this.#edge.registry.acknowledged(this.#session.id, seq);
+  }
+
+  #startTurn(turn: StartTurn): Promise<void> | undefined {
     const reserved = this.#session.driver.reserveTurn(turn);
-    if (reserved instanceof Promise) return reserved.then((place) => gate.request(turn, place));
-    gate.request(turn, reserved);
+    if (reserved instanceof Promise) return reserved.then((place) => this.#begin(turn, place));
+    this.#begin(turn, reserved);
     return undefined;
   }
+
+  /** Whose client has left meanwhile was never taken, and its client sends it again. */
+  #begin(turn: StartTurn, place: Reservation | undefined): void {
+    if (this.#call.over) place?.release();
+    else this.#session.driver.startTurn(turn, place);
+  }
+}
+
+function cutTooOften(cuts: number): GatewayError {
+  const found = `the last ${cuts} streams of the session ended in the middle of a message`;
+  return new GatewayError(
+    'LIMIT_EXCEEDED',
+    `${found}: it is too large, or something on the way does not carry it`,
+    { metadata: { limit: 'cut_streams', value: String(cuts), scope: 'session' } },
+  );
 }
 
 function activeTurns(core: Session): readonly ActiveTurn[] {

@@ -1,4 +1,5 @@
 import type { AccessControl } from '../access/types.ts';
+import type { ResumePacing } from '../session/resume-pacing.ts';
 import type { RunningWork } from '../session/running-work.ts';
 import type { SessionRuntime } from '../session/sessions.ts';
 import type { KeyedCalls } from '../store/types.ts';
@@ -15,6 +16,7 @@ export interface Edge extends SessionRuntime {
   readonly wire: Wire;
   /** The other processes behind the same port. */
   readonly peers: Peers | undefined;
+  readonly resumePacing: ResumePacing;
   /** Calls of CreateResponse with an idempotency key. */
   readonly keyedRuns: KeyedRuns;
   /** The same, as all processes know them; undefined: there is no store. */

@@ -36,6 +36,11 @@ export function hearBytes(base: object, onBytes: (chunk: Uint8Array) => void): v
   };
 }
 
+/** Whether the client has begun a message and not ended it, or sent one that is too long. */
+export function isInMessage(base: ServerInterceptingCallInterface): boolean {
+  return 'decoder' in base && base.decoder instanceof MessageDecoder && base.decoder.isInMessage;
+}
+
 /** The message, and whatever points into it, is not used any more. Does nothing for a message with memory of its own. */
 export function doneWith(message: Uint8Array): void {
   memory.giveBack(message.buffer);
@@ -57,6 +62,10 @@ export class MessageDecoder {
 
   constructor(maxBytes: number) {
     this.maxReadMessageLength = maxBytes;
+  }
+
+  get isInMessage(): boolean {
+    return this.#headerBytes > 0 || this.#isRefused;
   }
 
   /** Parts of the message that has begun. */

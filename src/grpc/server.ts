@@ -17,6 +17,7 @@ import type { Durability } from '../session/durability.ts';
 import { FairShare } from '../session/fair-share.ts';
 import { FlushQueue } from '../session/flush.ts';
 import { SessionRegistry } from '../session/registry.ts';
+import { ResumePacing } from '../session/resume-pacing.ts';
 import { RunningWork } from '../session/running-work.ts';
 import type { KeyedCalls } from '../store/types.ts';
 import type { Telemetry } from '../telemetry/types.ts';
@@ -66,6 +67,8 @@ export interface GrpcServerOptions {
   readonly maxMessageBytes?: number;
   /** Input items of one request. Default 10,000. */
   readonly maxItemsPerTurn?: number;
+  /** Streams of a session in a row that end in the middle of a message, before it is not resumed any more. Default 20. */
+  readonly maxCutStreams?: number;
   /** Streams of one connection; one stream is one session. Default 1,000. */
   readonly maxStreamsPerConnection?: number;
   /** Client connections of the process. Default: no limit of its own. */
@@ -311,6 +314,7 @@ function createEdge(options: GrpcServerOptions, peers: Peers | undefined): Edge 
     ),
     registry: new SessionRegistry(peers?.tokenPrefix ?? (options.durability === undefined ? undefined : '')),
     peers,
+    resumePacing: new ResumePacing(steadyNow, options.maxCutStreams),
     calls: new RunningWork(),
     keyedRuns: new KeyedRuns(steadyNow),
     keyedCalls: options.keyedCalls,
@@ -385,9 +389,9 @@ function interceptor(edge: Edge, serve: Handlers, options: GrpcServerOptions): S
     inflation.watch(base, maxMessageBytes);
     const method = definition.path.slice(1);
     let call: RpcCall | undefined;
-    const onEnd: CallEnd = (status) => {
+    const onEnd: CallEnd = (status, isCut) => {
       edge.telemetry.rpcEnded(method, status, edge.clock() - startedAtMs);
-      call?.onEnd(status);
+      call?.onEnd(status, isCut);
     };
     if (handler !== undefined) withReport(base);
     // The rest of an answer may take as long as any other part of it.

@@ -122,6 +122,7 @@ export class SessionDriver implements Flushable {
   #closed = false;
   /** Accepted and not ended. */
   #turns = 0;
+  #turnsTaken = 0;
   #idleSinceMs: number;
   #status: StatusCode | 'OK' = 'OK';
   #waiters: { readonly until: () => boolean; readonly wake: () => void }[] = [];
@@ -140,6 +141,11 @@ export class SessionDriver implements Flushable {
   /** Milliseconds of the clock since when no turn runs or waits; undefined: one does. */
   get idleSinceMs(): number | undefined {
     return this.#turns === 0 ? this.#idleSinceMs : undefined;
+  }
+
+  /** Accepted, ended or not. */
+  get turnsTaken(): number {
+    return this.#turnsTaken;
   }
 
   get attached(): boolean {
@@ -366,7 +372,10 @@ export class SessionDriver implements Flushable {
   }
 
   #countTurns({ kind }: Fact): void {
-    if (kind === 'turnAccepted') this.#turns += 1;
+    if (kind === 'turnAccepted') {
+      this.#turns += 1;
+      this.#turnsTaken += 1;
+    }
     if (kind !== 'turnEnded') return;
     // A session that came from another process may have had turns there.
     this.#turns = Math.max(0, this.#turns - 1);

@@ -1,6 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Principal } from '../access/types.ts';
-import { backoffMs } from '../ground/backoff.ts';
 import type { EdgeSessionHandle } from './sessions.ts';
 
 /** 256 bits: not to be guessed, whatever the rate. */
@@ -29,17 +28,8 @@ export interface IssuedToken {
   readonly issuedAtSeq: number;
 }
 
-/**
- * Resumes in a row after which nothing came but the next one. A path that does not carry a message makes clients resume
- * and send it again, tens of times a second where they do not wait by themselves.
- */
-const FREE_RESUMES = 5;
-const FUTILE_RESUMES = { minMs: 200, maxMs: 5_000 };
-
 interface Entry {
   readonly session: EdgeSessionHandle;
-  /** Since the client was last heard of otherwise. */
-  resumes: number;
   /** Oldest first. */
   tokens: IssuedToken[];
 }
@@ -84,7 +74,7 @@ export class SessionRegistry {
 
   /** `tokens` open the session already: it was another process's before. */
   add(session: EdgeSessionHandle, tokens: readonly IssuedToken[] = []): void {
-    const entry = { session, resumes: 0, tokens: [...tokens] };
+    const entry = { session, tokens: [...tokens] };
     this.#byId.set(session.id, entry);
     for (const { digest } of tokens) this.#byToken.set(digest, entry);
   }
@@ -149,21 +139,6 @@ export class SessionRegistry {
     for (const other of entry.tokens) if (other.digest !== digest) this.#byToken.delete(other.digest);
     entry.tokens = entry.tokens.filter((other) => other.digest === digest);
     return entry.session;
-  }
-
-  /** The client comes back; says how many milliseconds it should be made to wait. */
-  resumed(id: string): number {
-    const entry = this.#byId.get(id);
-    if (entry === undefined) return 0;
-    entry.resumes += 1;
-    const futile = entry.resumes - FREE_RESUMES;
-    return futile <= 0 ? 0 : backoffMs(futile - 1, { ...FUTILE_RESUMES, random: Math.random });
-  }
-
-  /** A message of the client has come in whole. */
-  heardOf(id: string): void {
-    const entry = this.#byId.get(id);
-    if (entry !== undefined) entry.resumes = 0;
   }
 
   /** The client has processed events up to `seq`, so it has the tokens that were sent before them. */

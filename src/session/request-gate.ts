@@ -1,12 +1,9 @@
-import type { Reservation } from '../access/types.ts';
-import { memoryOfRequest } from '../core/turn.ts';
-import type { CancelTurn, InjectTurn, Input, StartTurn, SteerTurn } from '../core/types.ts';
+import type { CancelTurn, Input } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 
 /**
- * Memory of requests of one stream that may wait for their session's room: two of the upstream's largest. Behind them are
- * the cancels and acknowledgements that make the room, so the stream is read on until then. What waits, here and in the
- * session, costs three times its size while it is read.
+ * Requests of one stream that may wait for their session's room: two of the upstream's largest, and some. Behind them are
+ * the cancels and acknowledgements that make the room, so the stream is read on until then.
  */
 const MAX_PARKED_BYTES = 32 * 1024 * 1024;
 const MAX_PARKED_REQUESTS = 64;
@@ -17,16 +14,21 @@ const MAX_PARKED_REQUESTS = 64;
  */
 const STALLED_MS = 30_000;
 
-type Request = StartTurn | SteerTurn | InjectTurn;
-
-interface Received {
-  readonly request: Request;
-  /** Of a turn. */
-  readonly reservation: Reservation | undefined;
+/** A request as it came: decoded, it takes several times its memory for a moment, so that is left for when it may run. */
+export interface WaitingRequest {
+  readonly kind: 'startTurn' | 'steerTurn' | 'injectTurn';
+  readonly laneId: string;
+  readonly turnId: string | undefined;
+  /** Memory that it takes. */
+  readonly bytes: number;
+  /** Decodes it and gives it to the session. Called once at most, and by one request of the gate at a time. */
+  run(): Promise<void>;
 }
 
-interface Parked extends Received {
-  readonly bytes: number;
+interface Parked {
+  readonly request: WaitingRequest;
+  /** It is given to the session. */
+  run: Promise<void> | undefined;
 }
 
 /** The part of a session's driver that the gate uses. */
@@ -34,8 +36,6 @@ export interface GatedSession {
   /** More requests would be too much. */
   readonly inputBlocked: boolean;
   inputReady(signal: AbortSignal): Promise<void>;
-  startTurn(turn: StartTurn, reservation?: Reservation): void;
-  addInput(request: SteerTurn | InjectTurn): void;
   feed(input: Input): void;
 }
 
@@ -63,36 +63,40 @@ export class RequestGate {
   #refusing = false;
   #stalled: NodeJS.Timeout | undefined;
   #waiters: (() => void)[] = [];
+  /** The run that began last. */
+  #lastRun: Promise<unknown> = Promise.resolve();
 
   constructor(options: RequestGateOptions) {
     this.#options = options;
     options.signal.addEventListener('abort', () => this.#empty(), { once: true });
   }
 
-  request(request: Request, reservation?: Reservation): void {
-    const { session, signal, overload } = this.#options;
-    if (signal.aborted) return reservation?.release();
-    if (this.#parked.length === 0 && !session.inputBlocked) {
-      this.#refusing = false;
-      return this.#run({ request, reservation });
-    }
+  /** Whether a request may go to the session now, past nobody. */
+  admits(): boolean {
+    if (this.#parked.length > 0 || this.#options.session.inputBlocked) return false;
+    this.#refusing = false;
+    return true;
+  }
+
+  /** For a request that is not admitted. */
+  wait(request: WaitingRequest): void {
+    const { signal, overload } = this.#options;
+    if (signal.aborted) return;
     // What runs is looked at by its admission; what waits would fill the memory without it.
     const refusal = this.#refusing ? tooMuchWaits() : overload();
-    if (refusal !== undefined) return this.#refuse({ request, reservation }, refusal);
-    const bytes = memoryOfRequest(request);
-    this.#parked.push({ request, bytes, reservation });
-    this.#parkedBytes += bytes;
+    if (refusal !== undefined) return this.#refuse(request, refusal);
+    this.#parked.push({ request, run: undefined });
+    this.#parkedBytes += request.bytes;
     if (this.#isFull) this.#stalled ??= setTimeout(() => this.#refuseAll(), STALLED_MS);
     if (!this.#releasing) void this.#release();
   }
 
-  cancel(cancel: CancelTurn): void {
+  /** Undefined: done. Otherwise nothing more may be read until it is: what it takes with it has to be decoded. */
+  cancel(cancel: CancelTurn): Promise<void> | undefined {
     const earlier = this.#parked.filter(({ request }) => isFor(cancel, request));
-    for (const parked of earlier) {
-      this.#remove(parked);
-      this.#run(parked);
-    }
+    if (earlier.length > 0) return this.#cancelBehind(earlier, cancel);
     this.#options.session.feed(cancel);
+    return undefined;
   }
 
   /** Resolves when the stream may be read. Undefined: now. */
@@ -119,8 +123,7 @@ export class RequestGate {
         const [next] = this.#parked;
         // Cancelled, refused or over meanwhile; or somebody else's input has used the room.
         if (next === undefined || session.inputBlocked) continue;
-        this.#remove(next);
-        this.#run(next);
+        await this.#run(next);
       }
     } catch (error) {
       onError(error);
@@ -129,35 +132,50 @@ export class RequestGate {
     }
   }
 
-  #run({ request, reservation }: Received): void {
-    const { session } = this.#options;
-    if (request.kind === 'startTurn') session.startTurn(request, reservation);
-    else session.addInput(request);
+  async #cancelBehind(earlier: readonly Parked[], cancel: CancelTurn): Promise<void> {
+    const { session, signal } = this.#options;
+    for (const parked of earlier) await this.#run(parked);
+    if (!signal.aborted) session.feed(cancel);
+  }
+
+  /** It keeps its place until the session has it: what comes meanwhile waits behind. One runs after the other. */
+  #run(parked: Parked): Promise<void> {
+    parked.run ??= this.#runAfter(this.#lastRun, parked);
+    this.#lastRun = parked.run.catch(() => undefined);
+    return parked.run;
+  }
+
+  async #runAfter(before: Promise<unknown>, parked: Parked): Promise<void> {
+    await before;
+    try {
+      if (!this.#options.signal.aborted) await parked.request.run();
+    } finally {
+      this.#remove(parked);
+    }
   }
 
   #refuseAll(): void {
     this.#refusing = true;
-    for (const parked of [...this.#parked]) {
+    for (const parked of this.#parked.filter(({ run }) => run === undefined)) {
       this.#remove(parked);
-      this.#refuse(parked, tooMuchWaits());
+      this.#refuse(parked.request, tooMuchWaits());
     }
   }
 
-  #refuse({ request, reservation }: Received, error: GatewayError): void {
-    reservation?.release();
-    const { laneId, turnId = '' } = request;
-    const kind = request.kind === 'startTurn' ? 'refuse' : 'reject';
-    this.#options.session.feed({ kind, laneId, turnId, error });
+  #refuse({ kind, laneId, turnId = '' }: WaitingRequest, error: GatewayError): void {
+    const refusal = kind === 'startTurn' ? 'refuse' : 'reject';
+    this.#options.session.feed({ kind: refusal, laneId, turnId, error });
   }
 
   #remove(parked: Parked): void {
-    this.#parked.splice(this.#parked.indexOf(parked), 1);
-    this.#parkedBytes -= parked.bytes;
+    const at = this.#parked.indexOf(parked);
+    if (at < 0) return;
+    this.#parked.splice(at, 1);
+    this.#parkedBytes -= parked.request.bytes;
     this.#moved();
   }
 
   #empty(): void {
-    for (const { reservation } of this.#parked) reservation?.release();
     this.#parked.length = 0;
     this.#parkedBytes = 0;
     this.#moved();
@@ -179,7 +197,7 @@ export class RequestGate {
 }
 
 /** Whether a request that was sent before the cancel is about the turn that it cancels. */
-function isFor({ laneId, turnId }: CancelTurn, request: Request): boolean {
+function isFor({ laneId, turnId }: CancelTurn, request: WaitingRequest): boolean {
   if (request.laneId !== laneId) return false;
   return request.turnId === turnId || (request.kind !== 'startTurn' && request.turnId === undefined);
 }

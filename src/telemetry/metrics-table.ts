@@ -180,6 +180,16 @@ export const METRICS = {
     labels: ['rpc.status_code'],
     boundaries: LIFETIME_SECONDS,
   },
+  'responses_gateway.resumes.held_back': {
+    kind: 'counter',
+    unit: '{resume}',
+    description:
+      'Resumes of clients that come back again and again, and nothing comes of it: `slowed`, or `refused` after as many streams that ended in the middle of a message as `session.max_cut_streams` says.',
+    labels: ['result'],
+    fromStart: { result: ['slowed', 'refused'] },
+    alert:
+      'Any `refused`: a proxy on the way does not carry large messages, or a client ignores MESSAGE_TOO_LARGE.',
+  },
   'responses_gateway.resumes': {
     kind: 'counter',
     unit: '{resume}',

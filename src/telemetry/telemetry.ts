@@ -133,6 +133,12 @@ export async function createTelemetry(
       countRefusal(refusal);
       watcher?.callRefused(refusal);
     },
+    resumeHeldBack({ sessionId, tenantId, result, isFirst }) {
+      instruments.add('responses_gateway.resumes.held_back', 1, { result });
+      if (!isFirst) return;
+      const fields = { code: 'resume_held_back', session: sessionId, tenant: tenantId, result };
+      logger.warn(fields, 'a client resumes its session again and again, and nothing comes of it');
+    },
     upstream(event) {
       countUpstream(event);
       logUpstream(event);

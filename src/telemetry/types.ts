@@ -92,7 +92,17 @@ export interface Telemetry {
   rpcEnded(method: string, status: StatusCode | 'OK', durationMs: number): void;
   /** A call that was ended before it came to a session, or to the upstream. */
   callRefused(refusal: CallRefusal): void;
+  /** A client that comes back again and again, and nothing comes of it. */
+  resumeHeldBack(resume: HeldResume): void;
   shutdown(): Promise<void>;
+}
+
+export interface HeldResume {
+  readonly sessionId: string;
+  readonly tenantId: string;
+  readonly result: 'slowed' | 'refused';
+  /** Of this result of the session. */
+  readonly isFirst: boolean;
 }
 
 /** Names and ids that an operator has given; nothing that a caller could fill with secrets. */

@@ -11,6 +11,7 @@ export type {
   FollowResponseRequest,
   OpenedFacts,
   OpenRequest,
+  RequestHead,
   Steps,
 } from './messages.ts';
 export { frameFromBytes, frameIn, type Peek, peekFrame } from './peek.ts';

@@ -55,6 +55,13 @@ export type ClientMessage =
       readonly error: GatewayError;
     };
 
+/** What brings input: of which kind, and for which turn. */
+export interface RequestHead {
+  readonly kind: 'startTurn' | 'steerTurn' | 'injectTurn';
+  readonly laneId: string;
+  readonly turnId: string | undefined;
+}
+
 export interface OpenedFacts {
   readonly sessionId: string;
   readonly resumeToken: string;

@@ -22,6 +22,7 @@ import type {
   GoAwayFacts,
   OpenedFacts,
   OpenRequest,
+  RequestHead,
   Steps,
 } from './messages.ts';
 import type { Message } from './writer.ts';
@@ -42,6 +43,8 @@ export interface WireOptions {
 
 export interface Wire {
   readConnect(bytes: Uint8Array, known?: KnownHistories): ClientMessage;
+  /** Undefined: another message, or none that can be read. Costs little, however long it is. */
+  requestHead(bytes: Uint8Array): RequestHead | undefined;
   readCreateResponse(bytes: Uint8Array, turnId: string): CreateResponseRequest;
   readCall(method: CallMethod, bytes: Uint8Array): CallRequest;
   /** The same in steps: a large request takes longer than others should wait. */
@@ -68,6 +71,7 @@ export function createWire(api: Api = loadApi(), { maxItems = DEFAULT_MAX_ITEMS 
   const encode = (name: string, value: Message) => api.type(name).encode(value).finish();
   return {
     readConnect: (bytes, known) => readConnect(bytes, api, maxItems, known),
+    requestHead,
     readCreateResponse: (bytes, turnId) => finish(readCreateResponse(bytes, turnId, api, maxItems)),
     readCall: (method, bytes) => finish(readCall(method, bytes, api, maxItems)),
     connectSteps: (bytes, known) => readConnectSteps(bytes, api, maxItems, known),
@@ -205,6 +209,23 @@ function refusedRequest({ arm, body }: OpenedRequest, error: unknown): ClientMes
 
 function isRequest(arm: (typeof ARMS)[number]): arm is keyof typeof REQUESTS {
   return arm in REQUESTS;
+}
+
+function requestHead(bytes: Uint8Array): RequestHead | undefined {
+  let message: Message;
+  try {
+    message = headOf(bytes);
+  } catch {
+    return undefined;
+  }
+  const [arm, second] = ARMS.filter((name) => Object.hasOwn(message, name));
+  if (arm === undefined || second !== undefined || !isRequest(arm)) return undefined;
+  const turn = partOf(message, arm) ?? {};
+  return {
+    kind: REQUESTS[arm],
+    laneId: textOf(turn, 'lane_id'),
+    turnId: textOf(turn, 'turn_id') || undefined,
+  };
 }
 
 /** What a request is, and for which turn, without what it has too much of. */

@@ -4,6 +4,7 @@ import { RecordedTelemetry } from '../harness/fakes.ts';
 export class SilentTelemetry extends RecordedTelemetry {
   override rpcEnded(): void {}
   override callRefused(): void {}
+  override resumeHeldBack(): void {}
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {

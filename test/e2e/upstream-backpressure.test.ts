@@ -68,7 +68,8 @@ describe('an upstream that takes nothing', () => {
     stuck.startTurn({ lane_id: 'l0', turn_id: 't0' }, 'hello');
     await stuck.turn('t0');
     const [session] = gateway.server.registry.sessions();
-    proxy.connections[0]?.set({ up: { stall: true } });
+    // The next link as well, which a cancelled turn may give the others.
+    proxy.set({ up: { stall: true } });
     for (let turn = 1; turn <= 4; turn++) {
       stuck.startTurn({ lane_id: `l${turn}`, turn_id: `t${turn}` }, 'x'.repeat(10 * MIB));
     }

@@ -7,7 +7,13 @@ import type {
 } from '../../src/access/types.ts';
 import type { Fact, TurnRecord, Usage } from '../../src/core/types.ts';
 import { GatewayError, type StatusCode } from '../../src/errors.ts';
-import type { CallRefusal, SessionStart, SessionTelemetry, Telemetry } from '../../src/telemetry/types.ts';
+import type {
+  CallRefusal,
+  HeldResume,
+  SessionStart,
+  SessionTelemetry,
+  Telemetry,
+} from '../../src/telemetry/types.ts';
 
 /** Lets everybody in as one tenant, and remembers what it was asked. Override a method to refuse. */
 export class OpenAccess implements AccessControl {
@@ -145,6 +151,12 @@ export class RecordedTelemetry implements Telemetry {
 
   callRefused(refusal: CallRefusal): void {
     this.refusals.push(refusal);
+  }
+
+  readonly heldResumes: HeldResume[] = [];
+
+  resumeHeldBack(resume: HeldResume): void {
+    this.heldResumes.push(resume);
   }
 
   async shutdown(): Promise<void> {}

@@ -15,6 +15,11 @@ export function encodeStartTurn(turnId: string, item: string): Buffer {
   return Buffer.from(ConnectRequest.encode({ start_turn: { turn_id: turnId, create } }).finish());
 }
 
+/** A ConnectRequest that resumes a session. */
+export function encodeOpen(resume: { readonly token: string; readonly last_seq: number }): Buffer {
+  return Buffer.from(ConnectRequest.encode({ open: { resume } }).finish());
+}
+
 /** A CreateResponseRequest with one raw input item. */
 export function encodeCreateResponse(item: string): Buffer {
   const create = { model: 'gpt-6', input: [{ json: Buffer.from(item) }] };

@@ -45,6 +45,7 @@ export type Answer = { readonly port: number } | { readonly facts: Facts };
 class NoTelemetry extends RecordedTelemetry {
   override rpcEnded(): void {}
   override callRefused(): void {}
+  override resumeHeldBack(): void {}
   override streamOpened(): void {}
   override streamClosed(): void {}
   override session(): ReturnType<RecordedTelemetry['session']> {

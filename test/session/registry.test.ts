@@ -32,20 +32,6 @@ describe('SessionRegistry', () => {
     expect(readToken('a.b.c')).toBeUndefined();
   });
 
-  it('lets a client that does nothing but come back wait longer each time, until it is heard of', () => {
-    const registry = registryWith('s1');
-    const waits = Array.from({ length: 14 }, () => registry.resumed('s1'));
-    expect(waits.slice(0, 5)).toEqual([0, 0, 0, 0, 0]);
-    waits.slice(5).forEach((waitMs, n) => {
-      const mostMs = Math.min(5_000, 200 * 2 ** n);
-      expect(waitMs).toBeGreaterThanOrEqual(mostMs / 2);
-      expect(waitMs).toBeLessThanOrEqual(mostMs);
-    });
-    registry.heardOf('s1');
-    expect(registry.resumed('s1')).toBe(0);
-    expect(registry.resumed('gone')).toBe(0);
-  });
-
   it('takes over a session with the tokens that opened it elsewhere', () => {
     const old = registryWith('s1');
     const token = old.issueToken('s1', 3);
