@@ -557,7 +557,8 @@ class ConnectStream implements ClientStream {
     if (share !== undefined) await share;
     this.#heard = true;
     if (!gate.admits() && this.#isParked(received, gate)) return !this.#call.over;
-    const message = await this.#decode(received.bytes);
+    const decoded = this.#decode(received.bytes);
+    const message = decoded instanceof Promise ? await decoded : decoded;
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
     const taken = this.#take(message, received.beganAtMs, gate);
@@ -565,12 +566,17 @@ class ConnectStream implements ClientStream {
     return true;
   }
 
-  async #decode(bytes: Uint8Array): Promise<ClientMessage> {
+  #decode(bytes: Uint8Array): ClientMessage | Promise<ClientMessage> {
+    if (bytes.length > SHORT_MESSAGE_BYTES) return this.#decodeInSteps(bytes);
+    const message = this.#edge.wire.readConnect(bytes, this.#histories);
+    doneWith(bytes);
+    return message;
+  }
+
+  async #decodeInSteps(bytes: Uint8Array): Promise<ClientMessage> {
     const { wire, fairShare } = this.#edge;
-    const message =
-      bytes.length <= SHORT_MESSAGE_BYTES
-        ? wire.readConnect(bytes, this.#histories)
-        : await fairShare.through(this.#call.connection, wire.connectSteps(bytes, this.#histories));
+    const steps = wire.connectSteps(bytes, this.#histories);
+    const message = await fairShare.through(this.#call.connection, steps);
     doneWith(bytes);
     return message;
   }
