@@ -117,6 +117,12 @@ const EPOCH_EVENTS: Readonly<Record<StoreEndpoint['kind'], readonly string[]>> =
 /** Redis 5 speaks no other; nothing here needs one. */
 const PROTOCOL = 2;
 
+/**
+ * The library's own timeout only lets go of what was not yet written, and costs an AbortSignal for each command: as much
+ * as the rest of its work on one. `command` has a timer of its own.
+ */
+const NO_TIMEOUT = 0;
+
 const AS_BYTES = { [RESP_TYPES.BLOB_STRING]: Buffer } as const;
 const AS_TEXT = {} as const;
 
@@ -170,7 +176,6 @@ class Connected implements StoreClient {
         observe?.(name, error.failure, performance.now() - startedAtMs);
         reject(error);
       };
-      // The library's own timeout lets go of a command only before it was written.
       const timeUp = () => fail(new StoreError('unknown', `no answer of the store within ${timeoutMs} ms`));
       // When this process was late itself, the answer may have come: sockets are read before immediates run.
       const timer = setTimeout(() => setImmediate(timeUp), timeoutMs);
@@ -231,7 +236,7 @@ function nativeOf(options: StoreClientOptions): Native {
       return native(
         client,
         () => client.isReady,
-        (_key, args, typeMapping) => client.sendCommand(args, { typeMapping }),
+        (_key, args, typeMapping) => client.sendCommand(args, { typeMapping, timeout: NO_TIMEOUT }),
       );
     }
     case 'sentinel': {
@@ -248,7 +253,8 @@ function nativeOf(options: StoreClientOptions): Native {
       return native(
         client,
         () => client.isReady,
-        (_key, args, typeMapping) => client.sendCommand(false, [...args], { typeMapping }),
+        (_key, args, typeMapping) =>
+          client.sendCommand(false, [...args], { typeMapping, timeout: NO_TIMEOUT }),
       );
     }
     case 'cluster': {
@@ -260,7 +266,8 @@ function nativeOf(options: StoreClientOptions): Native {
       return native(
         client,
         () => client.isReady,
-        (key, args, typeMapping) => client.sendCommand(key, false, [...args], { typeMapping }),
+        (key, args, typeMapping) =>
+          client.sendCommand(key, false, [...args], { typeMapping, timeout: NO_TIMEOUT }),
       );
     }
   }

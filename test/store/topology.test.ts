@@ -73,7 +73,7 @@ describe.each(AVAILABLE)('%s', (kind) => {
       store.append(
         'ses',
         { id: { fence: 1, n }, kind: 'b', payload: Buffer.from(String(n)) },
-        { create: n === 0, ttlMs: 60_000 },
+        { create: n === 0, ttlMs: 600_000 },
       );
     expect(await append(0)).toBe('written');
     expect(await client.command('k', ['WAIT', '1', '5000'], { timeoutMs: 6_000 })).toBe(1);
