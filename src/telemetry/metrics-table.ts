@@ -588,7 +588,7 @@ export const METRICS = {
     kind: 'counter',
     unit: '{connection}',
     description:
-      'Client connections that the gateway ended or refused: `limit` (as many as there may be, each with a stream), `idle` (no stream for too long, or its place was needed), `resets` (too many streams reset before they were served), `protocol` (HTTP/2 broken), `pacing` (of an address that broke HTTP/2 before), `wrong_protocol` (something else than gRPC, or TLS where there is none and the other way round).',
+      'Client connections that the gateway ended or refused: `limit` (as many as there may be, each with a stream), `idle` (no stream for too long, or its place was needed), `resets` (too many streams reset before they were served), `protocol` (HTTP/2 broken), `pacing` (of an address that broke HTTP/2 before), `wrong_protocol` (at the gRPC port, each connection once: something else than gRPC was spoken, or TLS where there is none and the other way round; one over HTTP/2 has its requests refused and stays open).',
     labels: ['reason'],
     fromStart: { reason: ['limit', 'idle', 'resets', 'protocol', 'pacing', 'wrong_protocol'] },
     alert:

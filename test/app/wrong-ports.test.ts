@@ -164,6 +164,26 @@ it('the admin port says so to gRPC and TLS', async () => {
   ]);
 });
 
+it('a connection is counted once, however many wrong requests it makes', async () => {
+  await start(false);
+  const connection = connectHttp2(`http://127.0.0.1:${gateway.grpcPort}`);
+  const kinds = [{}, { 'content-type': 'application/grpc-web+proto' }, {}];
+  const statuses = await Promise.all(
+    kinds.map(async (headers) => {
+      const stream = connection.request({ ':method': 'POST', ':path': '/', ...headers }).resume();
+      const [response] = await once(stream, 'response');
+      return response[':status'];
+    }),
+  );
+  connection.destroy();
+  await raw(gateway.grpcPort, 'GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+  expect(statuses).toEqual([415, 415, 415]);
+  const metrics = await (await fetch(`http://127.0.0.1:${gateway.adminPort}/metrics`)).text();
+  expect(metrics).toMatch(
+    /^responses_gateway_connections_ended_total\{[^}]*reason="wrong_protocol"[^}]*\} 2$/m,
+  );
+});
+
 it('nothing of what a peer sends is in the log', async () => {
   await start(false);
   await raw(gateway.grpcPort, 'GET /canary?token=canary HTTP/1.1\r\nAuthorization: canary\r\n\r\n');

@@ -168,6 +168,14 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
     if (remoteAddress !== undefined) pacing.offended(remoteAddress);
     onEnded('resets');
   };
+  const spokeWrong = new WeakSet<ServerHttp2Session>();
+  /** A connection is told of once, however many requests it makes. */
+  const tellOnce = (stream: ServerHttp2Stream, found: string, sentence: string) => {
+    const session = sessionOf.get(stream);
+    if (session === undefined || spokeWrong.has(session)) return;
+    spokeWrong.add(session);
+    onWrongProtocol(found, sentence);
+  };
   for (const serve of http2Server.listeners('stream') as OnStream[]) {
     http2Server.off('stream', serve);
     http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest) => {
@@ -177,7 +185,8 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
       if (gone(stream)) return wasReset(stream);
       fairShare.run(sessionOf.get(stream) ?? stream, () => {
         if (gone(stream)) wasReset(stream);
-        else if (!refuseRequest(stream, headers, onWrongProtocol)) serve(stream, headers, ...rest);
+        else if (!refuseRequest(stream, headers, (...words) => tellOnce(stream, ...words)))
+          serve(stream, headers, ...rest);
       });
     });
   }

@@ -10,7 +10,7 @@ import {
   watchOpening,
 } from '../../ground/opening.ts';
 
-/** Told of each peer that speaks something else than gRPC, in words for the log. Nothing of them is from the peer. */
+/** Told once of each connection whose peer speaks something else than gRPC, in words for the log. Nothing of them is from the peer. */
 export type OnWrongProtocol = (found: string, sentence: string) => void;
 
 const UNSUPPORTED_MEDIA_TYPE = 415;
