@@ -3,23 +3,27 @@ import { stat } from 'node:fs/promises';
 
 /** Files that are watched, by name. */
 export interface FileWatch {
-  /** These, and no others from now on. Those that were watched before go on from what was seen of them. */
-  watch(files: readonly string[]): void;
+  /**
+   * These, and no others from now on. Those that were watched before go on from what was seen of them; of the others, what
+   * was written after `sinceMs` (time of day) counts as a change.
+   */
+  watch(files: readonly string[], sinceMs: number): void;
   close(): void;
 }
 
 /** `watchConfigFile` for several. */
 export function watchFiles(onChanged: () => void): FileWatch {
   const stops = new Map<string, () => void>();
-  const watch = (files: readonly string[]): void => {
+  const watch = (files: readonly string[], sinceMs: number): void => {
     for (const [file, stop] of stops) {
       if (files.includes(file)) continue;
       stop();
       stops.delete(file);
     }
-    for (const file of files) if (!stops.has(file)) stops.set(file, watchConfigFile(file, onChanged));
+    for (const file of files)
+      if (!stops.has(file)) stops.set(file, watchConfigFile(file, onChanged, { sinceMs }));
   };
-  return { watch, close: () => watch([]) };
+  return { watch, close: () => watch([], 0) };
 }
 
 /** A look costs one call of the system. */
@@ -36,9 +40,10 @@ type Look = Pick<Stats, 'mtimeMs' | 'ino' | 'size'>;
 export function watchConfigFile(
   file: string,
   onChanged: () => void,
-  { intervalMs = LOOK_INTERVAL_MS, quietMs = QUIET_MS } = {},
+  { intervalMs = LOOK_INTERVAL_MS, quietMs = QUIET_MS, sinceMs = Number.POSITIVE_INFINITY } = {},
 ): () => void {
-  let seen: Look = statSync(file, { throwIfNoEntry: false }) ?? NO_FILE;
+  const first = statSync(file, { throwIfNoEntry: false });
+  let seen: Look = first === undefined || first.ctimeMs >= sinceMs ? NO_FILE : first;
   let timer: NodeJS.Timeout;
   let ended = false;
   const lookAfter = (delayMs: number, changed: boolean): void => {

@@ -5,6 +5,8 @@ import { type Serving, startGateway } from '../app/gateway.ts';
 import { readConfig } from '../app/read-config.ts';
 import { firstSignal } from '../app/shutdown.ts';
 import { startFailure, WorkerStartError } from '../app/start-failure.ts';
+import { filesIn } from '../config/load.ts';
+import { ConfigError } from '../config/problems.ts';
 import type { GatewayConfig } from '../config/schema.ts';
 import { formatHostPort } from '../config/units.ts';
 import { floorAbove } from '../ground/node-floors.ts';
@@ -60,24 +62,33 @@ export async function serveCommand(flags: ConfigFlags, environment: NodeJS.Proce
   return EXIT.ok;
 }
 
+/** What a reload has read. `config` is undefined when it failed, and one of `files` may be what is mended next. */
+interface Reading {
+  readonly config: GatewayConfig | undefined;
+  readonly files: readonly string[];
+}
+
 /** SIGHUP, and changes of the file and of those that it names. They wait for the start, and for each other. */
 class ConfigChanges {
   readonly #file: string | undefined;
+  readonly #startedAtMs = Date.now();
   readonly #files = watchFiles(() => this.#changed('file'));
   readonly #onSignal = () => this.#changed('SIGHUP');
-  #reload: ((cause: string) => Promise<GatewayConfig | undefined>) | undefined;
+  #reload: ((cause: string) => Promise<Reading>) | undefined;
+  /** Of the configuration that runs. */
+  #running: readonly string[] = [];
   #missed: string | undefined;
   #last: Promise<void> = Promise.resolve();
 
   constructor(file: string | undefined) {
     this.#file = file;
-    this.#files.watch(file === undefined ? [] : [file]);
+    this.#watch([], this.#startedAtMs);
     process.on('SIGHUP', this.#onSignal);
   }
 
-  /** `reload` resolves with the configuration that counts now; undefined: the one before. */
-  begin(started: GatewayConfig, reload: (cause: string) => Promise<GatewayConfig | undefined>): void {
-    this.#watch(started);
+  begin(started: GatewayConfig, reload: (cause: string) => Promise<Reading>): void {
+    this.#running = filesReadOnce(started);
+    this.#watch([], this.#startedAtMs);
     this.#reload = reload;
     if (this.#missed !== undefined) this.#changed(this.#missed);
   }
@@ -96,25 +107,25 @@ class ConfigChanges {
       return;
     }
     this.#last = this.#last.then(async () => {
-      const next = await reload(cause);
-      if (next !== undefined) this.#watch(next);
+      const startedAtMs = Date.now();
+      const { config, files } = await reload(cause);
+      if (config !== undefined) this.#running = filesReadOnce(config);
+      this.#watch(config === undefined ? files : [], startedAtMs);
     });
   }
 
-  #watch(config: GatewayConfig): void {
-    this.#files.watch([this.#file, ...filesReadOnce(config)].filter((file) => file !== undefined));
+  #watch(more: readonly string[], sinceMs: number): void {
+    const file = this.#file === undefined ? [] : [this.#file];
+    this.#files.watch([...file, ...this.#running, ...more], sinceMs);
   }
 }
 
 /** What is wrong is logged, and the configuration that runs stays. */
-async function reload(
-  serving: Serving,
-  read: () => Promise<GatewayConfig>,
-  cause: string,
-): Promise<GatewayConfig | undefined> {
+async function reload(serving: Serving, read: () => Promise<GatewayConfig>, cause: string): Promise<Reading> {
   const { logger } = serving.telemetry;
+  let next: GatewayConfig | undefined;
   try {
-    const next = await read();
+    next = await read();
     const { changed, needsRestart } = await serving.reload(next);
     logger.info({ code: 'config_reloaded', cause, changed }, 'the configuration was read again');
     if (needsRestart.length > 0) {
@@ -123,21 +134,21 @@ async function reload(
         'these settings have changed and count after the next start only',
       );
     }
-    return next;
+    return { config: next, files: filesIn(next) };
   } catch (error) {
     const problem = error instanceof Error ? error.message : String(error);
     logger.error({ code: 'config_reload_failed', cause, problem }, 'the configuration that runs stays');
-    return undefined;
+    return { config: undefined, files: error instanceof ConfigError ? error.files : filesIn(next) };
   }
 }
 
 /** Beside the configuration: certificates, key files and JWKS files are looked at by those who use them. */
-function filesReadOnce({ prices_file, auth, upstream, upstreams }: GatewayConfig): (string | undefined)[] {
+function filesReadOnce({ prices_file, auth, upstream, upstreams }: GatewayConfig): string[] {
   return [
     prices_file,
     ...auth.map((method) => (method.kind === 'jwt' ? method.public_key_file : undefined)),
     ...[upstream, ...upstreams].map((each) => each?.ca_file),
-  ];
+  ].filter((file) => file !== undefined);
 }
 
 /** Lines that nobody reads would keep a process that has nothing else to do. */

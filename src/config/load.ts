@@ -81,7 +81,7 @@ export function loadConfig(sources: ConfigSources, checkParts: PartCheck = () =>
     );
   const partProblems = checkParts(valid, sources.environment).map(place).filter(isNew);
   const problems = [...known, ...partProblems];
-  if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(problems);
+  if (problems.length > 0 || parsed.data === undefined) throw new ConfigError(problems, filesIn(raw));
   const config = deepFreeze(withImplied(parsed.data));
   return { config, effective: () => z.encode(configSchema, config), originOf };
 }
@@ -98,6 +98,14 @@ function withImplied(config: GatewayConfig): GatewayConfig {
     ...(upstream === undefined ? {} : { upstream: named(upstream) }),
     upstreams: config.upstreams.map(named),
   };
+}
+
+/** Of a whole configuration, parsed or not: the files that it names. */
+export function filesIn(value: unknown): string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    typeof inner === 'string' ? (key.endsWith('_file') ? [inner] : []) : filesIn(inner),
+  );
 }
 
 export function valueAt(root: unknown, path: readonly PathSegment[]): unknown {

@@ -21,10 +21,13 @@ export interface ConfigProblem {
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly problems: readonly ConfigProblem[];
+  /** Files that the configuration names, as far as it could be read: one of them may be what has to be mended. */
+  readonly files: readonly string[];
 
-  constructor(problems: readonly ConfigProblem[]) {
+  constructor(problems: readonly ConfigProblem[], files: readonly string[] = []) {
     super(renderProblems(problems));
     this.problems = problems;
+    this.files = files;
   }
 }
 

@@ -111,6 +111,25 @@ test('another price table counts from the next turn on', async () => {
   expect(Number((cost as { readonly amount: string }).amount)).toBeGreaterThanOrEqual(1);
 });
 
+test('files that a configuration names, and is refused for, are followed until it is taken', async () => {
+  const key = await newKey();
+  const config = file(configOf([key]));
+  const gateway = await startGateway('--config', config.path);
+  const prices = `${config.path}.prices`;
+  const provider = `${config.path}.provider-key`;
+  const upstream = { url: 'wss://upstream.invalid/v1', provider: 'compatible', api_key_file: provider };
+  config.replace(configOf([key], { prices_file: prices, upstream }));
+  const [both] = await gateway.until('stderr', /.*"config_reload_failed".*/);
+  expect(both).toMatch(/prices_file/);
+  expect(both).toMatch(/upstream\.api_key_file/);
+  expect(await answerTo(gateway.grpc, key)).toMatchObject({ code: 0 });
+
+  writeFileSync(prices, 'currency: USD\nas_of: "2026-11-30"\nmodels: []\n');
+  await gateway.until('stderr', /"config_reload_failed"[^\n]*1 problem/);
+  writeFileSync(provider, 'sk-provider');
+  await gateway.until('stderr', /"config_reloaded".*"cause":"file"/);
+});
+
 test('with workers: limits count for all of them, and one that is replaced while the file is wrong goes by the last good one', async () => {
   const [old, fresh] = [await newKey(), await newKey()];
   const config = file(configOf([old]));
