@@ -19,7 +19,7 @@ echo "packed $(basename "$tarball"), $(stat -c %s "$tarball") bytes"
 
 files=$(tar -tzf "$tarball")
 for wanted in package/dist/main.js package/dist/console/index.html package/dist/console/console.js package/proto/responses/gateway/v1/service.proto package/config.schema.json \
-  package/README.md package/LICENSE; do
+  package/README.md package/LICENSE package/NOTICE; do
   grep -qx "$wanted" <<<"$files" || { echo "missing in the package: $wanted"; exit 1; }
 done
 if grep -E '^package/(src|test|node_modules|deploy|clients)/' <<<"$files"; then

@@ -233,6 +233,7 @@ function used(all: Definitions, roots: readonly string[]): Definitions {
 }
 
 const ROOTS = ['Create', 'Compact', 'Count', 'Steer', 'Inject'];
+const ORIGIN = "Derived from OpenAI's OpenAPI document, version 2.3.0, MIT; see NOTICE.";
 write({
-  'src/simulator/request.schema.json': `${JSON.stringify({ $defs: used(known(), ROOTS) }, null, 1)}\n`,
+  'src/simulator/request.schema.json': `${JSON.stringify({ $comment: ORIGIN, $defs: used(known(), ROOTS) }, null, 1)}\n`,
 });
