@@ -28,6 +28,11 @@ const FORGIVEN_PER_SECOND = 0.2;
 const RESET_BURSTS = 2;
 /** nghttp2's number for a peer that speaks no HTTP/2 at all: a probe, which costs nothing. */
 const BAD_CLIENT_MAGIC = -903;
+/**
+ * nghttp2's number for a frame that should not be. grpc-go (1.85) ends each connection with one: its GOAWAY names a stream of
+ * its own. A client that ends its connection so has done no more than one that closes it.
+ */
+const WRONG_FRAME = -505;
 /** For a connection between processes of the gateway: each client was held to its limits before. */
 const NO_LIMIT = 2 ** 32 - 1;
 
@@ -86,11 +91,12 @@ export function shareHttp2(server: Server, options: Http2SharingOptions): () => 
   const { settings } = internals.commonServerOptions;
   internals.commonServerOptions.settings = { ...settings, initialWindowSize: WIDE_WINDOW_BYTES };
   const sockets = new Set<Socket>();
+  const cutShort = new WeakSet<ServerHttp2Session>();
   const setUp = internals._setupHandlers.bind(server);
   internals._setupHandlers = (http2Server, interceptors) => {
     setUp(http2Server, interceptors);
-    takeTurns(http2Server, options);
-    pace(http2Server, options);
+    takeTurns(http2Server, options, cutShort);
+    pace(http2Server, options, cutShort);
     refuseWithoutAlpn(http2Server, options.onWrongProtocol);
     http2Server.on('session', adaptWindows);
     http2Server.on('session', (session: ServerHttp2Session) => {
@@ -109,8 +115,11 @@ export function shareHttp2(server: Server, options: Http2SharingOptions): () => 
   };
 }
 
+/** Sessions that ended by an error while calls ran. */
+type CutShort = WeakSet<ServerHttp2Session>;
+
 /** A socket that waits is not read from; what Node has taken in by then goes to HTTP/2 or TLS with the socket. */
-function pace(http2Server: Http2Server, options: Http2SharingOptions): void {
+function pace(http2Server: Http2Server, options: Http2SharingOptions, cutShort: CutShort): void {
   const { connections, pacing, onEnded, onWrongProtocol } = options;
   const serve = http2Server.listeners('connection') as OnConnection[];
   http2Server.removeAllListeners('connection');
@@ -138,7 +147,8 @@ function pace(http2Server: Http2Server, options: Http2SharingOptions): void {
     session.on('error', ({ code, errno }: NodeJS.ErrnoException) => {
       // Other codes are the network's: resets and time-outs.
       if (address === undefined || code !== 'ERR_HTTP2_ERROR' || errno === BAD_CLIENT_MAGIC) return;
-      pacing.offended(address);
+      if (errno === WRONG_FRAME && !cutShort.has(session)) return;
+      if (errno !== WRONG_FRAME) pacing.offended(address);
       onEnded('protocol');
     });
   });
@@ -149,7 +159,7 @@ function pace(http2Server: Http2Server, options: Http2SharingOptions): void {
  * resetting is all that such a stream did (CVE-2023-44487), so only these count against their connection: a client that
  * gives up its running calls, or dies behind a proxy that others use too, breaks nothing.
  */
-function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void {
+function takeTurns(http2Server: Http2Server, options: Http2SharingOptions, cutShort: CutShort): void {
   const { connections, fairShare, pacing, maxUnservedResets, now, onEnded, onWrongProtocol } = options;
   const budgets = new WeakMap<ServerHttp2Session, ResetBudget>();
   const sessionOf = new WeakMap<ServerHttp2Stream, ServerHttp2Session>();
@@ -168,6 +178,10 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
     if (remoteAddress !== undefined) pacing.offended(remoteAddress);
     onEnded('resets');
   };
+  function noteError(this: ServerHttp2Stream, { code }: NodeJS.ErrnoException): void {
+    const session = sessionOf.get(this);
+    if (session !== undefined && code === 'ERR_HTTP2_ERROR') cutShort.add(session);
+  }
   const spokeWrong = new WeakSet<ServerHttp2Session>();
   /** A connection is told of once, however many requests it makes. */
   const tellOnce = (stream: ServerHttp2Stream, found: string, sentence: string) => {
@@ -181,7 +195,7 @@ function takeTurns(http2Server: Http2Server, options: Http2SharingOptions): void
     http2Server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest) => {
       capDeadline(headers);
       // An error that nobody hears ends the process, and grpc-js does not listen to streams that it refuses.
-      stream.on('error', ignore);
+      stream.on('error', noteError);
       if (gone(stream)) return wasReset(stream);
       fairShare.run(sessionOf.get(stream) ?? stream, () => {
         if (gone(stream)) wasReset(stream);

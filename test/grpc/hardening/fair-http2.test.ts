@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, constants } from 'node:http2';
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net';
 import { Server } from '@grpc/grpc-js';
 import { describe, expect, it, vi } from 'vitest';
 import { ConnectionPacing } from '../../../src/grpc/hardening/connection-pacing.ts';
@@ -94,6 +95,49 @@ describe('a connection that does nothing but open and reset', () => {
     expect(ended[0]).toMatch(/^(resets|protocol)$/);
     await serves(gateway, honest);
     honest.destroy();
+  });
+});
+
+describe('a client that says good-bye as grpc-go does', () => {
+  /** GOAWAY without an error, whose last stream is one of the client's own. */
+  const GOODBYE = Buffer.from('0000080700000000000000000100000000', 'hex');
+
+  /** A connection of its own to the gateway, into which it says good-bye. */
+  async function relay(port: number) {
+    let toGateway: Socket | undefined;
+    const server = createServer((client) => {
+      const gateway = connectTcp(port, '127.0.0.1');
+      toGateway = gateway;
+      client.pipe(gateway).pipe(client);
+      for (const socket of [client, gateway]) socket.on('error', () => {});
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    return {
+      port: (server.address() as AddressInfo).port,
+      sayGoodbye: () => toGateway?.write(GOODBYE),
+      close: () => server.close(),
+    };
+  }
+
+  it.each([
+    ['without calls', false, []],
+    ['with calls that run', true, ['protocol']],
+  ])('%s: its address is not kept waiting', async (_, withCall, expected) => {
+    const { gateway, ended } = await start();
+    await using _gateway = gateway;
+    const between = await relay(gateway.port);
+    const leaving = await openHttp2(between.port);
+    if (withCall) await opened(leaving);
+    else await serves(gateway, leaving);
+    const gone = new Promise((resolve) => leaving.once('close', resolve));
+    between.sayGoodbye();
+    await gone;
+    // More than may wait for their turn.
+    const next = await Promise.all(Array.from({ length: 80 }, () => openHttp2(gateway.port)));
+    await Promise.all(next.map((connection) => serves(gateway, connection)));
+    expect(ended).toEqual(expected);
+    for (const connection of next) connection.destroy();
+    between.close();
   });
 });
 
