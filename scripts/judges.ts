@@ -6,6 +6,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -40,6 +41,19 @@ const LANES = Object.fromEntries(
   ['a', 'b', 'c', 'd'].map((lane) => [lane, { ask: `say ${lane}`, answer: new RegExp(`answer of ${lane}`) }]),
 );
 
+/** What a server in between is asked when the simulator answers behind it. */
+const SIMULATED = {
+  model: 'gpt-5.5',
+  lanes: Object.fromEntries(
+    ['a', 'b', 'c', 'd'].map((lane) => [
+      lane,
+      { ask: `#say=answer-of-${lane}`, answer: new RegExp(`answer-of-${lane}`) },
+    ]),
+  ),
+  refused: '#error=400',
+  long: '#deltas=20000 #tps=100',
+};
+
 const ALL: readonly Judge[] = [
   { name: 'openai', npm: ['openai@7.59.0'], judge: (place) => node(place, 'openai.mjs') },
   { name: 'agents', npm: AGENTS, judge: (place) => node(place, 'agents.mjs') },
@@ -48,6 +62,7 @@ const ALL: readonly Judge[] = [
   { name: 'open-responses', pip: ['openresponses-types==2.4.0'], judge: openResponses },
   { name: 'drift-python', pip: ['openai==3.57.0'], judge: driftPython },
   { name: 'aimock', npm: ['@copilotkit/aimock@1.43.0'], judge: aimock },
+  { name: 'agentic-api', pip: ['agentic-api==0.9.0'], judge: agenticApi },
   {
     name: 'openai-agents-python',
     isHeavy: true,
@@ -150,6 +165,30 @@ async function aimock(place: Place): Promise<void> {
   });
 }
 
+/** Before the simulator, as it is before vLLM: over WebSocket with lanes, and over HTTP. */
+async function agenticApi({ folder, simulator }: Place): Promise<void> {
+  const capabilities = { storesResponses: true };
+  const lanes = { multiplexed: true, maxNamedLanes: 32, maxInFlight: 16, keepsUnstored: true };
+  for (const [transport, more] of [['websocket', lanes] as const, ['sse', {}] as const]) {
+    const port = await freePort();
+    const args = ['--llm-api-base', simulator.httpUrl.replace(/\/v1.*$/, ''), '--skip-llm-ready-check'];
+    const listen = ['--gateway-host', '127.0.0.1', '--gateway-port', String(port)];
+    const server = await serving(
+      folder,
+      'python/bin/agentic-server',
+      [...args, ...listen, '--db-url', 'sqlite::memory:'],
+      /listening on (\S+)/,
+      { HOME: folder, NO_COLOR: '1', OPENAI_API_KEY: 'sk-judge' },
+    );
+    await judgeUpstream({
+      ...server,
+      url: `http://${server.url}/v1`,
+      upstream: { transport, capabilities: { ...capabilities, ...more } },
+      ...SIMULATED,
+    });
+  }
+}
+
 /** Codex with a tool of its own: `#tools=1` makes the simulator call the first one that it offers, in a sandbox. */
 async function codex(place: Place): Promise<void> {
   const provider = `{name="judge",base_url="${place.simulator.httpUrl}",wire_api="responses",env_key="CODEX_JUDGE_KEY"}`;
@@ -210,9 +249,15 @@ async function serving(
   command: string,
   args: readonly string[],
   ready: RegExp,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Pick<UpstreamJudge, 'url' | 'stop'>> {
   // A server that never says so must not hold the check.
-  const child = spawn(command, args, { cwd: folder, stdio: ['pipe', 'pipe', 'pipe'], timeout: 120_000 });
+  const child = spawn(command, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: 300_000,
+  });
   const ended = once(child, 'close');
   const url = await firstMatch(child, ready);
   return {
@@ -222,6 +267,15 @@ async function serving(
       await ended;
     },
   };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 async function firstMatch(child: ChildProcess, ready: RegExp): Promise<string> {
