@@ -2,7 +2,7 @@
  * Runs the Dockerfile without a container engine: every stage in a folder of its own, every RUN in a shell there, and
  * then the image's program as its user, on files that nobody may write, until its own HEALTHCHECK is content and a
  * SIGTERM ends it. Knows the instructions that our Dockerfile uses and refuses others. Base images are stood in for by
- * this machine.
+ * this machine, which needs Go.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import {
@@ -15,12 +15,15 @@ import {
   rmSync,
   statSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const START_TIMEOUT_MS = 60_000;
 const HEALTH_INTERVAL_MS = 500;
+
+const context = fileURLToPath(new URL('../', import.meta.url));
+const work = mkdtempSync(join(tmpdir(), 'docker-steps-'));
 
 interface Stage {
   readonly root: string;
@@ -32,10 +35,35 @@ interface Stage {
   command: readonly string[];
 }
 
-const context = fileURLToPath(new URL('../', import.meta.url));
-const work = mkdtempSync(join(tmpdir(), 'docker-steps-'));
+/** Where the admin port is, which HEALTHCHECK has to find; what the gRPC port wants of its callers is none of its business. */
+interface Listens {
+  readonly name: string;
+  readonly admin: string;
+  readonly more: Readonly<Record<string, string>>;
+  /** Drains until a second signal comes, so that whoever asks meanwhile is told. */
+  readonly lingers: boolean;
+}
+
+const certificates = join(work, 'certificates');
+const hasIpv6 = (networkInterfaces()['lo'] ?? []).some(({ address }) => address === '::1');
+const LISTENS: readonly Listens[] = [
+  // Without authentication the gateway refuses to listen on all addresses; the admin port may.
+  { name: 'admin port on all addresses', admin: '0.0.0.0:0', more: {}, lingers: false },
+  {
+    name: `admin port on ${hasIpv6 ? 'IPv6' : 'another address'}, callers with certificates`,
+    admin: hasIpv6 ? '[::1]:0' : '127.0.0.2:0',
+    more: {
+      RESPONSES_GATEWAY_TLS_CERT_FILE: `${certificates}/server.pem`,
+      RESPONSES_GATEWAY_TLS_KEY_FILE: `${certificates}/server.key`,
+      RESPONSES_GATEWAY_TLS_CLIENT_CA_FILE: `${certificates}/ca.pem`,
+    },
+    lingers: true,
+  },
+];
+
 // The image's user has to get in.
 chmodSync(work, 0o755);
+cpSync(join(context, 'test/harness/certs'), certificates, { recursive: true });
 try {
   const stages = build(readFileSync(join(context, 'Dockerfile'), 'utf8'));
   await runSimulator(named(stages, 'simulator'));
@@ -126,16 +154,19 @@ function copy(words: readonly string[], stage: Stage, stages: ReadonlyMap<string
   for (const path of paths.slice(0, -1)) {
     if (from === undefined && !inContext(path)) throw new Error(`.dockerignore leaves ${path} out`);
     const source = join(sourceRoot, path);
-    const folder = join(stage.root, stage.workdir, target);
+    const folder = join(stage.root, resolve(stage.workdir, target));
     const into =
       target.endsWith('/') && !statSync(source).isDirectory() ? join(folder, basename(path)) : folder;
     cpSync(source, into, { recursive: true, verbatimSymlinks: true });
   }
 }
 
-/** Our .dockerignore lists what gets in. */
+/** Our .dockerignore lists what gets in: paths, and of some folders only a part. */
 function inContext(path: string): boolean {
-  return readFileSync(join(context, '.dockerignore'), 'utf8').split('\n').includes(`!${path}`);
+  const lines = readFileSync(join(context, '.dockerignore'), 'utf8').split('\n');
+  const isListed = (each: string) => lines.includes(`!${each}`);
+  const folders = path.split('/').map((_, at, all) => all.slice(0, at).join('/'));
+  return isListed(path) || folders.some((folder) => isListed(folder) && !lines.includes(`${folder}/*`));
 }
 
 function runStep(script: string, stage: Stage): void {
@@ -174,25 +205,8 @@ async function runImage(image: Stage): Promise<void> {
     if (existsSync(join(image.root, image.workdir, unwanted))) throw new Error(`${unwanted} is in the image`);
   }
   spawnSync('chmod', ['-R', 'a-w,a+rX', image.root]);
-  // The ports of the image may be taken on this machine; the rest of its environment is as it says.
-  const env = {
-    ...image.env,
-    RESPONSES_GATEWAY_LISTEN: '127.0.0.1:0',
-    RESPONSES_GATEWAY_ADMIN_LISTEN: '127.0.0.1:0',
-  };
-  const program = start(image, [...image.entrypoint, ...image.command], env);
-  const output = collect(program);
-  const exit = new Promise<number | null>((resolve) => program.once('exit', resolve));
-  try {
-    const admin = await waitFor(program, output, /Admin\s+http:\/\/(\S+:\d+)/);
-    await healthy(image, { ...env, RESPONSES_GATEWAY_ADMIN_LISTEN: admin });
-    program.kill('SIGTERM');
-    const code = await exit;
-    if (code !== 0) throw new Error(`the program ended with ${code}:\n${output.text}`);
-    console.log('> the image serves, is healthy, and drains');
-  } finally {
-    program.kill('SIGKILL');
-  }
+  if (image.healthcheck[0]?.startsWith('/nodejs')) throw new Error('HEALTHCHECK starts a second Node');
+  for (const listens of LISTENS) await serveAndDrain(image, listens);
 
   // As shipped it listens on all addresses, and then has to be told who may call.
   const open = start(image, [...image.entrypoint, ...image.command], image.env);
@@ -202,6 +216,41 @@ async function runImage(image: Stage): Promise<void> {
     throw new Error(`an open port without authentication should be refused, got ${code}:\n${refused.text}`);
   }
   console.log('> without authentication it refuses to open the port');
+}
+
+/** Serves, is found healthy while it does so and not while it drains or when it is gone, and ends. */
+async function serveAndDrain(image: Stage, { admin: listen, name, more, lingers }: Listens): Promise<void> {
+  // The ports of the image may be taken on this machine; the rest of its environment is as it says.
+  const env = {
+    ...image.env,
+    RESPONSES_GATEWAY_LISTEN: '127.0.0.1:0',
+    RESPONSES_GATEWAY_ADMIN_LISTEN: listen,
+    ...(lingers && { RESPONSES_GATEWAY_DRAIN_DELAY: '10m' }),
+    ...more,
+  };
+  const program = start(image, [...image.entrypoint, ...image.command], env);
+  const output = collect(program);
+  const exit = new Promise<number | null>((resolve) => program.once('exit', resolve));
+  try {
+    const address = await waitFor(program, output, /Admin\s+http:\/\/(\S+:\d+)/);
+    // The gateway's own setting, but for the port, which only it knows here.
+    const asked = {
+      ...env,
+      RESPONSES_GATEWAY_ADMIN_LISTEN: listen.replace(/:0$/, address.slice(address.lastIndexOf(':'))),
+    };
+    await healthIs(image, asked, 0, /ready/);
+    program.kill('SIGTERM');
+    if (lingers) {
+      await healthIs(image, asked, 1, /draining/);
+      program.kill('SIGTERM');
+    }
+    const code = await exit;
+    if (code !== (lingers ? 143 : 0)) throw new Error(`the program ended with ${code}:\n${output.text}`);
+    await healthIs(image, asked, 1, /no answer from/);
+    console.log(`> ${name}: the image serves, is healthy, and drains`);
+  } finally {
+    program.kill('SIGKILL');
+  }
 }
 
 function start(image: Stage, argv: readonly string[], env: Record<string, string>): ChildProcess {
@@ -239,14 +288,19 @@ async function waitFor(program: ChildProcess, output: { text: string }, pattern:
   }
 }
 
-async function healthy(image: Stage, env: Record<string, string>): Promise<void> {
+async function healthIs(
+  image: Stage,
+  env: Record<string, string>,
+  wanted: number,
+  says: RegExp,
+): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const check = start(image, image.healthcheck, env);
     const output = collect(check);
     const code = await new Promise<number | null>((resolve) => check.once('close', resolve));
-    if (code === 0) return;
-    if (Date.now() > deadline) throw new Error(`it is not healthy: ${output.text}`);
+    if (code === wanted && says.test(output.text)) return;
+    if (Date.now() > deadline) throw new Error(`HEALTHCHECK ended with ${code}: ${output.text}`);
     await new Promise((resolve) => setTimeout(resolve, HEALTH_INTERVAL_MS));
   }
 }

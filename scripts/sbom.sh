@@ -1,6 +1,6 @@
 #!/bin/sh
-# Software bill of materials of what is shipped, CycloneDX JSON, from the lockfile alone: the packages, and the Node that
-# the image carries.
+# Software bill of materials of what is shipped, CycloneDX JSON: from the lockfile the packages and the Node that the image
+# carries, from the Dockerfile the Go of its health check.
 # Usage: scripts/sbom.sh [file]   (default: dist/sbom.cdx.json)
 set -eu
 cd "$(dirname "$0")/.."
@@ -28,9 +28,21 @@ node -e '
     licenses: [{ license: { id: "MIT" } }],
     hashes: [{ alg: "SHA-512", content }],
   });
+  const [, go] = /^FROM golang:([\d.]+)-/m.exec(fs.readFileSync("Dockerfile", "utf8")) ?? [];
+  if (go === undefined) throw new Error("the Dockerfile names no Go");
+  const goRef = `pkg:golang/stdlib@${go}`;
+  bom.components.push({
+    "bom-ref": goRef,
+    type: "library",
+    name: "stdlib",
+    version: go,
+    purl: goRef,
+    cpe: `cpe:2.3:a:golang:go:${go}:*:*:*:*:*:*:*`,
+    licenses: [{ license: { id: "BSD-3-Clause" } }],
+  });
   const root = bom.dependencies.find((each) => each.ref === bom.metadata.component["bom-ref"]);
   if (root === undefined) throw new Error("the bill has no root");
-  root.dependsOn.push(ref);
+  root.dependsOn.push(ref, goRef);
   fs.writeFileSync(file, `${JSON.stringify(bom, null, 2)}\n`);
   console.error(`${bom.components.length} components in ${file}`);
 ' "$out"

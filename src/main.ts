@@ -5,7 +5,7 @@ import { enableCompileCache } from 'node:module';
 enableCompileCache();
 const [command, ...rest] = process.argv.slice(2);
 const adminListen = process.env['RESPONSES_GATEWAY_ADMIN_LISTEN'];
-// As the image's HEALTHCHECK asks; the environment goes before the file.
+// As health checks ask, again and again; the environment goes before the file.
 const isProbe = command === 'health' && rest.length === 0 && adminListen;
 const probed = isProbe ? await (await import('./cli/health-probe.ts')).probe(adminListen) : undefined;
 

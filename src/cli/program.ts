@@ -104,12 +104,12 @@ export function createProgram(environment: NodeJS.ProcessEnv, done: Done): Comma
       done(await checkConfigCommand(flags, environment, options.json === true));
     });
 
-  addConfigFlags(
-    subcommand(program, 'health', 'ask a running gateway whether it is ready; for HEALTHCHECK'),
-  ).action(async (_options: unknown, command: Command) => {
-    const { healthCommand } = await import('./health.ts');
-    done(await healthCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
-  });
+  addConfigFlags(subcommand(program, 'health', 'ask a running gateway whether it is ready')).action(
+    async (_options: unknown, command: Command) => {
+      const { healthCommand } = await import('./health.ts');
+      done(await healthCommand(readConfigFlags(command.optsWithGlobals(), environment), environment));
+    },
+  );
 
   addConfigFlags(subcommand(program, 'top', 'watch a running gateway: its overview and its sessions'))
     .option('--once', 'print one screen and end')

@@ -1,0 +1,3 @@
+module github.com/responses-gateway/responses-gateway/tools/healthcheck
+
+go 1.23.0
