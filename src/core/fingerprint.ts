@@ -19,17 +19,11 @@ export class Fingerprints {
   #remembered: { readonly json: string; readonly digest: string }[] = [];
   /** The long items of the last full history, each at its place: the next one begins with the same. */
   #history: readonly { readonly json: string; readonly digest: string }[] = [];
-  readonly #isRecorded: boolean;
-
-  /** `isRecorded`: other processes compare with it as well, maybe of another version. */
-  constructor(isRecorded: boolean) {
-    this.#isRecorded = isRecorded;
-  }
 
   /** Short, because it outlives the turn. */
   of(request: StartTurn): string {
     const { laneId, chain, inputMode, create } = request;
-    const digest = this.#isRecorded ? new Digest() : new QuickDigest();
+    const digest = new Digest();
     digest.add(laneId);
     digest.add(chain.kind === 'from' ? `from ${chain.responseId}` : chain.kind);
     digest.add(inputMode);
@@ -42,7 +36,7 @@ export class Fingerprints {
     return digest.end();
   }
 
-  #addInput(digest: Digest | QuickDigest, { inputMode, create }: StartTurn): void {
+  #addInput(digest: Digest, { inputMode, create }: StartTurn): void {
     if (inputMode === 'incremental') {
       // Of a long one its digest, which is known by now.
       for (const item of create.input)
@@ -96,43 +90,6 @@ function sortedNames(fields: ReadonlyMap<string, string>): readonly string[] {
 const MAX_PENDING_CHARS = 64 * 1024;
 /** 128 bits in base64: nobody finds two requests that share them by chance. */
 const FINGERPRINT_CHARS = 22;
-
-/** A loop takes less than a call for short parts, and much more for long ones. */
-const MAX_MIXED_CHARS = 1_024;
-
-/**
- * The same for one process, in which a request is only compared with the one that had its id before: 64 bits, which is
- * enough where nobody gains by a collision.
- */
-class QuickDigest {
-  #high = 0x2545f491;
-  #low = 0x6c8e9cf5;
-
-  add(whole: string): void {
-    const part = whole.length <= MAX_MIXED_CHARS ? whole : hash('sha256', whole, 'base64url');
-    let high = Math.imul(this.#high ^ whole.length, 0x85ebca6b);
-    let low = Math.imul(this.#low ^ whole.length, 0xc2b2ae35);
-    for (let at = 0; at < part.length; at += 1) {
-      const unit = part.charCodeAt(at);
-      high = Math.imul(high ^ unit, 0x9e3779b1);
-      low = Math.imul(low ^ unit, 0x5f356495);
-    }
-    this.#high = high ^ (low >>> 15);
-    this.#low = low ^ (high >>> 13);
-  }
-
-  end(): string {
-    const high = mixed(this.#high ^ (this.#low >>> 16));
-    const low = mixed(this.#low ^ (high >>> 15));
-    return `${(high >>> 0).toString(36)}.${(low >>> 0).toString(36)}`;
-  }
-}
-
-function mixed(bits: number): number {
-  const half = Math.imul(bits ^ (bits >>> 16), 0x85ebca6b);
-  const most = Math.imul(half ^ (half >>> 13), 0xc2b2ae35);
-  return most ^ (most >>> 16);
-}
 
 /** SHA-256 over parts with their lengths, so that no two lists of parts read the same. */
 class Digest {

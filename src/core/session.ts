@@ -113,7 +113,7 @@ export class Session {
       links: new Map(),
       turns: new Map(),
       endedTurns: new RecentIds(REMEMBERED_TURNS),
-      fingerprints: new Fingerprints(journal !== undefined),
+      fingerprints: new Fingerprints(),
       replayForms: new ReplayForms(),
       recentSettings: new RecentSettings(REMEMBERED_SETTINGS_BYTES),
       homeless: new Homeless(),

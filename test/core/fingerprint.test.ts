@@ -3,6 +3,7 @@ import { Fingerprints } from '../../src/core/fingerprint.ts';
 import type { CreateBody, StartTurn } from '../../src/core/types.ts';
 import { ready, type StartOptions } from './world.ts';
 
+const fingerprint = (request: StartTurn) => new Fingerprints().of(request);
 const CREATE: CreateBody = {
   fields: new Map([
     ['model', '"m"'],
@@ -32,12 +33,7 @@ const withFields = (...fields: [string, string][]) => ({
 });
 const withInput = (...input: string[]) => ({ create: { ...CREATE, input } });
 
-describe.each([
-  ['of one process', false],
-  ['in a record', true],
-] as const)('the fingerprint of a request, %s', (_where, isRecorded) => {
-  const fingerprint = (request: StartTurn) => new Fingerprints(isRecorded).of(request);
-
+describe('the fingerprint of a request', () => {
   it.each<[string, Partial<StartTurn>]>([
     ['another model', withFields(['model', '"x"'])],
     ['other instructions of the same length', withFields(['instructions', '"Be great."'])],
@@ -68,8 +64,7 @@ it('is the same from a session that has seen the settings before and one that ha
     ...TURN,
     ...withFields(['instructions', JSON.stringify(`${n}${'x'.repeat(5_000)}`)]),
   });
-  const fingerprint = (request: StartTurn) => new Fingerprints(true).of(request);
-  const seen = new Fingerprints(true);
+  const seen = new Fingerprints();
   for (let n = 0; n < 20; n += 1) seen.of(long(n % 10));
   expect(seen.of(long(3))).toBe(fingerprint(long(3)));
   expect(seen.of(long(4))).not.toBe(fingerprint(long(3)));
