@@ -2,6 +2,7 @@
 import type { SessionEvent, TurnCost, TurnFailed, UpstreamFrame } from '../core/types.ts';
 import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
 import { type Api, loadApi } from './api.ts';
+import { DocumentEncoder } from './document-encoder.ts';
 import { durationOf } from './duration.ts';
 import type { KnownPlace } from './echo.ts';
 import type { EventFormat } from './messages.ts';
@@ -9,7 +10,7 @@ import { Output } from './output.ts';
 import { Frame, frameFromBytes } from './peek.ts';
 import { Reader } from './reader.ts';
 import type { Plan } from './schema.ts';
-import { interned, MAX_SHAPES, type Shape } from './shape.ts';
+import { interned, MAX_DOCUMENTS, MAX_SHAPES, type Shape } from './shape.ts';
 import { ShapeEncoder } from './shape-encoder.ts';
 
 /** Field numbers of the envelope, which never change. */
@@ -45,8 +46,10 @@ interface Arm {
 interface LastShape {
   readonly shape: Shape | undefined;
   readonly revision: number;
-  readonly encoder: ShapeEncoder | undefined;
+  readonly encoder: FrameEncoder | undefined;
 }
+
+type FrameEncoder = ShapeEncoder | DocumentEncoder;
 
 export class EventEncoder {
   readonly #api: Api;
@@ -56,7 +59,7 @@ export class EventEncoder {
   readonly #costTag: number;
   readonly #out = new Output();
   readonly #reader = new Reader(this.#out);
-  readonly #shapes = new Map<Shape, Map<number, ShapeEncoder | undefined>>();
+  readonly #shapes = new Map<Shape, Map<number, FrameEncoder | undefined>>();
   #lastShape: LastShape = { shape: undefined, revision: 0, encoder: undefined };
   readonly #names = new Names();
 
@@ -208,19 +211,20 @@ export class EventEncoder {
     return false;
   }
 
-  #shapeEncoder(shape: Shape, arm: Arm, revision: number): ShapeEncoder | undefined {
+  #shapeEncoder(shape: Shape, arm: Arm, revision: number): FrameEncoder | undefined {
     const last = this.#lastShape;
     if (last.shape === shape && last.revision === revision) return last.encoder;
     let known = this.#shapes.get(shape);
     if (known === undefined) {
       // Shapes that are forgotten must not stay here; learning one again is cheap.
-      if (this.#shapes.size >= MAX_SHAPES) this.#shapes.clear();
+      if (this.#shapes.size >= MAX_SHAPES + MAX_DOCUMENTS) this.#shapes.clear();
       known = new Map();
       this.#shapes.set(shape, known);
     }
     let encoder = known.get(revision);
     if (encoder === undefined && !known.has(revision)) {
-      encoder = ShapeEncoder.of(shape, arm.plan, revision);
+      const made = shape.document === undefined ? ShapeEncoder : DocumentEncoder;
+      encoder = made.of(shape, arm.plan, revision);
       known.set(revision, encoder);
     }
     this.#lastShape = { shape, revision, encoder };

@@ -3,10 +3,11 @@ import { isUtf8 } from 'node:buffer';
 import type { UpstreamFrame } from '../core/types.ts';
 import { GatewayError } from '../errors.ts';
 import { withoutEcho } from './brief.ts';
+import { documentIn, learnDocument } from './document.ts';
 import { echoIn, type KnownPlace, learnEcho, MIN_FRAME_BYTES } from './echo.ts';
 import { BACKSLASH, isJson, MAX_DEPTH, OPEN_BRACE, QUOTE, skipSpace } from './scan.ts';
 import { ByteTable } from './schema.ts';
-import { findShape, lane, learnShape, type Shape, text } from './shape.ts';
+import { findShape, lane, learnShape, type Shape, text, values } from './shape.ts';
 
 /** What JSON.parse would find at the top of the frame: the last of several equal keys, strings only. */
 export interface Peek {
@@ -38,14 +39,28 @@ export function frameFromBytes(bytes: Buffer): UpstreamFrame {
 export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame {
   const shape = findShape(src, start, end);
   if (shape !== undefined) {
-    const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : undefined;
-    return new Frame(shape.type, streamId, shape, src, start, end, text.start, text.end);
+    const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : shape.document?.streamId;
+    const places = shape.document && values.slice(0, 2 * shape.holes.length);
+    return new Frame(
+      shape.type,
+      streamId,
+      shape,
+      src,
+      start,
+      end,
+      text.start,
+      text.end,
+      undefined,
+      undefined,
+      places,
+    );
   }
   const isShort = end - start <= SHORT_FRAME_BYTES;
   const json = isShort && isReadWhole(src, start, end) ? objectIn(src, start, end) : undefined;
   if (typeof json?.['type'] === 'string') {
     const { stream_id: streamId } = json;
     const name = typeof streamId === 'string' ? streamId : undefined;
+    learnDocument(src.subarray(start, end), json['type']);
     return new Frame(json['type'], name, undefined, src, start, end, 0, 0, json);
   }
   const bytes = src.subarray(start, end);
@@ -58,7 +73,8 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
     throw new GatewayError('UPSTREAM_PROTOCOL', `the upstream sent a frame that is ${found}`);
   }
   if (echo !== undefined) learnEcho(bytes, echo);
-  else learnShape(bytes, peek.type);
+  if (peek.type.endsWith('.delta')) learnShape(bytes, peek.type);
+  else learnDocument(bytes, peek.type);
   return new Frame(peek.type, peek.streamId, undefined, src, start, end, 0, 0, json, echo?.places);
 }
 
@@ -76,6 +92,8 @@ export class Frame implements UpstreamFrame {
   readonly textEnd: number;
   /** What of it was known before. */
   readonly places: readonly KnownPlace[] | undefined;
+  /** Of a document: where the values of its shape's holes lie. */
+  readonly values: Int32Array | undefined;
   #json: Readonly<Record<string, unknown>> | undefined;
   #brief: Readonly<Record<string, unknown>> | undefined;
 
@@ -90,6 +108,7 @@ export class Frame implements UpstreamFrame {
     textEnd: number,
     json?: Readonly<Record<string, unknown>>,
     places?: readonly KnownPlace[],
+    values?: Int32Array,
   ) {
     this.type = type;
     this.streamId = streamId;
@@ -101,6 +120,7 @@ export class Frame implements UpstreamFrame {
     this.textEnd = textEnd;
     this.#json = json;
     this.places = places;
+    this.values = values;
   }
 
   get byteLength(): number {
@@ -112,19 +132,24 @@ export class Frame implements UpstreamFrame {
   }
 
   json(): Readonly<Record<string, unknown>> {
-    this.#json ??= JSON.parse(this.src.toString('utf8', this.start, this.end)) as Readonly<
-      Record<string, unknown>
-    >;
+    this.#json ??= this.#read();
     return this.#json;
   }
 
   brief(): Readonly<Record<string, unknown>> {
-    // Looking for what may be left out costs more than reading all of a short frame.
-    if (this.byteLength <= SHORT_FRAME_BYTES) return this.json();
+    // Looking for what may be left out costs more than reading all of a short frame, or of one that is known.
+    if (this.byteLength <= SHORT_FRAME_BYTES || this.values !== undefined) return this.json();
     this.#brief ??=
       this.#json ??
       (JSON.parse(withoutEcho(this.src, this.start, this.end, this.places)) as Record<string, unknown>);
     return this.#brief;
+  }
+
+  #read(): Readonly<Record<string, unknown>> {
+    const { shape, values, src, start, end } = this;
+    if (shape?.document !== undefined && values !== undefined)
+      return documentIn(shape.document, shape.holes, src, values);
+    return JSON.parse(src.toString('utf8', start, end)) as Readonly<Record<string, unknown>>;
   }
 }
 

@@ -1,8 +1,10 @@
 /**
- * Delta events repeat each other but for a few values. A shape is what repeats, taken from a frame that was read in
- * full; a frame that fits it is proved to be JSON by comparing the rest and looking at the values alone.
+ * Events repeat each other but for a few values. A shape is what repeats, taken from frames that were read in full; a frame
+ * that fits it is proved to be JSON by comparing the rest and looking at the values alone. Of a delta every value may
+ * differ; of the others, which are longer and nested, those that have differed before (document.ts).
  */
 import { isUtf8 } from 'node:buffer';
+import type { Document } from './document.ts';
 import { BACKSLASH, isDigit, isJson, MAX_DEPTH, OPEN_BRACE, OPEN_BRACKET, QUOTE } from './scan.ts';
 import { hexDigit, lookAt, memory, PLAIN } from './text.ts';
 
@@ -29,6 +31,8 @@ export interface Shape {
   readonly laneHole: number;
   /** A frame of the shape, as it was read. */
   readonly sample: Buffer;
+  /** Undefined: of a delta. */
+  readonly document: Document | undefined;
 }
 
 /** How many shapes are remembered: all delta types, each with and without lanes. */
@@ -36,6 +40,9 @@ export const MAX_SHAPES = 32;
 /** Above this a frame is no delta, and its values cost more than the rest. */
 const MAX_SHAPE_BYTES = 64 * 1024;
 const MAX_HOLES = 16;
+/** The same for documents. */
+export const MAX_DOCUMENT_HOLES = 64;
+export const MAX_DOCUMENTS = 24;
 /** What repeats is keys; a long literal would only make an upstream's odd frames cost a long comparison each. */
 const MAX_LITERAL_BYTES = 1024;
 /** Frames that fit nothing and are not learnt from after one that was: bounds what an odd upstream can cost. */
@@ -46,7 +53,13 @@ const SHORT_TEXT_BYTES = 32;
 /** The longest number of digits that no double changes. */
 const SAFE_DIGITS = 15;
 
+/** Shorter literals are compared as quickly by a loop. */
+const MIN_NATIVE_BYTES = 128;
+
 const known: Shape[] = [];
+/** Of the other events, those used last at the end. */
+const documents: Shape[] = [];
+let lastDocument = 0;
 let last = 0;
 let oldest = 0;
 let untilLearning = 0;
@@ -60,6 +73,9 @@ export const lane = { start: 0, end: 0 };
  */
 export const text = { start: 0, end: 0 };
 
+/** Where the values of the frame that fitted last lie: begin and end of each, the end negative (`~end`) with escapes. */
+export const values = new Int32Array(2 * MAX_DOCUMENT_HOLES);
+
 /** The shape that src[start, end) fits; undefined if it has to be read in full. */
 export function findShape(src: Buffer, start: number, end: number): Shape | undefined {
   if (end - start > MAX_SHAPE_BYTES) return undefined;
@@ -71,7 +87,37 @@ export function findShape(src: Buffer, start: number, end: number): Shape | unde
     last = i;
     return shape;
   }
+  // They come in the same order in every turn.
+  const { length } = documents;
+  for (let i = 1; i <= length; i++) {
+    const at = (lastDocument + i) % length;
+    const shape = documents[at] as Shape;
+    if (!fits(shape, src, start, end)) continue;
+    lastDocument = at;
+    (shape.document as Document).uses += 1;
+    return shape;
+  }
   return undefined;
+}
+
+export function documentLike(skeleton: string): Shape | undefined {
+  return documents.find(({ document }) => document?.skeleton === skeleton);
+}
+
+/** In place of what was known of it. The one that was of no use for the longest time goes. */
+export function rememberDocument(shape: Shape, before: Shape | undefined): void {
+  const at = before === undefined ? -1 : documents.indexOf(before);
+  if (at >= 0) documents[at] = shape;
+  else if (documents.length < MAX_DOCUMENTS) documents.push(shape);
+  else {
+    let least = 0;
+    for (const [place, { document }] of documents.entries()) {
+      if ((document?.uses ?? 0) < (documents[least]?.document?.uses ?? 0)) least = place;
+    }
+    documents[least] = shape;
+    // What was used long ago does not count for ever.
+    for (const { document } of documents) if (document !== undefined) document.uses >>= 1;
+  }
 }
 
 /** Remembers the shape of a delta event that is known to be valid. */
@@ -119,7 +165,7 @@ function shapeOf(bytes: Buffer, type: string): Shape | undefined {
   if (!plain || keys.size !== members) return undefined;
   if (holes.length > MAX_HOLES || literalBytes > MAX_LITERAL_BYTES) return undefined;
   const laneHole = holes.findIndex(({ key, kind }) => key === 'stream_id' && kind === 'string');
-  return { type: interned(type), literals, holes, laneHole, sample: Buffer.from(bytes) };
+  return { type: interned(type), literals, holes, laneHole, sample: Buffer.from(bytes), document: undefined };
 }
 
 /** The very string that a literal in the code or a property's name is: maps find it without looking at characters. */
@@ -127,7 +173,7 @@ export function interned(name: string): string {
   return Object.keys({ [name]: undefined })[0] as string;
 }
 
-function literalOf(part: Buffer): Literal {
+export function literalOf(part: Buffer): Literal {
   const bytes = Uint8Array.from(part);
   const words = new Int32Array(bytes.buffer, 0, bytes.length >> 2);
   const lastWord = part.length < WORD_BYTES ? 0 : part.readInt32LE(part.length - WORD_BYTES);
@@ -150,6 +196,8 @@ function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
     escaped = false;
     pos = (holes[i] as Hole).kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
     if (pos < 0) return false;
+    values[2 * i] = from;
+    values[2 * i + 1] = escaped ? ~pos : pos;
     // The ids that come behind are texts as well.
     if (pos - from > longest) {
       longest = pos - from;
@@ -174,6 +222,7 @@ function startsWith({ bytes, words, lastWord }: Literal, src: Buffer, at: number
     for (let i = 0; i < length; i++) if (bytes[i] !== src[at + i]) return false;
     return true;
   }
+  if (length >= MIN_NATIVE_BYTES) return src.compare(bytes, 0, length, at, at + length) === 0;
   const view = memory.view;
   let pos = at + memory.shift;
   const last = pos + length - WORD_BYTES;
