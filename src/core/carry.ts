@@ -1,7 +1,7 @@
 import { outlineOf } from '../ground/json-members.ts';
 import { memoryOfTexts } from '../ground/text-memory.ts';
 import { type Core, emitNotice } from './core.ts';
-import { proveExtension } from './delta.ts';
+import { proveHistory } from './delta.ts';
 import type { SavedCarried } from './journal.ts';
 import { type Carried, type Lane, NOTHING_CARRIED, type WaitingSteer } from './lane.ts';
 import type { LinkSlot } from './link-slot.ts';
@@ -97,9 +97,8 @@ export function restoreCarried(core: Core, lane: Lane, { responseId, steers, out
 function ownInputOf(core: Core, { plan, request }: Turn, parentId: string): readonly string[] {
   if (plan?.parentId === parentId) return plan.ownInput;
   if (request.inputMode === 'incremental') return request.create.input;
-  const known = core.transcript.pathSince(parentId, () => false, { laneId: request.laneId });
-  const proof = known === undefined ? undefined : proveExtension(known.steps, request.create.input);
-  return proof?.ok === true ? proof.delta : [];
+  const proof = proveHistory(core.transcript, parentId, request.laneId, request.create.input);
+  return proof.ok ? proof.delta : [];
 }
 
 /** Outputs that the client sends again by itself are not sent twice. */

@@ -1,9 +1,31 @@
 import { type Item, isSameItem, readItem } from './same-item.ts';
-import type { Step } from './transcript.ts';
+import type { Step, Transcript } from './transcript.ts';
 
 export type Delta =
   | { readonly ok: true; readonly delta: readonly string[] }
-  | { readonly ok: false; readonly reason: 'history_shorter_than_known' | 'history_differs' };
+  | {
+      readonly ok: false;
+      readonly reason: 'history_shorter_than_known' | 'history_differs' | 'history_not_kept';
+    };
+
+/**
+ * What `full` adds to the conversation up to `parentId`. Some clients tell a conversation from its last compaction item on,
+ * as the upstream reads it, and some tell all of it.
+ */
+export function proveHistory(
+  transcript: Transcript,
+  parentId: string,
+  laneId: string,
+  full: readonly string[],
+): Delta {
+  const known = transcript.pathSince(parentId, () => false, { laneId });
+  if (known === undefined) return { ok: false, reason: 'history_not_kept' };
+  const proof = proveExtension(known.steps, full);
+  if (proof.ok || !known.isCompacted) return proof;
+  const whole = transcript.pathSince(parentId, () => false, { laneId, canRead: () => false });
+  const ofWhole = whole === undefined ? proof : proveExtension(whole.steps, full);
+  return ofWhole.ok ? ofWhole : proof;
+}
 
 /**
  * Proves that `full` starts with what the upstream has (`steps`) and gives what follows. Items are the same when the

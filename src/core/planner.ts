@@ -2,7 +2,7 @@ import type { HistoryRefusal } from '../dialect/history-refusal.ts';
 import { GatewayError } from '../errors.ts';
 import { carriedFor, holdsSteers, withoutAnswered } from './carry.ts';
 import type { Core } from './core.ts';
-import { proveExtension, referenceIn } from './delta.ts';
+import { proveHistory, referenceIn } from './delta.ts';
 import { type Lane, NOTHING_CARRIED } from './lane.ts';
 import type { LinkSlot, Up } from './link-slot.ts';
 import { canRead, hasHalfCall, milderForm, type ReplayForm, replayable } from './replay.ts';
@@ -27,11 +27,7 @@ export function planTurn(core: Core, lane: Lane, link: LinkSlot, up: Up, turn: T
   }
 
   if (inputMode === 'fullHistory') {
-    const known = core.transcript.pathSince(parentId, () => false, { laneId: lane.id });
-    const proof =
-      known === undefined
-        ? ({ ok: false, reason: 'history_not_kept' } as const)
-        : proveExtension(known.steps, create.input);
+    const proof = proveHistory(core.transcript, parentId, lane.id, create.input);
     if (!proof.ok) {
       return { plan: fresh(withOwnItems(core, up, create.input)), fullInputReason: proof.reason };
     }

@@ -57,6 +57,8 @@ export interface Path {
   readonly steps: readonly Step[];
   /** The response whose items are not in it; undefined: it is the whole conversation. */
   readonly stoppedAt: string | undefined;
+  /** It begins at a compaction item. */
+  readonly isCompacted: boolean;
 }
 
 /** A parent that nothing finds any more; no response has this id. */
@@ -185,7 +187,7 @@ export class Transcript {
     stopAt: (id: string) => boolean,
     { canRead = () => true, laneId = '' }: PathOptions = {},
   ): Path | undefined {
-    if (stopAt(id)) return { steps: [], stoppedAt: id };
+    if (stopAt(id)) return { steps: [], stoppedAt: id, isCompacted: false };
     const steps: Step[] = [];
     for (const node of this.#upFrom(this.#find(id, laneId))) {
       // An older bearer of an id is not the one that the upstream means by it.
@@ -195,7 +197,7 @@ export class Transcript {
       const { input, output, compactionIndex } = node.items;
       if (compactionIndex !== undefined && canRead(node)) {
         steps.push({ node, input: [], output: output.slice(compactionIndex) });
-        return ended(steps, undefined);
+        return { ...ended(steps, undefined), isCompacted: true };
       }
       steps.push({ node, input, output });
       if (node.parent !== undefined) continue;
@@ -383,7 +385,7 @@ export function behind(
 }
 
 function ended(steps: Step[], stoppedAt: string | undefined): Path {
-  return { steps: steps.reverse(), stoppedAt };
+  return { steps: steps.reverse(), stoppedAt, isCompacted: false };
 }
 
 /** UTF-16 units stand for bytes: close enough for what is told. */

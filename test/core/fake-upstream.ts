@@ -10,6 +10,10 @@ export interface Execution {
   readonly input: readonly string[];
   readonly output: string;
   readonly warmUp: boolean;
+  /** It says a compaction item, and what came before it is not read any more. */
+  readonly compacts: boolean;
+  /** The steered response that it goes on from by itself. */
+  readonly successorOf: string | undefined;
 }
 
 /** What one of several upstreams can do; the rules are OpenAI's unless said otherwise. */
@@ -45,7 +49,6 @@ interface FakeLink {
 interface Stored {
   readonly upstream: string;
   readonly context: readonly string[];
-  readonly output: readonly string[];
 }
 
 interface LaneState {
@@ -56,7 +59,7 @@ interface LaneState {
         create: Create;
         frames: Frame[];
         context: readonly string[];
-        output: string;
+        output: readonly string[];
         steers: Steer[];
       }
     | undefined;
@@ -76,7 +79,11 @@ interface Create {
   readonly input: readonly string[];
   readonly store: boolean;
   readonly generate: boolean;
+  readonly compacts: boolean;
 }
+
+/** As a compaction item reads. */
+export const COMPACTION = 'compaction';
 
 /**
  * A model of the upstream's state rules (upstream.md#state) for one session: enough to notice a lost context, a
@@ -133,6 +140,7 @@ export class FakeUpstream {
       input: (frame.input as Frame[]).map(textOf),
       store: frame.store !== false,
       generate: frame.generate !== false,
+      compacts: frame.context_management !== undefined && frame.generate !== false,
     };
     const inFlight = [...link.lanes.values()].reduce(
       (sum, { running, queue }) => sum + queue.length + (running ? 1 : 0),
@@ -223,6 +231,7 @@ export class FakeUpstream {
     create: Create,
     context: readonly string[],
     previousId: string | undefined,
+    successorOf?: string,
   ): void {
     const id = `resp_${this.#nextId}`;
     this.#nextId += 1;
@@ -235,6 +244,8 @@ export class FakeUpstream {
       input: create.input,
       output,
       warmUp: !create.generate,
+      compacts: create.compacts,
+      successorOf,
     });
     const response = (status: string) => ({
       id,
@@ -256,14 +267,17 @@ export class FakeUpstream {
       frames.push(
         { type: 'response.output_text.delta', delta: 'a' },
         { type: 'response.output_text.delta', delta: 'b' },
-        { type: 'response.output_item.done', output_index: 0, item },
       );
+      const compaction = { id: `cm_${id}`, type: COMPACTION, encrypted_content: id };
+      for (const [index, each] of (create.compacts ? [compaction, item] : [item]).entries())
+        frames.push({ type: 'response.output_item.done', output_index: index, item: each });
     }
     frames.push({
       type: 'response.completed',
       response: { ...response('completed'), usage: { input_tokens: 1, output_tokens: 2 } },
     });
-    lane.running = { id, create, frames, context, output: create.generate ? output : '', steers: [] };
+    const said = [...(create.compacts ? [COMPACTION] : []), ...(create.generate ? [output] : [])];
+    lane.running = { id, create, frames, context, output: said, steers: [] };
   }
 
   #next(linkId: number, link: FakeLink, name: string, lane: LaneState): Frame {
@@ -271,17 +285,17 @@ export class FakeUpstream {
     const frame = running.frames.shift() as Frame;
     const tagged = name === '' ? frame : { ...frame, stream_id: name };
     if (running.frames.length > 0) return tagged;
-    const output = running.output === '' ? [] : [running.output];
+    const { output } = running;
     const { kind } = link;
-    const after = [...running.context, ...output];
+    const after = running.create.compacts ? output : [...running.context, ...output];
     if (kind.keepsUnstored) lane.cached = { id: running.id, context: after };
     if (running.create.store && kind.storesResponses)
-      this.#stored.set(running.id, { upstream: kind.name, context: running.context, output });
+      this.#stored.set(running.id, { upstream: kind.name, context: after });
     lane.running = undefined;
     if (running.steers.length > 0) {
       const texts = running.steers.flatMap((steer) => steer.texts);
       const successor = { ...running.create, input: texts };
-      this.#begin(linkId, lane, successor, [...after, ...texts], running.id);
+      this.#begin(linkId, lane, successor, [...after, ...texts], running.id, running.id);
       return tagged;
     }
     const next = lane.queue.shift();
@@ -321,7 +335,7 @@ export class FakeUpstream {
   #lookUp(link: FakeLink, id: string): readonly string[] | undefined {
     for (const { cached } of link.lanes.values()) if (cached?.id === id) return cached.context;
     const stored = this.#stored.get(id);
-    return stored?.upstream === link.kind.name ? [...stored.context, ...stored.output] : undefined;
+    return stored?.upstream === link.kind.name ? stored.context : undefined;
   }
 }
 

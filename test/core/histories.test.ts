@@ -18,6 +18,7 @@ function respond(world: World, id: string, items: readonly object[], { link = 1,
 }
 
 const message = (text: string) => ({ id: `msg_${text}`, type: 'message', role: 'assistant', content: text });
+const user = (text: string) => ({ type: 'message', role: 'user', content: text });
 const outcomeOf = (world: World, turn: string) => {
   world.read();
   const last = world.outcomes(turn)[0];
@@ -256,6 +257,23 @@ it('forks from a response behind a compaction, named before it or after', () => 
   respond(world, 'resp_3', [message('C')]);
   world.start({ turn: 'later', text: 'again', chain: { kind: 'from', responseId: 'resp_1' } });
   expect(inputOf(sent(world).at(-1))).toEqual(['one', 'A', 'again']);
+});
+
+it.each([
+  ['all of it', 0],
+  ['what its upstream reads', 3],
+])('knows a compacted conversation when a client tells %s', (_, from) => {
+  const world = ready();
+  world.start({ text: 'one' });
+  respond(world, 'resp_1', [message('A')]);
+  world.start({ text: 'two' });
+  const compaction = { type: 'compaction', id: 'cm_1', encrypted_content: 'zip' };
+  respond(world, 'resp_2', [compaction, message('B')]);
+  const told = [user('one'), message('A'), user('two'), compaction, message('B')].slice(from);
+  const input = [...told, user('three')].map((item) => JSON.stringify(item));
+  world.start({ input, mode: 'fullHistory' });
+  expect(sent(world).at(-1)).toMatchObject({ previous_response_id: 'resp_2', input: [user('three')] });
+  expect(world.notices()).toEqual([]);
 });
 
 it('tells of a frame that is too large only the turn whose frame it was', () => {

@@ -35,6 +35,7 @@ describe('random schedules', () => {
       {
         numRuns: SCHEDULES,
         interruptAfterTimeLimit: 3_000_000,
+        markInterruptAsFailure: true,
         ...(SEED === undefined ? {} : { seed: Number(SEED) }),
         ...(PATH === undefined ? {} : { path: PATH }),
       },
