@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os';
-import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { getHeapSpaceStatistics, getHeapStatistics } from 'node:v8';
 import { GatewayError } from '../errors.ts';
+import { collectGarbage } from '../ground/garbage.ts';
 import {
   AccessOptionsError,
   type AccessWarning,
@@ -157,16 +157,6 @@ const YOUNG: ReadonlySet<string> = new Set(['new_space', 'new_large_object_space
 
 function bytesAbove(use: MemoryUse, mark: number): number {
   return Math.max(use.heapBytes - mark * use.heapLimitBytes, use.rssBytes - mark * use.rssLimitBytes);
-}
-
-let gc: (() => void) | undefined;
-
-function collectGarbage(): void {
-  if (gc === undefined) {
-    setFlagsFromString('--expose-gc');
-    gc = runInNewContext('gc') as () => void;
-  }
-  gc();
 }
 
 function percent(share: number): string {

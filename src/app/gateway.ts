@@ -24,6 +24,7 @@ import { createDialer } from '../upstream/dialer.ts';
 import type { Dialer } from '../upstream/types.ts';
 import { type AccessSurroundings, accessOptions } from './access-options.ts';
 import { countDescriptors, descriptorLimit } from './descriptors.ts';
+import { giveBackWhenIdle } from './idle-memory.ts';
 import { loadOf } from './load.ts';
 import { memoryBudgets } from './memory-budgets.ts';
 import { dialOptions, grpcOptions, telemetryOptions } from './options.ts';
@@ -221,6 +222,10 @@ async function assemble(
   const sources = adminSources({ config, surroundings, server, telemetry, history, notReady });
   history.start(() => openLinks(telemetry));
   opened.push(async () => history.close());
+  const idleMemory = giveBackWhenIdle({
+    heldBytes: () => server.registry.sessions().reduce((sum, { core }) => sum + core.transcriptBytes, 0),
+  });
+  opened.push(async () => idleMemory.close());
   const descriptors = countDescriptors();
   opened.push(async () => descriptors.close());
   const maxDescriptors = descriptorLimit();
