@@ -179,8 +179,7 @@ export class Schedule {
     const outputs =
       open.length > 0 && chain === 'automatic' ? [] : this.#outputsFor(lane, parent, chain === 'automatic');
     const input = [...outputs, userItem(`${id}${usesTools ? ' with tools' : ''}`)];
-    const isFull =
-      open.length === 0 && chain === 'automatic' && !this.#upstream.oddities.compacts && random.chance(0.2);
+    const isFull = open.length === 0 && chain === 'automatic' && random.chance(0.2);
     this.#started.set(id, { id, lane, input, chain, isFull });
     if (this.#count === 1 && random.chance(0.3)) this.#feed({ kind: 'reroute' });
     const store = random.chance(0.25);
@@ -573,6 +572,8 @@ function itemOf(key: string): Item {
       return outputItem(text);
     case 'think':
       return { type: 'reasoning', summary: [], encrypted_content: text };
+    case 'compact':
+      return { type: 'compaction', encrypted_content: text };
     case 'assistant':
       return { type: 'message', role: 'assistant', content: [{ type: 'output_text', text }] };
     default:
