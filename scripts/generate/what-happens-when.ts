@@ -23,7 +23,9 @@ const OTHERS = [
 ] as const;
 
 /** 1000 to 1015 are WebSocket's own, 3000 and above the applications'. */
-const CLOSE_CODES = [1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 4402];
+const CLOSE_CODES = [
+  1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3003, 4402,
+];
 
 /** What the core does about it, where it is more than a reason. */
 const BREAKS: readonly (readonly [what: string, then: string])[] = [

@@ -10,7 +10,7 @@ export type Delta =
 
 /**
  * What `full` adds to the conversation up to `parentId`. Some clients tell a conversation from its last compaction item on,
- * as the upstream reads it, and some tell all of it.
+ * as the upstream reads it, some from an earlier one, and some tell all of it.
  */
 export function proveHistory(
   transcript: Transcript,
@@ -23,8 +23,21 @@ export function proveHistory(
   const proof = proveExtension(known.steps, full);
   if (proof.ok || !known.isCompacted) return proof;
   const whole = transcript.pathSince(parentId, () => false, { laneId, canRead: () => false });
-  const ofWhole = whole === undefined ? proof : proveExtension(whole.steps, full);
-  return ofWhole.ok ? ofWhole : proof;
+  for (const steps of whole === undefined ? [] : longerTellings(whole.steps)) {
+    const longer = proveExtension(steps, full);
+    if (longer.ok) return longer;
+  }
+  return proof;
+}
+
+/** All of a conversation, and what follows each of its compaction items. */
+function* longerTellings(steps: readonly Step[]): Iterable<readonly Step[]> {
+  yield steps;
+  for (const [at, { node, output }] of steps.entries()) {
+    const index = node.items?.compactionIndex;
+    if (index === undefined) continue;
+    yield [{ node, input: [], output: output.slice(index) }, ...steps.slice(at + 1)];
+  }
 }
 
 /**

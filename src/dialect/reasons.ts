@@ -181,6 +181,9 @@ const BY_CLOSE_CODE: ReadonlyMap<number, Reason> = new Map<number, Reason>([
   // Seen for a disabled route, a restricted model, a changed model.
   [1008, 'UPSTREAM_PERMISSION_DENIED'],
   [1010, 'UPSTREAM_PROTOCOL'],
+  // As registered with IANA: unauthorized, forbidden.
+  [3000, 'UPSTREAM_AUTH'],
+  [3003, 'UPSTREAM_PERMISSION_DENIED'],
   // Vercel: out of credits.
   [4402, 'UPSTREAM_QUOTA_EXCEEDED'],
 ]);

@@ -261,18 +261,22 @@ it('forks from a response behind a compaction, named before it or after', () => 
 
 it.each([
   ['all of it', 0],
-  ['what its upstream reads', 3],
+  ['what its upstream reads', 6],
+  ['what it once read', 3],
 ])('knows a compacted conversation when a client tells %s', (_, from) => {
   const world = ready();
   world.start({ text: 'one' });
   respond(world, 'resp_1', [message('A')]);
   world.start({ text: 'two' });
-  const compaction = { type: 'compaction', id: 'cm_1', encrypted_content: 'zip' };
-  respond(world, 'resp_2', [compaction, message('B')]);
-  const told = [user('one'), message('A'), user('two'), compaction, message('B')].slice(from);
-  const input = [...told, user('three')].map((item) => JSON.stringify(item));
+  const compaction = (id: string) => ({ type: 'compaction', id, encrypted_content: `zip of ${id}` });
+  respond(world, 'resp_2', [compaction('cm_1'), message('B')]);
+  world.start({ text: 'three' });
+  respond(world, 'resp_3', [compaction('cm_2'), message('C')]);
+  const first = [user('one'), message('A'), user('two'), compaction('cm_1'), message('B')];
+  const told = [...first, user('three'), compaction('cm_2'), message('C')].slice(from);
+  const input = [...told, user('four')].map((item) => JSON.stringify(item));
   world.start({ input, mode: 'fullHistory' });
-  expect(sent(world).at(-1)).toMatchObject({ previous_response_id: 'resp_2', input: [user('three')] });
+  expect(sent(world).at(-1)).toMatchObject({ previous_response_id: 'resp_3', input: [user('four')] });
   expect(world.notices()).toEqual([]);
 });
 

@@ -289,6 +289,16 @@ describe('a close of the link', () => {
     expect([error.reason, bystanderError?.reason]).toEqual(['FRAME_TOO_LARGE', 'UPSTREAM_LINK_LOST']);
   });
 
+  it.each([
+    [3000, 'UPSTREAM_AUTH'],
+    [3003, 'UPSTREAM_PERMISSION_DENIED'],
+    [4402, 'UPSTREAM_QUOTA_EXCEEDED'],
+    [4999, 'UPSTREAM_LINK_LOST'],
+    [0, 'UPSTREAM_LINK_LOST'],
+  ])('%d says %s', (code, reason) => {
+    expect(closedLink(code, '').error.reason).toBe(reason);
+  });
+
   it.each([1000, 1001, 1006, 1008, 1011, 4402])('%d is the same for every turn', (code) => {
     expect(closedLink(code, '').bystanderError).toBeUndefined();
   });
