@@ -45,6 +45,10 @@ export const CASES: Readonly<Record<string, Case>> = {
     title: 'tool turn, 20 KB echoed three times',
     run: (target) => turns(target, 16, 40, '#kind=text #deltas=1 #echo=20000'),
   },
+  bare: {
+    title: 'the same, Open.echo NONE',
+    run: (target) => turns(target, 16, 40, '#kind=text #deltas=1 #echo=20000', 'NONE'),
+  },
   session: { title: 'session: open, one turn, close', run: sessions },
   history1: { title: 'full-history turn, 1 MB', run: (target) => history(target, MIB, 12) },
   history5: { title: 'full-history turn, 5 MB', run: (target) => history(target, 5 * MIB, 8) },
@@ -89,8 +93,14 @@ async function lone(target: Target): Promise<Numbers> {
 }
 
 /** Turns of few events in sessions that stay. */
-async function turns(target: Target, count: number, each: number, wish: string): Promise<Numbers> {
-  const open = await openSessions(target, count, 'one connection');
+async function turns(
+  target: Target,
+  count: number,
+  each: number,
+  wish: string,
+  echo: 'FULL' | 'NONE' = 'FULL',
+): Promise<Numbers> {
+  const open = await openSessions(target, count, 'one connection', echo);
   const create = createOf(wish);
   const run = async ({ stream }: Open, from: number, to: number) => {
     for (let n = from; n < to; n += 1) await stream.turn({ turnId: `t${n}`, create });
@@ -257,12 +267,13 @@ async function openSessions(
   { gateway, access }: Target,
   count: number,
   how: 'one connection' | 'connection each',
+  echo: 'FULL' | 'NONE' = 'FULL',
 ): Promise<Open[]> {
   const shared = how === 'one connection' ? new LightClient(gateway.address, access) : undefined;
   return Promise.all(
     Array.from({ length: count }, async () => {
       const client = shared ?? new LightClient(gateway.address, access);
-      return { client, stream: await client.open() };
+      return { client, stream: await client.open('TYPED', undefined, echo) };
     }),
   );
 }

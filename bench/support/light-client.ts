@@ -31,10 +31,14 @@ export class LightClient {
   }
 
   /** Rejects when the stream ends before it was granted. */
-  async open(payload: 'TYPED' | 'JSON' = 'TYPED', resume?: LightResume): Promise<LightStream> {
+  async open(
+    payload: 'TYPED' | 'JSON' = 'TYPED',
+    resume?: LightResume,
+    echo: 'FULL' | 'NONE' = 'FULL',
+  ): Promise<LightStream> {
     const call = (this.#client as unknown as { connect(): ClientDuplexStream<object, Buffer> }).connect();
     const stream = new LightStream(call);
-    await stream.opened(payload, resume);
+    await stream.opened(payload, resume, echo);
     return stream;
   }
 
@@ -89,8 +93,14 @@ export class LightStream {
     });
   }
 
-  opened(payload: 'TYPED' | 'JSON', resume?: LightResume): Promise<void> {
-    this.#call.write({ open: { payload: payload === 'JSON' ? 2 : 1, schema_revision: 3, resume } });
+  opened(payload: 'TYPED' | 'JSON', resume?: LightResume, echo: 'FULL' | 'NONE' = 'FULL'): Promise<void> {
+    const open = {
+      payload: payload === 'JSON' ? 2 : 1,
+      schema_revision: 3,
+      resume,
+      echo: echo === 'NONE' ? 2 : 1,
+    };
+    this.#call.write({ open });
     // Numbers go on where the session was.
     this.events = resume?.last_seq ?? 0;
     return new Promise((done, failed) => {

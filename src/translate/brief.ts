@@ -8,27 +8,58 @@ const MIN_BYTES = 2 * 1024;
 const MIN_VALUE_BYTES = 256;
 
 const RESPONSE = Buffer.from('response');
-const ECHOED = [Buffer.from('instructions'), Buffer.from('tools')];
+/** What is left of each: the same type, where clients read it. */
+const ECHOED = [
+  [Buffer.from('instructions'), 'null'],
+  [Buffer.from('tools'), '[]'],
+] as const;
 
-/** The text of a valid frame with null in place of `response.instructions` and `response.tools`, where they are long. */
+/** The text of a valid frame without the content of `response.instructions` and `response.tools`, where they are long. */
 export function withoutEcho(
   src: Buffer,
   start: number,
   end: number,
   places: readonly KnownPlace[] = [],
 ): string {
+  if (end - start < MIN_BYTES) return src.toString('utf8', start, end);
+  return withoutValues(src, start, end, places, MIN_VALUE_BYTES);
+}
+
+/** Events whose response repeats its request. */
+const TELLS_REQUEST: ReadonlySet<string> = new Set(
+  ['created', 'queued', 'in_progress', 'completed', 'incomplete', 'failed', 'cancelled'].map(
+    (name) => `response.${name}`,
+  ),
+);
+
+export function tellsRequest(type: string): boolean {
+  return TELLS_REQUEST.has(type);
+}
+
+/** The same however short they are: for a client that does not want to hear them. */
+export function withoutRequest(src: Buffer, start = 0, end = src.length): Buffer {
+  return Buffer.from(withoutValues(src, start, end, [], 0));
+}
+
+function withoutValues(
+  src: Buffer,
+  start: number,
+  end: number,
+  places: readonly KnownPlace[],
+  minBytes: number,
+): string {
   const text = (from: number, to: number) => src.toString('utf8', from, to);
-  if (end - start < MIN_BYTES) return text(start, end);
   const parts: string[] = [];
   let from = start;
   eachMember(src, skipSpace(src, start), (keyStart, keyEnd, valueStart) => {
     if (!isKey(RESPONSE, src, keyStart, keyEnd) || src[valueStart] !== OPEN_BRACE) return undefined;
     return eachMember(src, valueStart, (innerStart, innerEnd, at) => {
-      if (!ECHOED.some((key) => isKey(key, src, innerStart, innerEnd))) return undefined;
+      const echoed = ECHOED.find(([key]) => isKey(key, src, innerStart, innerEnd));
+      if (echoed === undefined) return undefined;
       const known = places.find((place) => start + place.start === at);
       const behind = known === undefined ? skipValue(src, at) : start + known.end;
-      if (behind - at < MIN_VALUE_BYTES) return behind;
-      parts.push(text(from, at), 'null');
+      if (behind - at < minBytes) return behind;
+      parts.push(text(from, at), echoed[1]);
       from = behind;
       return behind;
     });

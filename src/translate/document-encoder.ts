@@ -1,6 +1,8 @@
 /** Documents of a known shape → protobuf bytes: what repeats was translated once, what differs is put into its place. */
 import protobuf from 'protobufjs/light.js';
+import { withoutRequest } from './brief.ts';
 import type { Document } from './document.ts';
+import type { EventFormat } from './messages.ts';
 import { Output } from './output.ts';
 import type { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
@@ -48,12 +50,18 @@ export class DocumentEncoder {
   }
 
   /** Undefined if frames of the shape say more than the message can, or have a value without a plain field. */
-  static of(shape: Shape, plan: Plan, revision: number): DocumentEncoder | undefined {
+  static of(
+    shape: Shape,
+    plan: Plan,
+    revision: number,
+    echo: EventFormat['echo'],
+  ): DocumentEncoder | undefined {
     const { sample, holes } = shape;
-    if (translated(sample, plan, revision) === undefined) return undefined;
+    const told = (json: Buffer): Buffer => (echo === 'none' ? withoutRequest(json) : json);
+    if (translated(told(sample), plan, revision) === undefined) return undefined;
     // Values that are found again in what they are translated to.
     const marks = holes.map(({ kind }, at) => (kind === 'string' ? TEXT_MARK + at : NUMBER_MARK + at));
-    const marked = translated(withMarks(shape, marks), plan, revision);
+    const marked = translated(told(withMarks(shape, marks)), plan, revision);
     if (marked === undefined) return undefined;
     const found: Part[] = [];
     takeApart(
@@ -65,8 +73,11 @@ export class DocumentEncoder {
     );
     const written = found.flatMap((part) => (part.is === 'hole' ? [part.hole] : []));
     const carried = holes.flatMap((hole, at) => (isCarried(shape.document, hole) ? [at] : []));
-    const all = new Set([...written, ...carried]);
-    return all.size === holes.length && written.length + carried.length === holes.length
+    const left = holes.flatMap((hole, at) =>
+      echo === 'none' && isOfRequest(shape.document, hole) ? [at] : [],
+    );
+    const all = [...written, ...carried, ...left];
+    return all.length === holes.length && new Set(all).size === holes.length
       ? new DocumentEncoder(joined(found), carried)
       : undefined;
   }
@@ -131,7 +142,16 @@ const TEXT_MARK = 'Zq0vX7mark#';
 const NUMBER_MARK = 2_147_000_000;
 
 function isCarried(document: Document | undefined, hole: Hole): boolean {
-  return document?.scalars.some((each) => each === hole && each.path.join('.') === 'stream_id') === true;
+  return placeOf(document, hole) === 'stream_id';
+}
+
+/** Of what is left out on wish. */
+function isOfRequest(document: Document | undefined, hole: Hole): boolean {
+  return /^response\.(?:instructions|tools)(?:\.|$)/.test(placeOf(document, hole));
+}
+
+function placeOf(document: Document | undefined, hole: Hole): string {
+  return document?.scalars.find((each) => each === hole)?.path.join('.') ?? '';
 }
 
 function withMarks({ sample, literals, holes }: Shape, marks: readonly (string | number)[]): Buffer {

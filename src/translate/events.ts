@@ -2,6 +2,7 @@
 import type { SessionEvent, TurnCost, TurnFailed, UpstreamFrame } from '../core/types.ts';
 import { type GatewayError, STATUS_NUMBER } from '../errors.ts';
 import { type Api, loadApi } from './api.ts';
+import { tellsRequest, withoutRequest } from './brief.ts';
 import { DocumentEncoder } from './document-encoder.ts';
 import { durationOf } from './duration.ts';
 import type { KnownPlace } from './echo.ts';
@@ -45,7 +46,7 @@ interface Arm {
 
 interface LastShape {
   readonly shape: Shape | undefined;
-  readonly revision: number;
+  readonly key: number;
   readonly encoder: FrameEncoder | undefined;
 }
 
@@ -60,7 +61,7 @@ export class EventEncoder {
   readonly #out = new Output();
   readonly #reader = new Reader(this.#out);
   readonly #shapes = new Map<Shape, Map<number, FrameEncoder | undefined>>();
-  #lastShape: LastShape = { shape: undefined, revision: 0, encoder: undefined };
+  #lastShape: LastShape = { shape: undefined, key: 0, encoder: undefined };
   readonly #names = new Names();
 
   constructor(api: Api = loadApi()) {
@@ -173,18 +174,16 @@ export class EventEncoder {
   }
 
   #frame(frame: UpstreamFrame, arm: Arm | undefined, format: EventFormat): void {
+    const bare = format.echo === 'none' && tellsRequest(frame.type) ? bareBytesOf(frame) : undefined;
     const known = arm !== undefined && format.payload !== 'json' && arm.since <= this.#revision(format);
     const lossless =
       known &&
       (this.#shaped(frame, arm, format) ||
-        this.#typed(
-          arm.tag,
-          arm.plan,
-          frame.bytes,
-          format,
-          frame instanceof Frame ? frame.places : undefined,
-        ));
+        (bare === undefined
+          ? this.#typed(arm.tag, arm.plan, frame.bytes, format, placesOf(frame))
+          : this.#typed(arm.tag, arm.plan, bare(), format)));
     if (lossless && format.payload !== 'both') return;
+    if (bare !== undefined) return this.#json(JSON_TAG, bare());
     this.#out.reserve(5);
     this.#out.varint(JSON_TAG);
     if (frame instanceof Frame) this.#out.chunk(frame.src, frame.start, frame.end);
@@ -194,7 +193,7 @@ export class EventEncoder {
   /** The short way, for frames of a shape that was translated before; false if nothing was written. */
   #shaped(frame: UpstreamFrame, arm: Arm, format: EventFormat): boolean {
     if (!(frame instanceof Frame) || frame.shape === undefined) return false;
-    const encoder = this.#shapeEncoder(frame.shape, arm, this.#revision(format));
+    const encoder = this.#shapeEncoder(frame.shape, arm, format);
     if (encoder === undefined) return false;
     const out = this.#out;
     const before = out.at;
@@ -211,9 +210,12 @@ export class EventEncoder {
     return false;
   }
 
-  #shapeEncoder(shape: Shape, arm: Arm, revision: number): FrameEncoder | undefined {
+  #shapeEncoder(shape: Shape, arm: Arm, format: EventFormat): FrameEncoder | undefined {
     const last = this.#lastShape;
-    if (last.shape === shape && last.revision === revision) return last.encoder;
+    const revision = this.#revision(format);
+    // Of each revision there are two.
+    const key = format.echo === 'none' ? ~revision : revision;
+    if (last.shape === shape && last.key === key) return last.encoder;
     let known = this.#shapes.get(shape);
     if (known === undefined) {
       // Shapes that are forgotten must not stay here; learning one again is cheap.
@@ -221,13 +223,13 @@ export class EventEncoder {
       known = new Map();
       this.#shapes.set(shape, known);
     }
-    let encoder = known.get(revision);
-    if (encoder === undefined && !known.has(revision)) {
+    let encoder = known.get(key);
+    if (encoder === undefined && !known.has(key)) {
       const made = shape.document === undefined ? ShapeEncoder : DocumentEncoder;
-      encoder = made.of(shape, arm.plan, revision);
-      known.set(revision, encoder);
+      encoder = made.of(shape, arm.plan, revision, format.echo);
+      known.set(key, encoder);
     }
-    this.#lastShape = { shape, revision, encoder };
+    this.#lastShape = { shape, key, encoder };
     return encoder;
   }
 
@@ -326,6 +328,19 @@ function withoutOutput({ frame, outcome }: SessionEvent): UpstreamFrame | undefi
   const { response, ...rest } = frame.brief?.() ?? frame.json();
   if (typeof response !== 'object' || response === null) return undefined;
   return frameFromBytes(Buffer.from(JSON.stringify({ ...rest, response: { ...response, output: [] } })));
+}
+
+function placesOf(frame: UpstreamFrame): readonly KnownPlace[] | undefined {
+  return frame instanceof Frame ? frame.places : undefined;
+}
+
+/** Made when somebody asks: a known shape does without. */
+function bareBytesOf(frame: UpstreamFrame): () => Buffer {
+  let bytes: Buffer | undefined;
+  return () => {
+    bytes ??= withoutRequest(bufferOf(frame.bytes));
+    return bytes;
+  };
 }
 
 function sizeOf(events: readonly SessionEvent[]): number {

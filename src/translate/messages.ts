@@ -8,6 +8,8 @@ export interface EventFormat {
   readonly payload: 'typed' | 'json' | 'both';
   /** What the client was built with; 0 is the gateway's own. */
   readonly schemaRevision: number;
+  /** none: responses come without the instructions and tools of their request. Default: as the upstream says them. */
+  readonly echo?: 'none';
 }
 
 export interface OpenRequest {

@@ -30,6 +30,7 @@ import type { Message } from './writer.ts';
 const RESUME_OUTCOME = { NEW: 1, RESUMED: 2, PARTIAL: 3, GONE: 4, RECOVERED: 5 } as const;
 const GO_AWAY = { draining: 1, maxAge: 2 } as const;
 const FULL_HISTORY = 2;
+const ECHO_NONE = 2;
 /** In the order of their field numbers, from 1 on. */
 const ARMS = ['open', 'start_turn', 'steer_turn', 'cancel_turn', 'ack', 'inject_turn', 'heartbeat'] as const;
 /** What brings input; its refusal is an event. */
@@ -251,7 +252,7 @@ function readOpen(open: Message): OpenRequest {
   const resume = partOf(open, 'resume');
   const recovery = open['recovery'];
   return {
-    format: formatOf(open),
+    format: { ...formatOf(open), ...(open['echo'] === ECHO_NONE && { echo: 'none' }) },
     resume: resume && {
       token: textOf(resume, 'token'),
       lastSeq: countOf(resume, 'last_seq', 'open.resume.last_seq'),

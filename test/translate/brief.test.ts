@@ -12,17 +12,17 @@ function briefOf(document: object | string): unknown {
 it('a brief frame lacks the long instructions and tools of its response, and nothing else', () => {
   const rest = { id: 'resp_1', output: [{ tools: TOOLS, instructions: LONG }], usage: { input_tokens: 12 } };
   const frame = { type: 'response.completed', instructions: LONG, response: { ...rest, tools: TOOLS } };
-  expect(briefOf(frame)).toEqual({ ...frame, response: { ...rest, tools: null } });
+  expect(briefOf(frame)).toEqual({ ...frame, response: { ...rest, tools: [] } });
   expect(briefOf({ ...frame, response: { instructions: LONG, ...rest, tools: TOOLS } })).toEqual({
     ...frame,
-    response: { instructions: null, ...rest, tools: null },
+    response: { instructions: null, ...rest, tools: [] },
   });
   const spaced = JSON.stringify(
     { ...frame, response: { tools: TOOLS, ...rest, instructions: LONG } },
     null,
     2,
   );
-  expect(briefOf(spaced)).toEqual({ ...frame, response: { tools: null, ...rest, instructions: null } });
+  expect(briefOf(spaced)).toEqual({ ...frame, response: { tools: [], ...rest, instructions: null } });
 });
 
 it.each([

@@ -50,11 +50,12 @@ describe('messages of a client', () => {
       client_version: '2',
       heartbeat_interval: { seconds: '15', nanos: 500_000_000 },
       max_message_bytes: '9000000',
+      echo: 2,
     };
     expect(wire.readConnect(encode('ConnectRequest', { open }))).toEqual({
       kind: 'open',
       open: {
-        format: { payload: 'both', schemaRevision: 1 },
+        format: { payload: 'both', schemaRevision: 1, echo: 'none' },
         resume: { token: 'secret', lastSeq: Number.MAX_SAFE_INTEGER },
         upstream: 'azure',
         model: 'gpt-5.5',

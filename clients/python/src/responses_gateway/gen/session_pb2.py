@@ -29,7 +29,7 @@ from . import items_pb2 as responses_dot_gateway_dot_v1_dot_items__pb2
 from . import options_pb2 as responses_dot_gateway_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\x87\x03\n\x0e\x43onnectRequest\x12*\n\x04open\x18\x01 \x01(\x0b\x32\x1a.responses.gateway.v1.OpenH\x00\x12\x35\n\nstart_turn\x18\x02 \x01(\x0b\x32\x1f.responses.gateway.v1.StartTurnH\x00\x12\x35\n\nsteer_turn\x18\x03 \x01(\x0b\x32\x1f.responses.gateway.v1.SteerTurnH\x00\x12\x37\n\x0b\x63\x61ncel_turn\x18\x04 \x01(\x0b\x32 .responses.gateway.v1.CancelTurnH\x00\x12(\n\x03\x61\x63k\x18\x05 \x01(\x0b\x32\x19.responses.gateway.v1.AckH\x00\x12\x37\n\x0binject_turn\x18\x06 \x01(\x0b\x32 .responses.gateway.v1.InjectTurnH\x00\x12\x34\n\theartbeat\x18\x07 \x01(\x0b\x32\x1f.responses.gateway.v1.HeartbeatH\x00\x42\t\n\x07message\"\xe3\x01\n\x0f\x43onnectResponse\x12.\n\x06opened\x18\x01 \x01(\x0b\x32\x1c.responses.gateway.v1.OpenedH\x00\x12.\n\x06\x65vents\x18\x02 \x01(\x0b\x32\x1c.responses.gateway.v1.EventsH\x00\x12/\n\x07go_away\x18\x03 \x01(\x0b\x32\x1c.responses.gateway.v1.GoAwayH\x00\x12\x34\n\theartbeat\x18\x04 \x01(\x0b\x32\x1f.responses.gateway.v1.HeartbeatH\x00\x42\t\n\x07message\"\x0b\n\tHeartbeat\"\xe8\x03\n\x04Open\x12\x34\n\x07payload\x18\x01 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x02 \x01(\r\x12,\n\x06resume\x18\x03 \x01(\x0b\x32\x1c.responses.gateway.v1.Resume\x12\x10\n\x08upstream\x18\x04 \x01(\t\x12:\n\x08metadata\x18\x05 \x03(\x0b\x32(.responses.gateway.v1.Open.MetadataEntry\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\x08recovery\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0b\x63lient_name\x18\x08 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\t \x01(\t\x12\x35\n\x12heartbeat_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_bytes\x18\x0b \x01(\x04\x12\x32\n\x06\x62udget\x18\x0c \x01(\x0b\x32\x1c.responses.gateway.v1.BudgetB\x04\xa0\x80\x19\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_recovery\"6\n\x06\x42udget\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05money\x18\x02 \x01(\t\x12\r\n\x05turns\x18\x03 \x01(\r\"Y\n\x06Resume\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1e\n\x0blast_commit\x18\x03 \x01(\x04\x42\x04\xa0\x80\x19\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_last_commit\"\xae\x03\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12/\n\x0cresume_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x0eresume_outcome\x18\x04 \x01(\x0e\x32#.responses.gateway.v1.ResumeOutcome\x12\x12\n\noldest_seq\x18\x05 \x01(\x04\x12,\n\x06limits\x18\x06 \x01(\x0b\x32\x1c.responses.gateway.v1.Limits\x12\x17\n\x0fschema_revision\x18\x07 \x01(\r\x12\x10\n\x08next_seq\x18\x08 \x01(\x04\x12\x36\n\x0c\x61\x63tive_turns\x18\t \x03(\x0b\x32 .responses.gateway.v1.ActiveTurn\x12\x15\n\x07\x64urable\x18\n \x01(\x08\x42\x04\xa0\x80\x19\x03\x12\x19\n\x0bgone_reason\x18\x0b \x01(\tB\x04\xa0\x80\x19\x03\x12\x35\n\x12heartbeat_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc5\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x11\n\tmax_lanes\x18\x02 \x01(\r\x12\x1b\n\x13max_turns_in_flight\x18\x03 \x01(\r\x12\x1a\n\x12max_buffered_bytes\x18\x04 \x01(\x04\x12\x17\n\x0fmax_frame_bytes\x18\x05 \x01(\x04\x12!\n\x19max_queued_turns_per_lane\x18\x06 \x01(\r\x12\x18\n\x10max_resume_bytes\x18\x07 \x01(\x04\"^\n\nActiveTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05phase\x18\x03 \x01(\x0e\x32\x1f.responses.gateway.v1.TurnPhase\"\x83\x03\n\tStartTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x30\n\x06\x63reate\x18\x03 \x01(\x0b\x32 .responses.gateway.v1.CreateBody\x12\x41\n\x10new_conversation\x18\x04 \x01(\x0b\x32%.responses.gateway.v1.NewConversationH\x00\x12\x1e\n\x14previous_response_id\x18\t \x01(\tH\x00\x12\x33\n\ninput_mode\x18\x05 \x01(\x0e\x32\x1f.responses.gateway.v1.InputMode\x12\x39\n\rtrace_context\x18\x06 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12wait_on_rate_limit\x18\x08 \x01(\x08\x42\x07\n\x05\x63hain\"\x11\n\x0fNewConversation\"]\n\tSteerTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05input\x18\x03 \x03(\x0b\x32\x1f.responses.gateway.v1.InputItem\"^\n\nInjectTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05input\x18\x03 \x03(\x0b\x32\x1f.responses.gateway.v1.InputItem\".\n\nCancelTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"\x12\n\x03\x41\x63k\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"\x97\x01\n\x06GoAway\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".responses.gateway.v1.GoAwayReason\x12,\n\ttime_left\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x15\n\x07movable\x18\x04 \x01(\x08\x42\x04\xa0\x80\x19\x03*{\n\rPayloadFormat\x12\x1e\n\x1aPAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14PAYLOAD_FORMAT_TYPED\x10\x01\x12\x17\n\x13PAYLOAD_FORMAT_JSON\x10\x02\x12\x17\n\x13PAYLOAD_FORMAT_BOTH\x10\x03*\xb6\x01\n\rResumeOutcome\x12\x1e\n\x1aRESUME_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12RESUME_OUTCOME_NEW\x10\x01\x12\x1a\n\x16RESUME_OUTCOME_RESUMED\x10\x02\x12\x1a\n\x16RESUME_OUTCOME_PARTIAL\x10\x03\x12\x17\n\x13RESUME_OUTCOME_GONE\x10\x04\x12\x1c\n\x18RESUME_OUTCOME_RECOVERED\x10\x05*`\n\tInputMode\x12\x1a\n\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16INPUT_MODE_INCREMENTAL\x10\x01\x12\x1b\n\x17INPUT_MODE_FULL_HISTORY\x10\x02*g\n\x0cGoAwayReason\x12\x1e\n\x1aGO_AWAY_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17GO_AWAY_REASON_DRAINING\x10\x01\x12\x1a\n\x16GO_AWAY_REASON_MAX_AGE\x10\x02\x42y\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"responses/gateway/v1/session.proto\x12\x14responses.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!responses/gateway/v1/create.proto\x1a responses/gateway/v1/event.proto\x1a responses/gateway/v1/items.proto\x1a\"responses/gateway/v1/options.proto\"\x87\x03\n\x0e\x43onnectRequest\x12*\n\x04open\x18\x01 \x01(\x0b\x32\x1a.responses.gateway.v1.OpenH\x00\x12\x35\n\nstart_turn\x18\x02 \x01(\x0b\x32\x1f.responses.gateway.v1.StartTurnH\x00\x12\x35\n\nsteer_turn\x18\x03 \x01(\x0b\x32\x1f.responses.gateway.v1.SteerTurnH\x00\x12\x37\n\x0b\x63\x61ncel_turn\x18\x04 \x01(\x0b\x32 .responses.gateway.v1.CancelTurnH\x00\x12(\n\x03\x61\x63k\x18\x05 \x01(\x0b\x32\x19.responses.gateway.v1.AckH\x00\x12\x37\n\x0binject_turn\x18\x06 \x01(\x0b\x32 .responses.gateway.v1.InjectTurnH\x00\x12\x34\n\theartbeat\x18\x07 \x01(\x0b\x32\x1f.responses.gateway.v1.HeartbeatH\x00\x42\t\n\x07message\"\xe3\x01\n\x0f\x43onnectResponse\x12.\n\x06opened\x18\x01 \x01(\x0b\x32\x1c.responses.gateway.v1.OpenedH\x00\x12.\n\x06\x65vents\x18\x02 \x01(\x0b\x32\x1c.responses.gateway.v1.EventsH\x00\x12/\n\x07go_away\x18\x03 \x01(\x0b\x32\x1c.responses.gateway.v1.GoAwayH\x00\x12\x34\n\theartbeat\x18\x04 \x01(\x0b\x32\x1f.responses.gateway.v1.HeartbeatH\x00\x42\t\n\x07message\"\x0b\n\tHeartbeat\"\x98\x04\n\x04Open\x12\x34\n\x07payload\x18\x01 \x01(\x0e\x32#.responses.gateway.v1.PayloadFormat\x12\x17\n\x0fschema_revision\x18\x02 \x01(\r\x12,\n\x06resume\x18\x03 \x01(\x0b\x32\x1c.responses.gateway.v1.Resume\x12\x10\n\x08upstream\x18\x04 \x01(\t\x12:\n\x08metadata\x18\x05 \x03(\x0b\x32(.responses.gateway.v1.Open.MetadataEntry\x12\r\n\x05model\x18\x06 \x01(\t\x12\x15\n\x08recovery\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0b\x63lient_name\x18\x08 \x01(\t\x12\x16\n\x0e\x63lient_version\x18\t \x01(\t\x12\x35\n\x12heartbeat_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11max_message_bytes\x18\x0b \x01(\x04\x12\x32\n\x06\x62udget\x18\x0c \x01(\x0b\x32\x1c.responses.gateway.v1.BudgetB\x04\xa0\x80\x19\x03\x12.\n\x04\x65\x63ho\x18\r \x01(\x0e\x32\x1a.responses.gateway.v1.EchoB\x04\xa0\x80\x19\x03\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_recovery\"6\n\x06\x42udget\x12\x0e\n\x06tokens\x18\x01 \x01(\x04\x12\r\n\x05money\x18\x02 \x01(\t\x12\r\n\x05turns\x18\x03 \x01(\r\"Y\n\x06Resume\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08last_seq\x18\x02 \x01(\x04\x12\x1e\n\x0blast_commit\x18\x03 \x01(\x04\x42\x04\xa0\x80\x19\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_last_commit\"\xae\x03\n\x06Opened\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12/\n\x0cresume_grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12;\n\x0eresume_outcome\x18\x04 \x01(\x0e\x32#.responses.gateway.v1.ResumeOutcome\x12\x12\n\noldest_seq\x18\x05 \x01(\x04\x12,\n\x06limits\x18\x06 \x01(\x0b\x32\x1c.responses.gateway.v1.Limits\x12\x17\n\x0fschema_revision\x18\x07 \x01(\r\x12\x10\n\x08next_seq\x18\x08 \x01(\x04\x12\x36\n\x0c\x61\x63tive_turns\x18\t \x03(\x0b\x32 .responses.gateway.v1.ActiveTurn\x12\x15\n\x07\x64urable\x18\n \x01(\x08\x42\x04\xa0\x80\x19\x03\x12\x19\n\x0bgone_reason\x18\x0b \x01(\tB\x04\xa0\x80\x19\x03\x12\x35\n\x12heartbeat_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc5\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x11\n\tmax_lanes\x18\x02 \x01(\r\x12\x1b\n\x13max_turns_in_flight\x18\x03 \x01(\r\x12\x1a\n\x12max_buffered_bytes\x18\x04 \x01(\x04\x12\x17\n\x0fmax_frame_bytes\x18\x05 \x01(\x04\x12!\n\x19max_queued_turns_per_lane\x18\x06 \x01(\r\x12\x18\n\x10max_resume_bytes\x18\x07 \x01(\x04\"^\n\nActiveTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05phase\x18\x03 \x01(\x0e\x32\x1f.responses.gateway.v1.TurnPhase\"\x83\x03\n\tStartTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x30\n\x06\x63reate\x18\x03 \x01(\x0b\x32 .responses.gateway.v1.CreateBody\x12\x41\n\x10new_conversation\x18\x04 \x01(\x0b\x32%.responses.gateway.v1.NewConversationH\x00\x12\x1e\n\x14previous_response_id\x18\t \x01(\tH\x00\x12\x33\n\ninput_mode\x18\x05 \x01(\x0e\x32\x1f.responses.gateway.v1.InputMode\x12\x39\n\rtrace_context\x18\x06 \x01(\x0b\x32\".responses.gateway.v1.TraceContext\x12*\n\x07timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12wait_on_rate_limit\x18\x08 \x01(\x08\x42\x07\n\x05\x63hain\"\x11\n\x0fNewConversation\"]\n\tSteerTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05input\x18\x03 \x03(\x0b\x32\x1f.responses.gateway.v1.InputItem\"^\n\nInjectTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12.\n\x05input\x18\x03 \x03(\x0b\x32\x1f.responses.gateway.v1.InputItem\".\n\nCancelTurn\x12\x0f\n\x07lane_id\x18\x01 \x01(\t\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\"\x12\n\x03\x41\x63k\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"\x97\x01\n\x06GoAway\x12\x32\n\x06reason\x18\x01 \x01(\x0e\x32\".responses.gateway.v1.GoAwayReason\x12,\n\ttime_left\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\x15\n\x07movable\x18\x04 \x01(\x08\x42\x04\xa0\x80\x19\x03*:\n\x04\x45\x63ho\x12\x14\n\x10\x45\x43HO_UNSPECIFIED\x10\x00\x12\r\n\tECHO_FULL\x10\x01\x12\r\n\tECHO_NONE\x10\x02*{\n\rPayloadFormat\x12\x1e\n\x1aPAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14PAYLOAD_FORMAT_TYPED\x10\x01\x12\x17\n\x13PAYLOAD_FORMAT_JSON\x10\x02\x12\x17\n\x13PAYLOAD_FORMAT_BOTH\x10\x03*\xb6\x01\n\rResumeOutcome\x12\x1e\n\x1aRESUME_OUTCOME_UNSPECIFIED\x10\x00\x12\x16\n\x12RESUME_OUTCOME_NEW\x10\x01\x12\x1a\n\x16RESUME_OUTCOME_RESUMED\x10\x02\x12\x1a\n\x16RESUME_OUTCOME_PARTIAL\x10\x03\x12\x17\n\x13RESUME_OUTCOME_GONE\x10\x04\x12\x1c\n\x18RESUME_OUTCOME_RECOVERED\x10\x05*`\n\tInputMode\x12\x1a\n\x16INPUT_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16INPUT_MODE_INCREMENTAL\x10\x01\x12\x1b\n\x17INPUT_MODE_FULL_HISTORY\x10\x02*g\n\x0cGoAwayReason\x12\x1e\n\x1aGO_AWAY_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17GO_AWAY_REASON_DRAINING\x10\x01\x12\x1a\n\x16GO_AWAY_REASON_MAX_AGE\x10\x02\x42y\n\x17\x64\x65v.responsesgateway.v1P\x01Z\\github.com/responses-gateway/responses-gateway/clients/go/gen/responses/gateway/v1;gatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPEN_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_OPEN'].fields_by_name['budget']._loaded_options = None
   _globals['_OPEN'].fields_by_name['budget']._serialized_options = b'\240\200\031\003'
+  _globals['_OPEN'].fields_by_name['echo']._loaded_options = None
+  _globals['_OPEN'].fields_by_name['echo']._serialized_options = b'\240\200\031\003'
   _globals['_RESUME'].fields_by_name['last_commit']._loaded_options = None
   _globals['_RESUME'].fields_by_name['last_commit']._serialized_options = b'\240\200\031\003'
   _globals['_OPENED'].fields_by_name['durable']._loaded_options = None
@@ -49,14 +51,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENED'].fields_by_name['gone_reason']._serialized_options = b'\240\200\031\003'
   _globals['_GOAWAY'].fields_by_name['movable']._loaded_options = None
   _globals['_GOAWAY'].fields_by_name['movable']._serialized_options = b'\240\200\031\003'
-  _globals['_PAYLOADFORMAT']._serialized_start=3057
-  _globals['_PAYLOADFORMAT']._serialized_end=3180
-  _globals['_RESUMEOUTCOME']._serialized_start=3183
-  _globals['_RESUMEOUTCOME']._serialized_end=3365
-  _globals['_INPUTMODE']._serialized_start=3367
-  _globals['_INPUTMODE']._serialized_end=3463
-  _globals['_GOAWAYREASON']._serialized_start=3465
-  _globals['_GOAWAYREASON']._serialized_end=3568
+  _globals['_ECHO']._serialized_start=3105
+  _globals['_ECHO']._serialized_end=3163
+  _globals['_PAYLOADFORMAT']._serialized_start=3165
+  _globals['_PAYLOADFORMAT']._serialized_end=3288
+  _globals['_RESUMEOUTCOME']._serialized_start=3291
+  _globals['_RESUMEOUTCOME']._serialized_end=3473
+  _globals['_INPUTMODE']._serialized_start=3475
+  _globals['_INPUTMODE']._serialized_end=3571
+  _globals['_GOAWAYREASON']._serialized_start=3573
+  _globals['_GOAWAYREASON']._serialized_end=3676
   _globals['_CONNECTREQUEST']._serialized_start=232
   _globals['_CONNECTREQUEST']._serialized_end=623
   _globals['_CONNECTRESPONSE']._serialized_start=626
@@ -64,31 +68,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEAT']._serialized_start=855
   _globals['_HEARTBEAT']._serialized_end=866
   _globals['_OPEN']._serialized_start=869
-  _globals['_OPEN']._serialized_end=1357
-  _globals['_OPEN_METADATAENTRY']._serialized_start=1297
-  _globals['_OPEN_METADATAENTRY']._serialized_end=1344
-  _globals['_BUDGET']._serialized_start=1359
-  _globals['_BUDGET']._serialized_end=1413
-  _globals['_RESUME']._serialized_start=1415
-  _globals['_RESUME']._serialized_end=1504
-  _globals['_OPENED']._serialized_start=1507
-  _globals['_OPENED']._serialized_end=1937
-  _globals['_LIMITS']._serialized_start=1940
-  _globals['_LIMITS']._serialized_end=2137
-  _globals['_ACTIVETURN']._serialized_start=2139
-  _globals['_ACTIVETURN']._serialized_end=2233
-  _globals['_STARTTURN']._serialized_start=2236
-  _globals['_STARTTURN']._serialized_end=2623
-  _globals['_NEWCONVERSATION']._serialized_start=2625
-  _globals['_NEWCONVERSATION']._serialized_end=2642
-  _globals['_STEERTURN']._serialized_start=2644
-  _globals['_STEERTURN']._serialized_end=2737
-  _globals['_INJECTTURN']._serialized_start=2739
-  _globals['_INJECTTURN']._serialized_end=2833
-  _globals['_CANCELTURN']._serialized_start=2835
-  _globals['_CANCELTURN']._serialized_end=2881
-  _globals['_ACK']._serialized_start=2883
-  _globals['_ACK']._serialized_end=2901
-  _globals['_GOAWAY']._serialized_start=2904
-  _globals['_GOAWAY']._serialized_end=3055
+  _globals['_OPEN']._serialized_end=1405
+  _globals['_OPEN_METADATAENTRY']._serialized_start=1345
+  _globals['_OPEN_METADATAENTRY']._serialized_end=1392
+  _globals['_BUDGET']._serialized_start=1407
+  _globals['_BUDGET']._serialized_end=1461
+  _globals['_RESUME']._serialized_start=1463
+  _globals['_RESUME']._serialized_end=1552
+  _globals['_OPENED']._serialized_start=1555
+  _globals['_OPENED']._serialized_end=1985
+  _globals['_LIMITS']._serialized_start=1988
+  _globals['_LIMITS']._serialized_end=2185
+  _globals['_ACTIVETURN']._serialized_start=2187
+  _globals['_ACTIVETURN']._serialized_end=2281
+  _globals['_STARTTURN']._serialized_start=2284
+  _globals['_STARTTURN']._serialized_end=2671
+  _globals['_NEWCONVERSATION']._serialized_start=2673
+  _globals['_NEWCONVERSATION']._serialized_end=2690
+  _globals['_STEERTURN']._serialized_start=2692
+  _globals['_STEERTURN']._serialized_end=2785
+  _globals['_INJECTTURN']._serialized_start=2787
+  _globals['_INJECTTURN']._serialized_end=2881
+  _globals['_CANCELTURN']._serialized_start=2883
+  _globals['_CANCELTURN']._serialized_end=2929
+  _globals['_ACK']._serialized_start=2931
+  _globals['_ACK']._serialized_end=2949
+  _globals['_GOAWAY']._serialized_start=2952
+  _globals['_GOAWAY']._serialized_end=3103
 # @@protoc_insertion_point(module_scope)

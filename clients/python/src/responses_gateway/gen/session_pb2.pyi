@@ -23,6 +23,32 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Echo:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EchoEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Echo.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ECHO_UNSPECIFIED: _Echo.ValueType  # 0
+    """Not set; treated as FULL."""
+    ECHO_FULL: _Echo.ValueType  # 1
+    """As the upstream says it."""
+    ECHO_NONE: _Echo.ValueType  # 2
+    """Response.instructions is not set and Response.tools is empty, in Event.json too (null and [])."""
+
+class Echo(_Echo, metaclass=_EchoEnumTypeWrapper):
+    """Whether events repeat what the request said. Upstreams put its instructions and tools into response.created,
+    response.in_progress and the terminal, which of many turns is most of what they say.
+    """
+
+ECHO_UNSPECIFIED: Echo.ValueType  # 0
+"""Not set; treated as FULL."""
+ECHO_FULL: Echo.ValueType  # 1
+"""As the upstream says it."""
+ECHO_NONE: Echo.ValueType  # 2
+"""Response.instructions is not set and Response.tools is empty, in Event.json too (null and [])."""
+Global___Echo: _TypeAlias = Echo  # noqa: Y015
+
 class _PayloadFormat:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -306,6 +332,7 @@ class Open(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     BUDGET_FIELD_NUMBER: _builtins.int
+    ECHO_FIELD_NUMBER: _builtins.int
     payload: Global___PayloadFormat.ValueType
     """In which form events carry their content. Unset means TYPED."""
     schema_revision: _builtins.int
@@ -326,10 +353,12 @@ class Open(_message.Message):
     """Largest message that the client takes. An event above it comes without its content, see Event.omitted_bytes.
     0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
     """
+    echo: Global___Echo.ValueType
+    """Whether events repeat the request's instructions and tools. Unset means FULL."""
     @_builtins.property
     def resume(self) -> Global___Resume:
         """Continues an earlier session instead of opening a new one. The other fields of Open are then ignored,
-        except payload, schema_revision, heartbeat_interval and max_message_bytes.
+        except payload, schema_revision, heartbeat_interval, max_message_bytes and echo.
         """
 
     @_builtins.property
@@ -361,10 +390,11 @@ class Open(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         max_message_bytes: _builtins.int = ...,
         budget: Global___Budget | None = ...,
+        echo: Global___Echo.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "budget", b"budget", "heartbeat_interval", b"heartbeat_interval", "recovery", b"recovery", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "budget", b"budget", "client_name", b"client_name", "client_version", b"client_version", "heartbeat_interval", b"heartbeat_interval", "max_message_bytes", b"max_message_bytes", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recovery", b"_recovery", "budget", b"budget", "client_name", b"client_name", "client_version", b"client_version", "echo", b"echo", "heartbeat_interval", b"heartbeat_interval", "max_message_bytes", b"max_message_bytes", "metadata", b"metadata", "model", b"model", "payload", b"payload", "recovery", b"recovery", "resume", b"resume", "schema_revision", b"schema_revision", "upstream", b"upstream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recovery: _TypeAlias = _typing.Literal["recovery"]  # noqa: Y015
     _WhichOneofArgType__recovery: _TypeAlias = _typing.Literal["_recovery", b"_recovery"]  # noqa: Y015

@@ -22,6 +22,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Whether events repeat what the request said. Upstreams put its instructions and tools into response.created,
+// response.in_progress and the terminal, which of many turns is most of what they say.
+type Echo int32
+
+const (
+	// Not set; treated as FULL.
+	Echo_ECHO_UNSPECIFIED Echo = 0
+	// As the upstream says it.
+	Echo_ECHO_FULL Echo = 1
+	// Response.instructions is not set and Response.tools is empty, in Event.json too (null and []).
+	Echo_ECHO_NONE Echo = 2
+)
+
+// Enum value maps for Echo.
+var (
+	Echo_name = map[int32]string{
+		0: "ECHO_UNSPECIFIED",
+		1: "ECHO_FULL",
+		2: "ECHO_NONE",
+	}
+	Echo_value = map[string]int32{
+		"ECHO_UNSPECIFIED": 0,
+		"ECHO_FULL":        1,
+		"ECHO_NONE":        2,
+	}
+)
+
+func (x Echo) Enum() *Echo {
+	p := new(Echo)
+	*p = x
+	return p
+}
+
+func (x Echo) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Echo) Descriptor() protoreflect.EnumDescriptor {
+	return file_responses_gateway_v1_session_proto_enumTypes[0].Descriptor()
+}
+
+func (Echo) Type() protoreflect.EnumType {
+	return &file_responses_gateway_v1_session_proto_enumTypes[0]
+}
+
+func (x Echo) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Echo.Descriptor instead.
+func (Echo) EnumDescriptor() ([]byte, []int) {
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{0}
+}
+
 // In which form events carry the upstream's content.
 type PayloadFormat int32
 
@@ -63,11 +117,11 @@ func (x PayloadFormat) String() string {
 }
 
 func (PayloadFormat) Descriptor() protoreflect.EnumDescriptor {
-	return file_responses_gateway_v1_session_proto_enumTypes[0].Descriptor()
+	return file_responses_gateway_v1_session_proto_enumTypes[1].Descriptor()
 }
 
 func (PayloadFormat) Type() protoreflect.EnumType {
-	return &file_responses_gateway_v1_session_proto_enumTypes[0]
+	return &file_responses_gateway_v1_session_proto_enumTypes[1]
 }
 
 func (x PayloadFormat) Number() protoreflect.EnumNumber {
@@ -76,7 +130,7 @@ func (x PayloadFormat) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PayloadFormat.Descriptor instead.
 func (PayloadFormat) EnumDescriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{0}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{1}
 }
 
 // What became of Open.resume.
@@ -130,11 +184,11 @@ func (x ResumeOutcome) String() string {
 }
 
 func (ResumeOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_responses_gateway_v1_session_proto_enumTypes[1].Descriptor()
+	return file_responses_gateway_v1_session_proto_enumTypes[2].Descriptor()
 }
 
 func (ResumeOutcome) Type() protoreflect.EnumType {
-	return &file_responses_gateway_v1_session_proto_enumTypes[1]
+	return &file_responses_gateway_v1_session_proto_enumTypes[2]
 }
 
 func (x ResumeOutcome) Number() protoreflect.EnumNumber {
@@ -143,7 +197,7 @@ func (x ResumeOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ResumeOutcome.Descriptor instead.
 func (ResumeOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{1}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{2}
 }
 
 // How create.input relates to what the lane already holds.
@@ -184,11 +238,11 @@ func (x InputMode) String() string {
 }
 
 func (InputMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_responses_gateway_v1_session_proto_enumTypes[2].Descriptor()
+	return file_responses_gateway_v1_session_proto_enumTypes[3].Descriptor()
 }
 
 func (InputMode) Type() protoreflect.EnumType {
-	return &file_responses_gateway_v1_session_proto_enumTypes[2]
+	return &file_responses_gateway_v1_session_proto_enumTypes[3]
 }
 
 func (x InputMode) Number() protoreflect.EnumNumber {
@@ -197,7 +251,7 @@ func (x InputMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InputMode.Descriptor instead.
 func (InputMode) EnumDescriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{2}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{3}
 }
 
 // Why a stream is going to end.
@@ -237,11 +291,11 @@ func (x GoAwayReason) String() string {
 }
 
 func (GoAwayReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_responses_gateway_v1_session_proto_enumTypes[3].Descriptor()
+	return file_responses_gateway_v1_session_proto_enumTypes[4].Descriptor()
 }
 
 func (GoAwayReason) Type() protoreflect.EnumType {
-	return &file_responses_gateway_v1_session_proto_enumTypes[3]
+	return &file_responses_gateway_v1_session_proto_enumTypes[4]
 }
 
 func (x GoAwayReason) Number() protoreflect.EnumNumber {
@@ -250,7 +304,7 @@ func (x GoAwayReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use GoAwayReason.Descriptor instead.
 func (GoAwayReason) EnumDescriptor() ([]byte, []int) {
-	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{3}
+	return file_responses_gateway_v1_session_proto_rawDescGZIP(), []int{4}
 }
 
 // One message from the client to its session.
@@ -592,7 +646,7 @@ type Open struct {
 	// JSON in Event.json. 0 means the gateway's own revision: everything it knows is typed.
 	SchemaRevision uint32 `protobuf:"varint,2,opt,name=schema_revision,json=schemaRevision,proto3" json:"schema_revision,omitempty"`
 	// Continues an earlier session instead of opening a new one. The other fields of Open are then ignored,
-	// except payload, schema_revision, heartbeat_interval and max_message_bytes.
+	// except payload, schema_revision, heartbeat_interval, max_message_bytes and echo.
 	Resume *Resume `protobuf:"bytes,3,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Name of a configured upstream. Empty means the default one.
 	Upstream string `protobuf:"bytes,4,opt,name=upstream,proto3" json:"upstream,omitempty"`
@@ -613,7 +667,9 @@ type Open struct {
 	// 0 means 4 MiB, the default limit of gRPC's libraries; values under 64 KiB count as 64 KiB.
 	MaxMessageBytes uint64 `protobuf:"varint,11,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// What the session may use in its life. Unset means as much as its tenant may.
-	Budget        *Budget `protobuf:"bytes,12,opt,name=budget,proto3" json:"budget,omitempty"`
+	Budget *Budget `protobuf:"bytes,12,opt,name=budget,proto3" json:"budget,omitempty"`
+	// Whether events repeat the request's instructions and tools. Unset means FULL.
+	Echo          Echo `protobuf:"varint,13,opt,name=echo,proto3,enum=responses.gateway.v1.Echo" json:"echo,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -730,6 +786,13 @@ func (x *Open) GetBudget() *Budget {
 		return x.Budget
 	}
 	return nil
+}
+
+func (x *Open) GetEcho() Echo {
+	if x != nil {
+		return x.Echo
+	}
+	return Echo_ECHO_UNSPECIFIED
 }
 
 // What a session may use. A turn that does not fit is refused with LIMIT_EXCEEDED, whose metadata has what is left; at
@@ -1701,7 +1764,7 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\ago_away\x18\x03 \x01(\v2\x1c.responses.gateway.v1.GoAwayH\x00R\x06goAway\x12?\n" +
 	"\theartbeat\x18\x04 \x01(\v2\x1f.responses.gateway.v1.HeartbeatH\x00R\theartbeatB\t\n" +
 	"\amessage\"\v\n" +
-	"\tHeartbeat\"\x81\x05\n" +
+	"\tHeartbeat\"\xb7\x05\n" +
 	"\x04Open\x12=\n" +
 	"\apayload\x18\x01 \x01(\x0e2#.responses.gateway.v1.PayloadFormatR\apayload\x12'\n" +
 	"\x0fschema_revision\x18\x02 \x01(\rR\x0eschemaRevision\x124\n" +
@@ -1716,7 +1779,8 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\x12heartbeat_interval\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12*\n" +
 	"\x11max_message_bytes\x18\v \x01(\x04R\x0fmaxMessageBytes\x12:\n" +
-	"\x06budget\x18\f \x01(\v2\x1c.responses.gateway.v1.BudgetB\x04\xa0\x80\x19\x03R\x06budget\x1a;\n" +
+	"\x06budget\x18\f \x01(\v2\x1c.responses.gateway.v1.BudgetB\x04\xa0\x80\x19\x03R\x06budget\x124\n" +
+	"\x04echo\x18\r \x01(\x0e2\x1a.responses.gateway.v1.EchoB\x04\xa0\x80\x19\x03R\x04echo\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\v\n" +
@@ -1793,7 +1857,11 @@ const file_responses_gateway_v1_session_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\x0e2\".responses.gateway.v1.GoAwayReasonR\x06reason\x126\n" +
 	"\ttime_left\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\btimeLeft\x12!\n" +
 	"\fresume_token\x18\x03 \x01(\tR\vresumeToken\x12\x1e\n" +
-	"\amovable\x18\x04 \x01(\bB\x04\xa0\x80\x19\x03R\amovable*{\n" +
+	"\amovable\x18\x04 \x01(\bB\x04\xa0\x80\x19\x03R\amovable*:\n" +
+	"\x04Echo\x12\x14\n" +
+	"\x10ECHO_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tECHO_FULL\x10\x01\x12\r\n" +
+	"\tECHO_NONE\x10\x02*{\n" +
 	"\rPayloadFormat\x12\x1e\n" +
 	"\x1aPAYLOAD_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PAYLOAD_FORMAT_TYPED\x10\x01\x12\x17\n" +
@@ -1828,74 +1896,76 @@ func file_responses_gateway_v1_session_proto_rawDescGZIP() []byte {
 	return file_responses_gateway_v1_session_proto_rawDescData
 }
 
-var file_responses_gateway_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_responses_gateway_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_responses_gateway_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_responses_gateway_v1_session_proto_goTypes = []any{
-	(PayloadFormat)(0),          // 0: responses.gateway.v1.PayloadFormat
-	(ResumeOutcome)(0),          // 1: responses.gateway.v1.ResumeOutcome
-	(InputMode)(0),              // 2: responses.gateway.v1.InputMode
-	(GoAwayReason)(0),           // 3: responses.gateway.v1.GoAwayReason
-	(*ConnectRequest)(nil),      // 4: responses.gateway.v1.ConnectRequest
-	(*ConnectResponse)(nil),     // 5: responses.gateway.v1.ConnectResponse
-	(*Heartbeat)(nil),           // 6: responses.gateway.v1.Heartbeat
-	(*Open)(nil),                // 7: responses.gateway.v1.Open
-	(*Budget)(nil),              // 8: responses.gateway.v1.Budget
-	(*Resume)(nil),              // 9: responses.gateway.v1.Resume
-	(*Opened)(nil),              // 10: responses.gateway.v1.Opened
-	(*Limits)(nil),              // 11: responses.gateway.v1.Limits
-	(*ActiveTurn)(nil),          // 12: responses.gateway.v1.ActiveTurn
-	(*StartTurn)(nil),           // 13: responses.gateway.v1.StartTurn
-	(*NewConversation)(nil),     // 14: responses.gateway.v1.NewConversation
-	(*SteerTurn)(nil),           // 15: responses.gateway.v1.SteerTurn
-	(*InjectTurn)(nil),          // 16: responses.gateway.v1.InjectTurn
-	(*CancelTurn)(nil),          // 17: responses.gateway.v1.CancelTurn
-	(*Ack)(nil),                 // 18: responses.gateway.v1.Ack
-	(*GoAway)(nil),              // 19: responses.gateway.v1.GoAway
-	nil,                         // 20: responses.gateway.v1.Open.MetadataEntry
-	(*Events)(nil),              // 21: responses.gateway.v1.Events
-	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
-	(TurnPhase)(0),              // 23: responses.gateway.v1.TurnPhase
-	(*CreateBody)(nil),          // 24: responses.gateway.v1.CreateBody
-	(*TraceContext)(nil),        // 25: responses.gateway.v1.TraceContext
-	(*InputItem)(nil),           // 26: responses.gateway.v1.InputItem
+	(Echo)(0),                   // 0: responses.gateway.v1.Echo
+	(PayloadFormat)(0),          // 1: responses.gateway.v1.PayloadFormat
+	(ResumeOutcome)(0),          // 2: responses.gateway.v1.ResumeOutcome
+	(InputMode)(0),              // 3: responses.gateway.v1.InputMode
+	(GoAwayReason)(0),           // 4: responses.gateway.v1.GoAwayReason
+	(*ConnectRequest)(nil),      // 5: responses.gateway.v1.ConnectRequest
+	(*ConnectResponse)(nil),     // 6: responses.gateway.v1.ConnectResponse
+	(*Heartbeat)(nil),           // 7: responses.gateway.v1.Heartbeat
+	(*Open)(nil),                // 8: responses.gateway.v1.Open
+	(*Budget)(nil),              // 9: responses.gateway.v1.Budget
+	(*Resume)(nil),              // 10: responses.gateway.v1.Resume
+	(*Opened)(nil),              // 11: responses.gateway.v1.Opened
+	(*Limits)(nil),              // 12: responses.gateway.v1.Limits
+	(*ActiveTurn)(nil),          // 13: responses.gateway.v1.ActiveTurn
+	(*StartTurn)(nil),           // 14: responses.gateway.v1.StartTurn
+	(*NewConversation)(nil),     // 15: responses.gateway.v1.NewConversation
+	(*SteerTurn)(nil),           // 16: responses.gateway.v1.SteerTurn
+	(*InjectTurn)(nil),          // 17: responses.gateway.v1.InjectTurn
+	(*CancelTurn)(nil),          // 18: responses.gateway.v1.CancelTurn
+	(*Ack)(nil),                 // 19: responses.gateway.v1.Ack
+	(*GoAway)(nil),              // 20: responses.gateway.v1.GoAway
+	nil,                         // 21: responses.gateway.v1.Open.MetadataEntry
+	(*Events)(nil),              // 22: responses.gateway.v1.Events
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(TurnPhase)(0),              // 24: responses.gateway.v1.TurnPhase
+	(*CreateBody)(nil),          // 25: responses.gateway.v1.CreateBody
+	(*TraceContext)(nil),        // 26: responses.gateway.v1.TraceContext
+	(*InputItem)(nil),           // 27: responses.gateway.v1.InputItem
 }
 var file_responses_gateway_v1_session_proto_depIdxs = []int32{
-	7,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
-	13, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
-	15, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
-	17, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
-	18, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
-	16, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
-	6,  // 6: responses.gateway.v1.ConnectRequest.heartbeat:type_name -> responses.gateway.v1.Heartbeat
-	10, // 7: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
-	21, // 8: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
-	19, // 9: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
-	6,  // 10: responses.gateway.v1.ConnectResponse.heartbeat:type_name -> responses.gateway.v1.Heartbeat
-	0,  // 11: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
-	9,  // 12: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
-	20, // 13: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
-	22, // 14: responses.gateway.v1.Open.heartbeat_interval:type_name -> google.protobuf.Duration
-	8,  // 15: responses.gateway.v1.Open.budget:type_name -> responses.gateway.v1.Budget
-	22, // 16: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
-	1,  // 17: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
-	11, // 18: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
-	12, // 19: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
-	22, // 20: responses.gateway.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
-	23, // 21: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
-	24, // 22: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
-	14, // 23: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
-	2,  // 24: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
-	25, // 25: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
-	22, // 26: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
-	26, // 27: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
-	26, // 28: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
-	3,  // 29: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
-	22, // 30: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	8,  // 0: responses.gateway.v1.ConnectRequest.open:type_name -> responses.gateway.v1.Open
+	14, // 1: responses.gateway.v1.ConnectRequest.start_turn:type_name -> responses.gateway.v1.StartTurn
+	16, // 2: responses.gateway.v1.ConnectRequest.steer_turn:type_name -> responses.gateway.v1.SteerTurn
+	18, // 3: responses.gateway.v1.ConnectRequest.cancel_turn:type_name -> responses.gateway.v1.CancelTurn
+	19, // 4: responses.gateway.v1.ConnectRequest.ack:type_name -> responses.gateway.v1.Ack
+	17, // 5: responses.gateway.v1.ConnectRequest.inject_turn:type_name -> responses.gateway.v1.InjectTurn
+	7,  // 6: responses.gateway.v1.ConnectRequest.heartbeat:type_name -> responses.gateway.v1.Heartbeat
+	11, // 7: responses.gateway.v1.ConnectResponse.opened:type_name -> responses.gateway.v1.Opened
+	22, // 8: responses.gateway.v1.ConnectResponse.events:type_name -> responses.gateway.v1.Events
+	20, // 9: responses.gateway.v1.ConnectResponse.go_away:type_name -> responses.gateway.v1.GoAway
+	7,  // 10: responses.gateway.v1.ConnectResponse.heartbeat:type_name -> responses.gateway.v1.Heartbeat
+	1,  // 11: responses.gateway.v1.Open.payload:type_name -> responses.gateway.v1.PayloadFormat
+	10, // 12: responses.gateway.v1.Open.resume:type_name -> responses.gateway.v1.Resume
+	21, // 13: responses.gateway.v1.Open.metadata:type_name -> responses.gateway.v1.Open.MetadataEntry
+	23, // 14: responses.gateway.v1.Open.heartbeat_interval:type_name -> google.protobuf.Duration
+	9,  // 15: responses.gateway.v1.Open.budget:type_name -> responses.gateway.v1.Budget
+	0,  // 16: responses.gateway.v1.Open.echo:type_name -> responses.gateway.v1.Echo
+	23, // 17: responses.gateway.v1.Opened.resume_grace:type_name -> google.protobuf.Duration
+	2,  // 18: responses.gateway.v1.Opened.resume_outcome:type_name -> responses.gateway.v1.ResumeOutcome
+	12, // 19: responses.gateway.v1.Opened.limits:type_name -> responses.gateway.v1.Limits
+	13, // 20: responses.gateway.v1.Opened.active_turns:type_name -> responses.gateway.v1.ActiveTurn
+	23, // 21: responses.gateway.v1.Opened.heartbeat_interval:type_name -> google.protobuf.Duration
+	24, // 22: responses.gateway.v1.ActiveTurn.phase:type_name -> responses.gateway.v1.TurnPhase
+	25, // 23: responses.gateway.v1.StartTurn.create:type_name -> responses.gateway.v1.CreateBody
+	15, // 24: responses.gateway.v1.StartTurn.new_conversation:type_name -> responses.gateway.v1.NewConversation
+	3,  // 25: responses.gateway.v1.StartTurn.input_mode:type_name -> responses.gateway.v1.InputMode
+	26, // 26: responses.gateway.v1.StartTurn.trace_context:type_name -> responses.gateway.v1.TraceContext
+	23, // 27: responses.gateway.v1.StartTurn.timeout:type_name -> google.protobuf.Duration
+	27, // 28: responses.gateway.v1.SteerTurn.input:type_name -> responses.gateway.v1.InputItem
+	27, // 29: responses.gateway.v1.InjectTurn.input:type_name -> responses.gateway.v1.InputItem
+	4,  // 30: responses.gateway.v1.GoAway.reason:type_name -> responses.gateway.v1.GoAwayReason
+	23, // 31: responses.gateway.v1.GoAway.time_left:type_name -> google.protobuf.Duration
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_responses_gateway_v1_session_proto_init() }
@@ -1933,7 +2003,7 @@ func file_responses_gateway_v1_session_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_responses_gateway_v1_session_proto_rawDesc), len(file_responses_gateway_v1_session_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
