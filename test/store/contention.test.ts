@@ -7,7 +7,9 @@ import { AVAILABLE, connectStore, StoreServer } from '../harness/store-server.ts
 /** The long form, `npm run check -- contention`, has 10,000. */
 const TURNS = Number(process.env['CONTENTION_TURNS'] ?? 500);
 const OWNERS = 8;
-const TTL = { create: false, ttlMs: 60_000 };
+/** Longer than the longest run: a journal that has ended is missing for ever. */
+const TTL_MS = 86_400_000;
+const APPEND = { create: false, ttlMs: TTL_MS };
 
 describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
   let server: StoreServer;
@@ -27,7 +29,7 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
     await (stores[0] as JournalStore).append(
       'ses',
       { id: { fence: 1, n: 0 }, kind: 'open', payload: Buffer.alloc(0) },
-      { create: true, ttlMs: 60_000 },
+      { create: true, ttlMs: TTL_MS },
     );
     const ran = new Map<number, number>();
     let takeovers = 0;
@@ -48,13 +50,13 @@ describe.each(AVAILABLE)('owners that fight for one session in %s', (kind) => {
         await read();
         const fence = (last?.fence ?? 0) + 1;
         const take = { id: { fence, n: 0 }, kind: 'take', payload: Buffer.alloc(0) };
-        if ((await store.append('ses', take, TTL)) !== 'written') return;
+        if ((await store.append('ses', take, APPEND)) !== 'written') return;
         takeovers += 1;
         await read();
         for (let n = 1; n <= 1 + (begun % 7); n += 1) {
           const turn = begun + 1;
           const entry = { id: { fence, n }, kind: 'begin', payload: Buffer.from(String(turn)) };
-          if ((await store.append('ses', entry, TTL)) !== 'written') {
+          if ((await store.append('ses', entry, APPEND)) !== 'written') {
             fenced += 1;
             return;
           }
