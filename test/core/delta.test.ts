@@ -104,6 +104,7 @@ describe('histories that read the same', () => {
       [text('hi')],
     ],
     ['arguments with other blanks', [call('c', '{"a":1,"b":[2]}')], [call('c', '{ "a": 1, "b": [2] }')]],
+    ['no arguments for none', [call('c', '')], [call('c', '{}')]],
     ['arguments with escapes', [call('c', '{"a":"é"}')], [call('c', '{"a":"\\u00e9"}')]],
     ['reasoning encrypted anew', [reasoning('rs_1')], [reasoning('rs_1', { encrypted_content: 'other' })]],
     ['reasoning without its id', [reasoning('rs_1')], [reasoning(undefined)]],
@@ -182,6 +183,7 @@ describe('histories that differ', () => {
       [reasoning('rs_1', { summary: [] })],
       [reasoning(undefined, { summary: [], encrypted_content: 'other' })],
     ],
+    ['no arguments for some', [call('c', '')], [call('c', '{"a":1}')]],
     ['arguments that are no JSON', [call('c', '{"a')], [call('c', '{"b')]],
   ])('%s', (_, said, told) => {
     expect(isProved(said, told)).toBe(false);
