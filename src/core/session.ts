@@ -70,6 +70,7 @@ const REMEMBERED_SETTINGS_BYTES = 3 * 1024 * 1024;
  * goes on to write is behind what the client has heard, and nobody goes on from it.
  */
 const COMMITS_PER_FENCE = 2 ** 20;
+const NO_OUTPUTS: readonly Output[] = [];
 const TURN_ID = /^[\x21-\x7e]{1,256}$/;
 
 /**
@@ -237,6 +238,8 @@ export class Session {
 
   takeOutputs(): readonly Output[] {
     const { outputs } = this.#core;
+    // Asked several times for each event; mostly there is nothing.
+    if (outputs.length === 0) return NO_OUTPUTS;
     this.#core.outputs = [];
     return outputs;
   }

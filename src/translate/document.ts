@@ -57,7 +57,7 @@ const MAX_SCALARS = 2_000;
 /** Frames of a type that are read in full between two that are learned from; more and more while none fits. */
 const LEARN_EVERY = 4;
 const LEARN_SELDOM = 128;
-/** Types are few. */
+/** Types are few; should one day they not be, it begins anew. */
 const MAX_TYPES = 64;
 const WHOLE = /^(?:0|[1-9][0-9]{0,14})$/;
 
@@ -115,8 +115,9 @@ function edited(value: unknown, edits: Edits, read: (hole: number) => unknown): 
 function isTime(type: string): boolean {
   let one = learning.get(type);
   if (one === undefined) {
-    if (learning.size >= MAX_TYPES) return false;
-    one = { every: LEARN_EVERY, left: 0, shape: undefined };
+    if (learning.size >= MAX_TYPES) learning.clear();
+    // Not from the first of a type: who makes up new ones has nobody learn from them.
+    one = { every: LEARN_EVERY, left: LEARN_EVERY, shape: undefined };
     learning.set(type, one);
   }
   if (one.left > 0) {

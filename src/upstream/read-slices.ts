@@ -27,7 +27,7 @@ export function readInSlices(ws: WebSocket, socket: Socket, isHeld: () => boolea
       if (!isHeld()) ws.resume();
     },
   };
-  socket.on('data', ({ length }: Buffer) => {
+  hearChunks(ws, socket, (length) => {
     if (length < MIN_CHUNK_BYTES) return;
     if (reading.size === 0 && waiting.size === 0) setImmediate(nextTurn);
     reading.add(reader);
@@ -36,6 +36,30 @@ export function readInSlices(ws: WebSocket, socket: Socket, isHeld: () => boolea
     waiting.add(reader);
     ws.pause();
   });
+}
+
+/** A further listener of the socket's data would cost each chunk, which may be one event, a copy of the list of listeners. */
+function hearChunks(ws: WebSocket, socket: Socket, heard: (bytes: number) => void): void {
+  const receiver = '_receiver' in ws ? ws._receiver : undefined;
+  if (!isReceiver(receiver)) {
+    socket.on('data', ({ length }: Buffer) => heard(length));
+    return;
+  }
+  const write = receiver._write;
+  receiver._write = (chunk, encoding, done) => {
+    heard(chunk.length);
+    write.call(receiver, chunk, encoding, done);
+  };
+}
+
+interface Receiver {
+  _write(chunk: Buffer, encoding: BufferEncoding, done: () => void): void;
+}
+
+function isReceiver(value: unknown): value is Receiver {
+  return (
+    typeof value === 'object' && value !== null && '_write' in value && typeof value._write === 'function'
+  );
 }
 
 /** One of those that wait goes on in a turn: a slice of large frames is a millisecond's work. */
