@@ -12,7 +12,10 @@ export interface RunnerCommand {
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** How each language's runner is started; what it needs is installed by scripts/test-clients.ts. */
+/**
+ * How each language's runner is started; what it needs is installed by scripts/test-clients.ts. With CLIENTS_PYTHON,
+ * CLIENTS_JAVA, CLIENTS_NODE and CLIENTS_TYPESCRIPT, by another interpreter, or from another folder.
+ */
 export function runnerCommand(name: RunnerName): RunnerCommand {
   return COMMANDS[name];
 }
@@ -50,10 +53,15 @@ const COMMANDS: Readonly<Record<RunnerName, RunnerCommand>> = {
     cwd: `${ROOT}clients/python`,
     env: { PYTHONPATH: `${ROOT}clients/python/src` },
   },
-  java: { command: 'sh', args: ['conformance.sh'], cwd: `${ROOT}clients/java` },
+  java: {
+    command: 'sh',
+    args: ['conformance.sh'],
+    cwd: process.env['CLIENTS_JAVA'] ?? `${ROOT}clients/java`,
+  },
   typescript: {
-    command: process.execPath,
-    args: ['conformance/main.ts'],
-    cwd: `${ROOT}clients/typescript`,
+    command: process.env['CLIENTS_NODE'] ?? process.execPath,
+    // For the oldest Node, which strips types only if it is told so.
+    args: ['--experimental-strip-types', '--disable-warning=ExperimentalWarning', 'conformance/main.ts'],
+    cwd: process.env['CLIENTS_TYPESCRIPT'] ?? `${ROOT}clients/typescript`,
   },
 };

@@ -14,7 +14,10 @@ const rows = readFileSync(`${ROOT}clients/README.md`, 'utf8')
   .split('\n')
   .filter((line) => line.startsWith('| '))
   .map((line) => line.split('|').map((cell) => cell.trim()));
-const [header = [], , ...nouns] = rows;
+const header = rows.find(([, first]) => first === 'what') ?? [];
+const nouns = rows.filter(
+  (cells) => cells.length === header.length && cells !== header && !cells[1]?.startsWith('---'),
+);
 
 test.each(Object.entries(SOURCES))(
   'the names of %s in the table are those of its sources',
