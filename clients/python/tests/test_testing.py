@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import importlib
 import json
 import pickle
+import pkgutil
 import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import responses_gateway as gateway
-from responses_gateway import Client, Reason, Session, aio
+from responses_gateway import Client, Reason, Session, aio, gen
 from responses_gateway.testing import FakeGateway
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -220,3 +222,14 @@ def test_interceptors_leave_nothing_to_complain_of(fake: FakeGateway, caplog: py
     asyncio.run(main())
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def test_every_message_survives_pickle_and_copy() -> None:
+    for found in pkgutil.iter_modules(gen.__path__):
+        if not found.name.endswith("_pb2"):
+            continue
+        module = importlib.import_module(f"{gen.__name__}.{found.name}")
+        for name in module.DESCRIPTOR.message_types_by_name:
+            message = getattr(module, name)()
+            assert pickle.loads(pickle.dumps(message)) == message, name
+            assert copy.deepcopy([message]) == [message], name

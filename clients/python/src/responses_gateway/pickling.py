@@ -1,4 +1,4 @@
-"""Lets the generated messages that results and errors hold be pickled and copied.
+"""Lets the generated messages that results, errors and events hold be pickled and copied.
 
 protobuf names their module after the proto package, which is not where they are; and the first word of that package is
 the name of another library.
@@ -8,34 +8,39 @@ from __future__ import annotations
 
 import copyreg
 import importlib
+import pkgutil
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import Message
 
-from .gen import content_pb2, create_pb2, event_pb2, items_pb2, response_pb2, session_pb2, tools_pb2
+from . import gen
 
 
-def _parsed(module: str, name: str, data: bytes) -> Any:
-    return getattr(importlib.import_module(f"{__package__}.gen.{module}"), name).FromString(data)
+def _parsed(module: str, names: tuple[str, ...], data: bytes) -> Any:
+    found: Any = importlib.import_module(f"{gen.__name__}.{module}")
+    for name in names:
+        found = getattr(found, name)
+    return found.FromString(data)
 
 
 def _reduced(message: Message) -> tuple[Any, ...]:
     descriptor = message.DESCRIPTOR
     module = descriptor.file.name.rpartition("/")[2].replace(".proto", "_pb2")
-    return _parsed, (module, descriptor.name, message.SerializeToString())
+    names = descriptor.full_name.removeprefix(f"{descriptor.file.package}.").split(".")
+    return _parsed, (module, tuple(names), message.SerializeToString())
 
 
-for _kind in (
-    content_pb2.ContentPart,
-    create_pb2.CreateBody,
-    event_pb2.Event,
-    event_pb2.Notice,
-    event_pb2.UpstreamError,
-    items_pb2.FunctionCall,
-    items_pb2.InputItem,
-    items_pb2.OutputItem,
-    response_pb2.Response,
-    session_pb2.StartTurn,
-    tools_pb2.Tool,
-):
-    copyreg.pickle(_kind, _reduced)
+def _register(holder: Any, names: Iterable[str]) -> None:
+    for name in names:
+        kind = getattr(holder, name, None)
+        # Maps have no class of their own.
+        if kind is not None:
+            copyreg.pickle(kind, _reduced)
+            _register(kind, kind.DESCRIPTOR.nested_types_by_name)
+
+
+for _module in pkgutil.iter_modules(gen.__path__):
+    if _module.name.endswith("_pb2"):
+        _messages = importlib.import_module(f"{gen.__name__}.{_module.name}")
+        _register(_messages, _messages.DESCRIPTOR.message_types_by_name)
