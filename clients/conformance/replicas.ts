@@ -16,7 +16,7 @@ export class Replicas {
   readonly #folder: string;
   readonly #config: string;
   #current: Replica;
-  #next: Replica;
+  #next: Replica | undefined;
 
   private constructor(
     store: StoreServer,
@@ -62,17 +62,18 @@ export class Replicas {
     return this.#current.port;
   }
 
-  /** New connections reach the other gateway, and the one before gets the signal. A further one comes. */
+  /** New connections reach the other gateway, and the one before gets the signal. */
   async replace(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     const old = this.#current;
-    this.#current = this.#next;
+    // Not now for the next time: the one before has little time left, and a process takes long to start.
+    this.#current = this.#next ?? (await startReplica(this.#config));
+    this.#next = undefined;
     old.process.kill(signal);
     if (signal === 'SIGKILL') await once(old.process, 'exit');
-    this.#next = await startReplica(this.#config);
   }
 
   async close(): Promise<void> {
-    for (const { process: each } of [this.#current, this.#next]) each.kill('SIGKILL');
+    for (const each of [this.#current, this.#next]) each?.process.kill('SIGKILL');
     await this.#store[Symbol.asyncDispose]();
     rmSync(this.#folder, { recursive: true, force: true });
   }
