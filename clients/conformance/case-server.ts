@@ -30,6 +30,8 @@ interface Action {
   readonly wait_messages?: number;
   readonly wait_detached?: boolean;
   readonly wait_resets?: number;
+  readonly wait_connections?: number;
+  readonly wait_sessions?: number;
   readonly replace_gateway?: 'SIGTERM' | 'SIGKILL';
 }
 
@@ -127,6 +129,8 @@ class Stage {
     if (action.wait_messages !== undefined) await this.#waitForMessages(action.wait_messages);
     if (action.wait_detached === true) await this.#waitForDetached();
     if (action.wait_resets !== undefined) await this.#waitForResets(action.wait_resets);
+    if (action.wait_connections !== undefined) await this.#waitForConnections(action.wait_connections);
+    if (action.wait_sessions !== undefined) await this.#waitForSessions(action.wait_sessions);
     if (action.wait_requests !== undefined) await this.#waitForRequests(action.wait_requests);
     if (action.wait_buffered !== undefined) await this.#waitForBuffered(action.wait_buffered);
   }
@@ -177,6 +181,21 @@ class Stage {
     await poll(
       async () => proxy.resets >= count,
       async () => `${proxy.resets} resets instead of ${count}`,
+    );
+  }
+
+  async #waitForConnections(count: number): Promise<void> {
+    const { proxy } = this;
+    await poll(
+      async () => proxy.connections >= count,
+      async () => `${proxy.connections} connections of clients instead of ${count}`,
+    );
+  }
+
+  async #waitForSessions(count: number): Promise<void> {
+    await poll(
+      async () => (await this.#sessions()).length === count,
+      async () => `${(await this.#sessions()).length} sessions instead of ${count}`,
     );
   }
 
@@ -276,6 +295,8 @@ class CuttingProxy {
   idleCuts = 0;
   /** Streams that the gateway has reset. */
   resets = 0;
+  /** Connections that were accepted. */
+  connections = 0;
   #blocked = false;
 
   private constructor(target: number) {
@@ -286,6 +307,7 @@ class CuttingProxy {
         client.resetAndDestroy();
         return;
       }
+      this.connections += 1;
       if (this.answerStatus !== 0) {
         this.#sockets.add(client);
         client.on('error', () => undefined);

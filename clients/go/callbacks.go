@@ -28,7 +28,8 @@ func (c *callbacks) add(call func()) {
 	defer c.mu.Unlock()
 	if len(c.waiting) >= maxWaitingCallbacks {
 		if c.dropped++; c.dropped == 1 {
-			c.logger.Warn("gateway: a callback blocks; news for it are dropped", "waiting", len(c.waiting))
+			// The session's lock is held here, and the logger may use the session.
+			go report(c.logger, slog.LevelWarn, "gateway: a callback blocks; news for it are dropped", "waiting", len(c.waiting))
 		}
 		return
 	}
@@ -52,9 +53,14 @@ func (c *callbacks) run() {
 		c.waiting = c.waiting[1:]
 		c.mu.Unlock()
 		if err := protect(func() error { next(); return nil }); err != nil {
-			c.logger.Error("gateway: a callback failed", "error", err, "stack", stackOf(err))
+			report(c.logger, slog.LevelError, "gateway: a callback failed", "error", err, "stack", stackOf(err))
 		}
 	}
+}
+
+// report tells the program's logger, which may panic as well: then there is nobody else to tell.
+func report(logger *slog.Logger, level slog.Level, message string, facts ...any) {
+	_ = protect(func() error { logger.Log(context.Background(), level, message, facts...); return nil })
 }
 
 // protect runs the program's own code: a panic becomes an error.

@@ -30,6 +30,9 @@ import (
 type Client struct {
 	conns conns
 	opts  clientOptions
+	// closing is done once Close was called: what is being opened ends with it.
+	closing context.Context
+	close   context.CancelFunc
 
 	mu       sync.Mutex
 	stub     *grpc.ClientConn // for calls without a session
@@ -84,7 +87,11 @@ func NewClient(options ...ClientOption) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conns: conns{dial: sessions}, opts: opts, stub: stub, sessions: map[*Session]struct{}{}}, nil
+	closing, closeAll := context.WithCancel(context.Background())
+	return &Client{
+		conns: conns{dial: sessions}, opts: opts, closing: closing, close: closeAll, stub: stub,
+		sessions: map[*Session]struct{}{},
+	}, nil
 }
 
 // Connect opens a session. The context bounds the opening only, and so does WithConnectTimeout; its values and its span
@@ -114,11 +121,22 @@ func (c *Client) Stub() gatewayv1.ResponsesServiceClient {
 
 // Outgoing returns ctx with the client's token, metadata and the trace context of ctx for a call of Stub.
 func (c *Client) Outgoing(ctx context.Context) (context.Context, error) {
-	pairs, err := within(ctx, c.headers)
+	bounded, stop := context.WithTimeout(ctx, DefaultConnectTimeout)
+	defer stop()
+	defer context.AfterFunc(c.closing, stop)()
+	pairs, err := within(bounded, c.headers)
 	if err != nil {
-		return nil, tokenError(err)
+		return nil, c.lost(tokenError(err))
 	}
 	return metadata.AppendToOutgoingContext(ctx, pairs...), nil
+}
+
+// lost is why a call without a session failed: what the client's end has caused says so.
+func (c *Client) lost(failure *Error) *Error {
+	if failure.Inferred && c.closing.Err() != nil {
+		return clientClosed()
+	}
+	return failure
 }
 
 // headers asks the program for the token.
@@ -149,15 +167,16 @@ func tokenError(err error) *Error {
 	return failure
 }
 
-// Close ends the sessions that are still open, with reason CLIENT_CLOSED, and closes the connections. Turns that run
-// are cancelled. It may be called more than once, and from a callback.
+// Close ends the sessions that are still open, or being opened, with reason CLIENT_CLOSED, and closes the connections.
+// Turns that run are cancelled, as by Session.Close. It may be called more than once, and from a callback.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true
 	open := slices.Collect(maps.Keys(c.sessions))
 	c.mu.Unlock()
+	c.close()
 	for _, session := range open {
-		session.shut(clientClosed(), clientCloseTimeout)
+		session.shut(clientClosed())
 	}
 	for _, session := range open {
 		<-session.done
@@ -181,9 +200,6 @@ func (c *Client) forget(s *Session) {
 	defer c.mu.Unlock()
 	delete(c.sessions, s)
 }
-
-// clientCloseTimeout lets the cancels of running turns reach the gateway: one round trip.
-const clientCloseTimeout = 500 * time.Millisecond
 
 func clientClosed() *Error {
 	return inferred(codes.Canceled, ReasonClientClosed, "the client was closed")

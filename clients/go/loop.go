@@ -175,6 +175,7 @@ func (l *loop) turn(ctx context.Context, yield func(*Turn) bool) error {
 		}
 		return err
 	}
+	turn.bound = ctx
 	finished := false
 	defer func() {
 		// Also when the program panics in the range.
@@ -199,6 +200,13 @@ func (l *loop) turn(ctx context.Context, yield func(*Turn) bool) error {
 		return err
 	}
 	finished = true
+	// Before the program's own code is asked, which may panic.
+	settled := false
+	defer func() {
+		if !settled {
+			l.settle()
+		}
+	}()
 	l.asked, l.askedTurn, l.calls, l.given, l.shrunk = result, turn, result.FunctionCalls(), nil, false
 	if l.tools.Cost != nil {
 		l.cost += l.tools.Cost(result)
@@ -208,6 +216,7 @@ func (l *loop) turn(ctx context.Context, yield func(*Turn) bool) error {
 		l.settle()
 		l.calls = nil
 	}
+	settled = true
 	return nil
 }
 

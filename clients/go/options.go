@@ -214,6 +214,18 @@ func WithConnectTimeout(timeout time.Duration) SessionOption {
 	}
 }
 
+// WithCloseTimeout bounds what Session.Close, and the client's, waits for the gateway to end the stream. Default:
+// DefaultCloseTimeout.
+func WithCloseTimeout(timeout time.Duration) SessionOption {
+	return func(o *sessionOptions) error {
+		if timeout <= 0 {
+			return errors.New("gateway: WithCloseTimeout must be positive")
+		}
+		o.closeTimeout = timeout
+		return nil
+	}
+}
+
 // WithHeartbeat sets how often the client says that it is there, if the gateway agrees; three times as long without an
 // answer, and the stream is resumed on another connection. 0: never. Default: DefaultHeartbeat.
 func WithHeartbeat(interval time.Duration) SessionOption {

@@ -10,6 +10,7 @@ import (
 type outgoing struct {
 	message *gatewayv1.ConnectRequest
 	turn    *Turn // whose start it is
+	about   *Turn // a cancel or a steer of it: it must not come before its start
 	last    bool  // no message: half-close
 	beat    bool  // a heartbeat
 	size    int64
@@ -19,7 +20,7 @@ type outgoing struct {
 type outbox struct {
 	queue []outgoing
 	bytes int64
-	// held are starts that wait until the session has moved.
+	// held are starts that wait until the session has moved, and what is about them.
 	held    []outgoing
 	holding bool
 	// beating: a heartbeat waits.
@@ -35,7 +36,7 @@ func (o *outbox) add(out outgoing) {
 		out.size = int64(proto.Size(out.message))
 	}
 	o.bytes += out.size
-	if o.holding && out.turn != nil {
+	if o.holding && out.waits() {
 		o.held = append(o.held, out)
 		return
 	}
@@ -83,15 +84,18 @@ func (o *outbox) take() (outgoing, bool) {
 	return out, true
 }
 
+// waits says whether it begins a turn, or concerns one that has not begun.
+func (o outgoing) waits() bool { return o.turn != nil || (o.about != nil && !o.about.sent) }
+
 // hold keeps starts back that were not sent, and those that come.
 func (o *outbox) hold() {
 	rest := o.queue
 	o.queue, o.holding = nil, true
 	for _, out := range rest {
-		if out.turn == nil {
-			o.queue = append(o.queue, out)
-		} else {
+		if out.waits() {
 			o.held = append(o.held, out)
+		} else {
+			o.queue = append(o.queue, out)
 		}
 	}
 }

@@ -276,7 +276,7 @@ func (s *ResponseStream) receive() error {
 			return err
 		}
 		if s.call, err = s.open(ctx); err != nil {
-			return callError(err)
+			return s.client.callError(err)
 		}
 	}
 	events, err := s.call.next()
@@ -284,7 +284,7 @@ func (s *ResponseStream) receive() error {
 		err = io.ErrUnexpectedEOF
 	}
 	s.waiting = events
-	return callError(err)
+	return s.client.callError(err)
 }
 
 // batches are the messages of a call that brings events.
@@ -308,11 +308,11 @@ func call[Q, A any](
 		return answer, err
 	}
 	answer, err = method(ctx, message)
-	return answer, callError(err)
+	return answer, client.callError(err)
 }
 
 // callError keeps nil, and what is an *Error already.
-func callError(err error) error {
+func (c *Client) callError(err error) error {
 	var known *Error
 	if err == nil || errors.As(err, &known) {
 		return err
@@ -321,7 +321,7 @@ func callError(err error) error {
 	if failure.Reason == "" {
 		failure.Reason = ReasonStreamLost
 	}
-	return failure
+	return c.lost(failure)
 }
 
 // sequenceNumber is the upstream's, which the typed payloads of most events have.

@@ -155,13 +155,13 @@ func (s *Session) Start(ctx context.Context, request Request) (*Turn, error) {
 // Close cancels what still runs, ends the stream and waits until nothing of the session is left, running callbacks
 // apart: no goroutine, and no reader of a turn that waits. It may be called more than once, and from a callback.
 func (s *Session) Close() error {
-	s.shut(inferred(codes.Canceled, ReasonSessionClosed, "the session was closed"), s.opts.closeTimeout)
+	s.shut(inferred(codes.Canceled, ReasonSessionClosed, "the session was closed"))
 	<-s.done
 	return nil
 }
 
-// shut begins the end: turns fail at once, and the gateway has this long to end the stream.
-func (s *Session) shut(why *Error, timeout time.Duration) {
+// shut begins the end: turns fail at once, and the gateway has the time to close to end the stream.
+func (s *Session) shut(why *Error) {
 	s.mu.Lock()
 	if s.phase == phaseOpen || s.phase == phaseDraining {
 		s.phase, s.closing = phaseClosing, why
@@ -174,7 +174,7 @@ func (s *Session) shut(why *Error, timeout time.Duration) {
 		}
 		clear(s.turns)
 		s.outbox.halfClose()
-		timer := time.AfterFunc(timeout, s.cancel)
+		timer := time.AfterFunc(s.opts.closeTimeout, s.cancel)
 		context.AfterFunc(s.ctx, func() { timer.Stop() })
 		if !s.connected {
 			s.cancel()
@@ -294,8 +294,21 @@ func (s *Session) trySteer(message *gatewayv1.ConnectRequest) (<-chan struct{}, 
 	if wait := s.outbox.full(s.opts.maxQueued); wait != nil {
 		return wait, nil
 	}
-	s.outbox.add(outgoing{message: message})
+	s.outbox.add(outgoing{message: message, about: s.target(message.GetSteerTurn())})
 	return nil, nil
+}
+
+// target is the turn that a steer is for, as far as the session knows it. Called with mu held.
+func (s *Session) target(steer *gatewayv1.SteerTurn) *Turn {
+	if steer.GetTurnId() != "" {
+		return s.turns[steer.GetTurnId()]
+	}
+	for _, turn := range s.turnsInOrder() {
+		if turn.lane.id == steer.GetLaneId() {
+			return turn
+		}
+	}
+	return nil
 }
 
 func (s *Session) cancelTurn(turn *Turn) error {
@@ -397,7 +410,7 @@ func (t *Turn) replay() Replay {
 }
 
 func cancelMessage(turn *Turn) outgoing {
-	return outgoing{message: &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_CancelTurn{
+	return outgoing{about: turn, message: &gatewayv1.ConnectRequest{Message: &gatewayv1.ConnectRequest_CancelTurn{
 		CancelTurn: &gatewayv1.CancelTurn{LaneId: turn.lane.id, TurnId: turn.id},
 	}}}
 }

@@ -55,9 +55,13 @@ func connect(ctx context.Context, client *Client, opts sessionOptions) (*Session
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	opening, stop := context.WithTimeout(ctx, opts.connectTimeout)
 	defer stop()
+	defer context.AfterFunc(client.closing, stop)()
 	stream, opened, err := s.open(opening, nil)
 	if err != nil {
 		s.cancel()
+		if client.closing.Err() != nil {
+			return nil, clientClosed()
+		}
 		return nil, openError(ctx, opening, err)
 	}
 	s.opened, s.token, s.connected = opened, opened.GetResumeToken(), true

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"strings"
 	"time"
@@ -102,21 +103,21 @@ func (l *loop) callTools(ctx context.Context, turn *Turn, calls []*gatewayv1.Fun
 	answers := make(chan answer, len(calls))
 	for index, call := range calls {
 		go func() {
-			report := CallReport{Call: Call{
+			answered := CallReport{Call: Call{
 				ID: call.GetCallId(), Name: call.GetName(), Arguments: call.GetArguments(),
 				LaneID: turn.lane.id, TurnID: turn.id,
 			}}
 			select {
 			case places <- struct{}{}:
-				l.callTool(ctx, &report)
+				l.callTool(ctx, &answered)
 				<-places
 			case <-ctx.Done():
-				report.Err = context.Cause(ctx)
+				answered.Err = context.Cause(ctx)
 			}
-			if report.Err != nil {
-				report.Output = errorResult(report.Err.Error())
+			if answered.Err != nil {
+				answered.Output = errorResult(answered.Err.Error())
 			}
-			answers <- answer{index, report}
+			answers <- answer{index, answered}
 		}()
 	}
 	outputs := make([]*Item, len(calls))
@@ -125,7 +126,7 @@ func (l *loop) callTools(ctx context.Context, turn *Turn, calls []*gatewayv1.Fun
 		outputs[each.index] = CallOutput(each.report.ID, each.report.Output)
 		if onCall := l.tools.OnCall; onCall != nil {
 			if err := protect(func() error { onCall(ctx, each.report); return nil }); err != nil {
-				l.logger().Error("gateway: OnCall failed", "error", err, "stack", stackOf(err))
+				report(l.logger(), slog.LevelError, "gateway: OnCall failed", "error", err, "stack", stackOf(err))
 			}
 		}
 	}
@@ -133,21 +134,21 @@ func (l *loop) callTools(ctx context.Context, turn *Turn, calls []*gatewayv1.Fun
 }
 
 // callTool makes one call, within its time.
-func (l *loop) callTool(ctx context.Context, report *CallReport) {
+func (l *loop) callTool(ctx context.Context, call *CallReport) {
 	began := time.Now()
-	defer func() { report.Duration = time.Since(began) }()
-	tool, found := l.tools.find(report.Name)
+	defer func() { call.Duration = time.Since(began) }()
+	tool, found := l.tools.find(call.Name)
 	if !found {
-		report.Err = fmt.Errorf("there is no function %s", report.Name)
+		call.Err = fmt.Errorf("there is no function %s", call.Name)
 		return
 	}
 	if approve := l.tools.Approve; approve != nil {
 		if _, err := within(ctx, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, approve(ctx, report.Call)
+			return struct{}{}, approve(ctx, call.Call)
 		}); err != nil {
-			report.Err = ErrDenied
+			call.Err = ErrDenied
 			if !errors.Is(err, ErrDenied) {
-				report.Err = fmt.Errorf("%w: %w", ErrDenied, err)
+				call.Err = fmt.Errorf("%w: %w", ErrDenied, err)
 			}
 			return
 		}
@@ -164,15 +165,23 @@ func (l *loop) callTool(ctx context.Context, report *CallReport) {
 	}
 	end := func(error) {}
 	if tracer := l.lane.session.client.opts.tracer; tracer != nil {
-		ctx, end = tracer.StartTool(ctx, report.Call)
+		l.traced(func() { ctx, end = tracer.StartTool(ctx, call.Call) })
 	}
-	report.Output, report.Err = within(ctx, func(ctx context.Context) (string, error) {
-		return tool.call(ctx, report.Arguments)
+	call.Output, call.Err = within(ctx, func(ctx context.Context) (string, error) {
+		return tool.call(ctx, call.Arguments)
 	})
-	report.Output = strings.ToValidUTF8(report.Output, "\uFFFD")
-	end(report.Err)
-	if stack := stackOf(report.Err); stack != "" {
-		l.logger().Error("gateway: a function panicked", "function", report.Name, "panic", report.Err.Error(), "stack", stack)
+	call.Output = strings.ToValidUTF8(call.Output, "\uFFFD")
+	l.traced(func() { end(call.Err) })
+	if stack := stackOf(call.Err); stack != "" {
+		report(l.logger(), slog.LevelError, "gateway: a function panicked",
+			"function", call.Name, "panic", call.Err.Error(), "stack", stack)
+	}
+}
+
+// traced runs the program's tracer, which must not end the call.
+func (l *loop) traced(call func()) {
+	if err := protect(func() error { call(); return nil }); err != nil {
+		report(l.logger(), slog.LevelError, "gateway: the tracer failed", "error", err, "stack", stackOf(err))
 	}
 }
 

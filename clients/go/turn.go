@@ -30,6 +30,9 @@ type Turn struct {
 	answers         bool // it brings results for calls that a tool loop has left open
 	orphan          bool // its tool loop has given it up, and it goes on
 
+	// bound is done when the turn's tool loop is out of time, or was cancelled; nil outside of loops.
+	bound context.Context
+
 	reading atomic.Bool
 	wake    chan struct{}
 
@@ -175,14 +178,23 @@ func (t *Turn) read(ctx context.Context, wantEvents bool) (Event, bool, error) {
 			t.waiting = time.Now()
 		}
 		t.mu.Unlock()
+		var over <-chan struct{}
+		if t.bound != nil {
+			over = t.bound.Done()
+		}
+		var ended error
 		select {
 		case <-t.wake:
+			continue
 		case <-ctx.Done():
-			t.mu.Lock()
-			t.waiting = time.Time{}
-			t.mu.Unlock()
-			return Event{}, false, waitEnded(ctx, t)
+			ended = waitEnded(ctx, t)
+		case <-over:
+			ended = context.Cause(t.bound)
 		}
+		t.mu.Lock()
+		t.waiting = time.Time{}
+		t.mu.Unlock()
+		return Event{}, false, ended
 	}
 }
 

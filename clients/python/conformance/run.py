@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import re
@@ -11,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +20,7 @@ import pydantic
 
 import responses_gateway as gateway
 from responses_gateway.gen import create_pb2, tools_pb2
+from responses_gateway.threads import in_thread
 
 from . import stored
 from .bridge import AsyncBridge
@@ -54,6 +57,7 @@ class Run:
         self._bridge = bridge
         self._client: Any = None
         self._session: Any = None
+        self._connecting: Future[None] = Future()
         self._turns: dict[str, Played] = {}
         self._stored = stored.Stored(self._input, self._note, _compare, Played)
         self._seen: list[gateway.Event] = []
@@ -62,7 +66,8 @@ class Run:
         self._log: list[str] = []
         self._logger = logging.getLogger(f"conformance.{id(self)}")
         self._logger.propagate = False
-        self._logger.addHandler(_Kept(self._log))
+        self._kept = _Kept(self._log)
+        self._logger.addHandler(self._kept)
 
     def close(self) -> None:
         for one in (*self._more, self._session, self._client):
@@ -79,12 +84,13 @@ class Run:
                 self._client = make(self._address, logger=self._logger)
             _expect(fields.get("error"), lambda: self._stored.step(self._client, kind, fields))
             return
-        if self._session is None and kind != "connect":
+        if self._session is None and kind not in ("connect", "connected", "close_client"):
             self._connect({"model": "gpt-5.5"})
         getattr(self, f"_{kind}")(fields)
 
     def _connect(self, step: dict[str, Any]) -> None:
         make = gateway.Client if self._bridge is None else self._bridge.client
+        self._kept.raises = step.get("logger") == "raise"
         token = step.get("token")
         if "token_source" in step:
             token = _token_source(list(step["token_source"]))
@@ -96,6 +102,8 @@ class Run:
             money = step["budget"].get("money")
             limits = {**step["budget"], "money": None if money is None else Decimal(money)}
             options["budget"] = gateway.Budget(**limits)
+        if "close_timeout_ms" in step:
+            options["close_timeout"] = step["close_timeout_ms"] / 1000
         timeout = {"timeout": step["timeout_ms"] / 1000} if "timeout_ms" in step else {}
 
         def on_event(event: gateway.Event) -> Any:
@@ -113,7 +121,13 @@ class Run:
             # The asyncio client opens when it is waited for.
             self._session = connecting
 
-        _expect(step.get("error"), connect)
+        if step.get("later"):
+            self._connecting = in_thread(connect, "conformance-connect")
+        else:
+            _expect(step.get("error"), connect)
+
+    def _connected(self, step: dict[str, Any]) -> None:
+        _expect(step.get("error"), lambda: self._connecting.result(STEP_SECONDS))
 
     def _connect_more(self, step: dict[str, Any]) -> None:
         for _ in range(step["count"]):
@@ -137,6 +151,9 @@ class Run:
         first.start()
         _wait(lambda: turn._core.waiting_since is not None)
         _expect(step["error"], lambda: turn.final(timeout=STEP_SECONDS))
+
+    def _dropped_reader(self, step: dict[str, Any]) -> None:
+        next(iter(self._turns[step["turn"]].turn.events(timeout=STEP_SECONDS)))
 
     def _start(self, step: dict[str, Any]) -> None:
         create = create_pb2.CreateBody(extra_json=step.get("extra_json", "").encode())
@@ -246,7 +263,7 @@ class Run:
         self._turns[step["turn"]].turn.cancel()
 
     def _tools(self, step: dict[str, Any]) -> None:
-        calls = Calls(step)
+        calls = Calls(self._closes())
         functions = [calls.function(name, wanted) for name, wanted in step["functions"].items()]
         played = self._turns[step["turn"]] = Played(None)
         create = create_pb2.CreateBody(tools=[_tool(name) for name in step.get("create_tools", ())])
@@ -258,14 +275,29 @@ class Run:
                 options[name.removesuffix("_ms")] = step[name] / unit
         if "tool_timeout_ms" in step:
             options["tool_timeout"] = step["tool_timeout_ms"] / 1000
-        if "deny" in step:
-            options["approve"] = lambda call: call.name not in step["deny"]
+        raise_in = step.get("raise_in", ())
+
+        def bug(hook: str) -> None:
+            if hook in raise_in:
+                raise RuntimeError("a bug in a hook")
+
+        def approve(call: Any) -> bool:
+            bug("approve")
+            return call.name not in step.get("deny", ())
+
+        def price(usage: gateway.Usage) -> float:
+            bug("price")
+            return usage.total_tokens
+
+        options |= {"approve": approve, "on_call": lambda _: bug("on_call"), "price": price}
+        if "max_cost" in step:
+            options["max_cost"] = step["max_cost"]
         if "max_concurrency" in options:
             options["max_concurrency"] = int(options["max_concurrency"])
 
         def run() -> None:
-            if "leave_after" in step:
-                self._leave(lane, request, functions, step["leave_after"], options)
+            if "leave_after" in step or step.get("by_turn"):
+                self._leave(lane, request, functions, step.get("leave_after"), options)
             elif step.get("cancel_in_call"):
                 self._cancelled(lane, request, functions, calls, options)
             else:
@@ -274,15 +306,26 @@ class Run:
         wanted = step.get("error")
         if step.get("limit_reached"):
             wanted = {"reason": "LOOP_TURN_LIMIT", **(wanted or {})}
-        _expect(wanted, run)
-        if wanted is None and "leave_after" not in step and not step.get("cancel_in_call"):
+        if step.get("raises"):
+            try:
+                run()
+            except RuntimeError as error:
+                assert str(error) == "a bug in a hook", f"it raised {error!r}"
+            else:
+                raise AssertionError("nothing was raised")
+        else:
+            _expect(wanted, run)
+        if wanted is None and not {"raises", "by_turn", "leave_after", "cancel_in_call"} & step.keys():
             _compare(step, played)
         assert len(calls.made) == step.get("calls", len(calls.made)), f"{len(calls.made)} calls"
         most = step.get("max_concurrency")
         assert most is None or calls.most <= most, f"{calls.most} calls at the same time"
 
-    def _leave(self, lane: Any, request: Any, functions: Any, after: int, options: Any) -> None:
-        """Leaves the loop after the first event of a turn."""
+    def _closes(self) -> dict[str, Callable[[], None]]:
+        return {"session": lambda: self._session.close(), "client": lambda: self._client.close()}
+
+    def _leave(self, lane: Any, request: Any, functions: Any, after: int | None, options: Any) -> None:
+        """Reads turn by turn, and leaves the loop after the first event of a turn."""
         if self._bridge is None:
             for number, turn in enumerate(lane.tool_turns(request, functions, **options), 1):
                 for _ in turn:
@@ -294,15 +337,14 @@ class Run:
 
         async def leave() -> None:
             number = 0
-            turns = lane._target.tool_turns(request, functions, **options)
-            async for turn in turns:
-                number += 1
-                async for _ in turn:
+            async with contextlib.aclosing(lane._target.tool_turns(request, functions, **options)) as turns:
+                async for turn in turns:
+                    number += 1
+                    async for _ in turn:
+                        if number == after:
+                            break
                     if number == after:
                         break
-                if number == after:
-                    break
-            await turns.aclose()
 
         self._bridge.call(leave)
 
@@ -356,7 +398,7 @@ class Run:
             failure = event.failure
             return event.type == "gateway.request.rejected" and failure is not None and failure.reason == step["reason"]
 
-        _wait(lambda: any(fits(event) for event in self._seen))
+        _wait(lambda: sum(fits(event) for event in self._seen) >= step.get("count", 1))
 
     def _go_away(self, step: dict[str, Any]) -> None:
         _wait(lambda: any(told.draining == step["draining"] for told in self._go_aways))
@@ -392,7 +434,8 @@ def _tool(name: str) -> tools_pb2.Tool:
 class Calls:
     """The functions of a tool loop and what became of them."""
 
-    def __init__(self, step: dict[str, Any]) -> None:
+    def __init__(self, closes: dict[str, Callable[[], None]]) -> None:
+        self._closes = closes
         self.made: list[str] = []
         self.most = 0
         self.began = threading.Event()
@@ -411,6 +454,8 @@ class Calls:
             if self.interrupts:
                 _thread.interrupt_main()
             try:
+                if "close" in wanted:
+                    self._closes[wanted["close"]]()
                 if "hang" in wanted:
                     time.sleep(STEP_SECONDS)
                 if "crash" in wanted:
@@ -419,7 +464,7 @@ class Calls:
                     raise RuntimeError(wanted["error"])
                 if "bytes" in wanted:
                     return "x" * int(wanted["bytes"])
-                return str(wanted["result"])
+                return str(wanted.get("result", ""))
             finally:
                 with self._lock:
                     self._running -= 1
@@ -432,9 +477,12 @@ class _Kept(logging.Handler):
     def __init__(self, lines: list[str]) -> None:
         super().__init__()
         self._lines = lines
+        self.raises = False
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.append(self.format(record))
+        if self.raises:
+            raise RuntimeError("a bug in the logger")
 
 
 def _token_source(plan: list[str]) -> Callable[[], str]:
@@ -444,7 +492,7 @@ def _token_source(plan: list[str]) -> Callable[[], str]:
             raise RuntimeError("no token")
         if todo == "hang":
             time.sleep(STEP_SECONDS)
-        return "token"
+        return "to\nken" if todo == "broken" else "token"
 
     return token
 

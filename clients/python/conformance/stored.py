@@ -29,13 +29,13 @@ class Stored:
             request = gateway.Request(model="gpt-5.5", input=self._input(step["input"]), extra=extra)
             request = dataclasses.replace(request, **step.get("options", {}))
             stream = responses.create(request, idempotency_key=step.get("idempotency_key"))
-            self._read(self._known.setdefault(step["response"], self._played(stream)), step)
+            self._read(self._known.setdefault(step["response"], self._played(stream)), step, client)
         elif kind == "follow":
             after = known.turn.last_sequence_number if step.get("after_last") else None
             played = self._played(responses.stream(response_id, starting_after=after))
             if step.get("together"):
                 played.types = copy.copy(known.types)
-            self._read(played, step)
+            self._read(played, step, client)
         elif kind == "get":
             response = responses.get(response_id)
             assert response.status == step["status"], f"status {response.status}"
@@ -58,12 +58,14 @@ class Stored:
             ids = [model.id for model in responses.models()]
             assert ids == step["ids"], f"models {ids}"
 
-    def _read(self, played: Any, step: dict[str, Any]) -> None:
+    def _read(self, played: Any, step: dict[str, Any], client: Any) -> None:
         for number, event in enumerate(played.turn, 1):
             self._note(played, event)
             if number == step.get("read"):
                 played.turn.close()
                 return
+            if number == step.get("close_client_after"):
+                client.close()
         played.result = played.turn.final()
         self._compare(step, played)
 

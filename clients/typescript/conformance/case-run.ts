@@ -40,6 +40,7 @@ export class CaseRun {
   readonly #stored = new StoredSteps(() => this.#connected());
   #client: Client | undefined;
   #session: Session | undefined;
+  #connecting: Promise<Session> | undefined;
 
   constructor(address: string, control: (action: unknown) => Promise<unknown>) {
     this.#address = address;
@@ -75,6 +76,10 @@ export class CaseRun {
     switch (name) {
       case 'connect':
         return this.#connect(fields);
+      case 'connected':
+        return expecting(fields['error'], async () => {
+          this.#session = await this.#connecting;
+        });
       case 'start':
         return this.#start(fields, signal);
       case 'fork':
@@ -89,7 +94,7 @@ export class CaseRun {
         for (let n = 0; n < fields['count']; n += 1) this.#more.push(await this.#connectAgain());
         return;
       case 'close_client':
-        return this.#client?.close();
+        return void (await this.#client?.close());
       case 'closed': {
         const error = await (await this.#open()).closed;
         return equal('error', undefined, error?.reason);
@@ -98,6 +103,8 @@ export class CaseRun {
         return poll(() => this.#log.some((line) => line.includes(fields['text'])), signal);
       case 'second_reader':
         return this.#secondReader(fields, signal);
+      case 'dropped_reader':
+        return void (await this.#turn(fields['turn']).turn.events({ signal }).next());
       case 'cancel':
         return this.#turn(fields['turn']).turn.cancel();
       case 'tools':
@@ -128,6 +135,7 @@ export class CaseRun {
         return this.#see(
           ({ type, failure }) => type === 'gateway.request.rejected' && failure?.reason === fields['reason'],
           signal,
+          fields['count'],
         );
       case 'go_away':
         return poll(() => this.#goAways.some(({ draining }) => draining === fields['draining']), signal);
@@ -163,6 +171,7 @@ export class CaseRun {
       maxQueuedBytes: fields['max_queued_bytes'],
       timeoutMs: fields['timeout_ms'],
       heartbeatMs: fields['heartbeat_ms'],
+      closeTimeoutMs: fields['close_timeout_ms'],
       budget: fields['budget'],
       onEvent: (event) => {
         this.#sessionEvents.push(event);
@@ -175,8 +184,16 @@ export class CaseRun {
     this.#client = new Client({
       address: this.#address,
       ...(token && { token }),
-      logger: (level, text, error) => this.#log.push(`${level} ${text} ${error ?? ''}`),
+      logger: (level, text, error) => {
+        this.#log.push(`${level} ${text} ${error ?? ''}`);
+        if (fields['logger'] === 'raise') throw new Error('a bug in the logger');
+      },
     });
+    if (fields['later']) {
+      this.#connecting = this.#client.connect(options);
+      this.#connecting.catch(() => undefined);
+      return;
+    }
     await expecting(fields['error'], async () => {
       this.#session = await this.#client?.connect(options);
     });
@@ -300,7 +317,10 @@ export class CaseRun {
   }
 
   async #tools(fields: Fields, signal: AbortSignal): Promise<void> {
-    const calls = new Calls();
+    const calls = new Calls({ session: () => this.#session?.close(), client: () => this.#client?.close() });
+    const bug = (hook: string) => {
+      if (fields['raise_in']?.includes(hook)) throw new Error('a bug in a hook');
+    };
     const functions = Object.entries(fields['functions'] as Fields).map(([name, does]) =>
       calls.tool(name, does),
     );
@@ -322,7 +342,16 @@ export class CaseRun {
       ...(fields['max_tokens'] && { maxTokens: fields['max_tokens'] }),
       ...(fields['tool_timeout_ms'] && { toolTimeoutMs: fields['tool_timeout_ms'] }),
       ...(fields['max_concurrency'] && { maxConcurrency: fields['max_concurrency'] }),
-      ...(fields['deny'] && { approve: ({ name }) => !fields['deny'].includes(name) }),
+      ...(fields['max_cost'] && { maxCost: fields['max_cost'] }),
+      price: ({ totalTokens }) => {
+        bug('price');
+        return totalTokens;
+      },
+      approve: ({ name }) => {
+        bug('approve');
+        return fields['deny']?.includes(name) !== true;
+      },
+      onCall: () => bug('on_call'),
     };
     const events: Event[] = [];
     const ended = { turn: undefined as Turn | undefined };
@@ -344,6 +373,9 @@ export class CaseRun {
     if (fields['cancel_in_call']) {
       const error = await run().catch((problem: unknown) => problem);
       equal('cancelled', cancel.signal.reason, error);
+    } else if (fields['raises']) {
+      const error = await run().catch((problem: unknown) => problem);
+      equal('raised', 'a bug in a hook', (error as Error | undefined)?.message);
     } else {
       await expecting(wanted, run);
     }
@@ -351,9 +383,9 @@ export class CaseRun {
     if (fields['calls'] !== undefined) equal('calls', fields['calls'], calls.made);
     if (fields['max_concurrency']) equal('at the same time', true, calls.most <= fields['max_concurrency']);
     const { turn } = ended;
-    if (!turn) throw new Error('no turn');
-    this.#turns.set(fields['turn'], { turn, events });
-    if (!wanted) compareResult(fields, turn.result, events);
+    if (turn) this.#turns.set(fields['turn'], { turn, events });
+    else if (!wanted) throw new Error('no turn');
+    if (turn && !wanted && !fields['raises']) compareResult(fields, turn.result, events);
   }
 
   async #stats(fields: Fields, signal: AbortSignal): Promise<void> {
@@ -372,13 +404,9 @@ export class CaseRun {
     }
   }
 
-  async #see(matches: (event: Event) => boolean, signal: AbortSignal): Promise<void> {
-    await poll(
-      () =>
-        this.#sessionEvents.some(matches) ||
-        [...this.#turns.values()].some(({ events }) => events.some(matches)),
-      signal,
-    );
+  async #see(matches: (event: Event) => boolean, signal: AbortSignal, count = 1): Promise<void> {
+    const seen = () => [this.#sessionEvents, ...[...this.#turns.values()].map(({ events }) => events)].flat();
+    await poll(() => seen().filter(matches).length >= count, signal);
   }
 
   #turn(name: string): { turn: Turn; events: Event[] } {
@@ -394,9 +422,11 @@ class Calls {
   most = 0;
   readonly began: Promise<void>;
   readonly #begin: () => void;
+  readonly #closes: Readonly<Record<string, () => unknown>>;
   #running = 0;
 
-  constructor() {
+  constructor(closes: Readonly<Record<string, () => unknown>>) {
+    this.#closes = closes;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.began = promise;
     this.#begin = resolve;
@@ -410,6 +440,7 @@ class Calls {
       this.#begin();
       await sleep(1);
       this.#running -= 1;
+      if (does['close']) await this.#closes[does['close']]?.();
       if (does['hang']) await new Promise(() => undefined);
       // Whatever can be thrown.
       if (does['crash']) throw does['crash'];
@@ -424,7 +455,8 @@ function tokenSource(plan: readonly string[]): () => Promise<string> {
     const todo = left.length > 1 ? left.shift() : left[0];
     // Not in a promise: the worst that a token source can do.
     if (todo === 'raise') throw new Error('no token');
-    return todo === 'hang' ? new Promise(() => undefined) : Promise.resolve('token');
+    if (todo === 'hang') return new Promise(() => undefined);
+    return Promise.resolve(todo === 'broken' ? 'to\nken' : 'token');
   };
 }
 

@@ -73,7 +73,7 @@ export class StoredSteps {
     const stream = responses.create(request, { idempotencyKey: fields['idempotency_key'] });
     const events: Event[] = [];
     this.#streams.set(fields['response'], { stream, events });
-    await read(stream, events, fields);
+    await read(stream, events, fields, this.#client());
   }
 
   async #follow(id: string, fields: Fields): Promise<void> {
@@ -83,16 +83,17 @@ export class StoredSteps {
       ...(startingAfter !== undefined && { startingAfter }),
     });
     // With `together`, what was read before counts too.
-    await read(stream, fields['together'] ? [...(before?.events ?? [])] : [], fields);
+    await read(stream, fields['together'] ? [...(before?.events ?? [])] : [], fields, this.#client());
   }
 }
 
-async function read(stream: ResponseStream, events: Event[], fields: Fields): Promise<void> {
-  let left: number = fields['read'] ?? Number.POSITIVE_INFINITY;
+async function read(stream: ResponseStream, events: Event[], fields: Fields, client: Client): Promise<void> {
+  let seen = 0;
   for await (const event of stream) {
     events.push(event);
-    left -= 1;
-    if (left === 0) return;
+    seen += 1;
+    if (seen === fields['read']) return;
+    if (seen === fields['close_client_after']) void client.close();
   }
   compareResult(fields, await stream.final(), events);
 }

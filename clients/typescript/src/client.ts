@@ -6,6 +6,7 @@ import { Opener } from './opening.ts';
 import {
   type ClientOptions,
   DEFAULT_ADDRESS,
+  DEFAULT_CONNECT_TIMEOUT_MS,
   DEFAULT_MAX_RECEIVE_BYTES,
   parseAddress,
   type SessionOptions,
@@ -13,6 +14,7 @@ import {
 import { Responses } from './responses.ts';
 import { Session } from './session.ts';
 import { SessionCore } from './session-core.ts';
+import { bounded, either, tokenLate } from './signals.ts';
 import { currentTraceContext } from './trace.ts';
 
 /**
@@ -34,7 +36,9 @@ export class Client {
   readonly #token: ClientOptions['token'];
   readonly #log: Log;
   readonly #sessions = new Set<SessionCore>();
-  #closed = false;
+  /** Aborted by `close`: what is being opened, and calls without a session, end with it. */
+  readonly #lifetime = new AbortController();
+  #closed: Promise<void> | undefined;
 
   /** Does not connect yet: a wrong address shows at {@link connect}. */
   constructor(options: ClientOptions = {}) {
@@ -61,8 +65,9 @@ export class Client {
     };
     this.#connections = new Connections(() => new GrpcClient(target, credentials, channelOptions));
     this.responses = new Responses(
-      () => this.#connections.first,
-      () => this.#callMetadata(),
+      () => this.#connections.apart,
+      (signal) => bounded(DEFAULT_CONNECT_TIMEOUT_MS, signal, tokenLate, () => this.metadata()),
+      this.#lifetime.signal,
     );
   }
 
@@ -72,17 +77,19 @@ export class Client {
    */
   async connect(options: SessionOptions = {}): Promise<Session> {
     if (this.#closed) throw closedError();
-    const opener = new Opener(this.#connections, () => this.metadata());
-    const core = await SessionCore.connect(opener, options, this.#log, {
-      maxReceiveBytes: this.#options.maxReceiveBytes ?? DEFAULT_MAX_RECEIVE_BYTES,
-    });
-    if (this.#closed) {
-      core.abandon(closedError());
+    const { signal, leave } = either(this.#lifetime.signal, options.signal);
+    try {
+      const opener = new Opener(this.#connections, () => this.metadata());
+      const receiving = { maxReceiveBytes: this.#options.maxReceiveBytes ?? DEFAULT_MAX_RECEIVE_BYTES };
+      const core = await SessionCore.connect(opener, options, this.#log, receiving, signal);
+      this.#sessions.add(core);
+      void core.closed.then(() => this.#sessions.delete(core));
+      if (!this.#closed) return new Session(core);
+      await core.close(closedError());
       throw closedError();
+    } finally {
+      leave();
     }
-    this.#sessions.add(core);
-    void core.closed.then(() => this.#sessions.delete(core));
-    return new Session(core);
   }
 
   /** Runs `work` with a session of its own and closes it. An error of `work` wins over one of closing. */
@@ -95,9 +102,9 @@ export class Client {
     }
   }
 
-  /** The client of grpc-js over the same connection, for calls without a session. See `./proto`. */
+  /** A client of grpc-js with a connection of its own, for calls without a session. See `./proto`. */
   get grpc(): GrpcClient {
-    return this.#connections.first;
+    return this.#connections.apart;
   }
 
   /** How many connections there are now: a further one where a peer takes no more streams. */
@@ -116,24 +123,37 @@ export class Client {
     if (trace?.traceparent) metadata.set('traceparent', trace.traceparent);
     if (trace?.tracestate) metadata.set('tracestate', trace.tracestate);
     const token = await this.#askForToken();
-    if (token) metadata.set('authorization', `Bearer ${token}`);
+    try {
+      if (token) metadata.set('authorization', `Bearer ${token}`);
+    } catch {
+      // What grpc-js says of it has the token in it.
+      const message = 'the token has characters that a header cannot carry';
+      throw inferred('UNAUTHENTICATED', 'TOKEN_SOURCE_FAILED', message);
+    }
     return metadata;
   }
 
-  /** Closes the connections. Sessions that are still open end at once with CLIENT_CLOSED. */
-  close(): void {
-    this.#closed = true;
-    for (const core of this.#sessions) core.abandon(closedError());
-    this.#connections.close();
+  /**
+   * Ends the sessions that are still open, or being opened, at once with CLIENT_CLOSED: their turns are cancelled, as by
+   * `Session.close`. Resolves when the gateway has heard of it and the connections are closed; it need not be waited for.
+   */
+  close(): Promise<void> {
+    this.#closed ??= this.#end();
+    return this.#closed;
   }
 
   [Symbol.dispose](): void {
-    this.close();
+    void this.close();
   }
 
-  async #callMetadata(): Promise<Metadata> {
-    if (this.#closed) throw closedError();
-    return this.metadata();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #end(): Promise<void> {
+    this.#lifetime.abort(closedError());
+    await Promise.all([...this.#sessions].map((core) => core.close(closedError())));
+    this.#connections.close();
   }
 
   async #askForToken(): Promise<string | undefined> {

@@ -12,21 +12,27 @@ export interface Connection {
   retired: boolean;
 }
 
-/** The connections of a client, in the order of their making; a further one when the others are full. */
+/**
+ * The connections of a client's sessions, in the order of their making; a further one when the others are full. And one
+ * for calls without a session, which a peer's limit of streams would otherwise keep waiting for sessions to end.
+ */
 export class Connections {
   readonly #make: () => GrpcClient;
+  #apart: GrpcClient | undefined;
   readonly #all: Connection[] = [];
 
   constructor(make: () => GrpcClient) {
     this.#make = make;
   }
 
-  get first(): GrpcClient {
-    return (this.#all.find(({ retired }) => !retired) ?? this.#further()).grpc;
+  /** For calls without a session. */
+  get apart(): GrpcClient {
+    this.#apart ??= this.#make();
+    return this.#apart;
   }
 
   get size(): number {
-    return this.#all.length;
+    return this.#all.length + (this.#apart ? 1 : 0);
   }
 
   /** One with room for a stream, which {@link giveBack} gives back. */
@@ -49,6 +55,7 @@ export class Connections {
 
   close(): void {
     for (const { grpc } of this.#all) grpc.close();
+    this.#apart?.close();
   }
 
   #further(): Connection {

@@ -4,7 +4,7 @@ import type { Tool } from './gen/responses/gateway/v1/tools_pb.ts';
 import type { Lane } from './lane.ts';
 import type { LaneState } from './lanes.ts';
 import { callOutput, type TurnRequest } from './request.ts';
-import { addUsage, NO_USAGE, type Result, type Usage } from './result.ts';
+import { Accumulator, addUsage, NO_USAGE, type Result, type Usage } from './result.ts';
 import type { SessionCore } from './session-core.ts';
 import type { FunctionTool } from './tools.ts';
 import { inToolSpan } from './trace.ts';
@@ -92,7 +92,7 @@ export async function* toolTurns(
   let answers = false;
   try {
     for (;;) {
-      running = await session.start(state, next, signal, { bound: budget.ofTurn(), answers });
+      running = await startInTime(session, state, next, budget, loop.signal, answers);
       const turn = new Turn(session, lane, running);
       yield turn;
       const result = await turn.final(wait);
@@ -112,6 +112,32 @@ export async function* toolTurns(
       running.leave();
     }
   }
+}
+
+/** Starts a turn. It may have to wait while too much is queued, which the limits of the loop bound as well. */
+async function startInTime(
+  session: SessionCore,
+  state: LaneState,
+  request: TurnRequest,
+  budget: Budget,
+  signal: AbortSignal | undefined,
+  answers: boolean,
+): Promise<TurnState> {
+  const loopStart = { bound: budget.ofTurn(), answers };
+  const leftMs = budget.leftMs();
+  if (leftMs === undefined) return session.start(state, request, signal, loopStart);
+  const waiting = new AbortController();
+  const late = () => {
+    const error = budget.outOfTime(budget.last ?? new Accumulator().result({ id: '', lane: state }), []);
+    waiting.abort(error);
+    return error;
+  };
+  const onAbort = () => waiting.abort(signal?.reason);
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  return raced(session.start(state, request, waiting.signal, loopStart), undefined, leftMs, late).finally(
+    () => signal?.removeEventListener('abort', onAbort),
+  );
 }
 
 /** What a loop may still spend. */

@@ -3,6 +3,7 @@ import { type Call, openCall } from './call.ts';
 import type { Connection, Connections } from './connections.ts';
 import { inferred, StreamError } from './errors.ts';
 import type { Opened } from './gen/responses/gateway/v1/session_pb.ts';
+import { bounded, tokenLate } from './signals.ts';
 
 /** An open that is not answered so long may wait for a peer that takes no more streams on the connection. */
 const PATIENCE_MS = 1_000;
@@ -67,30 +68,4 @@ export class Opener {
   }
 }
 
-const tokenLate = () =>
-  inferred('UNAUTHENTICATED', 'TOKEN_SOURCE_FAILED', 'the token source did not answer in time');
 const openLate = () => inferred('DEADLINE_EXCEEDED', 'CONNECT_TIMEOUT', 'the session was not open in time');
-
-/** Runs `work` with a signal that ends with `signal` or after a time. */
-async function bounded<T>(
-  timeoutMs: number,
-  signal: AbortSignal,
-  late: () => StreamError,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  signal.throwIfAborted();
-  // An own timer instead of AbortSignal.any and .timeout, which keep what they were made of until they fire.
-  const attempt = new AbortController();
-  const { promise, reject } = Promise.withResolvers<never>();
-  promise.catch(() => undefined);
-  attempt.signal.addEventListener('abort', () => reject(attempt.signal.reason));
-  const timer = setTimeout(() => attempt.abort(late()), timeoutMs);
-  const onAbort = () => attempt.abort(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  try {
-    return await Promise.race([work(attempt.signal), promise]);
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', onAbort);
-  }
-}

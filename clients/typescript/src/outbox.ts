@@ -6,8 +6,8 @@ export interface Outgoing {
   readonly message: Uint8Array | undefined;
   /** The turn whose start it is. */
   readonly turn?: TurnState;
-  /** The turn that it cancels. */
-  readonly cancels?: TurnState;
+  /** The turn that it cancels or steers: it must not come before its start. */
+  readonly about?: TurnState | undefined;
 }
 
 /** The queue of messages for the gateway, bounded in bytes. It outlives streams. */
@@ -43,7 +43,7 @@ export class Outbox {
 
   /** The next one; without `starts`, the next that begins no turn and concerns none that waits. */
   take(starts: boolean): Outgoing | undefined {
-    const index = starts ? 0 : this.#queue.findIndex(({ turn, cancels }) => !turn && cancels?.sent !== false);
+    const index = starts ? 0 : this.#queue.findIndex(({ turn, about }) => !turn && about?.sent !== false);
     const outgoing =
       index <= 0 ? (index === 0 ? this.#queue.shift() : undefined) : this.#queue.splice(index, 1)[0];
     if (outgoing) {

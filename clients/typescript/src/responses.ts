@@ -28,6 +28,7 @@ import { countBody, durationOf, type TurnRequest, turnBody } from './request.ts'
 import { Accumulator, type Result } from './result.ts';
 import { pause, retryWaitMs } from './resume.ts';
 import { pathOf } from './service.ts';
+import { either } from './signals.ts';
 
 /** What all calls without a session take. */
 export interface CallOptions {
@@ -74,12 +75,18 @@ export interface ListOptions extends CallOptions {
  */
 export class Responses {
   readonly #grpc: () => GrpcClient;
-  readonly #metadata: () => Promise<Metadata>;
+  readonly #metadata: (signal: AbortSignal) => Promise<Metadata>;
+  readonly #lifetime: AbortSignal;
 
-  /** Comes from `Client.responses`. */
-  constructor(grpc: () => GrpcClient, metadata: () => Promise<Metadata>) {
+  /** Comes from `Client.responses`. All calls end with `lifetime`, which has the reason. */
+  constructor(
+    grpc: () => GrpcClient,
+    metadata: (signal: AbortSignal) => Promise<Metadata>,
+    lifetime: AbortSignal,
+  ) {
     this.#grpc = grpc;
     this.#metadata = metadata;
+    this.#lifetime = lifetime;
   }
 
   /**
@@ -96,7 +103,10 @@ export class Responses {
       waitOnRateLimit: request.waitOnRateLimit ?? false,
       ...(timeoutMs !== undefined && { timeout: durationOf(timeoutMs) }),
     };
-    return new ResponseStream(() => this.#stream(ResponsesService.method.createResponse, message), signal);
+    return this.#events(
+      (ends) => this.#stream(ResponsesService.method.createResponse, message, ends),
+      signal,
+    );
   }
 
   /** A stored response; of a background one that runs, as far as it is. */
@@ -122,8 +132,8 @@ export class Responses {
       options: { ...callOptions(options), payload: payloadOf(rawJson) },
       ...(startingAfter !== undefined && { startingAfter: BigInt(startingAfter) }),
     };
-    return new ResponseStream(
-      () => this.#stream(ResponsesService.method.streamResponse, message),
+    return this.#events(
+      (ends) => this.#stream(ResponsesService.method.streamResponse, message, ends),
       options.signal,
     );
   }
@@ -182,26 +192,30 @@ export class Responses {
     message: MessageInitShape<I>,
     signal: AbortSignal | undefined,
   ): Promise<MessageShape<O>> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await this.#attempt(method, message, signal);
-      } catch (error) {
-        const waitMs = waitBefore(error, attempt);
-        if (waitMs === undefined) throw error;
-        await pause(waitMs, signal);
-        signal?.throwIfAborted();
+    const { signal: ends, leave } = either(this.#lifetime, signal);
+    try {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await this.#attempt(method, message, ends);
+        } catch (error) {
+          const waitMs = waitBefore(error, attempt);
+          if (waitMs === undefined) throw error;
+          await pause(waitMs, ends);
+          ends.throwIfAborted();
+        }
       }
+    } finally {
+      leave();
     }
   }
 
   async #attempt<I extends DescMessage, O extends DescMessage>(
     method: DescMethod & { readonly input: I; readonly output: O },
     message: MessageInitShape<I>,
-    signal: AbortSignal | undefined,
+    signal: AbortSignal,
   ): Promise<MessageShape<O>> {
-    signal?.throwIfAborted();
-    const metadata = await this.#metadata();
-    signal?.throwIfAborted();
+    const metadata = await this.#metadata(signal);
+    signal.throwIfAborted();
     return new Promise((resolve, reject) => {
       const call = this.#grpc().makeUnaryRequest(
         pathOf(method),
@@ -210,21 +224,27 @@ export class Responses {
         toBinary(method.input, create(method.input, message)),
         metadata,
         (error: ServiceError | null, reply) => {
-          signal?.removeEventListener('abort', onAbort);
-          if (error !== null) reject(signal?.aborted ? signal.reason : streamError(error, 'STREAM_LOST'));
+          signal.removeEventListener('abort', onAbort);
+          if (error !== null) reject(signal.aborted ? signal.reason : streamError(error, 'STREAM_LOST'));
           else resolve(reply as MessageShape<O>);
         },
       );
       const onAbort = () => call.cancel();
-      signal?.addEventListener('abort', onAbort, { once: true });
+      signal.addEventListener('abort', onAbort, { once: true });
     });
+  }
+
+  #events(open: Open, signal: AbortSignal | undefined): ResponseStream {
+    return new ResponseStream(open, () => either(this.#lifetime, signal));
   }
 
   async #stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethod & { readonly input: I; readonly output: O },
     message: MessageInitShape<I>,
+    signal: AbortSignal,
   ): Promise<ClientReadableStream<Batch>> {
-    const metadata = await this.#metadata();
+    const metadata = await this.#metadata(signal);
+    signal.throwIfAborted();
     return this.#grpc().makeServerStreamRequest(
       pathOf(method),
       (bytes: Uint8Array) => Buffer.from(bytes),
@@ -250,6 +270,9 @@ const readsToTheEnd: Interceptor = (options, nextCall) => {
   });
 };
 
+/** Makes a call that brings events. */
+type Open = (signal: AbortSignal) => Promise<ClientReadableStream<Batch>>;
+
 interface Batch {
   readonly events: readonly EventMessage[];
 }
@@ -265,8 +288,8 @@ export class ResponseStream implements AsyncIterable<Event> {
   #failed: { readonly error: unknown } | undefined;
 
   /** Comes from `create` and `stream`, and calls when it is first read. */
-  constructor(open: () => Promise<ClientReadableStream<Batch>>, signal: AbortSignal | undefined) {
-    this.#events = this.#keepFailure(this.#read(open, signal));
+  constructor(open: Open, begin: () => ReturnType<typeof either>) {
+    this.#events = this.#keepFailure(this.#read(open, begin));
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<Event, void, undefined> {
@@ -305,16 +328,13 @@ export class ResponseStream implements AsyncIterable<Event> {
     }
   }
 
-  async *#read(
-    open: () => Promise<ClientReadableStream<Batch>>,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Event, void, undefined> {
-    signal?.throwIfAborted();
-    const call = await open();
-    const onAbort = () => call.cancel();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    if (signal?.aborted) onAbort();
+  async *#read(open: Open, begin: () => ReturnType<typeof either>): AsyncGenerator<Event, void, undefined> {
+    const { signal, leave } = begin();
+    let call: ClientReadableStream<Batch> | undefined;
+    const onAbort = () => call?.cancel();
+    signal.addEventListener('abort', onAbort, { once: true });
     try {
+      call = await open(signal);
       for await (const { events } of call as AsyncIterable<Batch>) {
         for (const message of events) {
           this.#result.add(message);
@@ -329,11 +349,11 @@ export class ResponseStream implements AsyncIterable<Event> {
         }
       }
     } catch (error) {
-      if (signal?.aborted) throw signal.reason;
+      if (signal.aborted) throw signal.reason;
       throw isServiceError(error) ? streamError(error, 'STREAM_LOST') : error;
     } finally {
-      signal?.removeEventListener('abort', onAbort);
-      call.cancel();
+      leave();
+      call?.cancel();
     }
   }
 }

@@ -64,7 +64,7 @@ type Phase =
   | { readonly kind: 'open' }
   /** The gateway goes down: running turns may finish. */
   | { readonly kind: 'draining'; readonly untilMs: number }
-  | { readonly kind: 'closing' }
+  | { readonly kind: 'closing'; readonly error: StreamError }
   | { readonly kind: 'over'; readonly error: StreamError };
 
 /** What a tool loop adds to the start of a turn. */
@@ -117,8 +117,8 @@ export class SessionCore implements Steering {
     options: SessionOptions,
     log: Log,
     receiving: Receiving,
+    signal: AbortSignal,
   ): Promise<SessionCore> {
-    const signal = options.signal ?? new AbortController().signal;
     const affinity = randomUUID();
     const accepted = await opener.open({
       open: openMessage(options, receiving, undefined),
@@ -218,22 +218,30 @@ export class SessionCore implements Steering {
 
   steer(laneId: string, turnId: string, input: Input, signal: AbortSignal | undefined): Promise<void> {
     const steered = this.#whenRoom(signal, () => {
-      const problem = this.#unusable();
+      // While the gateway drains, running turns may be steered.
+      const problem = this.#phase.kind === 'draining' ? undefined : this.#unusable();
       if (problem) throw problem;
       const message = steerMessage(laneId, turnId, inputItems(input));
       const tooLarge = this.#tooLarge(message);
       if (tooLarge) throw tooLarge;
-      this.#outbox.add({ message });
+      this.#outbox.add({ message, about: this.#target(laneId, turnId) });
     });
     // Whoever does not wait for it does not want to hear of it: it must not end the process.
     steered.catch(() => undefined);
     return steered;
   }
 
+  /** The turn that a steer is for, as far as the session knows it. */
+  #target(laneId: string, turnId: string): TurnState | undefined {
+    if (turnId) return this.#turns.get(turnId);
+    for (const turn of this.#turns.values()) if (turn.lane.id === laneId) return turn;
+    return undefined;
+  }
+
   cancelTurn(turn: TurnState): void {
     if (this.#turns.get(turn.id) !== turn || turn.cancelRequested) return;
     turn.cancelRequested = true;
-    this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
+    this.#outbox.add({ message: cancelMessage(turn), about: turn });
   }
 
   /** Tells a callback of the program's own; what it throws is reported and stops nothing. */
@@ -255,18 +263,13 @@ export class SessionCore implements Steering {
     }
   }
 
-  /** Ends the session at once. */
-  abandon(error: StreamError): void {
-    this.#finish(error);
-  }
-
-  close(): Promise<unknown> {
+  /** Turns fail at once with `error`; the session is over when the gateway has ended the stream, or its time is up. */
+  close(error = inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed')): Promise<unknown> {
     if (this.#phase.kind === 'open' || this.#phase.kind === 'draining') {
-      this.#phase = { kind: 'closing' };
+      this.#phase = { kind: 'closing', error };
       this.#outbox.clear();
-      const error = inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
       for (const turn of this.#turns.values()) {
-        if (turn.sent) this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
+        if (turn.sent) this.#outbox.add({ message: cancelMessage(turn), about: turn });
         turn.fail(error.forTurn(turn, turn.replay));
       }
       this.#turns.clear();
@@ -368,7 +371,6 @@ export class SessionCore implements Steering {
       case 'draining':
         return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shuts down; open a new session');
       case 'closing':
-        return inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
       case 'over':
         return this.#phase.error;
     }
@@ -557,8 +559,7 @@ export class SessionCore implements Steering {
 
   /** Undefined if the session should be resumed. */
   #verdict(error: StreamError | undefined, planned: boolean): StreamError | undefined {
-    if (this.#phase.kind === 'closing')
-      return inferred('CANCELLED', 'SESSION_CLOSED', 'the session was closed');
+    if (this.#phase.kind === 'closing') return this.#phase.error;
     if (planned && this.#phase.kind === 'draining')
       return inferred('UNAVAILABLE', 'DRAINING', 'the gateway shut down');
     const failure = error ?? inferred('UNAVAILABLE', 'STREAM_LOST', 'the stream ended');
@@ -654,7 +655,7 @@ export class SessionCore implements Steering {
       const untouched = !turn.sent || (running && !turn.seen && running.phase <= TurnPhase.SENT);
       if (untouched) continue;
       this.#turns.delete(turn.id);
-      if (running) this.#outbox.add({ message: cancelMessage(turn), cancels: turn });
+      if (running) this.#outbox.add({ message: cancelMessage(turn), about: turn });
       turn.fail(
         inferred('DATA_LOSS', 'EVENTS_LOST', 'events of the turn are gone').forTurn(turn, turn.replay),
       );
@@ -664,7 +665,7 @@ export class SessionCore implements Steering {
   /** Ends the session for good. */
   #finish(error: StreamError): void {
     if (this.#phase.kind === 'over') return;
-    const wanted = this.#phase.kind === 'closing';
+    const wanted = this.#phase.kind === 'closing' && this.#phase.error.reason === 'SESSION_CLOSED';
     this.#phase = { kind: 'over', error };
     clearTimeout(this.#closeTimer);
     const call = this.#call;

@@ -44,7 +44,9 @@ export class TurnState {
   #end: TurnEnd = { kind: 'running' };
   /** Its events are dropped as its reader held up others; the result goes on. */
   #folded = false;
-  #reading = false;
+  /** Whoever reads; and whether it waits for an event. */
+  #reader: object | undefined;
+  #readerWaits = false;
   #wake: (() => void) | undefined;
   /** Where the lane stood before; undefined once that is past. */
   #beginning: Beginning | undefined;
@@ -126,9 +128,14 @@ export class TurnState {
   }
 
   async *events(signal: AbortSignal | undefined): AsyncGenerator<Event, void, undefined> {
-    this.#begin();
+    if (this.#reader) throw new TurnBusyError();
+    const reader = {};
+    this.#reader = reader;
     try {
       for (;;) {
+        // Somebody may take, or have taken, the result since the last event.
+        if (this.#reader !== reader && this.#end.kind !== 'over') throw new TurnBusyError();
+        this.#readerWaits = false;
         const event = this.#take();
         if (event) yield new Event(event);
         else if (this.#folded) throw this.#tooSlow();
@@ -136,12 +143,15 @@ export class TurnState {
         else await this.#something(signal);
       }
     } finally {
-      this.#reading = false;
+      this.#leave(reader);
     }
   }
 
   async final(signal: AbortSignal | undefined): Promise<Result> {
-    this.#begin();
+    // An iterator that waits for nothing may have been dropped: nobody can tell, so it does not keep the result from anyone.
+    if (this.#reader && this.#readerWaits) throw new TurnBusyError();
+    const reader = {};
+    this.#reader = reader;
     try {
       for (;;) {
         if (this.#take()) continue;
@@ -149,13 +159,14 @@ export class TurnState {
         await this.#something(signal);
       }
     } finally {
-      this.#reading = false;
+      this.#leave(reader);
     }
   }
 
-  #begin(): void {
-    if (this.#reading) throw new TurnBusyError();
-    this.#reading = true;
+  #leave(reader: object): void {
+    if (this.#reader !== reader) return;
+    this.#reader = undefined;
+    this.#readerWaits = false;
   }
 
   /** Throws if the turn failed. */
@@ -260,6 +271,7 @@ export class TurnState {
 
   #something(signal: AbortSignal | undefined): Promise<void> {
     signal?.throwIfAborted();
+    this.#readerWaits = true;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#wake = resolve;
     this.waitingSinceMs = performance.now();

@@ -30,7 +30,7 @@ describe('a turn', () => {
     expect(session.stats).toMatchObject({ bufferedBytes: 0, runningTurns: 0, lastSeq: 5 });
   });
 
-  test('has one reader at a time, and a loop that was left can be gone on with', async () => {
+  test('has one reader at a time: who takes the result ends a loop that waits for nothing', async () => {
     const session = await connectTo({}, async (gateway) => {
       await gateway.accept();
       const turn = await gateway.startTurn();
@@ -40,10 +40,33 @@ describe('a turn', () => {
     const turn = await session.start({ input: 'hi' });
     for await (const event of turn) {
       expect(event.seq).toBe(1);
-      await expect(turn.final()).rejects.toBeInstanceOf(TurnBusyError);
+      expect((await turn.final()).text).toBe('one two ');
+    }
+  });
+
+  test('has one reader at a time, and a loop that was left can be gone on with', async () => {
+    const { promise: more, resolve: goOn } = Promise.withResolvers<void>();
+    const session = await connectTo({}, async (gateway) => {
+      await gateway.accept();
+      const turn = await gateway.startTurn();
+      gateway.events(delta(turn, 'one '));
+      await more;
+      gateway.events(delta(turn, 'two '), completed(turn, 'r', answer('one two ')));
+      await gateway.drain();
+    });
+    const turn = await session.start({ input: 'hi' });
+    for await (const event of turn) {
+      expect(event.seq).toBe(1);
       break;
     }
+    const iterator = turn.events();
+    const next = iterator.next();
+    await expect(turn.final()).rejects.toBeInstanceOf(TurnBusyError);
+    await expect(turn.events().next()).rejects.toBeInstanceOf(TurnBusyError);
+    goOn();
+    expect((await next).value?.seq).toBe(2);
     expect((await turn.final()).text).toBe('one two ');
+    expect((await iterator.next()).done).toBe(true);
   });
 
   test('that failed throws what the gateway said, after its last event', async () => {

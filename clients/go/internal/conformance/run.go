@@ -29,6 +29,10 @@ type run struct {
 	turns   map[string]*played
 	streams map[string]*streamed
 	more    []*gateway.Session
+	// connecting is answered when the session is there that is opened later.
+	connecting chan error
+	// logRaises: the logger panics. Set before the client is made.
+	logRaises bool
 
 	mu      sync.Mutex
 	log     strings.Builder // what the client's logger was told; guarded by mu
@@ -70,6 +74,12 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 	if storedSteps[name] {
 		return r.stored(ctx, name, decode[storedStep](raw))
 	}
+	switch name {
+	case "close_client":
+		return r.client.Close()
+	case "connected":
+		return r.connected(ctx, decode[struct{ Error *wantedError }](raw).Error)
+	}
 	if r.session == nil {
 		if err := r.connect(ctx, connectStep{Model: "gpt-5.5"}); err != nil {
 			return err
@@ -108,8 +118,15 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 			Turn  string
 			Error *wantedError
 		}](raw))
-	case "close_client":
-		return r.client.Close()
+	case "dropped_reader":
+		played, err := r.played(decode[struct{ Turn string }](raw).Turn)
+		if err != nil {
+			return err
+		}
+		for _, err := range played.turn.Events(ctx) {
+			return err
+		}
+		return errors.New("the turn has no more events")
 	case "closed":
 		select {
 		case <-r.session.Done():
@@ -152,14 +169,17 @@ func (r *run) step(ctx context.Context, name string, raw json.RawMessage) error 
 		return r.tools(ctx, decode[toolsStep](raw))
 	case "notice":
 		step := decode[struct{ Kind, Reason string }](raw)
-		return r.wait(ctx, func(event gateway.Event) bool {
+		return r.wait(ctx, 1, func(event gateway.Event) bool {
 			notice := event.Notice()
 			return notice.GetKind() == step.Kind && (step.Reason == "" || notice.GetReason() == step.Reason)
 		})
 	case "rejected":
-		reason := decode[struct{ Reason string }](raw).Reason
-		return r.wait(ctx, func(event gateway.Event) bool {
-			return event.Type() == "gateway.request.rejected" && event.Failure().Reason == reason
+		step := decode[struct {
+			Reason string
+			Count  int
+		}](raw)
+		return r.wait(ctx, step.Count, func(event gateway.Event) bool {
+			return event.Type() == "gateway.request.rejected" && event.Failure().Reason == step.Reason
 		})
 	case "go_away":
 		return r.waitForGoAway(ctx, decode[struct{ Draining bool }](raw).Draining)
@@ -252,14 +272,30 @@ type connectStep struct {
 	Budget      *budget      `json:"budget"`
 	Callbacks   string       `json:"callbacks"`
 	TokenSource []string     `json:"token_source"`
+	CloseMs     int          `json:"close_timeout_ms"`
+	Later       bool         `json:"later"`
+	Logger      string       `json:"logger"`
 	Error       *wantedError `json:"error"`
+}
+
+func (r *run) connected(ctx context.Context, wanted *wantedError) error {
+	select {
+	case err := <-r.connecting:
+		return wanted.compare(err)
+	case <-ctx.Done():
+		return errors.New("it still connects")
+	}
 }
 
 // Write makes the run the output of the client's logger.
 func (r *run) Write(line []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.log.Write(line)
+	n, err := r.log.Write(line)
+	if r.logRaises {
+		panic("a bug in the logger")
+	}
+	return n, err
 }
 
 // tokenSource does what the plan says, at its end the last thing again and again.
@@ -278,6 +314,8 @@ func tokenSource(plan []string) func(context.Context) (string, error) {
 		case "hang":
 			<-ctx.Done()
 			return "", ctx.Err()
+		case "broken":
+			return "to\nken", nil
 		default:
 			return "token", nil
 		}
@@ -285,6 +323,7 @@ func tokenSource(plan []string) func(context.Context) (string, error) {
 }
 
 func (r *run) connect(ctx context.Context, step connectStep) error {
+	r.logRaises = step.Logger == "raise"
 	options := []gateway.ClientOption{
 		gateway.WithAddress(r.address), gateway.WithLogger(slog.New(slog.NewTextHandler(r, nil))),
 	}
@@ -339,6 +378,19 @@ func (r *run) connect(ctx context.Context, step connectStep) error {
 	}
 	if step.MaxBuffered > 0 {
 		session = append(session, gateway.WithMaxBufferedBytes(step.MaxBuffered))
+	}
+	if step.CloseMs > 0 {
+		session = append(session, gateway.WithCloseTimeout(time.Duration(step.CloseMs)*time.Millisecond))
+	}
+	if step.Later {
+		r.connecting = make(chan error, 1)
+		go func() {
+			var err error
+			// Longer than the step.
+			r.session, err = client.Connect(context.WithoutCancel(ctx), session...)
+			r.connecting <- err
+		}()
+		return nil
 	}
 	r.session, err = client.Connect(ctx, session...)
 	return step.Error.compare(err)
@@ -607,17 +659,25 @@ type toolsStep struct {
 	Deny           []string            `json:"deny"`
 	CreateTools    []string            `json:"create_tools"`
 	LeaveAfter     int                 `json:"leave_after"`
+	ByTurn         bool                `json:"by_turn"`
+	MaxCost        float64             `json:"max_cost"`
+	RaiseIn        []string            `json:"raise_in"`
+	Raises         bool                `json:"raises"`
 	CancelInCall   bool                `json:"cancel_in_call"`
 }
 
 type function struct {
-	Result, Error, Crash string
-	Hang                 bool
-	Bytes                int
+	Result, Error, Crash, Close string
+	Hang                        bool
+	Bytes                       int
 }
 
-func (f function) run(ctx context.Context) (string, error) {
+func (f function) run(ctx context.Context, r *run) (string, error) {
 	switch {
+	case f.Close == "session":
+		return "", r.session.Close()
+	case f.Close == "client":
+		return "", r.client.Close()
 	case f.Crash != "":
 		panic(f.Crash)
 	case f.Hang:
@@ -640,10 +700,22 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 	var made, running, most atomic.Int32
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	bug := func(hook string) {
+		if slices.Contains(step.RaiseIn, hook) {
+			panic("a bug in a hook")
+		}
+	}
 	tools := gateway.Tools{
+		MaxCost: step.MaxCost,
+		Cost: func(result *gateway.Result) float64 {
+			bug("price")
+			return float64(result.Usage().TotalTokens)
+		},
+		OnCall:   func(context.Context, gateway.CallReport) { bug("on_call") },
 		MaxTurns: step.MaxTurns, MaxDuration: time.Duration(step.MaxTimeMs) * time.Millisecond, MaxTokens: step.MaxTokens,
 		CallTimeout: time.Duration(step.ToolTimeoutMs) * time.Millisecond, MaxConcurrency: step.MaxConcurrency,
 		Approve: func(_ context.Context, call gateway.Call) error {
+			bug("approve")
 			if slices.Contains(step.Deny, call.Name) {
 				return gateway.ErrDenied
 			}
@@ -663,7 +735,7 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 			if step.CancelInCall {
 				cancel()
 			}
-			return does.run(ctx)
+			return does.run(ctx, r)
 		}))
 	}
 	request := gateway.Request{Input: input}
@@ -673,10 +745,17 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 	lane := r.session.Lane(step.Lane)
 	var result *gateway.Result
 	var failure error
-	if step.LeaveAfter > 0 {
-		failure = r.leave(ctx, lane.ToolTurns(ctx, request, tools), step.LeaveAfter)
-	} else {
-		result, failure = lane.RunTools(ctx, request, tools)
+	raised := func() (raised any) {
+		defer func() { raised = recover() }()
+		if step.LeaveAfter > 0 || step.ByTurn {
+			failure = r.leave(ctx, lane.ToolTurns(ctx, request, tools), step.LeaveAfter)
+		} else {
+			result, failure = lane.RunTools(ctx, request, tools)
+		}
+		return nil
+	}()
+	if (raised != nil) != step.Raises {
+		return fmt.Errorf("raised %v", raised)
 	}
 	if step.Calls != nil && made.Load() != *step.Calls {
 		return fmt.Errorf("%d calls instead of %d (%v)", made.Load(), *step.Calls, failure)
@@ -685,6 +764,8 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 		return fmt.Errorf("%d calls at the same time", most.Load())
 	}
 	switch {
+	case step.Raises:
+		return nil
 	case step.LeaveAfter > 0:
 		return failure
 	case step.CancelInCall:
@@ -703,7 +784,7 @@ func (r *run) tools(ctx context.Context, step toolsStep) error {
 	return step.compare(&played{result: result}, failure)
 }
 
-// leave leaves the loop after the first event of this turn.
+// leave reads turn by turn, and leaves the loop after the first event of this turn; 0: it does not.
 func (r *run) leave(ctx context.Context, turns iter.Seq2[*gateway.Turn, error], after int) error {
 	number := 0
 	for turn, err := range turns {
@@ -711,6 +792,12 @@ func (r *run) leave(ctx context.Context, turns iter.Seq2[*gateway.Turn, error], 
 			return err
 		}
 		number++
+		if after == 0 {
+			// Errors of the turn are the loop's as well.
+			for range turn.Events(ctx) {
+			}
+			continue
+		}
 		for _, err := range turn.Events(ctx) {
 			if err != nil {
 				return err
@@ -719,6 +806,9 @@ func (r *run) leave(ctx context.Context, turns iter.Seq2[*gateway.Turn, error], 
 				return nil
 			}
 		}
+	}
+	if after == 0 {
+		return nil
 	}
 	return fmt.Errorf("the loop ended after %d turns", number)
 }
@@ -737,14 +827,18 @@ func (r *run) saw(event gateway.Event) {
 	r.seen = append(r.seen, event)
 }
 
-func (r *run) wait(ctx context.Context, fits func(gateway.Event) bool) error {
+func (r *run) wait(ctx context.Context, count int, fits func(gateway.Event) bool) error {
 	return poll(ctx, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		missing := max(count, 1)
 		for _, event := range r.seen {
 			if fits(event) {
-				return nil
+				missing--
 			}
+		}
+		if missing <= 0 {
+			return nil
 		}
 		return fmt.Errorf("it did not come, of %d", len(r.seen))
 	})

@@ -32,14 +32,17 @@ type storedStep struct {
 	IdempotencyKey string          `json:"idempotency_key"`
 	Options        options         `json:"options"`
 	Read           int             `json:"read"`
-	AfterLast      bool            `json:"after_last"`
-	Together       bool            `json:"together"`
-	Status         string          `json:"status"`
-	Limit          int             `json:"limit"`
-	Order          string          `json:"order"`
-	Texts          []string        `json:"texts"`
-	AtLeast        int64           `json:"at_least"`
-	IDs            []string        `json:"ids"`
+
+	CloseClientAfter int `json:"close_client_after"`
+
+	AfterLast bool     `json:"after_last"`
+	Together  bool     `json:"together"`
+	Status    string   `json:"status"`
+	Limit     int      `json:"limit"`
+	Order     string   `json:"order"`
+	Texts     []string `json:"texts"`
+	AtLeast   int64    `json:"at_least"`
+	IDs       []string `json:"ids"`
 }
 
 func (r *run) stored(ctx context.Context, name string, step storedStep) error {
@@ -66,7 +69,7 @@ func (r *run) stored(ctx context.Context, name string, step storedStep) error {
 		}, gateway.CreateOptions{IdempotencyKey: step.IdempotencyKey})
 		found := &streamed{stream, map[string]int{}}
 		r.streams[step.Response] = found
-		return step.read(found)
+		return step.read(found, r.client)
 	case "follow":
 		var options gateway.StreamOptions
 		types := map[string]int{}
@@ -76,7 +79,7 @@ func (r *run) stored(ctx context.Context, name string, step storedStep) error {
 		if step.Together {
 			types = maps.Clone(known.types)
 		}
-		return step.read(&streamed{responses.Stream(ctx, id, options), types})
+		return step.read(&streamed{responses.Stream(ctx, id, options), types}, r.client)
 	case "get":
 		response, err := responses.Get(ctx, id, gateway.GetOptions{})
 		if err != nil || step.Error != nil {
@@ -130,7 +133,7 @@ func (r *run) stored(ctx context.Context, name string, step storedStep) error {
 	}
 }
 
-func (s storedStep) read(found *streamed) error {
+func (s storedStep) read(found *streamed, client *gateway.Client) error {
 	number := 0
 	for event, err := range found.stream.Events() {
 		if err != nil {
@@ -141,6 +144,11 @@ func (s storedStep) read(found *streamed) error {
 		if number == s.Read {
 			found.stream.Close()
 			return nil
+		}
+		if number == s.CloseClientAfter {
+			if err := client.Close(); err != nil {
+				return err
+			}
 		}
 	}
 	result, err := found.stream.Final()

@@ -10,8 +10,8 @@ import inspect
 import logging
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,8 +20,9 @@ from .aio_responses import Responses, ResponseStream
 from .aio_stream import Stream, open_stream, resume_stream
 from .aio_turn import Lane, Turn
 from .connections import Connection, Connections
-from .core import SessionCore
+from .core import SessionCore, client_closed, session_closed
 from .errors import SessionError, inferred, token_source_failed
+from .log import Log
 from .options import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_MAX_RECEIVE_BYTES,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Lane", "ResponseStream", "Responses", "Session", "Turn"]
 
+T = TypeVar("T")
 # How often a session that does not receive looks whether somebody suffers from it.
 _STALL_CHECK = 0.25
 
@@ -69,25 +71,29 @@ class Client:
         self._options = ClientOptions.resolve(address, token, metadata, credentials, max_receive_bytes, channel_options)
         self._interceptors = interceptors
         self.logger = logger or logging.getLogger("responses_gateway")
+        self._log = Log(self.logger)
         # grpc.aio ties a channel to the event loop that it is made in.
         self._connections: Connections[grpc.aio.Channel] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._opening: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     @property
     def responses(self) -> Responses:
         """Turns without a session, and what the upstream keeps of responses."""
         if self._closed:
-            raise _client_closed()
+            raise client_closed()
         return Responses(self)
 
     @property
     def stub(self) -> Any:
-        """The generated client over the same connection, for calls without a session. Within an event loop. Unary calls are
-        sent again by themselves where the gateway says that nothing was done."""
-        return self._in_loop().first.stub
+        """The generated client over a connection of its own, for calls without a session. Within an event loop. Unary calls
+        are sent again by themselves where the gateway says that nothing was done."""
+        if self._closed:
+            raise client_closed()
+        return self._in_loop().stub
 
     async def metadata(self, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> list[tuple[str, str]]:
         """Token and metadata, for calls of `stub`. A token source gets `timeout` seconds."""
@@ -95,13 +101,16 @@ class Client:
         if not callable(token):
             return self._options.call_metadata(token)
         try:
-            return self._options.call_metadata(await asyncio.wait_for(_asked(token), timeout))
+            found = await asyncio.wait_for(self._while_open(_asked(token)), timeout)
+        except SessionError:
+            raise
         except (asyncio.TimeoutError, TimeoutError) as error:
             raise token_source_failed("did not answer in time") from error
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             raise token_source_failed(f"raised {type(error).__name__}") from error
+        return self._options.call_metadata(found)
 
     def connect(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT, **options: Unpack[ConnectOptions]) -> _Connecting:
         """Opens a session: `async with client.connect() as session`, or `session = await client.connect()`. The options
@@ -109,18 +118,38 @@ class Client:
         return _Connecting(self, SessionOptions(**options), timeout)
 
     async def close(self) -> None:
-        """Closes the connections. Sessions that are still open end at once with CLIENT_CLOSED."""
+        """Ends the sessions that are still open, or being opened, at once with CLIENT_CLOSED, and closes the connections.
+        Their turns are cancelled, as by `Session.close`."""
         self._closed = True
-        await asyncio.gather(*(session._abandon(_client_closed()) for session in list(self._sessions)))
+        for opening in list(self._opening):
+            opening.cancel()
+        await asyncio.gather(*(session._end(client_closed()) for session in list(self._sessions)))
         if self._connections is not None and self._loop is asyncio.get_running_loop():
-            for connection in self._connections.all():
-                await connection.channel.close()
+            for channel in self._connections.all():
+                await channel.close()
 
     async def __aenter__(self) -> Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    async def _while_open(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does it in a task of its own, which `close` ends."""
+        task = asyncio.ensure_future(work)
+        self._opening.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if task.cancelled() and self._closed:
+                raise client_closed() from None
+            raise
+        finally:
+            self._opening.discard(task)
+
+    def _lost(self, error: SessionError) -> SessionError:
+        """Why a call without a session failed."""
+        return client_closed() if self._closed and error.inferred else error
 
     def _in_loop(self) -> Connections[grpc.aio.Channel]:
         loop = asyncio.get_running_loop()
@@ -143,7 +172,7 @@ class Client:
 
     def _take(self) -> Connection[grpc.aio.Channel]:
         if self._closed:
-            raise _client_closed()
+            raise client_closed()
         return self._in_loop().take()
 
     def _give_back(self, connection: Connection[grpc.aio.Channel]) -> None:
@@ -170,12 +199,15 @@ class _Connecting:
             await self._session.close()
 
     async def _open(self) -> Session:
-        session = Session(self._client, self._options)
-        await session._open(self._timeout)
-        if self._client._closed:
-            await session.close()
-            raise _client_closed()
-        self._client._sessions.add(session)
+        client = self._client
+        if client._closed:
+            raise client_closed()
+        session = Session(client, self._options)
+        await client._while_open(session._open(self._timeout))
+        client._sessions.add(session)
+        if client._closed:
+            await session._end(client_closed())
+            raise client_closed()
         return session
 
 
@@ -185,7 +217,7 @@ class Session:
 
     def __init__(self, client: Client, options: SessionOptions) -> None:
         self._client = client
-        self._core = SessionCore(options, client.logger)
+        self._core = SessionCore(options, client._log)
         self._core.max_receive_bytes = client._options.max_receive_bytes
         self._writable = asyncio.Event()
         self._room = asyncio.Event()
@@ -233,9 +265,12 @@ class Session:
 
     async def close(self) -> None:
         """Cancels what still runs, ends the stream and waits until nothing of the session is left."""
+        await self._end(session_closed())
+
+    async def _end(self, why: SessionError) -> None:
         if self._task is None:
             return
-        if self._core.close():
+        if self._core.close(why):
             self._give_up()
             if not self._core.connected:
                 self._task.cancel()
@@ -255,13 +290,6 @@ class Session:
     async def _open(self, timeout: float) -> None:
         stream = await open_stream(self, time.monotonic() + timeout)
         self._task = asyncio.create_task(self._run(stream), name="responses-gateway")
-
-    async def _abandon(self, error: SessionError) -> None:
-        self._core.abandon(error)
-        self._give_up()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
 
     def _give_up(self) -> None:
         self._giving_up.set()
@@ -370,16 +398,16 @@ class Session:
 
     def _report(self, error: BaseException) -> None:
         """Tells what the program's own code raised."""
-        self._client.logger.error("responses-gateway: a callback raised %s", type(error).__name__, exc_info=error)
+        self._client._log.error("responses-gateway: a callback raised %s", type(error).__name__, exc_info=error)
         on_error = self._core.options.on_error
         if on_error is not None:
             try:
                 on_error(error)
             except Exception as worse:
-                self._client.logger.error("responses-gateway: on_error raised", exc_info=worse)
+                self._client._log.error("responses-gateway: on_error raised", exc_info=worse)
 
 
-async def _asked(token: Callable[[], str | Awaitable[str]]) -> str:
+async def _asked(token: Callable[[], str | Awaitable[str]]) -> Any:
     if inspect.iscoroutinefunction(token):
         found: Any = await token()
     else:
@@ -387,8 +415,4 @@ async def _asked(token: Callable[[], str | Awaitable[str]]) -> str:
         found = await asyncio.wrap_future(in_thread(token, "responses-gateway-token"))
         if inspect.isawaitable(found):
             found = await found
-    return str(found)
-
-
-def _client_closed() -> SessionError:
-    return inferred("CANCELLED", Reason.CLIENT_CLOSED, "the client was closed")
+    return found

@@ -141,7 +141,7 @@ class Responses:
         try:
             return await getattr(self._client.stub, method)(message, metadata=metadata)
         except (grpc.RpcError, ValueError, TypeError, grpc.aio.UsageError) as error:
-            raise call_error(error) from error
+            raise self._client._lost(call_error(error)) from error
 
 
 class ResponseStream(Read):
@@ -201,13 +201,14 @@ class ResponseStream(Read):
                 self._call = getattr(self._client.stub, self._method)(self._message, metadata=metadata)
             batch = await self._call.read()
         except (grpc.RpcError, ValueError, TypeError, grpc.aio.UsageError) as error:
-            raise self._fail(call_error(error)) from error
+            raise self._fail(self._client._lost(call_error(error))) from error
         except asyncio.CancelledError:
             # grpc says so too when the call was cancelled, and not the task.
             task = asyncio.current_task()
             if task is None or _is_cancelling(task):
                 raise
-            raise self._fail(inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled")) from None
+            lost = inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled")
+            raise self._fail(self._client._lost(lost)) from None
         if batch is grpc.aio.EOF:
             raise self._fail(ended())
         return batch

@@ -55,7 +55,7 @@ async def resume_stream(session: Session, ended: SessionError | None) -> Stream:
         if wait is None or session._giving_up.is_set():
             raise given_up(failure) from failure
         await asyncio.sleep(wait)
-        core.logger.info("responses-gateway: resuming session %s after %s", session.id, failure)
+        core.log.info("responses-gateway: resuming session %s after %s", session.id, failure)
         try:
             now = time.monotonic()
             return await open_stream(session, min(now + ATTEMPT_TIMEOUT, max(core.resume_deadline, now)), resume=True)

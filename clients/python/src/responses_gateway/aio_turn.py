@@ -110,7 +110,10 @@ class Lane:
         session, turn = self._session, None
         try:
             while True:
-                await session._wait_for_room()
+                try:
+                    await asyncio.wait_for(session._wait_for_room(), loop.time_left())
+                except asyncio.TimeoutError:
+                    raise loop.out_of_time(loop.last) from None
                 core = session._core.start(self._core, loop.request, in_loop=True, given=loop.answers)
                 turn = Turn(session, self, core)
                 turn._loop = loop
@@ -257,7 +260,10 @@ class Turn:
                     await asyncio.wait_for(self._news.wait(), max(left, 0))
                 except asyncio.TimeoutError:
                     assert loop is not None
-                    raise loop.out_of_time(loop.total(core.result)) from None
+                    late = loop.out_of_time(loop.total(core.result))
+                    # Not only when the generator of the loop is closed, which may come late.
+                    self._abandon()
+                    raise late from None
         finally:
             core.waiting_since = None
 

@@ -1,4 +1,4 @@
-"""How the sessions of a client share its connections."""
+"""How the sessions of a client share its connections, and what calls without a session have of their own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _MAX_STREAMS = 90
 
 
 class Connection(Generic[C]):
-    def __init__(self, channel: C, of_stub: Any) -> None:
+    def __init__(self, channel: C) -> None:
         self.channel = channel
+        of_stub: Any = channel
         self.stub: Any = service_pb2_grpc.ResponsesServiceStub(of_stub)
         self.streams = 0
         #: As many as the peer is known to take.
@@ -35,7 +36,8 @@ class Connection(Generic[C]):
 
 class Connections(Generic[C]):
     """Connections in the order of their making; a further one when the others are full. Not thread-safe. `of_stub` makes
-    of a channel what its stub calls."""
+    of a channel what calls without a session call: they have a connection of their own, as a peer's limit of streams would
+    otherwise keep them waiting for sessions to end."""
 
     def __init__(
         self, make: Callable[[], C], close: Callable[[C], Any], of_stub: Callable[[C], Any] = lambda channel: channel
@@ -44,15 +46,19 @@ class Connections(Generic[C]):
         self._close = close
         self._of_stub = of_stub
         self._all: list[Connection[C]] = []
-        self._further()
+        self._apart: C | None = None
+        self._stub: Any = None
 
     @property
-    def first(self) -> Connection[C]:
-        return next((one for one in self._all if not one.retired), None) or self._further()
+    def stub(self) -> Any:
+        """For calls without a session."""
+        if self._apart is None:
+            self._apart = self._make()
+            self._stub = service_pb2_grpc.ResponsesServiceStub(self._of_stub(self._apart))
+        return self._stub
 
     def _further(self) -> Connection[C]:
-        channel = self._make()
-        self._all.append(Connection(channel, self._of_stub(channel)))
+        self._all.append(Connection(self._make()))
         return self._all[-1]
 
     def __len__(self) -> int:
@@ -75,5 +81,6 @@ class Connections(Generic[C]):
             self._all.remove(connection)
             self._close(connection.channel)
 
-    def all(self) -> list[Connection[C]]:
-        return list(self._all)
+    def all(self) -> list[C]:
+        channels = [one.channel for one in self._all]
+        return channels if self._apart is None else [*channels, self._apart]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 import uuid
@@ -15,6 +14,7 @@ from weakref import WeakValueDictionary
 from .errors import SessionError, inferred, turn_error
 from .gen import event_pb2, items_pb2, session_pb2
 from .heartbeat import Heartbeat
+from .log import Log
 from .options import SessionOptions
 from .reasons import Reason
 from .request import Input, Request, input_items
@@ -57,17 +57,19 @@ class _Outgoing:
     message: session_pb2.ConnectRequest | None
     turn: TurnCore | None = None
     size: int = 0
-    #: The turn that it cancels.
-    cancels: TurnCore | None = None
+    #: The turn that it cancels or steers: it must not come before its start.
+    about: TurnCore | None = None
     is_beat: bool = False
 
 
 class SessionCore:
-    def __init__(self, options: SessionOptions, logger: logging.Logger) -> None:
+    def __init__(self, options: SessionOptions, log: Log) -> None:
         self.options = options
-        self.logger = logger
+        self.log = log
         self.phase: Phase = "open"
         self.error: SessionError | None = None
+        #: Why the program ended the session.
+        self.closing: SessionError | None = None
         self.opened = session_pb2.Opened()
         self.token = ""
         # Lanes that somebody holds, and those that a later `lane` has to know, the longest unused first.
@@ -173,7 +175,8 @@ class SessionCore:
 
     def steer(self, lane_id: str, turn_id: str, input: Input) -> None:
         unusable = self.unusable()
-        if unusable is not None:
+        # While the gateway drains, running turns may be steered.
+        if unusable is not None and self.phase != "draining":
             raise unusable
         items: list[items_pb2.InputItem] = list(input_items(input))
         steer = session_pb2.SteerTurn(lane_id=lane_id, turn_id=turn_id, input=items)
@@ -181,7 +184,13 @@ class SessionCore:
         too_large = self._too_large(message)
         if too_large is not None:
             raise too_large
-        self._send(_Outgoing(message))
+        self._send(_Outgoing(message, about=self._target(lane_id, turn_id)))
+
+    def _target(self, lane_id: str, turn_id: str) -> TurnCore | None:
+        """The turn that a steer is for, as far as the session knows it."""
+        if turn_id:
+            return self.turns.get(turn_id)
+        return next((turn for turn in self.turns.values() if turn.lane.id == lane_id), None)
 
     def cancel(self, turn: TurnCore) -> None:
         if self.turns.get(turn.id) is not turn or turn.cancel_requested:
@@ -235,7 +244,7 @@ class SessionCore:
         for turn in sorted(self._unread, key=lambda turn: turn.queued_bytes, reverse=True):
             if self.buffered < self.options.max_buffered_bytes / 2:
                 return
-            self.logger.warning("responses-gateway: the reader of turn %s is too slow; its events are dropped", turn.id)
+            self.log.warning("responses-gateway: the reader of turn %s is too slow; its events are dropped", turn.id)
             for event, _ in turn.queue:
                 turn.consume(event)
             turn.queue.clear()
@@ -250,19 +259,18 @@ class SessionCore:
         if self.buffered < self.options.max_buffered_bytes / 2:
             self._full_since = None
 
-    def close(self) -> bool:
-        """False if there is nothing to close."""
+    def close(self, why: SessionError) -> bool:
+        """Turns fail at once. False if there is nothing to close."""
         if self.phase in ("closing", "over"):
             return False
-        self.phase = "closing"
+        self.phase, self.closing = "closing", why
         self._outbox.clear()
         self._beat_waits = False
         self._queued_bytes = 0
-        closed = inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
         for turn in self.turns.values():
             if turn.sent:
                 self._send(_cancel_of(turn))
-            turn.fail(closed)
+            turn.fail(why)
         self.turns.clear()
         self._send(_Outgoing(None))
         return True
@@ -272,9 +280,7 @@ class SessionCore:
             return self.error
         if self.phase == "draining":
             return inferred("UNAVAILABLE", Reason.DRAINING, "the gateway shuts down; open a new session")
-        if self.phase != "open":
-            return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
-        return None
+        return self.closing
 
     # What the stream does.
 
@@ -349,7 +355,7 @@ class SessionCore:
         if not self.moving:
             return self._outbox.popleft() if self._outbox else None
         for index, out in enumerate(self._outbox):
-            if out.turn is None and (out.cancels is None or out.cancels.sent):
+            if out.turn is None and (out.about is None or out.about.sent):
                 del self._outbox[index]
                 return out
         return None
@@ -367,8 +373,8 @@ class SessionCore:
         self.connected = False
         if self.phase == "over" and self.error is not None:
             return self.error
-        if self.phase == "closing":
-            return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
+        if self.closing is not None:
+            return self.closing
         if replaced:
             if not self.moving:
                 self._made_progress()
@@ -426,8 +432,8 @@ class SessionCore:
     def finish(self, error: SessionError) -> None:
         if self.phase == "over":
             return
-        if self.phase != "closing":
-            self.error = error
+        if self.closing is None or self.closing.reason == Reason.CLIENT_CLOSED:
+            self.error = error = self.closing or error
         self.phase = "over"
         for turn in self.turns.values():
             turn.fail(error)
@@ -622,6 +628,14 @@ def given_up(last: SessionError | None) -> SessionError:
     return lost
 
 
+def session_closed() -> SessionError:
+    return inferred("CANCELLED", Reason.SESSION_CLOSED, "the session was closed")
+
+
+def client_closed() -> SessionError:
+    return inferred("CANCELLED", Reason.CLIENT_CLOSED, "the client was closed")
+
+
 def silence() -> SessionError:
     return inferred("UNAVAILABLE", Reason.STREAM_LOST, "nothing was heard for three heartbeats")
 
@@ -635,7 +649,7 @@ def retry_delay(attempt: int, told: float | None) -> float:
 
 def _cancel_of(turn: TurnCore) -> _Outgoing:
     cancel = session_pb2.CancelTurn(lane_id=turn.lane.id, turn_id=turn.id)
-    return _Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel), cancels=turn)
+    return _Outgoing(session_pb2.ConnectRequest(cancel_turn=cancel), about=turn)
 
 
 def _closed_turn() -> SessionError:

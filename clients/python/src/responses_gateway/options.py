@@ -11,7 +11,9 @@ from typing import Any, TypeAlias, TypedDict
 
 import grpc
 
+from .errors import inferred
 from .gen import session_pb2
+from .reasons import Reason
 from .types import Event, GoAway
 
 #: Where a gateway listens that was started with its defaults.
@@ -97,7 +99,11 @@ class ClientOptions:
         return list(options.items())
 
     def call_metadata(self, token: str | None) -> list[tuple[str, str]]:
-        return [*self.metadata, *([("authorization", f"Bearer {token}")] if token else [])]
+        if not token:
+            return list(self.metadata)
+        if not isinstance(token, str) or not all(" " <= each <= "~" for each in token):
+            raise inferred("UNAUTHENTICATED", Reason.TOKEN_SOURCE_FAILED, "the token is nothing that a header can carry")
+        return [*self.metadata, ("authorization", f"Bearer {token}")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from .connections import Connection, Connections
-from .core import SessionCore
+from .core import SessionCore, client_closed, session_closed
 from .errors import SessionError, WaitTimeoutError, inferred, token_source_failed
+from .log import Log
 from .options import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_MAX_RECEIVE_BYTES,
@@ -28,7 +29,7 @@ from .request import Input, Request
 from .sync_responses import Responses, ResponseStream
 from .sync_stream import Stream, open_stream, resume_stream
 from .sync_turn import Lane, Turn
-from .threads import Callbacks, in_thread
+from .threads import Callbacks, Ending, in_thread
 from .types import Event, GoAway, Limits, Stats
 from .unary import RetryingChannel
 
@@ -64,25 +65,31 @@ class Client:
         self._options = ClientOptions.resolve(address, token, metadata, credentials, max_receive_bytes, channel_options)
         self._interceptors = interceptors
         self.logger = logger or logging.getLogger("responses_gateway")
+        self._log = Log(self.logger)
         self._lock = threading.Lock()
         self._connections: Connections[grpc.Channel] = Connections(
             self._channel, lambda channel: channel.close(), RetryingChannel
         )
         self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._opening: set[Session] = set()
+        self._ending = Ending()
         self._closed = False
 
     @property
     def responses(self) -> Responses:
         """Turns without a session, and what the upstream keeps of responses."""
         if self._closed:
-            raise _client_closed()
+            raise client_closed()
         return Responses(self)
 
     @property
     def stub(self) -> Any:
-        """The generated client over the same connection, for calls without a session. Unary calls are sent again by
+        """The generated client over a connection of its own, for calls without a session. Unary calls are sent again by
         themselves where the gateway says that nothing was done."""
-        return self._connections.first.stub
+        with self._lock:
+            if self._closed:
+                raise client_closed()
+            return self._connections.stub
 
     def metadata(self, timeout: float = DEFAULT_CONNECT_TIMEOUT) -> list[tuple[str, str]]:
         """Token and metadata, for calls of `stub`. A token source gets `timeout` seconds."""
@@ -90,33 +97,65 @@ class Client:
         if not callable(token):
             return self._options.call_metadata(token)
         try:
-            found: Any = in_thread(token, "responses-gateway-token").result(timeout)
-        except TimeoutError as error:
-            raise token_source_failed("did not answer in time") from error
-        except BaseException as error:
-            raise token_source_failed(f"raised {type(error).__name__}") from error
+            return self._metadata(timeout, self._ending)
+        except SessionError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: SessionError) -> SessionError:
+        """Why a call without a session failed."""
+        return client_closed() if self._closed and error.inferred else error
+
+    def _metadata(self, timeout: float, ending: Ending) -> list[tuple[str, str]]:
+        token = self._options.token
+        if not callable(token):
+            return self._options.call_metadata(token)
+        asked = in_thread(token, "responses-gateway-token")
+        if not ending.wait_for(asked, timeout):
+            raise token_source_failed("did not answer in time")
+        problem = asked.exception()
+        if problem is not None:
+            raise token_source_failed(f"raised {type(problem).__name__}") from problem
+        found: Any = asked.result()
         return self._options.call_metadata(found)
 
     def connect(self, *, timeout: float = DEFAULT_CONNECT_TIMEOUT, **options: Unpack[ConnectOptions]) -> Session:
         """Opens a session. The options are those of `SessionOptions`; `timeout` in seconds."""
         session = Session(self, SessionOptions(**options))
-        session._open(timeout)
         with self._lock:
-            if not self._closed:
+            if self._closed:
+                raise client_closed()
+            self._opening.add(session)
+        try:
+            session._open(timeout)
+            with self._lock:
                 self._sessions.add(session)
-                return session
-        session.close()
-        raise _client_closed()
+                closed = self._closed
+        finally:
+            with self._lock:
+                self._opening.discard(session)
+        if closed:
+            session._begin_close(client_closed())
+            session._await_end()
+            raise client_closed()
+        return session
 
     def close(self) -> None:
-        """Closes the connections. Sessions that are still open end at once with CLIENT_CLOSED."""
+        """Ends the sessions that are still open, or being opened, at once with CLIENT_CLOSED, and closes the connections.
+        Their turns are cancelled, as by `Session.close`."""
         with self._lock:
             self._closed = True
-            sessions, connections = list(self._sessions), self._connections.all()
+            self._ending.set()
+            opening, sessions = list(self._opening), list(self._sessions)
+        for session in opening:
+            session._abandon(client_closed())
         for session in sessions:
-            session._abandon(_client_closed())
-        for connection in connections:
-            connection.channel.close()
+            session._begin_close(client_closed())
+        for session in sessions:
+            session._await_end()
+        with self._lock:
+            channels = self._connections.all()
+        for channel in channels:
+            channel.close()
 
     def __enter__(self) -> Client:
         return self
@@ -133,7 +172,7 @@ class Client:
     def _take(self) -> Connection[grpc.Channel]:
         with self._lock:
             if self._closed:
-                raise _client_closed()
+                raise client_closed()
             return self._connections.take()
 
     def _give_back(self, connection: Connection[grpc.Channel]) -> None:
@@ -147,14 +186,15 @@ class Session:
 
     def __init__(self, client: Client, options: SessionOptions) -> None:
         self._client = client
-        self._core = SessionCore(options, client.logger)
+        self._core = SessionCore(options, client._log)
         self._core.max_receive_bytes = client._options.max_receive_bytes
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._core.wake_writer = self._changed.notify_all
         self._stream: Stream | None = None
         self._done = threading.Event()
-        self._giving_up = threading.Event()
+        self._giving_up = Ending()
+        self._close_until = 0.0
         self._callbacks = Callbacks(self._report)
 
     @property
@@ -197,14 +237,8 @@ class Session:
 
     def close(self) -> None:
         """Cancels what still runs, ends the stream and waits until nothing of the session is left."""
-        with self._lock:
-            if self._core.close():
-                self._giving_up.set()
-                if not self._core.connected and self._stream is not None:
-                    self._stream.cancel()
-        if not self._done.wait(self._core.options.close_timeout) and self._stream is not None:
-            self._stream.cancel()
-        self._done.wait()
+        self._begin_close(session_closed())
+        self._await_end()
         self._callbacks.join(self._core.options.close_timeout)
 
     def __enter__(self) -> Session:
@@ -217,8 +251,29 @@ class Session:
         if not self._changed.wait_for(self._core.has_room_to_send, timeout):
             raise WaitTimeoutError("too much is queued")
 
+    def _begin_close(self, why: SessionError) -> None:
+        with self._lock:
+            if self._core.close(why):
+                self._giving_up.set()
+                self._close_until = time.monotonic() + self._core.options.close_timeout
+                if not self._core.connected and self._stream is not None:
+                    self._stream.cancel()
+
+    def _await_end(self) -> None:
+        if not self._done.wait(max(self._close_until - time.monotonic(), 0)) and self._stream is not None:
+            self._stream.cancel()
+        self._done.wait()
+
     def _open(self, timeout: float) -> None:
-        stream = open_stream(self, time.monotonic() + timeout)
+        try:
+            stream = open_stream(self, time.monotonic() + timeout)
+        except SessionError:
+            if self._core.error is not None:
+                raise self._core.error from None
+            raise
+        if self._core.error is not None:
+            stream.cancel()
+            raise self._core.error
         self._stream = stream
         threading.Thread(target=self._run, args=(stream,), name="responses-gateway", daemon=True).start()
 
@@ -303,14 +358,10 @@ class Session:
 
     def _report(self, error: BaseException) -> None:
         """Tells what the program's own code raised."""
-        self._client.logger.error("responses-gateway: a callback raised %s", type(error).__name__, exc_info=error)
+        self._client._log.error("responses-gateway: a callback raised %s", type(error).__name__, exc_info=error)
         on_error = self._core.options.on_error
         if on_error is not None:
             try:
                 on_error(error)
             except BaseException as worse:
-                self._client.logger.error("responses-gateway: on_error raised", exc_info=worse)
-
-
-def _client_closed() -> SessionError:
-    return inferred("CANCELLED", Reason.CLIENT_CLOSED, "the client was closed")
+                self._client._log.error("responses-gateway: on_error raised", exc_info=worse)

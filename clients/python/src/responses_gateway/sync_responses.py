@@ -135,7 +135,7 @@ class Responses:
         try:
             return getattr(self._client.stub, method)(message, metadata=metadata)
         except (grpc.RpcError, ValueError) as error:
-            raise call_error(error) from error
+            raise self._client._lost(call_error(error)) from error
 
 
 class ResponseStream(Read):
@@ -193,7 +193,7 @@ class ResponseStream(Read):
                 self._call = getattr(self._client.stub, self._method)(self._message, metadata=metadata)
             batch = next(self._call, None)
         except (grpc.RpcError, ValueError) as error:
-            raise self._fail(call_error(error)) from error
+            raise self._fail(self._client._lost(call_error(error))) from error
         if batch is None:
             raise self._fail(ended())
         return batch

@@ -47,7 +47,7 @@ def resume_stream(session: Session, ended: SessionError | None) -> Stream:
             raise given_up(failure) from failure
         if session._giving_up.wait(wait):
             continue
-        core.logger.info("responses-gateway: resuming session %s after %s", session.id, failure)
+        core.log.info("responses-gateway: resuming session %s after %s", session.id, failure)
         try:
             now = time.monotonic()
             return open_stream(session, min(now + ATTEMPT_TIMEOUT, max(core.resume_deadline, now)), resume=True)
@@ -69,7 +69,8 @@ class Stream:
         self._silent = False
         self._alarm: Alarm | None = None
         client = session._client
-        metadata = (*client.metadata(max(deadline - time.monotonic(), 0)), (AFFINITY_HEADER, session._core.affinity))
+        own = client._metadata(max(deadline - time.monotonic(), 0), session._giving_up)
+        metadata = (*own, (AFFINITY_HEADER, session._core.affinity))
         self.connection: Connection[grpc.Channel] = client._take()
         self._given_back = False
         # The first attempt fails at once if nobody listens; a resume may wait for the connection.

@@ -113,7 +113,10 @@ class Lane:
         try:
             while True:
                 with session._lock:
-                    session._wait_for_room(loop.time_left())
+                    try:
+                        session._wait_for_room(loop.time_left())
+                    except WaitTimeoutError:
+                        raise loop.out_of_time(loop.last) from None
                     core = session._core.start(self._core, loop.request, in_loop=True, given=loop.answers)
                 turn = Turn(session, self, core)
                 turn._loop = loop
@@ -276,7 +279,10 @@ class Turn:
         finally:
             core.waiting_since = None
         if loop is not None and left is not None and bounded == left:
-            raise loop.out_of_time(loop.total(core.result))
+            late = loop.out_of_time(loop.total(core.result))
+            # Not only when the generator of the loop is closed, which may come late.
+            self._abandon()
+            raise late
         raise WaitTimeoutError("no event in time")
 
 

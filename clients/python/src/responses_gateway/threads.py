@@ -31,6 +31,37 @@ def in_thread(work: Callable[[], T], name: str) -> Future[T]:
     return future
 
 
+class Ending(threading.Event):
+    """Says that it is time to end, also to those that wait for something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._tell: list[Callable[[], object]] = []
+
+    def wait_for(self, future: Future[Any], timeout: float) -> bool:
+        """Waits until the future is done, or it is time to end. Says whether it is done."""
+        either = threading.Event()
+        future.add_done_callback(lambda _: either.set())
+        with self._lock:
+            if self.is_set():
+                either.set()
+            else:
+                self._tell.append(either.set)
+        either.wait(timeout)
+        with self._lock:
+            if either.set in self._tell:
+                self._tell.remove(either.set)
+        return future.done()
+
+    def set(self) -> None:
+        with self._lock:
+            super().set()
+            tell, self._tell = self._tell, []
+        for each in tell:
+            each()
+
+
 class Callbacks:
     """Calls the program's callbacks one after the other in a thread of their own, which begins with the first: a callback
     may block, raise and use the session."""

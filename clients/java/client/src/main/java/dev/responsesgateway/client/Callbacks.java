@@ -37,7 +37,8 @@ final class Callbacks {
       if (waiting.size() >= MAX_WAITING) {
         if (!dropping) {
           dropping = true;
-          LOGGER.log(System.Logger.Level.WARNING, "a callback blocks; news for it are dropped");
+          // Apart: the session's lock is held here, and the logger may use the session.
+          THREADS.execute(() -> report(System.Logger.Level.WARNING, "a callback blocks; news for it are dropped", null));
         }
         return;
       }
@@ -70,7 +71,15 @@ final class Callbacks {
     try {
       code.run();
     } catch (Throwable problem) {
-      LOGGER.log(System.Logger.Level.ERROR, what, problem);
+      report(System.Logger.Level.ERROR, what, problem);
+    }
+  }
+
+  private static void report(System.Logger.Level level, String what, Throwable problem) {
+    try {
+      LOGGER.log(level, what, problem);
+    } catch (Throwable worse) {
+      // The program's own handler: there is nobody else to tell.
     }
   }
 }

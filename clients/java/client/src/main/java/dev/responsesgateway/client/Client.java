@@ -9,7 +9,6 @@ import io.grpc.ManagedChannelBuilder;
 import io.grpc.Status;
 import io.grpc.TlsChannelCredentials;
 import java.lang.reflect.InvocationTargetException;
-import java.time.Duration;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -38,9 +37,6 @@ public final class Client implements AutoCloseable {
    */
   private static final int STREAM_WINDOW_BYTES = 128 << 10;
 
-  /** Lets the cancels of running turns reach the gateway: one round trip. */
-  private static final Duration CLOSE_TIMEOUT = Duration.ofMillis(500);
-
   private static final long KEEPALIVE_TIME_SECONDS = 30;
   private static final long KEEPALIVE_TIMEOUT_SECONDS = 10;
 
@@ -49,12 +45,13 @@ public final class Client implements AutoCloseable {
   private final Executor executor;
   private final int maxReceiveBytes;
   private final Set<SessionCore> sessions = new HashSet<>();
+  private final CompletableFuture<Void> closing = new CompletableFuture<>();
   private ManagedChannel own;
   private boolean closed;
 
   Client(Supplier<ManagedChannel> channels, Builder builder) {
     this.channels = channels;
-    this.headers = new Headers(builder.token, Map.copyOf(builder.metadata));
+    this.headers = new Headers(builder.token, Map.copyOf(builder.metadata), closing);
     this.executor = builder.executor;
     this.maxReceiveBytes = builder.maxReceiveBytes;
   }
@@ -137,8 +134,8 @@ public final class Client implements AutoCloseable {
   }
 
   /**
-   * Ends the sessions that are still open, with reason CLIENT_CLOSED, and closes what {@link #stub} uses. Turns that run
-   * are cancelled.
+   * Ends the sessions that are still open, or being opened, with reason CLIENT_CLOSED, and closes what {@link #stub} uses.
+   * Turns that run are cancelled, as by {@link Session#close}.
    */
   @Override
   public void close() {
@@ -151,11 +148,19 @@ public final class Client implements AutoCloseable {
         own = null;
       }
     }
+    closing.complete(null);
     open.forEach(session -> session.shut(clientClosed()));
-    open.forEach(session -> session.await(CLOSE_TIMEOUT));
+    var began = System.nanoTime();
+    open.forEach(session -> session.await(began));
   }
 
-  private static StreamException clientClosed() {
+  /** Why a call without a session failed: what the client's end has caused says so. */
+  StreamException lost(Exception error) {
+    var failure = StreamException.of(error).because(Reasons.STREAM_LOST);
+    return failure.inferred() && closing.isDone() ? clientClosed() : failure;
+  }
+
+  static StreamException clientClosed() {
     return StreamException.inferred(Status.Code.CANCELLED, Reasons.CLIENT_CLOSED, "the client was closed");
   }
 

@@ -2,6 +2,7 @@ package dev.responsesgateway.client;
 
 import dev.responsesgateway.v1.InputItem;
 import java.util.List;
+import java.util.concurrent.TimeoutException;
 
 /**
  * One line of conversation in a session: its turns run one after the other, lanes run side by side. It costs nothing
@@ -35,6 +36,11 @@ public final class Lane {
    */
   public Turn start(TurnRequest request) {
     return session.start(this, request);
+  }
+
+  /** The same, waiting no longer than to a time by {@code System.nanoTime}. */
+  Turn start(TurnRequest request, long deadlineNanos) throws TimeoutException {
+    return session.start(this, request, deadlineNanos);
   }
 
   /** Runs a turn whose answer has the form of a record. See {@link Result#parse}. */

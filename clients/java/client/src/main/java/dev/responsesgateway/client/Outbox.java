@@ -8,7 +8,7 @@ import java.util.List;
 final class Outbox {
   private final ArrayDeque<Outgoing> queue = new ArrayDeque<>();
 
-  /** Starts that wait until the session has moved. */
+  /** Starts that wait until the session has moved, and what is about them. */
   private final ArrayDeque<Outgoing> held = new ArrayDeque<>();
 
   private boolean holding;
@@ -23,17 +23,30 @@ final class Outbox {
    *
    * @param message null: half-close
    * @param turn the turn whose start it is, or null
+   * @param about the turn that it cancels or steers, or null: it must not come before its start
    */
-  record Outgoing(ConnectRequest message, Turn turn) {
+  record Outgoing(ConnectRequest message, Turn turn, Turn about) {
     int bytes() {
       return message == null ? 0 : message.getSerializedSize();
     }
+
+    /** Whether it begins a turn, or concerns one that has not begun. */
+    boolean waits() {
+      return turn != null || (about != null && !about.sent);
+    }
   }
 
-  void add(ConnectRequest message, Turn turn) {
-    var outgoing = new Outgoing(message, turn);
-    (holding && turn != null ? held : queue).addLast(outgoing);
+  void add(ConnectRequest message) {
+    add(new Outgoing(message, null, null));
+  }
+
+  void add(Outgoing outgoing) {
+    (holding && outgoing.waits() ? held : queue).addLast(outgoing);
     bytes += outgoing.bytes();
+  }
+
+  void halfClose() {
+    add(new Outgoing(null, null, null));
   }
 
   /** Queues messages before all others. */
@@ -47,7 +60,7 @@ final class Outbox {
   /** Queues a heartbeat before all else. One at a time: where nothing is taken, more would only pile up. */
   void beat(ConnectRequest message) {
     if (beat == null) {
-      beat = new Outgoing(message, null);
+      beat = new Outgoing(message, null, null);
       addFirst(List.of(beat));
     }
   }
@@ -55,7 +68,7 @@ final class Outbox {
   /** Keeps starts back that were not sent, and those that come. */
   void hold() {
     holding = true;
-    queue.removeIf(outgoing -> outgoing.turn() != null && held.add(outgoing));
+    queue.removeIf(outgoing -> outgoing.waits() && held.add(outgoing));
   }
 
   void letGo() {

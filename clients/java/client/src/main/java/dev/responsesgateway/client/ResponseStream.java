@@ -35,8 +35,10 @@ public final class ResponseStream implements Iterable<Event>, AutoCloseable {
 
   /** A stream that calls when it is first read; the end of the call is an exception. */
   static <M> ResponseStream of(
-      Supplier<BlockingClientCall<?, M>> open, Function<M, List<dev.responsesgateway.v1.Event>> events) {
-    var holder = new Opened<M>(open);
+      Client client,
+      Supplier<BlockingClientCall<?, M>> open,
+      Function<M, List<dev.responsesgateway.v1.Event>> events) {
+    var holder = new Opened<M>(client, open);
     return new ResponseStream(() -> events.apply(holder.read()), holder::cancel);
   }
 
@@ -138,10 +140,12 @@ public final class ResponseStream implements Iterable<Event>, AutoCloseable {
 
   /** A call that is made when it is first read. */
   private static final class Opened<M> {
+    private final Client client;
     private final Supplier<BlockingClientCall<?, M>> open;
     private BlockingClientCall<?, M> call;
 
-    Opened(Supplier<BlockingClientCall<?, M>> open) {
+    Opened(Client client, Supplier<BlockingClientCall<?, M>> open) {
+      this.client = client;
       this.open = open;
     }
 
@@ -157,7 +161,7 @@ public final class ResponseStream implements Iterable<Event>, AutoCloseable {
         }
         return message;
       } catch (StatusException | StatusRuntimeException error) {
-        throw StreamException.of(error).because(Reasons.STREAM_LOST);
+        throw client.lost(error);
       } catch (InterruptedException interrupted) {
         Thread.currentThread().interrupt();
         cancel();

@@ -101,7 +101,7 @@ public final class Responses {
       message.setTimeout(start.getTimeout());
     }
     return ResponseStream.of(
-        () -> client.stub().createResponse(message.build()), CreateResponseResponse::getEventsList);
+        client, () -> client.stub().createResponse(message.build()), CreateResponseResponse::getEventsList);
   }
 
   /** A stored response; of a background one that runs, as far as it is. */
@@ -179,7 +179,7 @@ public final class Responses {
   private ResponseStream follow(StreamResponseRequest.Builder message) {
     message.addAllInclude(include).setOptions(options);
     return ResponseStream.of(
-        () -> client.stub().streamResponse(message.build()), StreamResponseResponse::getEventsList);
+        client, () -> client.stub().streamResponse(message.build()), StreamResponseResponse::getEventsList);
   }
 
   private InputItemPage page(ListInputItemsRequest message) {
@@ -212,7 +212,7 @@ public final class Responses {
     try {
       return method.call(stub);
     } catch (StatusException | StatusRuntimeException error) {
-      throw StreamException.of(error).because(Reasons.STREAM_LOST);
+      throw client.lost(error);
     }
   }
 }

@@ -36,6 +36,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Executor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Supplier;
@@ -335,17 +336,25 @@ final class SessionCore implements Call.Listener {
     }
   }
 
-  /** Waits while too much is queued, or a turn of the lane has to end first; null stands for no lane. */
-  private void awaitRoom(String laneId, String what) {
+  /**
+   * Waits while too much is queued, or a turn of the lane has to end first; null stands for no lane. False if there is no
+   * room until the deadline.
+   */
+  private boolean awaitRoom(String laneId, String what, long deadlineNanos) {
     waitingStarts++;
     try {
       while (phase == Phase.OPEN || phase == Phase.DRAINING) {
         var lane = laneId == null ? null : lanes.get(laneId);
         if (outbox.bytes() < options.maxQueuedBytes && (lane == null || lane.undecided == 0)) {
-          return;
+          return true;
         }
-        room.await();
+        if (deadlineNanos == Long.MAX_VALUE) {
+          room.await();
+        } else if (room.awaitNanos(deadlineNanos - System.nanoTime()) <= 0) {
+          return false;
+        }
       }
+      return true;
     } catch (InterruptedException interrupt) {
       Thread.currentThread().interrupt();
       throw new CancellationException("interrupted while waiting to " + what);
@@ -355,10 +364,29 @@ final class SessionCore implements Call.Listener {
   }
 
   Turn start(Lane lane, TurnRequest request) {
+    try {
+      return start(lane, request, Long.MAX_VALUE);
+    } catch (TimeoutException impossible) {
+      throw new IllegalStateException(impossible);
+    }
+  }
+
+  /** Waits for room until the deadline, by {@code System.nanoTime}. */
+  Turn start(Lane lane, TurnRequest request, long deadlineNanos) throws TimeoutException {
     var current = Trace.current();
+    var turn = begin(lane, request, deadlineNanos, current);
+    if (turn == null) {
+      throw new TimeoutException("too much is queued");
+    }
+    return turn;
+  }
+
+  private Turn begin(Lane lane, TurnRequest request, long deadlineNanos, Optional<TraceContext> current) {
     return get(
         () -> {
-          awaitRoom(lane.id(), "start a turn");
+          if (!awaitRoom(lane.id(), "start a turn", deadlineNanos)) {
+            return null;
+          }
           var start = request.start().toBuilder().setLaneId(lane.id());
           if (start.getTurnId().isEmpty()) {
             start.setTurnId("turn-" + (started + 1));
@@ -393,7 +421,7 @@ final class SessionCore implements Call.Listener {
             state.forkFrom = "";
           }
           turns.put(turn.id(), turn);
-          outbox.add(turn.start, turn);
+          outbox.add(new Outbox.Outgoing(turn.start, turn, null));
           write();
           return turn;
         });
@@ -404,15 +432,23 @@ final class SessionCore implements Call.Listener {
     var message = ConnectRequest.newBuilder().setSteerTurn(steer).build();
     locked(
         () -> {
-          awaitRoom(null, "steer");
+          awaitRoom(null, "steer", Long.MAX_VALUE);
           if (phase != Phase.DRAINING) {
             // While the gateway drains, running turns may be steered.
             unusable().ifPresent(SessionCore::raise);
           }
           tooLarge(message).ifPresent(SessionCore::raise);
-          outbox.add(message, null);
+          outbox.add(new Outbox.Outgoing(message, null, target(laneId, turnId)));
           write();
         });
+  }
+
+  /** The turn that a steer is for, as far as the session knows it; or null. */
+  private Turn target(String laneId, String turnId) {
+    if (!turnId.isEmpty()) {
+      return turns.get(turnId);
+    }
+    return turns.values().stream().filter(turn -> turn.lane().id().equals(laneId)).findFirst().orElse(null);
   }
 
   void cancelTurn(Turn turn) {
@@ -422,7 +458,7 @@ final class SessionCore implements Call.Listener {
             return;
           }
           turn.cancelRequested = true;
-          outbox.add(cancelMessage(turn), null);
+          outbox.add(cancel(turn));
           write();
         });
   }
@@ -443,7 +479,7 @@ final class SessionCore implements Call.Listener {
 
   void close() {
     locked(() -> beginClose(sessionClosed()));
-    await(options.closeTimeout);
+    await(System.nanoTime());
     locked(() -> finish(sessionClosed()));
     try {
       // Takes no longer than the transport's goodbye.
@@ -458,10 +494,11 @@ final class SessionCore implements Call.Listener {
     locked(() -> beginClose(why));
   }
 
-  /** Waits for the end, and makes it if it does not come. */
-  void await(Duration timeout) {
+  /** Waits for the end that was begun then, and makes it if it does not come in time. */
+  void await(long beganNanos) {
     try {
-      if (over.await(timeout.toMillis(), TimeUnit.MILLISECONDS)) {
+      var left = options.closeTimeout.toNanos() - (System.nanoTime() - beganNanos);
+      if (over.await(left, TimeUnit.NANOSECONDS)) {
         return;
       }
     } catch (InterruptedException interrupt) {
@@ -479,12 +516,12 @@ final class SessionCore implements Call.Listener {
     outbox.clear();
     for (var turn : turns.values()) {
       if (turn.sent) {
-        outbox.add(cancelMessage(turn), null);
+        outbox.add(cancel(turn));
       }
       turn.fail(why.forTurn(turn.lane().id(), turn.id(), turn.replay()));
     }
     turns.clear();
-    outbox.add(null, null);
+    outbox.halfClose();
     room.signalAll();
     if (!connected) {
       finish(why);
@@ -711,7 +748,7 @@ final class SessionCore implements Call.Listener {
     if ((unackedEvents >= ACK_EVENTS || unackedBytes >= ACK_BYTES) && phase != Phase.CLOSING) {
       unackedEvents = 0;
       unackedBytes = 0;
-      outbox.add(ConnectRequest.newBuilder().setAck(Ack.newBuilder().setSeq(lastSeq)).build(), null);
+      outbox.add(ConnectRequest.newBuilder().setAck(Ack.newBuilder().setSeq(lastSeq)).build());
       write();
     }
   }
@@ -847,7 +884,7 @@ final class SessionCore implements Call.Listener {
     endTurn(turn);
     turn.fail(failure.forTurn(turn.lane().id(), turn.id(), Replay.UNKNOWN));
     // Should it have arrived after all, nobody waits for it.
-    outbox.add(cancelMessage(turn), null);
+    outbox.add(cancel(turn));
     losses = Losses.NONE;
   }
 
@@ -957,19 +994,19 @@ final class SessionCore implements Call.Listener {
     for (var running : active.values()) {
       if (!turns.containsKey(running.getTurnId())) {
         // Nobody here waits for it any more.
-        outbox.add(cancelMessage(running.getLaneId(), running.getTurnId()), null);
+        outbox.add(cancelMessage(running.getLaneId(), running.getTurnId()));
       }
     }
     // What was on its way may have got lost. Repeating a start is safe: the gateway knows its turn ids.
     var again = new ArrayList<Outbox.Outgoing>();
     for (var turn : turns.values()) {
       if (turn.sent && !turn.seen && !active.containsKey(turn.id())) {
-        again.add(new Outbox.Outgoing(turn.start, turn));
+        again.add(new Outbox.Outgoing(turn.start, turn, null));
       }
     }
     for (var turn : turns.values()) {
       if (turn.sent && turn.cancelRequested) {
-        again.add(new Outbox.Outgoing(cancelMessage(turn), null));
+        again.add(cancel(turn));
       }
     }
     moving = false;
@@ -992,7 +1029,7 @@ final class SessionCore implements Call.Listener {
       }
       endTurn(turn);
       if (running != null) {
-        outbox.add(cancelMessage(turn), null);
+        outbox.add(cancel(turn));
       }
       turn.fail(
           StreamException.inferred(Code.DATA_LOSS, Reasons.EVENTS_LOST, "events of the turn are gone")
@@ -1076,8 +1113,8 @@ final class SessionCore implements Call.Listener {
     return StreamException.inferred(Code.UNAVAILABLE, Reasons.STREAM_LOST, "the stream ended", cause);
   }
 
-  private static ConnectRequest cancelMessage(Turn turn) {
-    return cancelMessage(turn.lane().id(), turn.id());
+  private static Outbox.Outgoing cancel(Turn turn) {
+    return new Outbox.Outgoing(cancelMessage(turn.lane().id(), turn.id()), null, turn);
   }
 
   private static ConnectRequest cancelMessage(String laneId, String turnId) {

@@ -193,18 +193,24 @@ public final class ToolLoop {
       if (Thread.currentThread().isInterrupted()) {
         throw new CancellationException("interrupted");
       }
-      var turn = lane.start(next);
+      Turn turn;
+      try {
+        turn = lane.start(next, deadline);
+      } catch (TimeoutException timeout) {
+        throw late();
+      }
+      turn.endsAt(deadline, () -> late(turn));
       var finished = false;
       try {
         onTurn.accept(turn);
         var result = deadline == Long.MAX_VALUE ? turn.result() : turn.result(Duration.ofNanos(Math.max(1, left())));
         finished = true;
         done.add(result);
-        cost += settings.cost.applyAsDouble(result);
         asked = result.responseId();
         calls = result.functionCalls();
         given = List.of();
         shrunk = false;
+        cost += settings.cost.applyAsDouble(result);
         if (result.outcome().orElse(null) != Outcome.COMPLETED) {
           // What an unfinished answer asks for is not run.
           settle();
@@ -250,7 +256,9 @@ public final class ToolLoop {
     }
 
     private LoopException late(Turn running) {
-      done.add(running.soFar());
+      if (done.stream().noneMatch(result -> result.turnId().equals(running.id()))) {
+        done.add(running.soFar());
+      }
       return late();
     }
 

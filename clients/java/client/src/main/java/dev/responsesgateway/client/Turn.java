@@ -13,6 +13,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
@@ -74,6 +75,11 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   private TurnException failing;
   private CompletableFuture<Result> future;
 
+  /** When its tool loop is out of time, by System.nanoTime, and what whoever reads it then hears. */
+  private long endsAtNanos = Long.MAX_VALUE;
+
+  private Supplier<LoopException> late;
+
   private record Queued(dev.responsesgateway.v1.Event event, int bytes) {}
 
   Turn(SessionCore session, Lane lane, String id, long order) {
@@ -81,6 +87,12 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
     this.lane = lane;
     this.id = id;
     this.order = order;
+  }
+
+  /** Bounds the reading of a turn of a tool loop. Called before anybody reads it. */
+  void endsAt(long nanos, Supplier<LoopException> late) {
+    endsAtNanos = nanos;
+    this.late = late;
   }
 
   /** The turn's id. */
@@ -352,17 +364,21 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   private Event read(long nanos, Object loop) {
     Queued queued;
     boolean ended;
+    var ofLoop = endsAtNanos == Long.MAX_VALUE ? Long.MAX_VALUE : endsAtNanos - System.nanoTime();
     lock.lock();
     try {
       claim();
       try {
         own(loop);
         wasRead = true;
-        var left = nanos;
+        var left = Math.min(nanos, ofLoop);
         if (waitingSince == 0) {
           waitingSince = System.nanoTime();
         }
         while (queue.isEmpty() && !over && failing == null && !(folded && loop != null)) {
+          if (left <= 0 && ofLoop <= nanos) {
+            throw late.get();
+          }
           if (left <= 0) {
             throw new ReadTimeout();
           }

@@ -32,6 +32,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
@@ -46,6 +47,7 @@ import java.util.function.Predicate;
 import java.util.logging.Handler;
 import java.util.logging.LogRecord;
 import java.util.logging.Logger;
+import java.util.stream.Stream;
 
 /** What a case has made so far. */
 final class CaseRun implements AutoCloseable {
@@ -64,12 +66,17 @@ final class CaseRun implements AutoCloseable {
   private final StoredSteps stored = new StoredSteps(this::input);
   private Client client;
   private Session session;
+  private CompletableFuture<Session> connecting;
+  private volatile boolean logRaises;
 
   /** Hears what the client reports. */
   private final class LogHandler extends Handler {
     @Override
     public void publish(LogRecord line) {
       log.add(line.getMessage() + " " + line.getThrown());
+      if (logRaises) {
+        throw new IllegalStateException("a bug in the logger");
+      }
     }
 
     @Override
@@ -77,6 +84,15 @@ final class CaseRun implements AutoCloseable {
 
     @Override
     public void close() {}
+  }
+
+  /** What a hook throws. */
+  private static final class Bug extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    Bug() {
+      super("a bug in a hook");
+    }
   }
 
   /** Thrown to leave a loop. */
@@ -144,11 +160,22 @@ final class CaseRun implements AutoCloseable {
         expecting(
             fields.path("error"),
             () -> {
-              stored.step(client.responses(), name, fields);
+              stored.step(client, name, fields);
               return null;
             });
       }
       case "connect" -> connect(fields);
+      case "connected" ->
+          expecting(
+              fields.path("error"),
+              () -> {
+                try {
+                  session = connecting.get();
+                } catch (ExecutionException problem) {
+                  throw problem.getCause() instanceof Exception reason ? reason : problem;
+                }
+                return session;
+              });
       case "start" -> start(fields);
       case "fork" -> lane(fields.path("lane")).fork(fields.get("to").asText());
       case "until" -> until(fields);
@@ -161,6 +188,7 @@ final class CaseRun implements AutoCloseable {
         }
       }
       case "second_reader" -> secondReader(fields);
+      case "dropped_reader" -> turn(fields.get("turn")).turn().iterator().next();
       case "close_client" -> client.close();
       case "closed" -> Compare.equal("error", Optional.empty(), open().closed().get());
       case "reported" -> poll(() -> log.stream().anyMatch(line -> line.contains(fields.get("text").asText())));
@@ -178,7 +206,8 @@ final class CaseRun implements AutoCloseable {
               event ->
                   event instanceof Event.Failure failure
                       && event.type().equals("gateway.request.rejected")
-                      && failure.error().reason().equals(fields.get("reason").asText()));
+                      && failure.error().reason().equals(fields.get("reason").asText()),
+              fields.path("count").asInt(1));
       case "go_away" ->
           poll(() -> goAways.stream().anyMatch(seen -> seen.draining() == fields.get("draining").asBoolean()));
       case "session_over" ->
@@ -228,6 +257,9 @@ final class CaseRun implements AutoCloseable {
     if (fields.has("heartbeat_ms")) {
       options.heartbeat(Duration.ofMillis(fields.get("heartbeat_ms").asLong()));
     }
+    if (fields.has("close_timeout_ms")) {
+      options.closeTimeout(Duration.ofMillis(fields.get("close_timeout_ms").asLong()));
+    }
     if (fields.has("budget")) {
       var budget = fields.get("budget");
       var money = budget.has("money") ? new BigDecimal(budget.get("money").asText()) : null;
@@ -244,6 +276,7 @@ final class CaseRun implements AutoCloseable {
           }
         });
     options.rawJson(fields.path("raw_json").asBoolean(false)).resume(fields.path("resume").asBoolean(true));
+    logRaises = fields.path("logger").asText("").equals("raise");
     var builder = Client.builder().address(address);
     if (fields.has("token")) {
       builder.token(fields.get("token").asText());
@@ -254,6 +287,10 @@ final class CaseRun implements AutoCloseable {
       builder.token(() -> token(plan));
     }
     client = builder.build();
+    if (fields.path("later").asBoolean(false)) {
+      connecting = client.connectAsync(options.build());
+      return;
+    }
     expecting(
         fields.path("error"),
         () -> {
@@ -411,6 +448,9 @@ final class CaseRun implements AutoCloseable {
           Thread.currentThread().interrupt();
         }
       }
+      case "broken" -> {
+        return "to\nken";
+      }
       default -> {}
     }
     return "token";
@@ -515,7 +555,7 @@ final class CaseRun implements AutoCloseable {
                 most.accumulateAndGet(running.incrementAndGet(), Math::max);
                 began.countDown();
                 try {
-                  return does(entry.getValue());
+                  return does(entry.getValue(), this);
                 } finally {
                   running.decrementAndGet();
                 }
@@ -537,7 +577,7 @@ final class CaseRun implements AutoCloseable {
                 request.build(),
                 turn -> {
                   last.add(turn);
-                  if (fields.has("max_time_ms")) {
+                  if (fields.has("max_time_ms") && !fields.path("by_turn").asBoolean(false)) {
                     return;
                   }
                   for (var event : turn) {
@@ -560,8 +600,11 @@ final class CaseRun implements AutoCloseable {
       try {
         result = run.call();
         Compare.equal("limit_reached", fields.path("limit_reached").asBoolean(false), false);
+        Compare.equal("raises", fields.path("raises").asBoolean(false), false);
       } catch (Left left) {
         Compare.equal("leave_after", last.size(), leaveAfter);
+      } catch (Bug bug) {
+        Compare.equal("raises", fields.path("raises").asBoolean(false), true);
       } catch (TurnLimitException limit) {
         Compare.equal("limit_reached", fields.path("limit_reached").asBoolean(false), true);
       } catch (GatewayException error) {
@@ -578,7 +621,9 @@ final class CaseRun implements AutoCloseable {
     if (fields.has("max_concurrency") && most.get() > fields.get("max_concurrency").asInt()) {
       throw new AssertionError(most + " calls at the same time");
     }
-    turns.put(fields.get("turn").asText(), new Named(last.get(last.size() - 1), events));
+    if (!last.isEmpty()) {
+      turns.put(fields.get("turn").asText(), new Named(last.get(last.size() - 1), events));
+    }
     if (result != null) {
       Compare.result(fields, result, events);
     }
@@ -603,10 +648,35 @@ final class CaseRun implements AutoCloseable {
     }
     var denied = new ArrayList<String>();
     fields.path("deny").forEach(name -> denied.add(name.asText()));
-    return limited.approval(call -> !denied.contains(call.getName()));
+    var raising = new ArrayList<String>();
+    fields.path("raise_in").forEach(hook -> raising.add(hook.asText()));
+    return limited
+        .approval(
+            call -> {
+              bug(raising, "approve");
+              return !denied.contains(call.getName());
+            })
+        .onCall(report -> bug(raising, "on_call"))
+        .maxCost(
+            fields.path("max_cost").asDouble(0),
+            spent -> {
+              bug(raising, "price");
+              return spent.usage().totalTokens();
+            });
   }
 
-  private static String does(JsonNode function) throws Exception {
+  private static void bug(List<String> raising, String hook) {
+    if (raising.contains(hook)) {
+      throw new Bug();
+    }
+  }
+
+  private static String does(JsonNode function, CaseRun run) throws Exception {
+    switch (function.path("close").asText("")) {
+      case "session" -> run.session.close();
+      case "client" -> run.client.close();
+      default -> {}
+    }
     if (function.path("hang").asBoolean(false)) {
       Thread.sleep(Long.MAX_VALUE);
     }
@@ -616,7 +686,7 @@ final class CaseRun implements AutoCloseable {
     if (function.has("error")) {
       throw new IOException(function.get("error").asText());
     }
-    return function.has("bytes") ? "x".repeat(function.get("bytes").asInt()) : function.get("result").asText();
+    return function.has("bytes") ? "x".repeat(function.get("bytes").asInt()) : function.path("result").asText("");
   }
 
   private void stats(JsonNode fields) throws Exception {
@@ -640,10 +710,16 @@ final class CaseRun implements AutoCloseable {
   }
 
   private void see(Predicate<Event> matches) throws InterruptedException {
+    see(matches, 1);
+  }
+
+  private void see(Predicate<Event> matches, int count) throws InterruptedException {
     poll(
         () ->
-            sessionEvents.stream().anyMatch(matches)
-                || turns.values().stream().anyMatch(named -> named.events().stream().anyMatch(matches)));
+            Stream.concat(sessionEvents.stream(), turns.values().stream().flatMap(named -> named.events().stream()))
+                    .filter(matches)
+                    .count()
+                >= count);
   }
 
   private Named turn(JsonNode name) {

@@ -1,6 +1,7 @@
 package dev.responsesgateway.conformance;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import dev.responsesgateway.client.Client;
 import dev.responsesgateway.client.Event;
 import dev.responsesgateway.client.ResponseStream;
 import dev.responsesgateway.client.Responses;
@@ -25,7 +26,8 @@ final class StoredSteps {
     this.input = input;
   }
 
-  void step(Responses responses, String name, JsonNode step) {
+  void step(Client client, String name, JsonNode step) {
+    var responses = client.responses();
     var before = known.get(step.path("response").asText());
     var id = before == null ? step.path("response").asText() : before.stream().soFar().responseId();
     switch (name) {
@@ -41,7 +43,7 @@ final class StoredSteps {
         var stream = responses.create(request.build(), step.path("idempotency_key").asText());
         var read = new Read(stream, new ArrayList<>());
         known.put(step.get("response").asText(), read);
-        read(read, step);
+        read(read, step, client);
       }
       case "follow" -> {
         var stream =
@@ -49,7 +51,7 @@ final class StoredSteps {
                 ? responses.stream(id, before.stream().lastSequenceNumber().orElseThrow())
                 : responses.stream(id);
         var events = new ArrayList<Event>(step.path("together").asBoolean(false) ? before.events() : List.of());
-        read(new Read(stream, events), step);
+        read(new Read(stream, events), step, client);
       }
       case "get" -> {
         var response = responses.get(id);
@@ -83,14 +85,17 @@ final class StoredSteps {
     }
   }
 
-  private static void read(Read read, JsonNode step) {
-    var left = step.path("read").asInt(-1);
+  private static void read(Read read, JsonNode step, Client client) {
+    var seen = 0;
     for (var event : read.stream()) {
       read.events().add(event);
-      left--;
-      if (left == 0) {
+      seen++;
+      if (seen == step.path("read").asInt(-1)) {
         read.stream().close();
         return;
+      }
+      if (seen == step.path("close_client_after").asInt(-1)) {
+        client.close();
       }
     }
     Compare.result(step, read.stream().result(), read.events());
