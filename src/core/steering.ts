@@ -163,12 +163,17 @@ export function answeredSteer(steers: readonly Steer[], answer: SteerAnswer): St
   const byId =
     id === undefined ? undefined : steers.find(({ state }) => state.t === 'queued' && state.id === id);
   if (byId !== undefined) return byId;
-  const isOpen = ({ state }: Steer) =>
-    state.t === 'sent' ||
-    (state.t === 'queued' &&
-      type !== 'response.steer.accepted' &&
-      (id === undefined || state.id === undefined));
-  const open = steers.filter((steer) => isOpen(steer) && (targetId === '' || targetIdOf(steer) === targetId));
+  const ofTarget = steers.filter((steer) => targetId === '' || targetIdOf(steer) === targetId);
+  // One that was accepted is meant only where no other waits for its first answer.
+  const open = [
+    ...ofTarget.filter(({ state }) => state.t === 'sent'),
+    ...ofTarget.filter(
+      ({ state }) =>
+        state.t === 'queued' &&
+        type !== 'response.steer.accepted' &&
+        (id === undefined || state.id === undefined),
+    ),
+  ];
   const said = input === undefined ? undefined : contentOf(input);
   return (
     (said === undefined ? undefined : open.find((steer) => contentOf(parsed(steer)) === said)) ?? open[0]

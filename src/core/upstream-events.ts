@@ -506,8 +506,7 @@ function abandonedEnded(
 
 function onSteer(core: Core, link: LinkSlot, routed: Stream | undefined, frame: UpstreamFrame): void {
   const answer = readSteerAnswer(frame.type, frame.json());
-  const namesNothing = answer.id === undefined && answer.targetId === '';
-  const stream = (namesNothing ? routed : undefined) ?? steeredStream(link, answer) ?? routed;
+  const stream = steeredStream(link, routed, answer) ?? routed;
   if (stream === undefined) return unheardSteer(core, link, undefined, answer, frame);
   const lane = core.lanes.get(stream.laneId) as Lane;
   const { state } = stream;
@@ -559,8 +558,9 @@ function unheardSteer(
 }
 
 /** A failed steer names no lane when its target was not found (upstream.md#steer-failures). */
-function steeredStream(link: LinkSlot, answer: SteerAnswer): Stream | undefined {
-  for (const stream of link.streams.values()) {
+function steeredStream(link: LinkSlot, routed: Stream | undefined, answer: SteerAnswer): Stream | undefined {
+  const first = answer.targetId === '' && routed !== undefined ? [routed] : [];
+  for (const stream of [...first, ...link.streams.values()]) {
     const { state } = stream;
     const steers =
       state.t === 'turn' ? state.turn.steers : state.t === 'abandoned' ? state.steers : undefined;

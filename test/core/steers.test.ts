@@ -64,6 +64,26 @@ describe('a steer that waits for the output of a tool', () => {
     expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', 'be brief', '42']);
   });
 
+  it('is not meant by the refusal of a further one, which has no id', () => {
+    const world = ready();
+    world.start({ text: 'one' });
+    created(world);
+    world.steer('', 'more');
+    world.say({ type: 'response.steer.accepted', steer: STEER });
+    world.steer('', 'less');
+    const steer = { previous_response_id: 'resp_a' };
+    const error = { type: 'invalid_request_error', code: 'too_many_pending_steers', message: 'no' };
+    world.say({ type: 'response.steer.failed', steer, error });
+    world.say({ type: 'response.output_item.done', output_index: 0, item: CALL });
+    world.say({ type: 'response.completed', response: { id: 'resp_a', status: 'completed' } });
+    world.say({ type: 'response.steer.pending', steer: STEER, reason: 'x', required_input: [] });
+    world.cut(1);
+    world.start({ input: [OUTPUT] });
+    world.advance(1_000);
+    world.answerDial();
+    expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', 'more', '42']);
+  });
+
   it.each([
     ['is not lost while its upstream holds it', false, ['transcript_dropped:recovery_off']],
     [
