@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type Simulator, startSimulator } from '../src/simulator/index.ts';
+import { judgeLiteLlm, type Serve } from '../test/judges/litellm.ts';
 import { judgeUpstream, type UpstreamJudge } from '../test/judges/upstream.ts';
 import { findDrift } from './schema-drift.ts';
 
@@ -69,6 +70,7 @@ const ALL: readonly Judge[] = [
     pip: ['openai-agents==0.24.0'],
     judge: (place) => python(place, 'openai_agents.py'),
   },
+  { name: 'litellm', isHeavy: true, pip: ['litellm[proxy]==1.106.4'], judge: litellm },
   { name: 'codex', isHeavy: true, npm: ['@openai/codex@0.171.0'], judge: codex },
 ];
 
@@ -187,6 +189,16 @@ async function agenticApi({ folder, simulator }: Place): Promise<void> {
       ...SIMULATED,
     });
   }
+}
+
+async function litellm({ folder }: Place): Promise<void> {
+  const serve: Serve = (args, env) =>
+    serving(folder, 'python/bin/litellm', args, /running on (http\S+)/, {
+      HOME: folder,
+      NO_COLOR: '1',
+      ...env,
+    });
+  await judgeLiteLlm(folder, await freePort(), serve, SIMULATED);
 }
 
 /** Codex with a tool of its own: `#tools=1` makes the simulator call the first one that it offers, in a sandbox. */

@@ -29,7 +29,7 @@ export async function judgeUpstream(judge: UpstreamJudge): Promise<void> {
   try {
     const stream = gateway.client().connect({ model: judge.model });
     const ask = (turnId: string, laneId: string, text: string): Promise<readonly TestEvent[]> => {
-      stream.startTurn({ turn_id: turnId, lane_id: laneId } as never, text);
+      stream.startTurn({ turn_id: turnId, lane_id: laneId, create: { model: judge.model } } as never, text);
       return stream.turn(turnId);
     };
     const ended = (events: readonly TestEvent[]): string => events.at(-1)?.outcome ?? 'nothing';
@@ -49,7 +49,10 @@ export async function judgeUpstream(judge: UpstreamJudge): Promise<void> {
     const after = await ask('after', 'other', judge.lanes[first]?.ask ?? '');
     assert.equal(ended(after), 'TURN_OUTCOME_COMPLETED', 'a lane goes on after a refusal');
     if (judge.long !== undefined) {
-      stream.startTurn({ turn_id: 'long', lane_id: 'long' } as never, judge.long);
+      stream.startTurn(
+        { turn_id: 'long', lane_id: 'long', create: { model: judge.model } } as never,
+        judge.long,
+      );
       await stream.event('response.output_text.delta', 'long');
       await judge.stop();
       const cut = await stream.turn('long');
