@@ -47,6 +47,7 @@ export function clock(ms: number): string {
   return new Date(ms).toLocaleTimeString('en-GB', { hour12: false });
 }
 
+/** Without zeros at the end of a fraction: 1.50 is 1.5, 220 stays. */
 function trim(value: number, digits: number): string {
-  return value.toFixed(digits).replace(/\.?0+$/, '') || '0';
+  return String(Number(value.toFixed(digits)));
 }

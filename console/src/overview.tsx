@@ -75,7 +75,7 @@ export function Overview({ board, connection, theme }: OverviewProps) {
         <Tile
           name="Failed"
           value={percent(ended === 0 ? 0 : failed / ended)}
-          note={`${short(failed)} of ${short(ended)} in the last minute`}
+          note={`${short(failed)} of ${short(ended)} in 1 min`}
           values={rate(({ counts }) => counts.failed + counts.deadlineExceeded)}
           color="--c-failed"
           test="failed"

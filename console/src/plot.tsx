@@ -115,7 +115,8 @@ function options({ element, series, stacked, format, height, onCursor }: PlotOpt
   return {
     width: Math.max(element.clientWidth, 100),
     height,
-    padding: [8, 4, 0, 0],
+    // On the right there is half a label of the time axis.
+    padding: [8, 28, 0, 0],
     legend: { show: false },
     cursor: {
       sync: { key: SYNC },

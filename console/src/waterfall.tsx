@@ -335,14 +335,14 @@ function LinkBar({ link, top, px, endMs }: LinkBarProps) {
   return (
     <div
       class={`linkbar${link.upAtMs === undefined ? ' never' : ''}${link.downAtMs === undefined ? ' open' : ''}`}
-      style={{ left: `${dialed}px`, width: `${Math.max(3, down - dialed)}px`, top: `${top + 9}px` }}
+      style={{ left: `${dialed}px`, width: `${Math.max(3, down - dialed)}px`, top: `${top + 7}px` }}
       title={said}
       role="img"
       aria-label={said}
     >
       <i style={{ width: `${up - dialed}px` }} />
-      {down - dialed > 150 && (
-        <span>
+      {down - up > 150 && (
+        <span style={{ left: `${up - dialed + 6}px` }}>
           {link.upstream ?? ''} {link.downReason !== undefined && <b>{link.downReason}</b>}
         </span>
       )}
