@@ -1,4 +1,5 @@
 import type { LinkView, MarkView, TurnView } from '../admin/api.ts';
+import { byTokens } from '../history/attribution.ts';
 import type { LinkEntry, Mark, TurnEntry } from '../history/entries.ts';
 import type { SessionHistory } from '../history/session-history.ts';
 
@@ -26,7 +27,7 @@ export function turnView(
     toolsMs: toolsMs(turn, before),
     ...(end !== undefined && {
       responseModel: end.responseModel,
-      serviceTier: end.serviceTier,
+      serviceTier: word(end.serviceTier),
       upstream: end.upstream,
       queueMs: end.queueMs,
       rebuildMs: end.rebuildMs,
@@ -35,16 +36,10 @@ export function turnView(
       addedDownMs: end.addedDownMs,
       outcome: end.outcome,
       failure: end.failure,
-      finishReason: end.finishReason,
-      usage: end.usage && {
-        inputTokens: end.usage.inputTokens,
-        cachedInputTokens: end.usage.cachedInputTokens,
-        cacheWriteTokens: end.usage.cacheWriteTokens,
-        outputTokens: end.usage.outputTokens,
-        reasoningTokens: end.usage.reasoningTokens,
-      },
+      finishReason: word(end.finishReason),
+      usage: end.usage,
       cost: end.cost,
-      attribution: end.attribution && [...end.attribution],
+      attribution: end.attribution && byTokens(end.attribution),
       bytesUp: end.bytesUp,
       bytesDown: end.bytesDown,
       bytesSaved: Math.max(0, end.fullContextBytes - end.bytesUp),
@@ -56,6 +51,11 @@ export function turnView(
       traceUrl: turnTraceUrl(traceUrl, sessionId, end.traceId, end.spanId),
     }),
   };
+}
+
+/** Of a short list that the upstream has; what is no such word may be anything that it was sent. */
+function word(text: string | undefined): string | undefined {
+  return text !== undefined && /^[A-Za-z]\w{0,63}$/.test(text) ? text : undefined;
 }
 
 /** Tools run from the end of the turn that called them until the next brings what they said. */

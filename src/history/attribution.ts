@@ -5,7 +5,7 @@ import { short } from './entries.ts';
 /** What a turn spent on one item, or on one field of the request. */
 export interface AttributedPart extends AttributedUse {
   /** The tool whose call the item is. */
-  readonly tool: string | undefined;
+  readonly tool?: string | undefined;
 }
 
 /** What a session spent on one tool: its calls as the model wrote them, and read them again in later turns. */
@@ -62,17 +62,28 @@ export class ToolUses {
   }
 }
 
-/** Counts what belongs to tools, and gives back what is kept of the turn. */
+/** Counts what belongs to tools, and gives back what is kept of the turn, in no order. */
 export function attribute(
   parts: readonly AttributedUse[],
   tools: ToolUses | undefined,
 ): readonly AttributedPart[] {
+  // Most turns: there is nothing to count, and nothing to leave out.
+  if (tools === undefined && parts.length <= MAX_PARTS && parts.every(isShort)) return parts;
   const named = parts.map((part) => {
     const tool = part.of === 'item' ? tools?.toolOf(part.name) : undefined;
     if (tool !== undefined) tools?.spent(tool, part);
     return { ...part, name: short(part.name), tool };
   });
-  return named.toSorted((one, other) => weight(other) - weight(one)).slice(0, MAX_PARTS);
+  return byTokens(named).slice(0, MAX_PARTS);
+}
+
+function isShort({ name }: AttributedUse): boolean {
+  return short(name) === name;
+}
+
+/** Those with the most tokens first. */
+export function byTokens(parts: readonly AttributedPart[]): AttributedPart[] {
+  return parts.toSorted((one, other) => weight(other) - weight(one));
 }
 
 function weight({ inputTokens, outputTokens }: AttributedUse): number {

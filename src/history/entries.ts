@@ -14,11 +14,6 @@ export function short(text: string | undefined): string | undefined {
   return Buffer.from(text.slice(0, MAX_CHARACTERS)).toString();
 }
 
-/** Of a short list that the upstream has; what is no such word may be anything that it was sent. */
-function word(text: string | undefined): string | undefined {
-  return text !== undefined && /^[A-Za-z]\w{0,63}$/.test(text) ? text : undefined;
-}
-
 /** What is kept of a turn: names, times and numbers; never what was said. Times are milliseconds since the epoch. */
 export class TurnEntry {
   readonly turnId: string;
@@ -46,6 +41,8 @@ export class TurnEntry {
   }
 }
 
+export type TurnTokens = Omit<Usage, 'attribution'>;
+
 /** What the end of a turn tells. Made once, from what telemetry has worked out. */
 export interface TurnEnd {
   readonly outcome: TurnOutcome;
@@ -67,7 +64,7 @@ export interface TurnEnd {
   readonly serviceTier: string | undefined;
   readonly finishReason: string | undefined;
   readonly upstream: string | undefined;
-  readonly usage: Usage | undefined;
+  readonly usage: TurnTokens | undefined;
   /** By the operator's price table; undefined: there is none, or it does not have the model. */
   readonly cost: TurnCost | undefined;
   /** What its tokens went to: the parts with the most of them. Undefined: the upstream did not tell. */
@@ -108,10 +105,10 @@ export function turnEnd(
       replay: failed.replay,
     },
     responseModel: short(record.responseModel),
-    serviceTier: word(record.serviceTier),
-    finishReason: word(record.finishReason),
+    serviceTier: short(record.serviceTier),
+    finishReason: short(record.finishReason),
     upstream: record.route?.upstream,
-    usage: usage && withoutAttribution(usage),
+    usage: usage && tokensOf(usage),
     cost: record.cost,
     attribution,
     bytesUp: record.bytesUp,
@@ -127,9 +124,15 @@ export function turnEnd(
   };
 }
 
-/** The parts that are kept are kept apart. */
-function withoutAttribution({ attribution: _, ...tokens }: Usage): Usage {
-  return tokens;
+/** Without its attribution: the parts of it that are kept are kept apart. Field by field, as this is done for each turn. */
+function tokensOf(usage: Usage): TurnTokens {
+  return {
+    inputTokens: usage.inputTokens,
+    cachedInputTokens: usage.cachedInputTokens,
+    cacheWriteTokens: usage.cacheWriteTokens,
+    outputTokens: usage.outputTokens,
+    reasoningTokens: usage.reasoningTokens,
+  };
 }
 
 /** One upstream link of a session, from its dial to its end. */
