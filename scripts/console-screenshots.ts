@@ -27,7 +27,7 @@ try {
   const base = `http://127.0.0.1:${gateway.adminPort}/console`;
   for (const theme of all ? (['dark', 'light'] as const) : (['dark'] as const)) {
     const page = await browser.newPage({
-      viewport: { width: 1360, height: 960 },
+      viewport: { width: 1360, height: 1012 },
       deviceScaleFactor: 1.5,
       colorScheme: theme,
     });
