@@ -20,7 +20,7 @@ const MAX_BUSY_SHARE = 0.1;
 /** What is worth a collection: less comes and goes with a few turns. */
 const MIN_BYTES = 16 * 1024 * 1024;
 /** In samples: a collection costs as much CPU as some hundred turns. */
-const PAUSE_SAMPLES = 5;
+const PAUSE_SAMPLES = 2;
 
 /**
  * Gives memory back to the system when little runs: what a burst of turns has left behind, and what closed sessions held.

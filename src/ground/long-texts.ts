@@ -30,6 +30,11 @@ export function inARow(text: string): string {
   return text;
 }
 
+/** Of a text that is not long. */
+export function measureText(text: string): LongText {
+  return { bytes: Buffer.byteLength(text), digest: hash('sha256', text, 'base64url') };
+}
+
 /** Offers a pause after each step. */
 export function* measureSteps(text: string): Generator<undefined, LongText> {
   inARow(text);

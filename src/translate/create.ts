@@ -76,14 +76,14 @@ export function* createSteps(
 ): Generator<undefined, CreateBody> {
   const input = yield* itemSteps('CreateBody', create, path, api, known);
   if (messageBytes < MAY_HOLD_LONG_BYTES) {
-    if (known !== undefined) known.long = undefined;
+    known?.forgetMeasures();
     return createBodyToUpstream(create, path, api, input, NOTHING_LONG, runs);
   }
   const parts = yield* longPartsOf(create, path);
   const body = createBodyToUpstream(create, path, api, input, parts, runs);
   if (parts.written !== undefined) yield;
-  const long = yield* measuredTexts([...body.fields.values(), ...input], known?.long);
-  if (known !== undefined) known.long = long;
+  const texts = [...body.fields.values(), ...input];
+  const long = yield* known === undefined ? measuredTexts(texts) : known.measure(texts);
   return long === undefined ? body : { ...body, long };
 }
 

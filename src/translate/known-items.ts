@@ -1,5 +1,5 @@
 import { createCipheriv, randomBytes } from 'node:crypto';
-import type { LongTexts } from '../ground/long-texts.ts';
+import { LONG_TEXT, type LongText, type LongTexts, measureSteps, measureText } from '../ground/long-texts.ts';
 
 /** Items in a row, as they came and as they go upstream. */
 interface Segment {
@@ -56,10 +56,13 @@ export class KnownHistories {
   }
 }
 
+/** Under it a text is measured as quickly as its measures are found. */
+const MIN_MEASURED_CHARS = 128;
+
 /** The items of one history. */
 export class KnownItems {
-  /** What was found out about the long ones of the last history. */
-  long: LongTexts | undefined;
+  /** What was found out about the texts of the last history. */
+  #measures = new Map<string, LongText>();
   #segments: readonly Segment[] = [];
   /** How many of them the history that is being read begins with. */
   #same = 0;
@@ -67,6 +70,34 @@ export class KnownItems {
   /** Of what is known, in UTF-16 units. */
   get chars(): number {
     return this.#segments.reduce((sum, { chars }) => sum + chars, 0);
+  }
+
+  /**
+   * What is asked of the texts later on, of the short ones as well: most are those of the last history, and going through
+   * megabytes once more takes milliseconds. Offers a pause where it may take long.
+   */
+  *measure(texts: readonly string[]): Generator<undefined, LongTexts> {
+    const measures = this.#measures;
+    let unpaused = 0;
+    for (const text of texts) {
+      if (text.length < MIN_MEASURED_CHARS || measures.has(text)) continue;
+      if (text.length >= LONG_TEXT) {
+        measures.set(text, yield* measureSteps(text));
+        continue;
+      }
+      measures.set(text, measureText(text));
+      unpaused += text.length;
+      if (unpaused < LONG_TEXT) continue;
+      unpaused = 0;
+      yield;
+    }
+    // What is not said any more is given up with what is.
+    if (measures.size > texts.length) this.#measures = new Map();
+    return measures;
+  }
+
+  forgetMeasures(): void {
+    this.#measures = new Map();
   }
 
   /** A history begins. The JSON of its longest beginning that is known. */

@@ -26,13 +26,13 @@ export function* writtenLong(message: Message): Steps<Written | undefined> {
   return { texts, documents };
 }
 
-/** What is asked of the long ones among the texts; undefined: none is long. `before` knows some of them. */
-export function* measuredTexts(texts: readonly string[], before?: LongTexts): Steps<LongTexts | undefined> {
+/** What is asked of the long ones among the texts; undefined: none is long. */
+export function* measuredTexts(texts: readonly string[]): Steps<LongTexts | undefined> {
   let long: Map<string, LongText> | undefined;
   for (const text of texts) {
     if (text.length < LONG_TEXT) continue;
     long ??= new Map();
-    if (!long.has(text)) long.set(text, before?.get(text) ?? (yield* measureSteps(text)));
+    if (!long.has(text)) long.set(text, yield* measureSteps(text));
   }
   return long;
 }

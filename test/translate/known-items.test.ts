@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createWire, KnownHistories, type Steps } from '../../src/translate/index.ts';
@@ -25,6 +26,22 @@ function end<T>(steps: Steps<T>): T {
   }
 }
 
+interface Told {
+  readonly turn: {
+    readonly create: {
+      readonly input: readonly string[];
+      readonly long?: ReadonlyMap<string, { readonly bytes: number; readonly digest: string }>;
+    };
+  };
+}
+
+/** What is known of the texts is told of more of them where it costs nothing. */
+function apart(told: unknown) {
+  const { turn, ...rest } = told as Told;
+  const { long = new Map(), ...create } = turn.create;
+  return { request: { ...rest, turn: { ...turn, create } }, input: create.input, long };
+}
+
 describe('a full history', () => {
   it('is read the same whatever was sent before, on this lane or another', () => {
     const history = fc.array(fc.constantFrom('a', 'b', 'hello', 'x'.repeat(100), 'y'.repeat(70_000)), {
@@ -36,10 +53,31 @@ describe('a full history', () => {
         const known = new KnownHistories();
         for (const [texts, laneId, inputMode] of requests) {
           const bytes = startTurn(texts, laneId, inputMode);
-          expect(read(bytes, known)).toEqual(read(bytes));
+          expect(apart(read(bytes, known)).request).toEqual(apart(read(bytes)).request);
         }
       }),
     );
+  });
+
+  it('tells the bytes and the digest of its longer texts, of those that are still said', () => {
+    const known = new KnownHistories();
+    const told = (texts: readonly string[]) => apart(read(startTurn(texts), known));
+    for (const texts of [
+      ['y'.repeat(70_000), 'é'.repeat(300)],
+      ['y'.repeat(70_000), 'é'.repeat(300), 'z'.repeat(300_000), 'short'],
+      ['w'.repeat(70_000)],
+      ['w'.repeat(70_000), 'v'.repeat(200)],
+    ]) {
+      const { long, input } = told(texts);
+      const longer = input.filter((item) => item.length >= 250);
+      expect(longer.length).toBeGreaterThan(0);
+      for (const item of longer)
+        expect(long.get(item)).toEqual({
+          bytes: Buffer.byteLength(item),
+          digest: hash('sha256', item, 'base64url'),
+        });
+    }
+    expect(told(['w'.repeat(70_000), 'v'.repeat(200)]).long.size).toBe(2);
   });
 
   it('is read anew where a byte of it differs', () => {
