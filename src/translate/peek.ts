@@ -41,7 +41,7 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
   if (shape !== undefined) {
     const streamId = lane.end > lane.start ? LANES.read(src, lane.start, lane.end) : shape.document?.streamId;
     const places = shape.document && values.slice(0, 2 * shape.holes.length);
-    return new Frame(
+    const frame = new Frame(
       shape.type,
       streamId,
       shape,
@@ -54,6 +54,8 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
       undefined,
       places,
     );
+    if (text.value !== undefined && places === undefined) keepText(frame, text.value);
+    return frame;
   }
   const isShort = end - start <= SHORT_FRAME_BYTES;
   const json = isShort && isReadWhole(src, start, end) ? objectIn(src, start, end) : undefined;
@@ -94,6 +96,8 @@ export class Frame implements UpstreamFrame {
   readonly places: readonly KnownPlace[] | undefined;
   /** Of a document: where the values of its shape's holes lie. */
   readonly values: Int32Array | undefined;
+  /** The longer text without its escapes, for a while after it was read. */
+  text: string | undefined;
   #json: Readonly<Record<string, unknown>> | undefined;
   #brief: Readonly<Record<string, unknown>> | undefined;
 
@@ -150,6 +154,23 @@ export class Frame implements UpstreamFrame {
     if (shape?.document !== undefined && values !== undefined)
       return documentIn(shape.document, shape.holes, src, values);
     return JSON.parse(src.toString('utf8', start, end)) as Readonly<Record<string, unknown>>;
+  }
+}
+
+/** Of the texts that are kept: a batch of events and what is read until it is written. */
+const MAX_TEXT_CHARS = 512 * 1024;
+const textFrames: Frame[] = [];
+let textChars = 0;
+
+/** Most frames are written in the same turn of the event loop. Those that wait longer are not to take their room twice. */
+function keepText(frame: Frame, value: string): void {
+  frame.text = value;
+  textFrames.push(frame);
+  textChars += value.length;
+  while (textChars > MAX_TEXT_CHARS && textFrames.length > 1) {
+    const oldest = textFrames.shift() as Frame;
+    textChars -= oldest.text?.length ?? 0;
+    oldest.text = undefined;
   }
 }
 

@@ -99,9 +99,15 @@ export class ShapeEncoder {
         if (quote === pos) return false;
       } else if (found < 0) {
         out.varint(step.tag);
-        const mark = out.open(quote - pos);
-        if (!putUnescaped(src, pos, quote, out)) return false;
-        out.close(mark, quote - pos);
+        const { text } = frame;
+        // Escapes are a sixth of a text of code.
+        const guess = text?.length ?? quote - pos;
+        const mark = out.open(guess);
+        if (pos === textStart && text !== undefined) {
+          // Nothing is longer than its escape, so that there is room.
+          out.at += out.bytes.write(text, out.at);
+        } else if (!putUnescaped(src, pos, quote, out)) return false;
+        out.close(mark, guess);
       } else if (quote > pos || step.presence) {
         out.varint(step.tag);
         out.chunk(src, pos, quote);

@@ -3,7 +3,7 @@
  * that fits it is proved to be JSON by comparing the rest and looking at the values alone. Of a delta every value may
  * differ; of the others, which are longer and nested, those that have differed before (document.ts).
  */
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
 import type { Document } from './document.ts';
 import { BACKSLASH, isDigit, isJson, MAX_DEPTH, OPEN_BRACE, OPEN_BRACKET, QUOTE } from './scan.ts';
 import { hexDigit, lookAt, memory, PLAIN } from './text.ts';
@@ -39,6 +39,10 @@ export interface Shape {
 export const MAX_SHAPES = 32;
 /** Above this a frame is no delta, and its values cost more than the rest. */
 const MAX_SHAPE_BYTES = 64 * 1024;
+/** Nothing is learned from larger ones than those above, but what was learned may fit them. */
+const MAX_FITTING_BYTES = 4 * 1024 * 1024;
+/** Of the shapes that a large frame begins like; all texts of one that does not fit were looked at in vain. */
+const MAX_LARGE_TRIES = 2;
 const MAX_HOLES = 16;
 /** The same for documents. */
 export const MAX_DOCUMENT_HOLES = 64;
@@ -71,14 +75,19 @@ export const lane = { start: 0, end: 0 };
  * Where the longest text of the frame that fitted last lies, without its quotes; both 0 if it has only short ones. The end
  * is negative (`~end`) if the text holds escapes.
  */
-export const text = { start: 0, end: 0 };
+export const text: { start: number; end: number; value: string | undefined } = {
+  start: 0,
+  end: 0,
+  /** Without its escapes, where it was read for that. */
+  value: undefined,
+};
 
 /** Where the values of the frame that fitted last lie: begin and end of each, the end negative (`~end`) with escapes. */
 export const values = new Int32Array(2 * MAX_DOCUMENT_HOLES);
 
 /** The shape that src[start, end) fits; undefined if it has to be read in full. */
 export function findShape(src: Buffer, start: number, end: number): Shape | undefined {
-  if (end - start > MAX_SHAPE_BYTES) return undefined;
+  if (end - start > MAX_SHAPE_BYTES) return findLarge(src, start, end);
   const guess = known[last];
   if (guess !== undefined && fits(guess, src, start, end)) return guess;
   for (let i = 0; i < known.length; i++) {
@@ -96,6 +105,19 @@ export function findShape(src: Buffer, start: number, end: number): Shape | unde
     lastDocument = at;
     (shape.document as Document).uses += 1;
     return shape;
+  }
+  return undefined;
+}
+
+function findLarge(src: Buffer, start: number, end: number): Shape | undefined {
+  if (end - start > MAX_FITTING_BYTES) return undefined;
+  let tries = MAX_LARGE_TRIES;
+  for (let i = 0; i < known.length && tries > 0; i++) {
+    const shape = known[(last + i) % known.length] as Shape;
+    lookAt(src);
+    if (!startsWith(shape.literals[0] as Literal, src, start, end)) continue;
+    tries--;
+    if (fits(shape, src, start, end)) return shape;
   }
   return undefined;
 }
@@ -185,6 +207,7 @@ function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
   let pos = start;
   lane.start = lane.end = 0;
   text.start = text.end = 0;
+  text.value = undefined;
   foreign = false;
   let longest = SHORT_TEXT_BYTES;
   lookAt(src);
@@ -194,7 +217,11 @@ function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
     pos += literal.bytes.length;
     const from = pos;
     escaped = false;
-    pos = (holes[i] as Hole).kind === 'string' ? endOfText(src, pos, end) : endOfWhole(src, pos, end);
+    unescaped = undefined;
+    pos =
+      (holes[i] as Hole).kind === 'string'
+        ? endOfText(src, pos, end, literals[i + 1])
+        : endOfWhole(src, pos, end);
     if (pos < 0) return false;
     values[2 * i] = from;
     values[2 * i + 1] = escaped ? ~pos : pos;
@@ -203,6 +230,7 @@ function fits(shape: Shape, src: Buffer, start: number, end: number): boolean {
       longest = pos - from;
       text.start = from;
       text.end = escaped ? ~pos : pos;
+      text.value = unescaped;
     }
     if (i === shape.laneHole) {
       lane.start = from - 1;
@@ -235,9 +263,17 @@ function startsWith({ bytes, words, lastWord }: Literal, src: Buffer, at: number
 /** Whether more than ASCII, or an escape, has come by. */
 let foreign = false;
 let escaped = false;
+/** The text that was looked at last, where that took reading it. */
+let unescaped: string | undefined;
 
-/** The closing quote of the string whose first byte is at `at`; -1 if it is not valid. Of the chunk that is looked at. */
-function endOfText(src: Buffer, at: number, end: number): number {
+/** From here on V8's parser, which tells the value as well, is faster than a look at each escape. */
+const MIN_PARSED_BYTES = 512;
+
+/**
+ * The closing quote of the string whose first byte is at `at`; -1 if it is not valid. Of the chunk that is looked at.
+ * `behind`: what follows the string in a frame of the shape, its quote first.
+ */
+function endOfText(src: Buffer, at: number, end: number, behind?: Literal): number {
   const { shift } = memory;
   let pos = at;
   while (pos < end) {
@@ -250,12 +286,35 @@ function endOfText(src: Buffer, at: number, end: number): number {
       if (c > 0x7f) foreign = true;
       pos++;
     } else if (c === BACKSLASH) {
+      if (!escaped && behind !== undefined && end - pos >= MIN_PARSED_BYTES) {
+        const quote = parsedText(src, at, end, behind);
+        if (quote >= 0) return quote;
+      }
       escaped = true;
       pos = endOfEscape(src, pos, end);
       if (pos < 0) return -1;
     } else return -1;
   }
   return -1;
+}
+
+/** As `endOfText`; -1 also for what may be valid, but ends elsewhere. */
+function parsedText(src: Buffer, at: number, end: number, { bytes }: Literal): number {
+  const quote = src.lastIndexOf(bytes, end - bytes.length);
+  if (quote < at) return -1;
+  const inQuotes = src.subarray(at - 1, quote + 1);
+  const plain = isAscii(inQuotes);
+  try {
+    const value: unknown = JSON.parse(inQuotes.toString(plain ? 'latin1' : 'utf8'));
+    // Half a character is none in UTF-8.
+    if (typeof value !== 'string') return -1;
+    unescaped = value.isWellFormed() ? value : undefined;
+  } catch {
+    return -1;
+  }
+  if (!plain) foreign = true;
+  escaped = true;
+  return quote;
 }
 
 /** Offset of the first word that holds a quote, a backslash, a control character or a byte beyond ASCII. */

@@ -7,6 +7,9 @@ import { eventOf } from './support.ts';
 const TYPED = { payload: 'typed', schemaRevision: 0 } as const;
 const wire = createWire();
 
+/** Long ones with escapes are read in another way. */
+const CODE = 'if (value === "none") {\n\treturn /\\s/;\n}\n';
+
 /** The kinds of text that decide how a value is read: plain, escaped, foreign, broken. */
 const piece = fc.oneof(
   fc.string({ maxLength: 40 }),
@@ -21,6 +24,10 @@ const piece = fc.oneof(
     'żółć 漢字 🦜',
     '\ud800',
     '\udc00',
+    CODE.repeat(20),
+    `${CODE.repeat(20)}żółć 漢字 🦜${CODE}`,
+    `${CODE.repeat(20)}\ud800${CODE}`,
+    `${CODE.repeat(20)}","item_id":"${CODE}`,
   ),
 );
 const number = fc.oneof(
@@ -71,6 +78,22 @@ describe('frames that repeat each other', () => {
       }),
       { numRuns: 100 },
     );
+  });
+
+  it('are translated alike when they are large', () => {
+    const document = { type: 'response.output_text.delta', item_id: 'm', output_index: 0, content_index: 0 };
+    const frameOf = (delta: string) =>
+      frameFromBytes(Buffer.from(JSON.stringify({ ...document, delta, sequence_number: 1 })));
+    for (let n = 0; n < 20; n += 1) frameOf('a');
+    for (const text of [CODE.repeat(3_000), `${CODE.repeat(30_000)}漢`, `\udc00${CODE.repeat(3_000)}`]) {
+      const frame = frameOf(text);
+      const { type, streamId, byteLength, bytes, json } = frame;
+      const plain = { type, streamId, byteLength, bytes, json };
+      // Twice: it may be asked for again after a resume.
+      for (let n = 0; n < 2; n += 1)
+        expect(wire.event(eventOf(frame), TYPED)).toEqual(wire.event(eventOf(plain), TYPED));
+      expect((frame as Frame).shape).toBeDefined();
+    }
   });
 
   it('are refused when JSON.parse or UTF-8 refuses them, wherever they are damaged', () => {
