@@ -21,6 +21,12 @@ const MAX_BUSY_SHARE = 0.1;
 const MIN_BYTES = 16 * 1024 * 1024;
 /** In samples: a collection costs as much CPU as some hundred turns. */
 const PAUSE_SAMPLES = 2;
+/**
+ * Idle samples in a row before what a burst left behind goes back. A collection without work under way takes what V8 knows
+ * of objects that are not there just now, and the code that was compiled by that: the turns of a next burst cost up to
+ * twice as much until it is compiled again.
+ */
+const REST_SAMPLES = 60;
 
 /**
  * Gives memory back to the system when little runs: what a burst of turns has left behind, and what closed sessions held.
@@ -37,15 +43,18 @@ export function giveBackWhenIdle(options: IdleMemoryOptions): { close(): void } 
   /** After the last collection. Until the next the least that was resident, and the most that was held. */
   let before = { rss: rssBytes(), held: 0 };
   let pause = PAUSE_SAMPLES;
+  let rested = 0;
 
   const sample = async (): Promise<void> => {
     pause -= 1;
     const isIdle = busyShare() < MAX_BUSY_SHARE;
+    rested = isIdle ? rested + 1 : 0;
     if (!isIdle || pause > 0) return;
     const rss = rssBytes();
     const held = heldBytes();
     before = { rss: Math.min(before.rss, rss), held: Math.max(before.held, held) };
-    const worth = Math.max(rss - before.rss, before.held - held);
+    const left = rested < REST_SAMPLES ? 0 : rss - before.rss;
+    const worth = Math.max(left, before.held - held);
     if (worth < MIN_BYTES) return;
     pause = Number.POSITIVE_INFINITY;
     await trim();
