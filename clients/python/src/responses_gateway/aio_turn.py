@@ -277,7 +277,15 @@ class _Events(Reader):
         return self
 
     async def __anext__(self) -> Event:
-        event = await self._turn._next(self)
+        turn = self._turn
+        shared = turn._session._core
+        full = not shared.has_room_to_receive()
+        event = shared.take_next(turn._core, self, asyncio.current_task())
+        if event is not None:
+            if full:
+                turn._session._room.set()
+            return event
+        event = await turn._next(self)
         if event is None:
             raise StopAsyncIteration
         return event

@@ -19,7 +19,7 @@ from .options import SessionOptions
 from .reasons import Reason
 from .request import Input, Request, input_items
 from .tracing import current_trace
-from .turns import LaneCore, Reader, TurnCore, for_turn
+from .turns import NOTED, LaneCore, Reader, TurnCore, for_turn
 from .types import Event, GoAway, Limits, Stats
 
 # Waits between attempts to resume. The first comes at once: most streams break with a gateway that is already replaced.
@@ -209,9 +209,19 @@ class SessionCore:
         turn.queued_bytes -= size
         if not turn.queue:
             self._unread.discard(turn)
-        self._release(size)
-        turn.consume(event)
+        self.buffered -= size
+        if self._full_since is not None:
+            self._release(0)
+        turn.accumulator.add(event)
+        if event.proto.outcome:
+            turn.ended_with(event)
         return event
+
+    def take_next(self, turn: TurnCore, reader: Reader, owner: object) -> Event | None:
+        """The next event for a reader that had the one before, if it is there."""
+        if turn.queue and turn.reader is reader.ref and reader.owner == owner and turn.waiting_since is None:
+            return self.take(turn, reader)
+        return None
 
     def detach(self, turn: TurnCore) -> None:
         turn.detached = True
@@ -496,8 +506,9 @@ class SessionCore:
             if self._attempts:
                 self._made_progress()
             self._last_seq = proto.seq
-            if proto.commit:
-                self._last_commit = max(self._last_commit, proto.commit)
+            commit = proto.commit
+            if commit > self._last_commit:
+                self._last_commit = commit
             size = proto.ByteSize()
             self._unacked_bytes += size
             turn = self.turns.get(proto.turn_id) if proto.turn_id else None
@@ -523,7 +534,8 @@ class SessionCore:
         return told
 
     def _route(self, turn: TurnCore, proto: event_pb2.Event, size: int) -> None:
-        last = proto.outcome != event_pb2.TURN_OUTCOME_UNSPECIFIED
+        outcome = proto.outcome
+        last = outcome != event_pb2.TURN_OUTCOME_UNSPECIFIED
         if not turn.seen and not last and proto.turn_failed.reason == "TURN_ID_REUSED":
             # The id belongs to an earlier turn, so this one gets no last event of its own.
             del self.turns[turn.id]
@@ -533,13 +545,16 @@ class SessionCore:
         if last:
             del self.turns[turn.id]
             turn.over = True
-        turn.note(proto)
+        kind = proto.WhichOneof("payload")
+        if last or kind in NOTED:
+            turn.note(proto, kind, outcome)
         if turn.folded:
             turn.consume(Event(proto))
         elif not turn.detached:
+            if not turn.queue:
+                self._unread.add(turn)
             turn.queue.append((Event(proto), size))
             turn.queued_bytes += size
-            self._unread.add(turn)
             self.buffered += size
 
     def _receive_go_away(self, message: session_pb2.GoAway) -> GoAway:

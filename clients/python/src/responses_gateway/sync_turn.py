@@ -249,8 +249,15 @@ class Turn:
 
     def _next(self, reader: Reader, timeout: float | None) -> Event | None:
         core, session, loop = self._core, self._session, self._loop
+        owner = threading.get_ident()
         with session._lock:
-            core.claim(reader, threading.get_ident())
+            full = not session._core.has_room_to_receive()
+            ready = session._core.take_next(core, reader, owner)
+            if ready is not None:
+                if full and session._core.has_room_to_receive():
+                    session._changed.notify_all()
+                return ready
+            core.claim(reader, owner)
             try:
                 if not core.has_news(reader):
                     self._wait(reader, timeout)

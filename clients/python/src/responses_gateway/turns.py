@@ -20,6 +20,9 @@ _GOING_ON = (
     event_pb2.TURN_OUTCOME_INCOMPLETE,
 )
 
+#: Payloads that later turns of the lane have to know of.
+NOTED = frozenset({"output_item_done", "response_completed", "response_incomplete"})
+
 
 class LaneCore:
     """What a session knows of a lane."""
@@ -68,6 +71,7 @@ class Reader:
         self.wants_events = wants_events
         #: The thread or task that read last.
         self.owner: object = None
+        self.ref: weakref.ref[Reader] = weakref.ref(self)
 
 
 class TurnCore:
@@ -96,7 +100,7 @@ class TurnCore:
         self.detached = False
         #: Its events are dropped as its reader held up others; the result goes on.
         self.folded = False
-        self._reader: weakref.ref[Reader] | None = None
+        self.reader: weakref.ref[Reader] | None = None
         #: Since when a reader has waited, on the monotonic clock.
         self.waiting_since: float | None = None
         self.over = False
@@ -122,7 +126,7 @@ class TurnCore:
 
     def claim(self, reader: Reader, owner: object) -> None:
         """Refuses a second reader while the first is still there. An iteration that was left is not."""
-        other = None if self._reader is None else self._reader()
+        other = None if self.reader is None else self.reader()
         if other is reader and self.waiting_since is None:
             reader.owner = owner
             return
@@ -130,10 +134,10 @@ class TurnCore:
         if taken or self.waiting_since is not None:
             raise TurnBusyError()
         reader.owner = owner
-        self._reader = weakref.ref(reader)
+        self.reader = reader.ref
 
     def release(self) -> None:
-        self._reader = None
+        self.reader = None
 
     def fail(self, error: GatewayError) -> None:
         if self.over:
@@ -146,7 +150,11 @@ class TurnCore:
     def consume(self, event: Event) -> None:
         """Makes the event a part of the result."""
         self.accumulator.add(event)
-        if event.outcome not in ("", "completed", "incomplete") and self.error is None:
+        if event.proto.outcome:
+            self.ended_with(event)
+
+    def ended_with(self, event: Event) -> None:
+        if event.outcome not in ("completed", "incomplete") and self.error is None:
             lost = inferred("UNKNOWN", Reason.PROTOCOL, "the turn failed without a reason")
             self.error = event.failure or for_turn(lost, self.lane.id, self.id, "unknown")
 
@@ -155,13 +163,12 @@ class TurnCore:
         """Where the lane stands without this turn."""
         return self.base if self.lane.last_response == self.before else self.lane.last_response
 
-    def note(self, proto: event_pb2.Event) -> None:
-        """Keeps what later turns of the lane have to know."""
-        if proto.outcome and self.lane.left is self:
+    def note(self, proto: event_pb2.Event, kind: str | None, outcome: int) -> None:
+        """Keeps what later turns of the lane have to know, of the last event and of those that are NOTED."""
+        if outcome and self.lane.left is self:
             self.lane.left = None
         if self.superseded:
             return
-        kind = proto.WhichOneof("payload")
         if kind == "output_item_done" and self.in_loop:
             item = proto.output_item_done.item
             if item.HasField("function_call"):
@@ -170,7 +177,7 @@ class TurnCore:
             self._continue_from(proto.response_completed.response)
         elif kind == "response_incomplete":
             self._continue_from(proto.response_incomplete.response)
-        if proto.outcome not in _GOING_ON:
+        if outcome not in _GOING_ON:
             self._give_back()
 
     def _continue_from(self, response: response_pb2.Response) -> None:

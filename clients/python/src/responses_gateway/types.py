@@ -247,8 +247,8 @@ class Accumulator:
             self._finish(proto.response_failed.response)
         if proto.outcome:
             self._outcome = event.outcome
-        if proto.HasField("cost"):
-            self._cost = proto.cost
+            if proto.HasField("cost"):
+                self._cost = proto.cost
 
     def _finish(self, response: response_pb2.Response) -> None:
         if self._responses and self._responses[-1].id == response.id:
