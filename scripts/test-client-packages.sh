@@ -32,7 +32,7 @@ client.close();
 await gateway.close();
 JS
   local versions=('')
-  [ "$short" ] || versions+=('@grpc/grpc-js@1.11.0 @bufbuild/protobuf@2.5.0')
+  [ "$short" ] || versions+=('@grpc/grpc-js@1.12.6 @bufbuild/protobuf@2.5.0')
   for libraries in "${versions[@]}"; do
     # shellcheck disable=SC2086 # several words
     npm install --silent --no-audit --no-fund --prefer-offline "$work"/packages/*.tgz $libraries
