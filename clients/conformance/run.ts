@@ -48,6 +48,8 @@ async function main(runner: string, words: readonly string[]): Promise<number> {
       (error: unknown) => response.writeHead(500).end(error instanceof Error ? error.message : String(error)),
     );
   });
+  // A runner that asks again in the moment in which an idle connection ends would fail.
+  http.keepAliveTimeout = RUNNER_TIMEOUT_MS;
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   try {
     const url = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
