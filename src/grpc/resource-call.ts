@@ -44,7 +44,8 @@ interface Progress {
 }
 
 /** Says whether the call may be sent again without being done twice. */
-function withVerdict(error: unknown, method: CallMethod, { asked }: Progress): unknown {
+function withVerdict(given: unknown, method: CallMethod, { asked }: Progress): unknown {
+  const error = method === 'CompactResponse' ? given : inOptions(given);
   if (!(error instanceof GatewayError)) return error;
   const { reason, message, metadata, retryAfterMs, upstream, cause } = error;
   const replay = !asked || CHANGES_NOTHING.has(method) || neverRan(error) ? 'safe' : 'unknown';
@@ -53,6 +54,16 @@ function withVerdict(error: unknown, method: CallMethod, { asked }: Progress): u
     cause,
     ...(retryAfterMs !== undefined && { retryAfterMs }),
     ...(upstream !== undefined && { upstream }),
+  });
+}
+
+/** What is wrong with the choice of an upstream, as calls have it that take `CallOptions`. */
+export function inOptions(error: unknown): unknown {
+  if (!(error instanceof GatewayError) || error.metadata['field'] !== 'upstream') return error;
+  const { reason, message, metadata, cause } = error;
+  return new GatewayError(reason, message.replace(/^upstream:/, 'options.upstream:'), {
+    metadata: { ...metadata, field: 'options.upstream' },
+    cause,
   });
 }
 

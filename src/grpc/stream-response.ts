@@ -13,7 +13,7 @@ import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { KeepAlive } from './keep-alive.ts';
 import { doneWith } from './message-decoder.ts';
-import { admitted, dialFor, idleRecord, telemetryOf, timerMs } from './resource-call.ts';
+import { admitted, dialFor, idleRecord, inOptions, telemetryOf, timerMs } from './resource-call.ts';
 
 /** The events of a background response from one of them on. Its caller may leave and come back; the response goes on. */
 export async function serveStreamResponse(call: RpcCall, edge: Edge): Promise<void> {
@@ -30,7 +30,7 @@ export async function serveStreamResponse(call: RpcCall, edge: Edge): Promise<vo
     edge.calls.add(work);
     await work;
   } catch (error) {
-    refuse(call, edge, error, principal);
+    refuse(call, edge, inOptions(error), principal);
   }
 }
 

@@ -192,5 +192,6 @@ function startingAfterOf(request: Message): number | undefined {
   if (!Object.hasOwn(request, 'starting_after')) return undefined;
   const after = Number(request['starting_after']);
   if (Number.isSafeInteger(after) && after >= 0) return after;
-  throw invalidField('starting_after', String(after), 'a sequence_number: 0 or more');
+  const found = String(request['starting_after']);
+  throw invalidField('starting_after', found, `a sequence_number: 0 to ${Number.MAX_SAFE_INTEGER}`);
 }

@@ -154,6 +154,35 @@ describe('a call that fails says whether it may be sent again', () => {
   });
 });
 
+describe('an upstream that nobody configured', () => {
+  const upstream = 'nowhere';
+  it.each([
+    ['GetResponse', { response_id: 'resp_1' }],
+    ['DeleteResponse', { response_id: 'resp_1' }],
+    ['CancelResponse', { response_id: 'resp_1' }],
+    ['ListInputItems', { response_id: 'resp_1' }],
+    ['CountInputTokens', { count: { model: 'gpt-6' } }],
+    ['ListModels', {}],
+  ])('is named by its path in %s', async (method, request) => {
+    const { ended } = await gateway.client().call(method, { ...request, options: { upstream } });
+    const message = 'options.upstream: found "nowhere"; allowed: the name of a configured upstream';
+    expect(ended).toMatchObject({
+      reason: 'INVALID_FIELD',
+      message,
+      metadata: { field: 'options.upstream' },
+    });
+  });
+
+  it('is named by its path in calls that have it at the top, and in streams', async () => {
+    const client = gateway.client();
+    const compact = { compact: { model: 'gpt-6', input: [userMessage('x')] }, upstream };
+    const compacted = await client.call('CompactResponse', compact);
+    expect(compacted.ended).toMatchObject({ metadata: { field: 'upstream' } });
+    const followed = await client.streamResponse({ response_id: 'resp_1', options: { upstream } }).result;
+    expect(followed.ended).toMatchObject({ metadata: { field: 'options.upstream' } });
+  });
+});
+
 it('does not make an endless URL of a request', async () => {
   const include = Array.from({ length: 65 }, (_, n) => `name_${n}`);
   for (const more of [{ include }, { include: ['x'.repeat(1_000)] }]) {
