@@ -111,18 +111,38 @@ if (import.meta.main) {
   const { values } = parseArgs({
     options: {
       url: { type: 'string', default: 'https://api.openai.com/v1' },
-      model: { type: 'string' },
+      model: { type: 'string', default: '' },
       transport: { type: 'string', default: 'websocket' },
       'api-key-env': { type: 'string', default: 'OPENAI_API_KEY' },
       out: { type: 'string' },
     },
   });
   const { url, model, transport, out } = values;
-  if (model === undefined) throw new Error('capture: --model is missing');
-  if (transport !== 'websocket' && transport !== 'http')
-    throw new Error(`capture: --transport: found ${transport}; allowed: websocket, http`);
-  const recording = await capture({ url, model, transport, apiKey: process.env[values['api-key-env']] });
-  const text = `${JSON.stringify(recording, null, 1)}\n`;
+  const wrong = [
+    ...(URL.canParse(url)
+      ? []
+      : [`--url: found ${url}; allowed: a base URL such as https://api.openai.com/v1`]),
+    ...(model === '' ? ['--model: found nothing; allowed: a model of the endpoint'] : []),
+    ...(isTransport(transport) ? [] : [`--transport: found ${transport}; allowed: websocket, http`]),
+  ];
+  for (const problem of wrong) console.error(`capture: ${problem}`);
+  if (wrong.length > 0 || !isTransport(transport)) process.exitCode = 2;
+  else await write({ url, model, transport, apiKey: process.env[values['api-key-env']] }, out);
+}
+
+function isTransport(word: string): word is CaptureOptions['transport'] {
+  return word === 'websocket' || word === 'http';
+}
+
+async function write(options: CaptureOptions, out: string | undefined): Promise<void> {
+  let text: string;
+  try {
+    text = `${JSON.stringify(await capture(options), null, 1)}\n`;
+  } catch (error) {
+    console.error(`capture: ${options.url}: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+    return;
+  }
   if (out === undefined) process.stdout.write(text);
   else writeFileSync(out, text);
 }

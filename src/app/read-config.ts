@@ -246,6 +246,10 @@ function simulator({ simulator: config }: Sections, read: ReadSimulatorOptions):
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const path = ['simulator', 'options_file'];
-    return error.problems.map(({ expected }) => ({ path, found: config.options_file ?? '', expected }));
+    return error.problems.map(({ found, expected }) => ({
+      path,
+      found: `${config.options_file}: ${found}`,
+      expected,
+    }));
   }
 }

@@ -32,10 +32,11 @@ function readOptionsFile(path: string): SimulatorOptions {
   } catch (error) {
     const problems = error instanceof InvalidSimulatorInput ? error.problems : [(error as Error).message];
     throw new ConfigError(
-      problems.map((expected) => ({
+      problems.map((problem) => ({
         path: 'simulator.options_file',
-        found: path,
-        expected,
+        // A problem of a field is told as "field: found …; allowed: …".
+        found: problem.split('; allowed: ')[0]?.replace(': found ', ': ') ?? path,
+        expected: problem.split('; allowed: ')[1] ?? 'what simulate --help lists',
         origin: { kind: 'file', file: path, line: 1, column: 1 },
       })),
     );

@@ -21,10 +21,11 @@ export async function simulateCommand(flags: Readonly<Record<string, unknown>>):
     const origin = { kind: 'flag', name: '--listen' } as const;
     throw new ConfigError([{ path: 'listen', found: address, expected: 'HOST:PORT', origin }]);
   }
+  const options = simulatorOptions(config.simulator);
   const stopped = firstSignal();
   let simulator: Awaited<ReturnType<typeof startSimulator>>;
   try {
-    simulator = await startSimulator({ ...simulatorOptions(config.simulator), ...listen });
+    simulator = await startSimulator({ ...options, ...listen });
   } catch (error) {
     process.stderr.write(`${explainListenError(error, listen)}\n`);
     return EXIT.failure;

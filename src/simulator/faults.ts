@@ -158,7 +158,7 @@ const requestFault = z.discriminatedUnion('kind', [
     .describe('an HTTP call about responses or models that creates none gets this answer'),
 ]);
 
-export const FaultSchema = z.union([handshakeFault, requestFault, eventFault]);
+export const FaultSchema = z.discriminatedUnion('kind', [handshakeFault, requestFault, eventFault]);
 export type Fault = z.output<typeof FaultSchema>;
 export type FaultInput = z.input<typeof FaultSchema>;
 export type HandshakeFault = z.output<typeof handshakeFault>;

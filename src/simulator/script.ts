@@ -150,7 +150,7 @@ export function parseWith<T>(schema: z.ZodType<T>, value: unknown, what: string)
   if (result.success) return result.data;
   throw new InvalidSimulatorInput(
     `invalid ${what}`,
-    result.error.issues.flatMap((issue) => describeIssue(issue, [])),
+    result.error.issues.flatMap((issue) => describeIssue(issue, value, [])),
   );
 }
 
@@ -172,15 +172,43 @@ export function globMatches(glob: string, value: string): boolean {
 }
 
 /** A union's own message says nothing; the branch that got furthest says what is wrong. */
-function describeIssue(issue: z.core.$ZodIssue, prefix: readonly PropertyKey[]): string[] {
+function describeIssue(issue: z.core.$ZodIssue, given: unknown, prefix: readonly PropertyKey[]): string[] {
   const path = [...prefix, ...issue.path];
   if (issue.code === 'invalid_union' && issue.errors.length > 0) {
     const depth = (branch: readonly z.core.$ZodIssue[]): number =>
       Math.max(...branch.map((i) => i.path.length));
     const branches = [...issue.errors].sort((a, b) => depth(b) - depth(a) || a.length - b.length);
-    return (branches[0] ?? []).flatMap((inner) => describeIssue(inner, path));
+    return (branches[0] ?? []).flatMap((inner) => describeIssue(inner, given, path));
   }
-  return [`${path.length === 0 ? '(top level)' : path.join('.')}: ${issue.message}`];
+  if (issue.code === 'unrecognized_keys')
+    return issue.keys.map(
+      (key) =>
+        `${placeOf([...path, key])}: found an unknown field; allowed: those that simulate --help lists`,
+    );
+  const value = path.reduce<unknown>(
+    (inner, key) => (inner as Record<PropertyKey, unknown> | null | undefined)?.[key],
+    given,
+  );
+  return [`${placeOf(path)}: found ${inWords(value)}; ${allowedBy(issue)}`];
+}
+
+function placeOf(path: readonly PropertyKey[]): string {
+  return path.length === 0 ? '(top level)' : path.join('.');
+}
+
+function inWords(value: unknown): string {
+  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? typeof value);
+  return text.length > MAX_FOUND_CHARS ? `${text.slice(0, MAX_FOUND_CHARS)}…` : text;
+}
+
+const MAX_FOUND_CHARS = 60;
+
+function allowedBy(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_type') return `allowed: ${issue.expected}`;
+  if (issue.code === 'invalid_value') return `allowed: ${issue.values.join(', ')}`;
+  if (issue.code === 'invalid_union' && 'options' in issue && Array.isArray(issue.options))
+    return `allowed: ${issue.options.join(', ')}`;
+  return issue.message;
 }
 
 function isRegExp(source: string): boolean {

@@ -4,7 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials } from '@grpc/grpc-js';
-import { afterAll, afterEach, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { simulatorReference } from '../../src/simulator/index.ts';
 import { killAll, run, start, startGateway } from './program.ts';
 
@@ -280,6 +280,21 @@ test('the help of simulate names all that its options file may hold, and says wh
     }
   }
   expect(Math.max(...stdout.split('\n').map((line) => line.length))).toBeLessThanOrEqual(100);
+});
+
+test('simulate names each wrong field of its options file, with what was found and is allowed', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'simulate-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'options.yaml');
+  writeFileSync(
+    file,
+    'timing: { tokensPerSecond: fast }\nswitches: { lanez: true }\nfaults: [{ kind: boom }]\n',
+  );
+  const { stderr, code } = await run(['simulate', '--options', file]);
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/timing\.tokensPerSecond: "fast"\s+expected\s+number/);
+  expect(stderr).toMatch(/switches\.lanez: an unknown field/);
+  expect(stderr).toMatch(/faults\.0\.kind: "boom"\s+expected\s+delay-handshake, refuse, .*connection-limit/);
 });
 
 test('simulate serves alone and ends with the signal', async () => {

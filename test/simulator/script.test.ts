@@ -82,7 +82,7 @@ describe('model scripts', () => {
     } catch (error) {
       const { problems } = error as InvalidSimulatorInput;
       expect(problems.map((problem) => problem.split(':')[0])).toEqual([
-        'rules.0.items.0',
+        'rules.0.items.0.words',
         'rules.1.when.input',
         'rules.2.end.status',
       ]);
