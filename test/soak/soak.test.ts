@@ -11,6 +11,8 @@ import { HostileWorld } from '../hostile/world.ts';
 const MINUTES = Number(process.env['SOAK_MINUTES'] ?? 0);
 /** Compiled code, pools and caches are not what a session leaves behind. */
 const WARM_UP_SHARE = 0.3;
+/** Full when the warm-up is over: by default 40,000 responses are remembered, and as many items. */
+const MAX_OWNED_ID_BYTES = 256 * 1024;
 const AT_ONCE = 20;
 const CLIENTS = 4;
 const GROWTH = 1.05;
@@ -23,8 +25,10 @@ const USE_TIMEOUT_MS = 120_000;
 let world: HostileWorld;
 
 beforeAll(async () => {
-  if (MINUTES > 0) world = await HostileWorld.start({ limits: { resumeGraceMs: 2_000 } });
-}, 60_000);
+  if (MINUTES === 0) return;
+  const limits = { resumeGraceMs: 2_000 };
+  world = await HostileWorld.start({ limits, maxOwnedIdBytes: MAX_OWNED_ID_BYTES });
+}, 300_000);
 afterAll(() => world?.close());
 
 it.skipIf(MINUTES === 0)(
