@@ -6,14 +6,15 @@ import { type CountedLimit, type Ledger, NO_HOLD, NOTHING, type UseHold } from '
 import type { OwnedIds } from './ownership.ts';
 import { answeredBy, type PricedUse, type Prices, usedBy } from './prices.ts';
 import { Place } from './shared-ledger.ts';
-import { storedItemOf } from './stored-items.ts';
 import type { Tenant } from './tenant.ts';
 import type {
   BudgetLow,
+  InputLook,
   Principal,
   Reservation,
   SessionLease,
   SharedLimits,
+  Steps,
   TurnAdmission,
   TurnLease,
   TurnUse,
@@ -116,7 +117,7 @@ export class RunningSession implements SessionLease {
     if (shared === undefined || tenant.shared === undefined) return undefined;
     const wanted = turn();
     const places = tenant.shared.reserveTurn(this.guess(wanted), newLane);
-    const looks = this.#lookUps(wanted, shared);
+    const looks = this.#lookUps(wanted, lookOf(wanted, tenant), shared);
     return looks.length === 0 ? places : Promise.all([places, ...looks]).then(([place]) => place);
   }
 
@@ -132,12 +133,21 @@ export class RunningSession implements SessionLease {
     return lease;
   }
 
-  admitInput(input: readonly string[], turn?: TurnLease, answered = false): Use {
+  lookSteps({ input = [], admittedItems, fields = NO_FIELDS }: TurnAdmission): Steps<InputLook> {
+    return this.#context.tenant.lookSteps(input, fields, admittedItems);
+  }
+
+  admitInput(
+    input: readonly string[],
+    turn?: TurnLease,
+    answered = false,
+    look: InputLook = this.#context.tenant.look(input, NO_FIELDS),
+  ): Use {
     throwIf(this.#context.overload());
     checkFresh(this.#principal, this.#context.now());
     const { tenant, isForeignItem } = this.#context;
-    tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant));
-    tenant.checkNamedModels(NO_FIELDS, input);
+    tenant.checkInput(look, (foreign) => isForeignItem(foreign, tenant));
+    tenant.checkNamedModels(look);
     const inputBytes = input.reduce((sum, item) => sum + Buffer.byteLength(item), 0);
     for (const ledger of this.#ledgers) throwIf(ledger.refuseMessage(inputBytes));
     return turn?.holdMore(inputBytes, answered) ?? NOTHING;
@@ -200,13 +210,9 @@ export class RunningSession implements SessionLease {
   }
 
   /** What other processes know of a turn's ids becomes what this one knows. */
-  #lookUps({ responseIds, input = [] }: TurnAdmission, shared: SharedLimits): Promise<void>[] {
+  #lookUps({ responseIds }: TurnAdmission, { stored }: InputLook, shared: SharedLimits): Promise<void>[] {
     const { tenant } = this.#context;
-    const items = input.flatMap((json) => {
-      // Most items have no id, and those that have are parsed again when they are checked.
-      const id = json.includes('"id"') ? storedItemOf(json)?.id : undefined;
-      return id === undefined || tenant.ownedItems.has(id) ? [] : [id];
-    });
+    const items = Array.from(stored.values(), ({ id }) => id).filter((id) => !tenant.ownedItems.has(id));
     return [
       ...responseIds
         .filter((id) => !tenant.owned.has(id))
@@ -365,13 +371,20 @@ function checkFresh(principal: Principal, nowMs: number): void {
 const NO_FIELDS: ReadonlyMap<string, string> = new Map();
 
 function checkPermissions(turn: TurnAdmission, { tenant, isForeign, isForeignItem }: LeaseContext): void {
-  const { fields = NO_FIELDS, input = [], admittedItems = 0 } = turn;
+  const look = lookOf(turn, tenant);
   tenant.checkUpstream(turn.upstream);
   if (turn.modelless !== true) tenant.checkModel(turn.model);
-  tenant.checkNamedModels(fields, input, admittedItems);
+  tenant.checkNamedModels(look);
   for (const id of turn.responseIds) tenant.checkResponse(id, (foreign) => isForeign(foreign, tenant));
   if (turn.conversation) tenant.checkConversation();
-  tenant.checkInput(input, (foreign) => isForeignItem(foreign, tenant), admittedItems);
+  tenant.checkInput(look, (foreign) => isForeignItem(foreign, tenant));
+}
+
+function lookOf(
+  { look, input = [], fields = NO_FIELDS, admittedItems }: TurnAdmission,
+  tenant: Tenant,
+): InputLook {
+  return look ?? tenant.look(input, fields, admittedItems);
 }
 
 function guessUse(turn: TurnAdmission, prices: Prices | undefined): Use {

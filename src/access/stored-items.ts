@@ -1,14 +1,19 @@
-import { outlineOf } from '../ground/json-members.ts';
+import { outlineSteps } from '../ground/json-members.ts';
+import { LONG_TEXT } from '../ground/long-texts.ts';
+import type { Steps, StoredItem } from './types.ts';
+
+export type { StoredItem };
 
 /**
  * The id under which an input item names something that the upstream keeps; undefined: it names nothing, because it
  * brings its own content. An upstream takes an item without its content, or without a type, for the one that it keeps
  * under the id. An id that is no string is told as an empty one, which nobody owns. The translator has refused names
- * that come twice or are spelled otherwise; text that is no JSON was refused as well.
+ * that come twice or are spelled otherwise; text that is no JSON was refused as well. A pause is offered where a long one takes long.
  */
-export function storedItemOf(json: string): { readonly id: string; readonly type: string } | undefined {
-  if (!ID_NAME.test(json)) return undefined;
-  const item = outlineOf(json);
+export function* storedItemSteps(json: string): Steps<StoredItem | undefined> {
+  // Looking at all letters of a long one takes as long as its outline, and cannot be paused.
+  if (json.length < LONG_TEXT && !ID_NAME.test(json)) return undefined;
+  const item = yield* outlineSteps(json);
   if (item === undefined || item['id'] === undefined || item['id'] === null) return undefined;
   const type = typeof item['type'] === 'string' ? item['type'] : '';
   // A message without a type has a role.

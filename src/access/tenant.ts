@@ -2,8 +2,8 @@ import { GatewayError } from '../errors.ts';
 import { type AllowList, compileAllowList, compileGlob, type Glob } from '../ground/glob.ts';
 import { type Secret, sealSecret } from '../ground/secret.ts';
 import { type CredentialReader, openCredential } from './credential.ts';
+import { finish, lookSteps } from './input-look.ts';
 import { Ledger } from './limits.ts';
-import { namedModels } from './named-models.ts';
 import {
   AccessOptionsError,
   type AccessWarning,
@@ -13,8 +13,7 @@ import {
 } from './options.ts';
 import { OwnedIds } from './ownership.ts';
 import { SharedLedger } from './shared-ledger.ts';
-import { storedItemOf } from './stored-items.ts';
-import type { SharedLimits } from './types.ts';
+import type { InputLook, SharedLimits, Steps } from './types.ts';
 
 /** Some thousand ids: each costs whoever tries it a turn. */
 const MAX_FOREIGN_ID_BYTES = 256 * 1024;
@@ -100,10 +99,18 @@ export class Tenant {
     throw this.#modelRefused('create.model', model === undefined ? 'a turn without a model' : 'this model');
   }
 
-  /** The same for every other model that a request may have the upstream run; items before `from` are known. */
-  checkNamedModels(fields: ReadonlyMap<string, string>, input: readonly string[], from = 0): void {
-    if (!this.#models.restricted) return;
-    for (const { path, name } of namedModels(fields, input, from)) {
+  /** What a request names; items before `from` are known. */
+  lookSteps(input: readonly string[], fields: ReadonlyMap<string, string>, from = 0): Steps<InputLook> {
+    return lookSteps(input, fields, from, this.#models.restricted);
+  }
+
+  look(input: readonly string[], fields: ReadonlyMap<string, string>, from = 0): InputLook {
+    return finish(this.lookSteps(input, fields, from));
+  }
+
+  /** As `checkModel`, for every other model that a request may have the upstream run. */
+  checkNamedModels({ models }: InputLook): void {
+    for (const { path, name } of models) {
       if (typeof name === 'string' && this.#models.allows(name)) continue;
       throw this.#modelRefused(path, name === undefined ? "the upstream's default" : 'what this names');
     }
@@ -161,20 +168,19 @@ export class Tenant {
   }
 
   /** Throws PERMISSION_DENIED for an item that stands for a stored one which this tenant was not given. */
-  checkInput(input: readonly string[], isForeign: (itemId: string) => boolean, from = 0): void {
-    input.forEach((json, at) => {
-      const stored = at < from ? undefined : storedItemOf(json);
-      if (stored === undefined || this.ownedItems.knows(stored.id)) return;
-      if (this.storedIds === 'allow' && !isForeign(stored.id)) return;
+  checkInput({ stored: items }: InputLook, isForeign: (itemId: string) => boolean): void {
+    for (const [at, stored] of items) {
+      if (this.ownedItems.knows(stored.id)) continue;
+      if (this.storedIds === 'allow' && !isForeign(stored.id)) continue;
       // With nobody else here, what comes back with its id is this tenant's own history, of before a restart.
-      if (this.#alone && !BY_ID_ALONE.has(stored.type)) return;
+      if (this.#alone && !BY_ID_ALONE.has(stored.type)) continue;
       const field = `input[${at}]`;
       throw new GatewayError(
         'PERMISSION_DENIED',
         `${field}: found an item by its id alone, which this tenant was not given; allowed: items with their content, or stored_ids: allow`,
         { metadata: { field } },
       );
-    });
+    }
   }
 }
 

@@ -30,6 +30,31 @@ export interface CallerFacts {
   readonly peerCertificate: Uint8Array | undefined;
 }
 
+/** Work that can be paused where it yields. */
+export type Steps<T> = Generator<undefined, T>;
+
+/** A model that a request names, or leaves to the upstream, beside its own. */
+export interface NamedModel {
+  /** Where, e.g. `tools[0].model`. */
+  readonly path: string;
+  /** Undefined: none, so the upstream's default; null: something that is no name. */
+  readonly name: string | null | undefined;
+}
+
+/** An input item that stands for what the upstream keeps under the id. */
+export interface StoredItem {
+  readonly id: string;
+  readonly type: string;
+}
+
+/** What a request names beside its own model and chain. */
+export interface InputLook {
+  /** By place in the input. */
+  readonly stored: ReadonlyMap<number, StoredItem>;
+  /** Empty where nobody asks. */
+  readonly models: readonly NamedModel[];
+}
+
 export interface TurnAdmission {
   readonly model: string | undefined;
   readonly upstream: string | undefined;
@@ -48,6 +73,8 @@ export interface TurnAdmission {
   readonly admittedItems?: number;
   /** Raw JSON of the request's other members by name: tools, moderation and more may name models. */
   readonly fields?: ReadonlyMap<string, string>;
+  /** From `lookSteps`; undefined: it is looked at in one go. */
+  readonly look?: InputLook | undefined;
 }
 
 /** What a turn is held for, or what it took. */
@@ -98,7 +125,9 @@ export interface SessionLease {
    * turn that it is for, as far as that is known, and with the `answered` ones those of a response that answers them.
    * Gives back what is held.
    */
-  admitInput(input: readonly string[], turn?: TurnLease, answered?: boolean): Use;
+  admitInput(input: readonly string[], turn?: TurnLease, answered?: boolean, look?: InputLook): Use;
+  /** Looks at a large request, with pauses, before it is admitted. */
+  lookSteps(turn: Pick<TurnAdmission, 'input' | 'admittedItems' | 'fields'>): Steps<InputLook>;
   /** Whether the tenant may use the model. */
   allowsModel(model: string): boolean;
   admitLane(reservation?: Reservation): void;

@@ -1,3 +1,8 @@
+import { LONG_TEXT } from './long-texts.ts';
+
+/** Work that can be paused where it yields. */
+type Steps<T> = Generator<undefined, T>;
+
 /** One member of a JSON object, as offsets into its text. */
 export interface Member {
   readonly name: string;
@@ -12,16 +17,26 @@ export interface Member {
  * are only followed to their end.
  */
 export function membersOf(text: string): Member[] {
+  return finish(memberSteps(text));
+}
+
+/** The same, with a pause offered wherever a long text takes long. */
+export function* memberSteps(text: string): Steps<Member[]> {
   const members: Member[] = [];
   let at = expect(text, space(text, 0), '{');
+  let pauseAt = LONG_TEXT;
   if (text[space(text, at)] === '}') return members;
   for (;;) {
     const start = space(text, at);
     const nameEnd = stringEnd(text, start);
     const name: unknown = JSON.parse(text.slice(start, nameEnd));
     const valueStart = space(text, expect(text, space(text, nameEnd), ':'));
-    const end = valueEnd(text, valueStart);
+    const end = text.length < LONG_TEXT ? valueEnd(text, valueStart) : yield* endSteps(text, valueStart);
     members.push({ name: String(name), start, valueStart, end });
+    if (end >= pauseAt) {
+      pauseAt = end + LONG_TEXT;
+      yield;
+    }
     at = space(text, end);
     if (text[at] === '}') return members;
     at = expect(text, at, ',');
@@ -36,10 +51,15 @@ const LONG_OBJECT_CHARS = 16 * 1024;
  * a long text stands as LONG_VALUE, as does a list or an object that is long and not empty.
  */
 export function outlineOf(text: string): Readonly<Record<string, unknown>> | undefined {
+  return finish(outlineSteps(text));
+}
+
+/** The same, with a pause offered wherever a long text takes long. */
+export function* outlineSteps(text: string): Steps<Readonly<Record<string, unknown>> | undefined> {
   try {
     if (text.length < LONG_OBJECT_CHARS) return asObject(JSON.parse(text));
     const outline: Record<string, unknown> = Object.create(null);
-    for (const { name, valueStart, end } of membersOf(text)) {
+    for (const { name, valueStart, end } of yield* memberSteps(text)) {
       const isLong = end - valueStart >= LONG_OBJECT_CHARS;
       outline[name] = isLong ? longValue(text, valueStart) : JSON.parse(text.slice(valueStart, end));
     }
@@ -67,12 +87,22 @@ function asObject(value: unknown): Readonly<Record<string, unknown>> | undefined
 
 /** The elements of a JSON array, each as its text. Throws SyntaxError as `membersOf` does. */
 export function elementsOf(text: string): string[] {
+  return finish(elementSteps(text));
+}
+
+/** The same, with a pause offered wherever a long text takes long. */
+export function* elementSteps(text: string): Steps<string[]> {
   const elements: string[] = [];
   let at = space(text, expect(text, space(text, 0), '['));
+  let pauseAt = LONG_TEXT;
   if (text[at] === ']') return elements;
   for (;;) {
-    const end = valueEnd(text, at);
+    const end = text.length < LONG_TEXT ? valueEnd(text, at) : yield* endSteps(text, at);
     elements.push(text.slice(at, end));
+    if (end >= pauseAt) {
+      pauseAt = end + LONG_TEXT;
+      yield;
+    }
     const next = space(text, end);
     if (text[next] === ']') return elements;
     at = space(text, expect(text, next, ','));
@@ -101,10 +131,32 @@ function stringEnd(text: string, start: number): number {
   }
 }
 
+/** To the end without a pause. */
+function finish<T>(steps: Steps<T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
 function valueEnd(text: string, start: number): number {
   const first = text[start];
   if (first === '"') return stringEnd(text, start);
-  if (first === '{' || first === '[') return containerEnd(text, start);
+  if (first !== '{' && first !== '[') return scalarEnd(text, start);
+  const place = { at: start, depth: 0, inString: false };
+  goToEnd(text, place, text.length);
+  return place.at;
+}
+
+function* endSteps(text: string, start: number): Steps<number> {
+  const first = text[start];
+  if (first !== '"' && first !== '{' && first !== '[') return scalarEnd(text, start);
+  const place = { at: start, depth: 0, inString: false };
+  while (!goToEnd(text, place, Math.min(place.at + LONG_TEXT, text.length))) yield;
+  return place.at;
+}
+
+function scalarEnd(text: string, start: number): number {
   const delimiter = /[,}\]\s]/g;
   delimiter.lastIndex = start;
   const end = delimiter.exec(text)?.index ?? text.length;
@@ -112,12 +164,31 @@ function valueEnd(text: string, start: number): number {
   return end;
 }
 
-function containerEnd(text: string, start: number): number {
-  let depth = 0;
-  for (let at = start; at < text.length; at += 1) {
+/** How far the end of a text, a list or an object was looked for. */
+interface Place {
+  at: number;
+  depth: number;
+  inString: boolean;
+}
+
+/** Goes on from `place`. True: it is behind the value; false: it has come to `stopAt`. */
+function goToEnd(text: string, place: Place, stopAt: number): boolean {
+  let { at, depth, inString } = place;
+  let isOver = false;
+  while (at < stopAt && !isOver) {
+    if (inString) {
+      const quote = text.indexOf('"', at);
+      if (quote < 0) throw new SyntaxError('unterminated string');
+      let slashes = 0;
+      while (text[quote - 1 - slashes] === '\\') slashes += 1;
+      at = quote + 1;
+      inString = slashes % 2 === 1;
+      isOver = !inString && depth === 0;
+      continue;
+    }
     switch (text.charCodeAt(at)) {
       case QUOTE:
-        at = stringEnd(text, at) - 1;
+        inString = true;
         break;
       case OPEN_BRACE:
       case OPEN_BRACKET:
@@ -126,10 +197,15 @@ function containerEnd(text: string, start: number): number {
       case CLOSE_BRACE:
       case CLOSE_BRACKET:
         depth -= 1;
-        if (depth === 0) return at + 1;
+        isOver = depth === 0;
     }
+    at += 1;
   }
-  throw new SyntaxError('unterminated value');
+  if (!isOver && at >= text.length) throw new SyntaxError('unterminated value');
+  place.at = at;
+  place.depth = depth;
+  place.inString = inString;
+  return isOver;
 }
 
 const QUOTE = 0x22;

@@ -1,4 +1,4 @@
-import { elementsOf, membersOf } from './json-members.ts';
+import { memberSteps, membersOf } from './json-members.ts';
 
 /**
  * A member's name as the least careful reader of JSON takes it: Go's `encoding/json` ignores case by Unicode's simple
@@ -15,13 +15,29 @@ const PLAIN = /^[a-z0-9_]*$/;
  * another one. Empty for what is no object.
  */
 export function valuesNamed(json: string, name: string): readonly string[] {
-  if (!json.trimStart().startsWith('{')) return [];
+  if (!startsWith(json, '{')) return [];
   return membersOf(json)
     .filter((member) => foldName(member.name) === name)
     .map(({ valueStart, end }) => json.slice(valueStart, end));
 }
 
-/** The entries of a list as raw JSON. Empty for what is no list. */
-export function entriesOf(json: string): readonly string[] {
-  return json.trimStart().startsWith('[') ? elementsOf(json) : [];
+/** The same for several names at once, with a pause offered wherever a long text takes long. */
+export function* valuesNamedSteps<Name extends string>(
+  json: string,
+  names: readonly Name[],
+): Generator<undefined, Readonly<Record<Name, readonly string[]>>> {
+  const values = Object.fromEntries(names.map((name) => [name, [] as string[]])) as Record<Name, string[]>;
+  if (!startsWith(json, '{')) return values;
+  for (const member of yield* memberSteps(json)) {
+    const name = foldName(member.name) as Name;
+    if (names.includes(name)) values[name].push(json.slice(member.valueStart, member.end));
+  }
+  return values;
 }
+
+/** Whether the first character that is no space is this one. */
+export function startsWith(json: string, character: string): boolean {
+  return json[json.search(NO_SPACE)] === character;
+}
+
+const NO_SPACE = /\S/;

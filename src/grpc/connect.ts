@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { refusedProofOf } from '../access/auth/authenticate.ts';
 import type { Principal, Reservation, SessionLease } from '../access/types.ts';
 import type { Session } from '../core/session.ts';
-import type { SessionEvent, StartTurn } from '../core/types.ts';
+import type { InjectTurn, SessionEvent, StartTurn, SteerTurn } from '../core/types.ts';
 import { GatewayError, invalidField, type Reason } from '../errors.ts';
 import type { ClientStream } from '../session/driver.ts';
 import { readToken } from '../session/registry.ts';
@@ -306,6 +306,8 @@ function claim(edge: Edge, principal: Principal, { resume }: OpenRequest): EdgeS
 
 /** Read in one go: whatever is in it, others do not notice. */
 const SHORT_MESSAGE_BYTES = 4 * 1024;
+/** From here on a request is looked at in pieces before it is admitted. */
+export const LARGE_REQUEST_BYTES = 64 * 1024;
 
 class ConnectStream implements ClientStream {
   readonly #call: RpcCall;
@@ -561,7 +563,7 @@ class ConnectStream implements ClientStream {
     const message = decoded instanceof Promise ? await decoded : decoded;
     // Its place may be another stream's by now.
     if (this.#call.over) return false;
-    const taken = this.#take(message, received.beganAtMs, gate);
+    const taken = this.#take(message, received, gate);
     if (taken !== undefined) await taken;
     return true;
   }
@@ -590,19 +592,27 @@ class ConnectStream implements ClientStream {
     doneWith(bytes);
     const run = async () => {
       const message = await this.#decode(own);
-      if (!this.#call.over) await this.#take(message, beganAtMs, gate);
+      if (!this.#call.over) await this.#take(message, { bytes: own, beganAtMs }, gate);
     };
     gate.wait({ ...head, bytes: own.length, run });
     return true;
   }
 
-  #take(message: ClientMessage, beganAtMs: number, gate: RequestGate): Promise<void> | undefined {
+  #take(
+    message: ClientMessage,
+    { bytes, beganAtMs }: Pick<ReceivedMessage, 'bytes' | 'beganAtMs'>,
+    gate: RequestGate,
+  ): Promise<void> | undefined {
     const { driver, defaultModel } = this.#session;
+    const isLarge = bytes.length >= LARGE_REQUEST_BYTES;
     switch (message.kind) {
       case 'open':
         throw new GatewayError('ALREADY_OPEN', 'Open comes once, as the first message of a stream');
       case 'startTurn':
-        return this.#startTurn({ ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs });
+        return this.#startTurn(
+          { ...withModel(message.turn, defaultModel), receivedAtMs: beganAtMs },
+          isLarge,
+        );
       case 'heartbeat':
         this.#heartbeat?.received();
         return undefined;
@@ -618,8 +628,8 @@ class ConnectStream implements ClientStream {
         if (message.input.kind === 'ack') this.#acknowledged(message.input.seq);
         if (message.input.kind === 'cancelTurn') return gate.cancel(message.input);
         if (message.input.kind === 'steerTurn' || message.input.kind === 'injectTurn')
-          driver.addInput(message.input);
-        else driver.feed(message.input);
+          return this.#addInput(message.input, isLarge);
+        driver.feed(message.input);
         return undefined;
     }
   }
@@ -629,7 +639,24 @@ class ConnectStream implements ClientStream {
     this.#edge.registry.acknowledged(this.#session.id, seq);
   }
 
-  #startTurn(turn: StartTurn): Promise<void> | undefined {
+  #addInput(request: SteerTurn | InjectTurn, isLarge: boolean): Promise<void> | undefined {
+    const { driver } = this.#session;
+    if (!isLarge) return void driver.addInput(request);
+    return this.#lookAt(request).then(() => {
+      if (!this.#call.over) driver.addInput(request);
+    });
+  }
+
+  #lookAt(request: StartTurn | SteerTurn | InjectTurn): Promise<void> {
+    return this.#edge.fairShare.through(this.#call.connection, this.#session.driver.lookSteps(request));
+  }
+
+  #startTurn(turn: StartTurn, isLarge: boolean): Promise<void> | undefined {
+    if (isLarge) return this.#lookAt(turn).then(() => this.#reserve(turn));
+    return this.#reserve(turn);
+  }
+
+  #reserve(turn: StartTurn): Promise<void> | undefined {
     const reserved = this.#session.driver.reserveTurn(turn);
     if (reserved instanceof Promise) return reserved.then((place) => this.#begin(turn, place));
     this.#begin(turn, reserved);

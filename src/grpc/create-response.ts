@@ -8,7 +8,7 @@ import type { CreateResponseRequest } from '../translate/index.ts';
 import { type BoundedFormat, boundedMessages } from './bounded-events.ts';
 import type { ReceivedMessage, RpcCall } from './call.ts';
 import { callerFacts, traceContextOf } from './caller.ts';
-import { admit, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
+import { admit, LARGE_REQUEST_BYTES, leaseFor, readFirst, refuse, refuseWhileDraining } from './connect.ts';
 import type { Edge } from './edge.ts';
 import type { KeyedRun } from './idempotency.ts';
 import { KeepAlive } from './keep-alive.ts';
@@ -32,10 +32,11 @@ export async function serveCreateResponse(call: RpcCall, edge: Edge): Promise<vo
     const keyed = await enter(call, edge, principal.tenantId, request);
     if (keyed !== undefined && 'listenTo' in keyed) return await listen(call, edge, request, keyed.listenTo);
     const turn = { ...request.turn, receivedAtMs: received.beganAtMs };
+    const isLarge = received.bytes.length >= LARGE_REQUEST_BYTES;
     try {
       const session = await begin(call, edge, principal, request);
       if (session === undefined) keyed?.turn.end(firstDidNotRun(), false);
-      else await run(call, edge, session, { ...request, turn }, keyed?.turn);
+      else await run(call, edge, session, { ...request, turn }, isLarge, keyed?.turn);
     } catch (error) {
       keyed?.turn.end(GatewayError.from(error), false);
       throw error;
@@ -121,9 +122,11 @@ async function run(
   edge: Edge,
   session: EdgeSessionHandle,
   request: CreateResponseRequest,
+  isLarge: boolean,
   keyed: KeyedTurn | undefined,
 ): Promise<void> {
   const { driver } = session;
+  const { turn } = request;
   const stream = new OneTurnStream(call, edge, session, request, keyed);
   call.onRoom = () => driver.room();
   call.onEnd = () => stream.stop();
@@ -134,7 +137,8 @@ async function run(
     driver.feed({ kind: 'terminate', error: callerLeft() });
   };
   driver.attach(stream, undefined);
-  driver.startTurn(request.turn, await driver.reserveTurn(request.turn));
+  if (isLarge) await edge.fairShare.through(call.connection, driver.lookSteps(turn));
+  driver.startTurn(turn, await driver.reserveTurn(turn));
   driver.feed({ kind: 'halfClose' });
 }
 

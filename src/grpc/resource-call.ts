@@ -12,7 +12,7 @@ import type { CallMethod, CallRequest } from '../translate/index.ts';
 import type { DialRequest } from '../upstream/types.ts';
 import type { RpcCall } from './call.ts';
 import { traceContextOf } from './caller.ts';
-import { admit, leaseFor, refuse } from './connect.ts';
+import { admit, LARGE_REQUEST_BYTES, leaseFor, refuse } from './connect.ts';
 import { readRequest } from './create-response.ts';
 import type { Edge } from './edge.ts';
 import { doneWith } from './message-decoder.ts';
@@ -92,7 +92,12 @@ async function run(
   // Proxies wait for headers, and not for long. Not at once: a call whose headers have come is not tried again by gRPC.
   const headersDue = setTimeout(() => call.sendHeaders(), edge.heartbeatIntervalMs ?? HEADERS_AFTER_MS);
   try {
-    const turn = await admitted(lease, admissionOf(request, lease));
+    const wanted = admissionOf(request, lease);
+    const look =
+      bytes.length < LARGE_REQUEST_BYTES
+        ? undefined
+        : await edge.fairShare.through(call.connection, lease.lookSteps(wanted));
+    const turn = await admitted(lease, { ...wanted, look });
     const json = await settled(turn, request, edge, () => {
       progress.asked = true;
       return ask(call, edge, principal, lease, request, telemetry.outgoing(undefined));

@@ -1,7 +1,9 @@
 import type {
   BudgetLow,
+  InputLook,
   Reservation,
   SessionLease,
+  Steps,
   TurnAdmission,
   TurnLease,
   TurnUse,
@@ -24,6 +26,12 @@ import type { SessionBudget } from './budget.ts';
 
 /** Ended turns whose usage may still come (cancelled, timed out); more are forgotten, oldest first. */
 const MAX_LATE_TURNS = 256;
+
+interface AdmittedTurn {
+  readonly admission: TurnAdmission;
+  /** Of its input. */
+  readonly itemBytes: number;
+}
 
 interface Held {
   readonly turn: StartTurn;
@@ -49,6 +57,9 @@ export class Admission {
   readonly #late = new FewMap<string, LateTurn>();
   readonly #lanes = new Set<string>();
   readonly #histories = new AdmittedHistories();
+  /** Large requests that were looked at beforehand. */
+  readonly #looked = new WeakMap<StartTurn, AdmittedTurn>();
+  readonly #lookedInput = new WeakMap<SteerTurn | InjectTurn, InputLook>();
 
   /** `onLow` hears once of each budget, the session's and its tenant's, that is nearly used up. */
   constructor(
@@ -84,6 +95,18 @@ export class Admission {
     return [...parts('item', attribution.items), ...parts('field', attribution.fields)];
   }
 
+  /** Looks at a large request, with pauses, so that admitting it takes no longer than a small one. */
+  *lookSteps(request: StartTurn | SteerTurn | InjectTurn): Steps<void> {
+    if (request.kind !== 'startTurn') {
+      this.#lookedInput.set(request, yield* this.#lease.lookSteps(request));
+      return;
+    }
+    const { admission, itemBytes } = this.#admissionOf(request);
+    yield;
+    const look = yield* this.#lease.lookSteps(admission);
+    this.#looked.set(request, { admission: { ...admission, look }, itemBytes });
+  }
+
   /** What limits over all processes give for the turn; undefined: nothing has to be waited for. */
   reserve(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
     // Sent again after a resume: it has its place already.
@@ -114,9 +137,11 @@ export class Admission {
   }
 
   /** Throws GatewayError when the input may not be sent. */
-  addInput({ kind, laneId, turnId, input }: SteerTurn | InjectTurn): void {
+  addInput(request: SteerTurn | InjectTurn): void {
+    const { kind, laneId, turnId, input } = request;
     const held = turnId === undefined ? this.#firstOf(laneId) : this.#turns.get(turnId);
-    const more = this.#lease.admitInput(input, held?.lease, kind === 'steerTurn');
+    const look = this.#lookedInput.get(request);
+    const more = this.#lease.admitInput(input, held?.lease, kind === 'steerTurn', look);
     // Refused here, the tenant holds it until the turn ends.
     if (held !== undefined) this.#budget?.holdMore(held.turn.turnId, more);
   }
@@ -180,7 +205,9 @@ export class Admission {
     this.#lease.release();
   }
 
-  #admissionOf(turn: StartTurn): { readonly admission: TurnAdmission; readonly itemBytes: number } {
+  #admissionOf(turn: StartTurn): AdmittedTurn {
+    const looked = this.#looked.get(turn);
+    if (looked !== undefined) return looked;
     const { laneId, inputMode, create } = turn;
     const isFull = inputMode === 'fullHistory';
     const { items, bytes } = isFull ? this.#histories.admitted(laneId, create.input) : NOTHING_ADMITTED;

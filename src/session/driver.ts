@@ -177,6 +177,11 @@ export class SessionDriver implements Flushable {
     this.feed({ kind: 'shed', what });
   }
 
+  /** To be gone through before a large request is given to the session: admitting it then takes no time. */
+  lookSteps(request: StartTurn | SteerTurn | InjectTurn): Generator<undefined, void> {
+    return this.#options.admission.lookSteps(request);
+  }
+
   /** Asks other processes for a place for the turn; undefined: nobody has to be asked. To be given to `startTurn`. */
   reserveTurn(turn: StartTurn): Reservation | Promise<Reservation> | undefined {
     return this.#closed ? undefined : this.#options.admission.reserve(turn);

@@ -8,6 +8,7 @@ import { inARow, joinTexts, LONG_TEXT } from '../ground/long-texts.ts';
 import { type Api, loadApi } from './api.ts';
 import { inspect } from './inspect.ts';
 import type { KnownItems } from './known-items.ts';
+import { writeLongLists } from './long-lists.ts';
 import { measuredTexts, writtenLong } from './long-values.ts';
 import type { Field, Plan } from './schema.ts';
 import {
@@ -18,6 +19,7 @@ import {
   rawMembers,
   Writer,
   type Written,
+  type WrittenJson,
 } from './writer.ts';
 
 /** Members that the gateway sets itself, so that nobody else can. */
@@ -79,7 +81,7 @@ export function* createSteps(
     known?.forgetMeasures();
     return createBodyToUpstream(create, path, api, input, NOTHING_LONG, runs);
   }
-  const parts = yield* longPartsOf(create, path);
+  const parts = yield* longPartsOf(api.plan('CreateBody'), create, path);
   const body = createBodyToUpstream(create, path, api, input, parts, runs);
   if (parts.written !== undefined) yield;
   const texts = [...body.fields.values(), ...input];
@@ -108,9 +110,14 @@ interface LongParts {
 
 const NOTHING_LONG: LongParts = {};
 
-function* longPartsOf(body: Message, path: string): Generator<undefined, LongParts> {
+const NO_LONG_VALUES = { texts: new Map<string, string>(), documents: new Map<Uint8Array, WrittenJson>() };
+
+function* longPartsOf(plan: Plan, body: Message, path: string): Generator<undefined, LongParts> {
   // Without what is read in another way.
-  const written = yield* writtenLong({ ...body, input: [], extra_json: [] });
+  const values = yield* writtenLong({ ...body, input: [], extra_json: [] });
+  const lists = new Map<unknown, readonly string[]>();
+  const written = { ...(values ?? NO_LONG_VALUES), lists };
+  yield* writeLongLists(plan, body, path, new Writer(true, written), lists, READ_APART);
   const json = extraJsonOf(body);
   return { written, extra: json && (yield* rawMemberSteps(json, `${path}.extra_json`)) };
 }
@@ -158,7 +165,7 @@ function kindOf(value: unknown): string {
 /** The body of a call beside a turn, and the members that the gateway looks at. */
 export function* callBodySteps(name: 'CompactBody' | 'CountBody', given: Message, path: string, api: Api) {
   const input = yield* itemSteps(name, given, path, api);
-  const parts = yield* longPartsOf(given, path);
+  const parts = yield* longPartsOf(api.plan(name), given, path);
   const fields = fieldsOf(name, given, path, api, parts);
   if (parts.written !== undefined) yield;
   const model = takeModel(fields, path);
@@ -173,7 +180,7 @@ export function* callBodySteps(name: 'CompactBody' | 'CountBody', given: Message
 /** The raw JSON of each item. */
 function inputItems(holder: string, message: Message, path: string, api: Api): string[] {
   return Object.hasOwn(message, 'input')
-    ? writer.list(inputField(holder, api), message['input'], `${path}.input`)
+    ? [...writer.list(inputField(holder, api), message['input'], `${path}.input`)]
     : [];
 }
 
@@ -194,13 +201,18 @@ export function* itemSteps(
   for (const bytes of items.length === 0 ? input : input.slice(items.length)) {
     const at = `${path}.input[${items.length}]`;
     items.push(
-      bytes.length < LONG_TEXT ? itemOf(entry, bytes, at, api) : yield* longItemSteps(entry, bytes, at, api),
+      bytes.length < LONG_ITEM_BYTES
+        ? itemOf(entry, bytes, at, api)
+        : yield* longItemSteps(entry, bytes, at, api),
     );
     yield;
   }
   known?.learn(input, items);
   return items;
 }
+
+/** Ten thousand fields fit in. */
+const LONG_ITEM_BYTES = 32 * 1024;
 
 function itemOf(entry: Field, bytes: Uint8Array, at: string, api: Api): string {
   const type = api.type('InputItem');
@@ -219,8 +231,11 @@ function* longItemSteps(entry: Field, bytes: Uint8Array, at: string, api: Api): 
   const item = decodeAs(type, bytes);
   if (unknown !== undefined) throw unknown;
   yield;
-  const written = yield* writtenLong(item);
-  const json = writerOf(written).field(entry, item, at);
+  const values = yield* writtenLong(item);
+  const lists = new Map<unknown, readonly string[]>();
+  const itemWriter = new Writer(true, { ...(values ?? NO_LONG_VALUES), lists });
+  yield* writeLongLists(entry.message(), item, at, itemWriter, lists);
+  const json = itemWriter.field(entry, item, at);
   yield;
   return inARow(json);
 }

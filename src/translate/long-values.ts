@@ -6,7 +6,7 @@ import { type Message, type Written, type WrittenJson, writtenJson } from './wri
 type Steps<T> = Generator<undefined, T>;
 
 /** The message's long texts and its long raw documents, for a Writer; undefined: it has none. */
-export function* writtenLong(message: Message): Steps<Written | undefined> {
+export function* writtenLong(message: Message): Steps<Omit<Written, 'lists'> | undefined> {
   const values: (string | Uint8Array)[] = [];
   findLong(message, values);
   if (values.length === 0) return undefined;

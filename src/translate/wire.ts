@@ -2,7 +2,6 @@
 import protobuf from 'protobufjs/light.js';
 import type { Chain, CreateBody, SessionEvent, StartTurn } from '../core/types.ts';
 import { GatewayError, invalidField } from '../errors.ts';
-import { LONG_TEXT } from '../ground/long-texts.ts';
 import { parseMoney } from '../ground/money.ts';
 import { type Api, loadApi } from './api.ts';
 import { ANSWERS, type CallMethod, readCall, readStreamResponse, requestOf } from './calls.ts';
@@ -10,7 +9,7 @@ import { createSteps, decodeAs, itemSteps, shortCreate } from './create.ts';
 import { durationOf, timeLimitMs } from './duration.ts';
 import { EventEncoder, PHASE } from './events.ts';
 import { countOf, formatOf, partOf, takenBytes, textOf, traceOf } from './fields.ts';
-import { inspect } from './inspect.ts';
+import { type Findings, inspect } from './inspect.ts';
 import type { KnownHistories } from './known-items.ts';
 import { DEFAULT_MAX_ITEMS } from './limits.ts';
 import type {
@@ -109,7 +108,7 @@ function finish<T>(steps: Steps<T>): T {
 }
 
 function readConnect(bytes: Uint8Array, api: Api, maxItems: number, known?: KnownHistories): ClientMessage {
-  const request = openedRequest(bytes, api, maxItems);
+  const request = openedRequest(bytes, api, inspect(api.envelope('ConnectRequest'), bytes, { maxItems }));
   if ('kind' in request) return request;
   const { arm, body } = request;
   // A generator takes as long as reading a short message.
@@ -130,10 +129,16 @@ function* readConnectSteps(
   maxItems: number,
   known?: KnownHistories,
 ): Steps<ClientMessage> {
-  const request = openedRequest(bytes, api, maxItems);
-  if (bytes.length >= LONG_TEXT) yield;
+  const isLong = bytes.length >= LONG_MESSAGE_BYTES;
+  const findings = inspect(api.envelope('ConnectRequest'), bytes, { maxItems });
+  if (isLong) yield;
+  const request = openedRequest(bytes, api, findings);
+  if (isLong) yield;
   return 'kind' in request ? request : yield* requestSteps(request, bytes.length, api, known);
 }
+
+/** Ten thousand fields fit in. */
+const LONG_MESSAGE_BYTES = 32 * 1024;
 
 /** What brings input, and is not read yet. */
 interface OpenedRequest {
@@ -143,10 +148,12 @@ interface OpenedRequest {
 }
 
 /** A message that brings no input is read whole. */
-function openedRequest(bytes: Uint8Array, api: Api, maxItems: number): OpenedRequest | ClientMessage {
-  const type = api.envelope('ConnectRequest');
-  const { unknown, excess } = inspect(type, bytes, { maxItems });
-  const message = excess === undefined ? decodeAs(type, bytes) : headOf(bytes);
+function openedRequest(
+  bytes: Uint8Array,
+  api: Api,
+  { unknown, excess }: Findings,
+): OpenedRequest | ClientMessage {
+  const message = excess === undefined ? decodeAs(api.envelope('ConnectRequest'), bytes) : headOf(bytes);
   const arm = armOf(message);
   const body = partOf(message, arm) ?? {};
   if (isRequest(arm)) return { arm, body, problem: excess ?? unknown };

@@ -16,6 +16,8 @@ export interface Written {
   readonly texts: ReadonlyMap<string, string>;
   /** By the bytes of raw JSON in UTF-8. */
   readonly documents: ReadonlyMap<Uint8Array, WrittenJson>;
+  /** By a list: its entries as raw JSON each. */
+  readonly lists: ReadonlyMap<unknown, readonly string[]>;
 }
 
 export interface WrittenJson {
@@ -97,7 +99,9 @@ export class Writer {
   }
 
   /** The entries of a list field, as raw JSON each. */
-  list(field: Field, value: unknown, path: string): string[] {
+  list(field: Field, value: unknown, path: string): readonly string[] {
+    const written = this.#written?.lists.get(value);
+    if (written !== undefined) return written;
     const [entry] = field.element().fields;
     if (entry === undefined) throw new Error(`${field.name} has no entries`);
     return (value as readonly unknown[]).map((item, index) => this.field(entry, item, `${path}[${index}]`));

@@ -2,7 +2,8 @@ import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import { parseAltNames } from '../../src/access/auth/mtls.ts';
-import { storedItemOf } from '../../src/access/stored-items.ts';
+import { finish } from '../../src/access/input-look.ts';
+import { storedItemSteps } from '../../src/access/stored-items.ts';
 import { SessionRegistry } from '../../src/session/registry.ts';
 import type { EdgeSessionHandle } from '../../src/session/sessions.ts';
 import { caller, open, refusalOf } from '../access/support.ts';
@@ -92,7 +93,7 @@ describe('what callers present', { timeout: FUZZ_TIMEOUT_MS }, () => {
     ],
     fuzz(),
   )('as an input item is searched without a crash', (bytes) => {
-    expect(['undefined', 'string']).toContain(typeof storedItemOf(bytes.toString())?.id);
+    expect(['undefined', 'string']).toContain(typeof finish(storedItemSteps(bytes.toString()))?.id);
   });
 });
 

@@ -79,6 +79,10 @@ export class OpenAccess implements AccessControl {
         this.onSteer();
         return { tokens: 0, money: 0n };
       },
+      *lookSteps() {
+        yield;
+        return { stored: new Map(), models: [] };
+      },
       allowsModel: (model) => this.allowsModel(model),
       admitLane: () => {
         this.openLanes += 1;

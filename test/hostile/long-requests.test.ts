@@ -1,6 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import * as protoLoader from '@grpc/proto-loader';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { createAccessControl } from '../../src/access/access.ts';
+import { Admission } from '../../src/session/admission.ts';
 import { createWire } from '../../src/translate/index.ts';
 import { OutgoingText } from '../../src/upstream/outgoing-text.ts';
 import { ready } from '../core/world.ts';
@@ -17,6 +19,7 @@ const { Connect } = protoLoader.loadSync('responses/gateway/v1/service.proto', {
 
 const message = (content: readonly object[]) => [{ message: { role: 'user', content } }];
 const text = (piece: string) => message([{ input_text: { text: filled(piece) } }]);
+const tool = (description: string) => `{"type":"function","name":"f","description":"${description}"}`;
 const raw = (json: string) => [{ json: Buffer.from(json) }];
 const filled = (piece: string) => piece.repeat(BYTES / Buffer.byteLength(piece));
 const repeated = <T>(count: number, value: T): T[] => Array.from({ length: count }, () => value);
@@ -52,7 +55,59 @@ const CREATES: Readonly<Record<string, readonly [create: () => object, pauses: n
     () => ({ input: message(repeated(8_000, { input_text: { text: 'y'.repeat(BYTES / 8_000) } })) }),
     40,
   ],
+  'many short parts': [() => ({ input: message(repeated(8_000, { input_text: { text: 'y' } })) }), 8],
+  'many items with an id': [
+    () => ({
+      input: Array.from({ length: 9_000 }, (_, n) => ({
+        json: Buffer.from(`{"role":"user","id":"msg_${n}","content":"${'z'.repeat(BYTES / 9_000 - 100)}"}`),
+      })),
+    }),
+    9_000,
+  ],
+  'many items of many values': [
+    () => ({
+      input: repeated(3_000, {
+        json: Buffer.from(
+          `{"role":"user","id":null,"content":[${repeated(80, '{"type":"input_text","text":"qqqq"}')}]}`,
+        ),
+      }),
+    }),
+    3_000,
+  ],
+  'a raw item of long numbers': [
+    () => ({
+      input: raw(
+        `{"type":"message","id":"y","role":"user","content":[${repeated(240_000, '1'.repeat(45))}]}`,
+      ),
+    }),
+    40,
+  ],
+  'a raw item of many tools': [
+    () => ({
+      input: raw(
+        `{"type":"additional_tools","tools":[${repeated(20_000, '{"type":"function","n\\u0061me":"f","model":"m","x":{"y":{}}}')}]}`,
+      ),
+    }),
+    4,
+  ],
+  'many tools': [
+    () => ({ input: [], tools: repeated(12_000, { json: Buffer.from(tool('d'.repeat(1_000))) }) }),
+    40,
+  ],
+  'many includes': [() => ({ input: [], include: repeated(24_000, 'i'.repeat(500)) }), 40],
 };
+
+/** Of a tenant whose requests are looked at most closely. */
+const access = createAccessControl({
+  auth: [{ kind: 'none', tenant: 'strict' }],
+  tenants: [
+    { id: 'strict', models: ['m'] },
+    { id: 'other', models: ['m'] },
+  ],
+  upstreamNames: ['u'],
+  loopbackOnly: true,
+});
+afterAll(() => access.close());
 
 describe('a request of 13 MB', () => {
   test.each(Object.entries(CREATES))(
@@ -70,7 +125,17 @@ describe('a request of 13 MB', () => {
         const request = step.value;
         if (request.kind !== 'startTurn') throw new Error(JSON.stringify(request).slice(0, 200));
         const world = ready();
-        timed(piecesMs, () => world.session.handle(request.turn, world.now));
+        const lease = access.admitSession(
+          { tenantId: 'strict', subject: 's' },
+          { upstream: undefined, upstreamKey: undefined },
+        );
+        const admission = new Admission(lease, undefined);
+        const looks = admission.lookSteps(request.turn);
+        while (timed(piecesMs, () => looks.next()).done !== true);
+        timed(piecesMs, () =>
+          admission.around(request.turn, () => world.session.handle(request.turn, world.now)),
+        );
+        lease.release();
         const sent = world.session.takeOutputs().find((output) => output.kind === 'send');
         if (sent === undefined) throw new Error('nothing was sent');
         const outgoing = new OutgoingText([sent.frame.head, ...sent.frame.body], 64 * 1024);
