@@ -34,7 +34,7 @@ const CHECKS: readonly Check[] = [
   { what: 'text deltas, typed, × the floor', bound: 2.9, measure: () => burst('TYPED') },
   { what: 'text deltas, JSON, × the floor', bound: 2.3, measure: () => burst('JSON') },
   { what: 'deltas of code, × the floor', bound: 3.9, measure: code },
-  { what: 'short turn, × the floor', bound: 6.2, measure: shortTurn },
+  { what: 'short turn, × the floor', bound: 4.9, measure: shortTurn },
   { what: 'half-close to status, × a short turn', bound: 2, measure: halfClose },
   { what: 'full history of 1 MB, × its first turn', bound: 0.3, measure: history },
   { what: 'upload of 3 MB, in round trips', bound: 11, measure: upload },
