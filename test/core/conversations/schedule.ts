@@ -92,6 +92,7 @@ export class Schedule {
       endsByStatus: odd(),
       interrupts: odd(),
       announcesAgain: odd(),
+      namesNoSteers: odd(),
     });
     const kinds = random.chance(0.4)
       ? [MAIN]

@@ -32,6 +32,7 @@ export interface Oddities {
   readonly refusesWithoutLane: boolean;
   readonly compacts: boolean;
   readonly listsNoOutput: boolean;
+  readonly namesNoSteers: boolean;
 }
 
 /** A response as it ran. */
@@ -446,7 +447,12 @@ export class Upstream {
   #decide(link: Link, lane: Lane, running: Running, after: readonly string[], isUsable: boolean): void {
     const { create, publicId, steers } = running;
     const tag = create.named === undefined ? {} : { stream_id: create.named };
-    const facts = ({ id, input }: Steer) => ({ id, previous_response_id: publicId, input });
+    const { namesNoSteers } = this.oddities;
+    const facts = ({ id, input }: Steer) => ({
+      ...(namesNoSteers ? {} : { id }),
+      previous_response_id: publicId,
+      input,
+    });
     const input = steers.flatMap((steer) => steer.input);
     const needsTools = unpaired(after).length > 0;
     if (!isUsable || (!this.healthy && this.#random.chance(0.15))) {
@@ -489,7 +495,7 @@ export class Upstream {
       const accepted = {
         type: 'response.steer.accepted',
         ...tag,
-        steer: { id: steer.id, previous_response_id: target },
+        steer: { ...(this.oddities.namesNoSteers ? {} : { id: steer.id }), previous_response_id: target },
       };
       running.bursts.splice(running.bursts.length - 1, 0, [accepted]);
       return;
