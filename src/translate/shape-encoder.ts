@@ -1,13 +1,16 @@
 /** Frames of a known shape → protobuf bytes: what repeats was translated once, what differs is copied into place. */
-import { Output } from './output.ts';
+import { Output, SPARE_BYTES } from './output.ts';
 import type { Frame } from './peek.ts';
 import { Reader } from './reader.ts';
 import { isJson, MAX_DEPTH } from './scan.ts';
 import type { Field, Plan, Slot } from './schema.ts';
 import { endOfValid, type Literal, type Shape } from './shape.ts';
-import { putUnescaped } from './text.ts';
+import { lookAt, memory, putUnescaped } from './text.ts';
 
 const MAX_INT32 = 2 ** 31 - 1;
+
+/** Above it, native code copies faster. */
+const MAX_SHORT_BYTES = 64;
 
 /** Room for tag and length of one value. */
 const VALUE_OVERHEAD_BYTES = 20;
@@ -35,7 +38,7 @@ export class ShapeEncoder {
     this.#steps = steps;
     this.#tail = tail;
     const constants = steps.reduce((sum, { constant }) => sum + constant.length, tail.length);
-    this.#overhead = constants + steps.length * VALUE_OVERHEAD_BYTES;
+    this.#overhead = constants + steps.length * VALUE_OVERHEAD_BYTES + SPARE_BYTES;
   }
 
   /** Undefined if frames of the shape say more than the message can, or have a value without a plain field. */
@@ -110,7 +113,11 @@ export class ShapeEncoder {
         out.close(mark, guess);
       } else if (quote > pos || step.presence) {
         out.varint(step.tag);
-        out.chunk(src, pos, quote);
+        lookAt(src);
+        const { view, shift } = memory;
+        if (quote - pos < MAX_SHORT_BYTES && quote + shift + SPARE_BYTES <= view.byteLength)
+          out.short(view, pos + shift, quote - pos);
+        else out.chunk(src, pos, quote);
       }
       pos = quote;
     }
