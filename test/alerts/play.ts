@@ -1,25 +1,49 @@
-import { onTestFinished } from 'vitest';
-import { type RunningGateway, startGateway } from '../../src/app/gateway.ts';
+import { startGateway } from '../../src/app/gateway.ts';
+import type { Simulator } from '../../src/simulator/index.ts';
 import { TestClient, type TestStream } from '../harness/client.ts';
 import { configOf } from '../harness/config.ts';
+import { type ProcessLimits, startLimitedGateway } from './limited-gateway.ts';
 import { pause, type Target, TestPrometheus } from './prometheus.ts';
 import type { Situation } from './situations.ts';
 
 export { pause };
 
-const PATIENCE_MS = 150_000;
+/** An hour of the alerts, and more. */
+const PATIENCE_MS = 240_000;
+
+/** Remembers what has to be closed at the end of the test: the one that asks, of several that run at once. */
+export type Defer = (close: () => void | Promise<void>) => void;
+
+interface Served {
+  readonly grpcPort: number;
+  readonly simulator: Simulator | undefined;
+  metricsText(): Promise<string>;
+  drain(): Promise<void>;
+  close(): Promise<void>;
+}
 
 export interface OpenGateway {
-  readonly gateway: RunningGateway;
+  /** Where clients connect, on loopback. */
+  readonly port: number;
   readonly prometheus: TestPrometheus;
+  /** The built-in one, where the settings name no upstream and the gateway runs in this process. */
+  readonly simulator: Simulator | undefined;
   readonly client: TestClient;
   readonly stream: TestStream;
+  readonly defer: Defer;
+  /** One more connection; closed with the gateway. */
+  connect(): TestClient;
   /** A turn id that nobody had. */
   next(): string;
   /** One turn from its start to its end, whatever becomes of it. */
   ask(text?: string): Promise<void>;
   /** A turn that runs until what this resolves with is called. */
   hang(): Promise<() => Promise<void>>;
+  drain(): Promise<void>;
+  /** The value of a metric without labels, as it is now. */
+  read(metric: string): Promise<number>;
+  /** All that happens until this is done happens between two scrapes. */
+  betweenScrapes(work: () => Promise<unknown>): Promise<void>;
   /** The process has ended: it cannot be scraped. */
   gone(): void;
 }
@@ -29,36 +53,43 @@ export interface OpenOptions {
   /** Text of another service that is scraped beside it. */
   readonly otherJob?: string;
   readonly takes?: Target['takes'];
+  /** In a process of its own, which has no more than this. */
+  readonly limits?: ProcessLimits | undefined;
 }
 
 export async function open(
+  defer: Defer,
   settings: Readonly<Record<string, unknown>>,
-  { environment = {}, otherJob, takes = 'askedWithoutLoop' }: OpenOptions = {},
+  { environment = {}, otherJob, takes = 'askedWithoutLoop', limits }: OpenOptions = {},
 ): Promise<OpenGateway> {
-  const config = configOf(settings);
-  const gateway = await startGateway(config, {
-    environment,
-    version: 'test',
-    logDestination: { write: () => {} },
-  });
-  const address = `127.0.0.1:${gateway.grpcPort}`;
-  const client = new TestClient(address);
+  const served =
+    limits === undefined
+      ? await serveHere(settings, environment)
+      : await startLimitedGateway(settings, limits);
+  const clients: TestClient[] = [];
+  const connect = (): TestClient => {
+    const client = new TestClient(`127.0.0.1:${served.grpcPort}`);
+    clients.push(client);
+    return client;
+  };
   let isGone = false;
+  let held: string | undefined;
   const prometheus = await TestPrometheus.start([
     {
       job: 'responses-gateway',
       takes,
-      text: async () => (isGone ? undefined : gateway.telemetry.metricsText()),
+      text: async () => (isGone ? undefined : (held ?? served.metricsText())),
     },
     ...(otherJob === undefined
       ? []
       : [{ job: 'other', takes: 'asked' as const, text: async () => otherJob }]),
   ]);
-  onTestFinished(async () => {
+  defer(async () => {
     await prometheus.close();
-    client.close();
-    await gateway.close();
+    for (const client of clients) client.close();
+    await served.close();
   });
+  const client = connect();
   const stream = client.connect();
   let turns = 0;
   const next = (): string => {
@@ -66,13 +97,26 @@ export async function open(
     return `t${turns}`;
   };
   return {
-    gateway,
+    port: served.grpcPort,
     prometheus,
+    simulator: served.simulator,
     client,
     stream,
+    defer,
+    connect,
     next,
     gone: () => {
       isGone = true;
+    },
+    drain: () => served.drain(),
+    read: async (metric) => sampleOf(await served.metricsText(), metric),
+    betweenScrapes: async (work) => {
+      held = await served.metricsText();
+      // The last page before, at least once.
+      await pause();
+      await pause();
+      await work();
+      held = undefined;
     },
     ask: async (text = 'x') => {
       const turnId = next();
@@ -91,21 +135,56 @@ export async function open(
   };
 }
 
-/** Nothing fires before; in it all that should fire does, and nothing that should not; afterwards all goes out. */
-export async function play({
-  alerts,
-  also = [],
-  settings = () => ({}),
-  environment,
-  takes,
-  during,
-  after,
-}: Situation): Promise<void> {
-  const gateway = await open(await settings(), { environment, takes: takes ?? 'askedWithoutLoop' });
+/** A gateway of this process that nobody scrapes, such as another replica; closed with the test. */
+export async function beside(defer: Defer, settings: Readonly<Record<string, unknown>>) {
+  const served = await serveHere(settings, {});
+  const client = new TestClient(`127.0.0.1:${served.grpcPort}`);
+  const close = async () => {
+    client.close();
+    await served.close();
+  };
+  defer(close);
+  return { client, close };
+}
+
+async function serveHere(
+  settings: Readonly<Record<string, unknown>>,
+  environment: Readonly<Record<string, string>>,
+): Promise<Served> {
+  const gateway = await startGateway(configOf(settings), {
+    environment,
+    version: 'test',
+    logDestination: { write: () => {} },
+  });
+  return {
+    grpcPort: gateway.grpcPort,
+    simulator: gateway.simulator,
+    metricsText: () => gateway.telemetry.metricsText(),
+    drain: () => gateway.drain(),
+    close: () => gateway.close(),
+  };
+}
+
+function sampleOf(page: string, metric: string): number {
+  const [, value] = new RegExp(`^${metric}(?:\\{.*\\})? (\\S+)`, 'm').exec(page) ?? [];
+  if (value === undefined) throw new Error(`no ${metric} on the page`);
+  return Number(value);
+}
+
+/** Nothing that it is about fires before; in it all that should fire does, and nothing that should not; afterwards all goes out. */
+export async function play(
+  { alerts, also = [], settings = () => ({}), environment, takes, limits, during, after }: Situation,
+  defer: Defer,
+): Promise<void> {
+  const gateway = await open(defer, await settings(defer), {
+    environment,
+    takes: takes ?? 'askedWithoutLoop',
+    limits,
+  });
   const { prometheus } = gateway;
   for (let n = 0; n < 3; n += 1) {
     await pause();
-    await expectOnly(prometheus, []);
+    await expectOnly(prometheus, also);
   }
   const seen = new Set<string>();
   await until(async () => {

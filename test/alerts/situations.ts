@@ -2,10 +2,12 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/index.ts';
 import { startHostileUpstream } from '../hostile/upstream.ts';
-import { type OpenGateway, pause } from './play.ts';
+import { clusterSituations } from './cluster-situations.ts';
+import type { ProcessLimits } from './limited-gateway.ts';
+import { type Defer, type OpenGateway, pause } from './play.ts';
+import { pressureSituations } from './pressure-situations.ts';
 import type { Target } from './prometheus.ts';
 
 /** What goes wrong, and what ends it. */
@@ -14,16 +16,20 @@ export interface Situation {
   readonly alerts: readonly string[];
   /** What may fire as well: it depends on how fast the machine is. */
   readonly also?: readonly string[];
-  readonly settings?: () => Promise<Readonly<Record<string, unknown>>> | Readonly<Record<string, unknown>>;
+  readonly settings?: (
+    defer: Defer,
+  ) => Promise<Readonly<Record<string, unknown>>> | Readonly<Record<string, unknown>>;
   readonly environment?: Readonly<Record<string, string>>;
   readonly takes?: Target['takes'];
+  /** In a process of its own, which has no more than this. */
+  readonly limits?: ProcessLimits;
   /** Goes on until all fire. Called again and again. */
   readonly during: (gateway: OpenGateway) => Promise<unknown> | undefined;
   /** Ends it; afterwards all of them go out. */
   readonly after?: (gateway: OpenGateway) => Promise<unknown> | undefined;
 }
 
-const upstreamAt = (url: string) => ({
+export const upstreamAt = (url: string) => ({
   upstream: {
     url,
     provider: 'openai',
@@ -55,24 +61,27 @@ export function situations(): Readonly<Record<string, Situation>> {
     },
     'a model without a price': modelWithoutPrice(),
     'a collector that is away': lostCollector(),
+    'hundreds of failures between two scrapes': failuresAtOnce(),
+    'turns lost at the deadline of a drain': turnsLostAtDeadline(),
+    'upstreams that break links': {
+      alerts: ['LinksBreak'],
+      // A turn may have been on its way.
+      also: ['UpstreamFailsTurns'],
+      during: async ({ ask, simulator }) => {
+        await ask();
+        simulator?.cutConnections();
+        await ask();
+      },
+    },
+    'an upstream that ends links for their age': agedLinks(),
+    ...pressureSituations(),
+    ...clusterSituations(),
   };
 }
 
 /** Played by promtool alone (deploy/alerts.test.yaml), and why. */
 export const BY_PROMTOOL_ALONE: Readonly<Record<string, string>> = {
-  ClientsAreSlow: 'a client has to stand still for many times five seconds, which no clock makes faster',
-  TurnsWait: 'turns have to wait for seconds, again and again',
-  LinksBreak: 'compares with the day before',
-  LinksNotRotated: 'an upstream that ends links for their age',
-  ConnectionsNearTheirLimit: 'as many connections as file descriptors allow',
-  DescriptorsNearTheirLimit: 'as many file descriptors as the system allows',
-  MemoryNearMark: 'a process whose memory is nearly used up',
-  StoreIsSlow: 'a store and a slow way to it',
-  StoreFails: 'a store that goes away',
-  LimitsAreNotShared: 'a store that goes away',
-  SessionsAreFenced: 'replicas and a network that parts them',
-  StoreLostData: 'a store that forgets what it acknowledged',
-  ReplicasRefuseEachOther: 'replicas with different secrets',
+  MemoryNearMark: 'to fill a process that gives up what it can takes more minutes than there are',
 };
 
 /** Stands alone: it takes the time of everything else here. */
@@ -94,14 +103,82 @@ function refusedKey(): Situation {
   return {
     alerts: ['GatewayFailsTurns'],
     also: ['UpstreamDialsFail', 'UpstreamDoesNotAnswer'],
-    settings: async () => {
-      const upstream = await startHostileUpstream({
-        onHandshake: () => 'HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n',
-      });
-      onTestFinished(() => upstream.close());
-      return { ...upstreamAt(upstream.url), session: { max_dial_attempts: 1 } };
-    },
+    settings: async (defer) => ({
+      ...upstreamAt(await refusingUpstream(defer)),
+      session: { max_dial_attempts: 1 },
+    }),
     during: ({ ask }) => ask(),
+  };
+}
+
+/** One that has no use for the key: the gateway's fault. */
+async function refusingUpstream(defer: Defer): Promise<string> {
+  const upstream = await startHostileUpstream({
+    onHandshake: () => 'HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n',
+  });
+  defer(() => upstream.close());
+  return upstream.url;
+}
+
+/** A series that began with them would never rise. */
+function failuresAtOnce(): Situation {
+  let failed = false;
+  return {
+    ...refusedKey(),
+    during: async ({ stream, next, betweenScrapes }) => {
+      if (!failed) {
+        failed = true;
+        await betweenScrapes(async () => {
+          for (let n = 0; n < 5; n += 1) {
+            const turns = Array.from({ length: 100 }, next);
+            for (const turn_id of turns) stream.startTurn({ turn_id }, 'x');
+            for (const turnId of turns) await stream.turn(turnId);
+          }
+        });
+      }
+      await pause();
+    },
+  };
+}
+
+/** They are counted in the last moments of a process, which has to be seen once more. */
+function turnsLostAtDeadline(): Situation {
+  let drained: Promise<void> | undefined;
+  return {
+    alerts: ['GatewayFailsTurns'],
+    also: ['NotReady', 'DrainHangs'],
+    settings: () => ({ drain: { timeout: '500ms', last_scrape: '15s' } }),
+    during: async ({ connect, drain, gone }) => {
+      drained ??= (async () => {
+        const streams = Array.from({ length: 10 }, () => connect().connect());
+        for (const stream of streams) {
+          stream.startTurn({ turn_id: 'lost' }, '#hang');
+          await stream.event('response.created', 'lost');
+        }
+        await drain();
+        gone();
+      })();
+      await drained;
+      await pause();
+    },
+  };
+}
+
+function agedLinks(): Situation {
+  let simulator: Simulator | undefined;
+  return {
+    alerts: ['LinksNotRotated'],
+    also: ['LinksBreak', 'UpstreamFailsTurns'],
+    settings: async (defer) => {
+      simulator = await startSimulator({ switches: { connectionAgeMs: 500, ageLimit: 'finish-then-close' } });
+      defer(() => simulator?.close());
+      return upstreamAt(simulator.url);
+    },
+    during: async ({ ask }) => {
+      await ask();
+      await pause();
+    },
+    after: async () => simulator?.configure({ switches: { connectionAgeMs: 0 } }),
   };
 }
 
@@ -110,8 +187,8 @@ function goneUpstream(): Situation {
   let port = 0;
   return {
     alerts: ['UpstreamDoesNotAnswer', 'UpstreamDialsFail', 'UpstreamFailsTurns', 'UpstreamNotTried'],
-    settings: async () => {
-      onTestFinished(async () => simulator?.close());
+    settings: async (defer) => {
+      defer(async () => simulator?.close());
       simulator = await startSimulator();
       port = simulator.port;
       await simulator.close();
@@ -140,10 +217,10 @@ function hangingDrain(): Situation {
   return {
     alerts: ['NotReady', 'DrainHangs'],
     settings: () => ({ drain: { timeout: '10m', last_scrape: '0s' } }),
-    during: async ({ hang, gateway }) => {
+    during: async ({ hang, drain }) => {
       stop ??= hang();
       await stop;
-      drained ??= gateway.drain();
+      drained ??= drain();
       await pause();
     },
     after: async ({ gone }) => {
@@ -179,7 +256,7 @@ function lostCollector(): Situation {
   return {
     alerts: ['TelemetryIsLost'],
     environment: { OTEL_BSP_SCHEDULE_DELAY: '200', OTEL_BLRP_SCHEDULE_DELAY: '200' },
-    settings: async () => {
+    settings: async (defer) => {
       collector = createServer((request, response) => {
         request.resume();
         response.statusCode = 400;
@@ -187,7 +264,7 @@ function lostCollector(): Situation {
       });
       await new Promise<void>((resolve) => collector?.listen(0, '127.0.0.1', resolve));
       port = (collector.address() as { port: number }).port;
-      onTestFinished(() => void collector?.close());
+      defer(() => void collector?.close());
       const endpoint = `http://127.0.0.1:${port}`;
       return { telemetry: { traces: { exporter: 'otlp-http', endpoint } } };
     },

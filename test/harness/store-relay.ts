@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * Stands between a gateway and its store, and decides what becomes of answers. A request is known by a word that it
@@ -9,6 +10,8 @@ export class StoreRelay implements AsyncDisposable {
   readonly #server: Server;
   /** Port of the server; may be told after a server has been told the relay's. */
   target: number;
+  /** How long each answer takes on its way. */
+  delayMs = 0;
   readonly #pairs = new Set<{ client: Socket; server: Socket }>();
   #holding = false;
   #watch: { readonly word: string; readonly seen: () => void; readonly then: 'hold' | 'cut' } | undefined;
@@ -72,6 +75,8 @@ export class StoreRelay implements AsyncDisposable {
     const pair = { client, server };
     this.#pairs.add(pair);
     let cut = false;
+    let delayed = 0;
+    let answers = Promise.resolve();
     client.on('data', (chunk: Buffer) => {
       const watch = this.#watch;
       if (watch !== undefined && chunk.includes(watch.word)) {
@@ -85,7 +90,15 @@ export class StoreRelay implements AsyncDisposable {
     server.on('data', (chunk: Buffer) => {
       // It has been carried out: this is the answer.
       if (cut) client.destroy();
-      else client.write(chunk);
+      else if (this.delayMs === 0 && delayed === 0) client.write(chunk);
+      else {
+        delayed += 1;
+        answers = answers.then(async () => {
+          await delay(this.delayMs);
+          delayed -= 1;
+          client.write(chunk);
+        });
+      }
     });
     if (this.#holding) server.pause();
     const end = () => {

@@ -14,8 +14,8 @@ export type Behaviour = (
 
 export interface HostileUpstreamOptions {
   readonly onCreate?: Behaviour;
-  /** Answers the WebSocket handshake instead of upgrading it. */
-  readonly onHandshake?: (request: IncomingMessage) => string;
+  /** Answers the WebSocket handshake instead of upgrading it; undefined: it is upgraded. */
+  readonly onHandshake?: (request: IncomingMessage) => string | undefined;
   readonly onRequest?: (request: IncomingMessage, response: ServerResponse) => void;
 }
 
