@@ -158,7 +158,7 @@ export class Frame implements UpstreamFrame {
 }
 
 /** Of the texts that are kept: a batch of events and what is read until it is written. */
-const MAX_TEXT_CHARS = 512 * 1024;
+const MAX_TEXT_CHARS = 2 * 1024 * 1024;
 const textFrames: Frame[] = [];
 let textChars = 0;
 
