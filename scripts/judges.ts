@@ -26,6 +26,8 @@ interface Judge {
   readonly isHeavy?: boolean;
   readonly npm?: readonly string[];
   readonly pip?: readonly string[];
+  /** Its Python packages do not go with those of the others: they are in an environment of its name. */
+  readonly isApart?: boolean;
   judge(place: Place): Promise<void>;
 }
 
@@ -70,7 +72,7 @@ const ALL: readonly Judge[] = [
     pip: ['openai-agents==0.24.0'],
     judge: (place) => python(place, 'openai_agents.py'),
   },
-  { name: 'litellm', isHeavy: true, pip: ['litellm[proxy]==1.106.4'], judge: litellm },
+  { name: 'litellm', isHeavy: true, isApart: true, pip: ['litellm[proxy]==1.106.4'], judge: litellm },
   { name: 'codex', isHeavy: true, npm: ['@openai/codex@0.171.0'], judge: codex },
 ];
 
@@ -123,10 +125,15 @@ function install(folder: string, chosen: readonly Judge[]): void {
   writeFileSync(join(folder, 'package.json'), '{"private":true,"type":"module"}');
   const npm = new Set(chosen.flatMap((judge) => judge.npm ?? []));
   if (npm.size > 0) run('npm', 'install', '--no-audit', '--no-fund', '--silent', ...npm);
-  const pip = new Set(chosen.flatMap((judge) => judge.pip ?? []));
-  if (pip.size === 0) return;
-  run('python3', '-m', 'venv', 'python');
-  run('python/bin/pip', 'install', '--quiet', '--disable-pip-version-check', ...pip);
+  const environments = Map.groupBy(
+    chosen.filter(({ pip = [] }) => pip.length > 0),
+    ({ name, isApart }) => (isApart === true ? name : 'python'),
+  );
+  for (const [environment, judges] of environments) {
+    run('python3', '-m', 'venv', environment);
+    const pip = new Set(judges.flatMap((judge) => judge.pip ?? []));
+    run(`${environment}/bin/pip`, 'install', '--quiet', '--disable-pip-version-check', ...pip);
+  }
 }
 
 async function node(place: Place, file: string): Promise<void> {
@@ -193,7 +200,7 @@ async function agenticApi({ folder, simulator }: Place): Promise<void> {
 
 async function litellm({ folder }: Place): Promise<void> {
   const serve: Serve = (args, env) =>
-    serving(folder, 'python/bin/litellm', args, /running on (http\S+)/, {
+    serving(folder, 'litellm/bin/litellm', args, /running on (http\S+)/, {
       HOME: folder,
       NO_COLOR: '1',
       ...env,
