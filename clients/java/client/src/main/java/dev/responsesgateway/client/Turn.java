@@ -174,8 +174,8 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   }
 
   /**
-   * Reads the turn to its end without a thread that waits. The turn then has its reader; cancelling the future does
-   * not cancel the turn. The future completes on a thread of the client's executor, see {@link
+   * Reads the turn to its end without a thread that waits. The turn then has its reader, until the future is done;
+   * cancelling the future does not cancel the turn, and somebody else may read on. The future completes on a thread of the client's executor, see {@link
    * Client.Builder#executor}: what follows it may block.
    */
   public CompletableFuture<Result> resultAsync() {
@@ -183,7 +183,7 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
     CompletableFuture<Result> result;
     lock.lock();
     try {
-      if (future == null) {
+      if (future == null || future.isDone()) {
         claim();
         reading = false;
         wasRead = true;
@@ -421,6 +421,10 @@ public final class Turn implements Iterable<Event>, AutoCloseable {
   }
 
   private void claim() {
+    if (future != null && future.isDone()) {
+      // It has its result, or whoever waited for it has given up.
+      future = null;
+    }
     if (reading || future != null) {
       throw new TurnBusyException("the turn already has a reader");
     }

@@ -29,6 +29,7 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
@@ -97,6 +98,31 @@ class RobustTest {
                           .thenApply(first -> first.text() + " " + session.start("more").result().text())
                           .whenComplete((done, problem) -> session.close()));
       assertEquals("one two", text.get(20, TimeUnit.SECONDS));
+    }
+  }
+
+  @Test
+  void resultIsThereForTheNextReaderWhenAFutureWasGivenUp() throws Exception {
+    var goOn = new CountDownLatch(1);
+    try (var gateway =
+        new FakeGateway(
+            stream -> {
+              stream.accept();
+              var turn = stream.startTurn();
+              stream.events(delta(turn, "one "));
+              goOn.await();
+              stream.events(delta(turn, "two"), completed(turn, "r1", answer("one two")));
+              stream.drain();
+            })) {
+      try (var client = gateway.client();
+          var session = client.connect(SessionOptions.builder().build())) {
+        var turn = session.start("hi");
+        var given = turn.resultAsync().orTimeout(50, TimeUnit.MILLISECONDS);
+        assertThrows(ExecutionException.class, given::get);
+        goOn.countDown();
+        assertEquals("one two", turn.result().text());
+        assertEquals("one two", turn.resultAsync().get(20, TimeUnit.SECONDS).text());
+      }
     }
   }
 

@@ -104,7 +104,7 @@ class SessionTest {
       assertEquals("yes", good.get(10, TimeUnit.SECONDS).text());
       var failure = assertThrows(ExecutionException.class, () -> bad.get(10, TimeUnit.SECONDS));
       assertEquals("UPSTREAM_LINK_LOST", assertInstanceOf(TurnException.class, failure.getCause()).reason());
-      assertThrows(IllegalStateException.class, badTurn::result);
+      assertEquals("UPSTREAM_LINK_LOST", assertThrows(TurnException.class, badTurn::result).reason());
       assertEquals(0, session.stats().bufferedBytes());
     }
   }
