@@ -114,7 +114,8 @@ class Stream:
         except asyncio.CancelledError:
             # grpc says so too when the call was cancelled, and not the task.
             task = asyncio.current_task()
-            if self._silent and task is not None and not _is_cancelling(task):
+            if self._silent and not self._session._giving_up.is_set():
+                # The heartbeat has cancelled it. Without Task.cancelling, nothing else would tell.
                 raise silence() from None
             if self._call.done() and task is not None and not _is_cancelling(task):
                 raise inferred("CANCELLED", Reason.STREAM_LOST, "the call was cancelled") from None
