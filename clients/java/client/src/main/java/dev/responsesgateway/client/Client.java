@@ -156,6 +156,9 @@ public final class Client implements AutoCloseable {
 
   /** Why a call without a session failed: what the client's end has caused says so. */
   StreamException lost(Exception error) {
+    if (error.getCause() instanceof StreamException told) {
+      return told;
+    }
     var failure = StreamException.of(error).because(Reasons.STREAM_LOST);
     return failure.inferred() && closing.isDone() ? clientClosed() : failure;
   }

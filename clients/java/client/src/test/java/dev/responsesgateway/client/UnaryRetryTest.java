@@ -1,6 +1,7 @@
 package dev.responsesgateway.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -69,7 +70,9 @@ class UnaryRetryTest {
   void aTokenThatCannotBeHadForALaterAttemptEndsTheCall() {
     lastToken = 1;
     var failure = assertThrows(StatusException.class, () -> compact(failure("safe", 1)));
-    assertEquals("no token", failure.getCause().getMessage());
+    var cause = assertInstanceOf(StreamException.class, failure.getCause());
+    assertEquals(Reasons.TOKEN_SOURCE_FAILED, cause.reason());
+    assertEquals("no token", cause.getCause().getMessage());
     assertEquals(1, calls.get());
   }
 
