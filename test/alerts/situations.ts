@@ -203,10 +203,13 @@ function goneUpstream(): Situation {
       // Several callers: one that fails again and again opens no circuit.
       await Promise.all([ask(), client.createResponse({ create: { model: 'gpt-6' } }).result]);
     },
-    after: async ({ ask }) => {
+    after: async ({ ask, read }) => {
       simulator = await startSimulator({ port });
-      await ask();
-      await pause();
+      // Callers go on; the first that is let through ends it.
+      while ((await read('responses_gateway_upstream_breaker')) > 0) {
+        await ask();
+        await pause();
+      }
     },
   };
 }
