@@ -418,8 +418,14 @@ class Run {
     const path: Asked[] = [];
     let at = parent === 'automatic' ? this.#completed().findLast((turn) => turn.lane === lane) : parent;
     for (; at !== undefined; at = this.#parentOf(at)) path.push(at);
-    if (path.some(({ id, said }) => said.length === 0 || this.steered.has(id))) return undefined;
+    if (path.some((turn) => !this.#heardAll(turn) || this.steered.has(turn.id))) return undefined;
     return path.toReversed().flatMap(({ input, said }) => [input.at(-1) as string, ...said]);
+  }
+
+  /** What was on its way when an owner was killed is not said again: the client has the turn's end, and not all items. */
+  #heardAll(turn: Asked): boolean {
+    const run = this.#runOf(turn);
+    return turn.said.length === (run?.compacts ? 2 : 1) && run?.warmUp === false;
   }
 
   /** What the turn went on from; undefined: it began a conversation. */
