@@ -694,11 +694,20 @@ class Run {
   /** Whatever completed before on the lane is what the model saw, and nothing else. */
   #checkContext(id: string): void {
     const turn = this.turns.find((one) => one.id === id) as Asked;
-    if (turn.outcome?.outcome !== 'COMPLETED') return;
+    if (turn.outcome?.outcome !== 'COMPLETED' || this.#mayKeepLess(turn)) return;
     const expected = this.#saidIn(turn).slice(0, -1).flat();
     for (let at = this.#parentOf(turn); at !== undefined; at = this.#parentOf(at))
       expected.unshift(...this.#saidIn(at).flat());
     expect(read(this.#runOf(turn)?.context ?? [])).toEqual(read(expected));
+  }
+
+  /** A turn before it lost its steer, and keeps the responses that had ended: which, only its owner knew. */
+  #mayKeepLess({ id, session }: Asked): boolean {
+    const before = this.turns.slice(
+      0,
+      this.turns.findIndex((turn) => turn.id === id),
+    );
+    return before.some((turn) => turn.session === session && turn.outcome?.outcome === 'INCOMPLETE');
   }
 
   /** What a turn adds to its conversation, in order: input and output of its response, and of the successors of that. */
