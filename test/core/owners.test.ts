@@ -279,6 +279,8 @@ interface Asked {
   readonly what: 'answer' | 'compacting' | 'warmUp';
   /** What the model said, raw JSON of each item, as far as the client was told. */
   readonly said: string[];
+  /** The last response that the client has heard of. */
+  responseId: string | undefined;
   outcome: SessionEvent | undefined;
   heard: boolean;
 }
@@ -398,6 +400,7 @@ class Run {
       isFull: history !== undefined,
       what: a % 13 === 12 ? 'warmUp' : a % 13 === 11 ? 'compacting' : 'answer',
       said: [],
+      responseId: undefined,
       outcome: undefined,
       heard: false,
     };
@@ -548,6 +551,7 @@ class Run {
     // A cancel that came too early says nothing of the turn.
     if (turn !== undefined && event.type !== 'gateway.request.rejected') {
       turn.heard = true;
+      turn.responseId = responseOf(event)?.id ?? turn.responseId;
       if (event.type === 'response.output_item.done')
         turn.said.push(JSON.stringify(event.frame?.json()['item']));
     }
@@ -721,11 +725,11 @@ class Run {
   }
 
   /** The last response of the turn. Its last event may be the answer to a steer, which names none. */
-  #runOf({ id, outcome }: Asked): Execution | undefined {
-    const response = outcome?.frame?.json()['response'] as { readonly id: string } | undefined;
+  #runOf({ id, outcome, responseId }: Asked): Execution | undefined {
+    const response = outcome === undefined ? undefined : responseOf(outcome);
     if (response !== undefined) return this.#executionOf(response.id);
     const { executions } = this.upstream;
-    let run = executions.findLast(({ input }) => input.at(-1) === id);
+    let run = this.#executionOf(responseId) ?? executions.findLast(({ input }) => input.at(-1) === id);
     for (
       let next = run;
       next !== undefined;
@@ -743,6 +747,10 @@ class Run {
 /** What is left of a conversation for the model. */
 function read(texts: readonly string[]): readonly string[] {
   return texts.slice(Math.max(0, texts.lastIndexOf(COMPACTION)));
+}
+
+function responseOf({ frame }: SessionEvent): { readonly id: string } | undefined {
+  return frame?.json()['response'] as { readonly id: string } | undefined;
 }
 
 function nameOf({ type, turnId }: Pick<SessionEvent, 'type' | 'turnId'>): string {
