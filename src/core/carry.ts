@@ -124,12 +124,12 @@ function put(core: Core, lane: Lane, targetId: string, carried: Carried): void {
   if (core.carriedBytes + bytes > core.limits.maxTranscriptBytes || !core.budget.tryTake(bytes)) {
     const held = carried.steers.filter(({ heldBy }) => heldBy !== undefined);
     if (held.length < carried.steers.length) tellLost(core, lane, 'transcript_limit');
-    if (held.length > 0)
-      lane.carried.set(targetId, { steers: held.map((steer) => ({ ...steer, input: [] })), outputs: [] });
-    return;
+    if (held.length === 0) return;
+    lane.carried.set(targetId, { steers: held.map((steer) => ({ ...steer, input: [] })), outputs: [] });
+  } else {
+    core.carriedBytes += bytes;
+    lane.carried.set(targetId, carried);
   }
-  core.carriedBytes += bytes;
-  lane.carried.set(targetId, carried);
   for (const [oldest, left] of lane.carried) {
     if (lane.carried.size <= MAX_CARRIED_PER_LANE) return;
     takeCarried(core, lane, oldest);

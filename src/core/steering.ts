@@ -3,7 +3,7 @@ import { GatewayError } from '../errors.ts';
 import { carrySteer, dropCarriedSteer } from './carry.ts';
 import { type Core, emitNotice, emitRejected } from './core.ts';
 import { frameLimit, tooLarge } from './frame-limit.ts';
-import type { Lane } from './lane.ts';
+import type { Lane, WaitingSteer } from './lane.ts';
 import { type LinkSlot, upOf } from './link-slot.ts';
 import { memoryOfRequest, moveSteer, type Steer, type Turn } from './turn.ts';
 import type { SteerTurn } from './types.ts';
@@ -200,10 +200,14 @@ export function decideSteer(core: Core, lane: Lane, link: LinkSlot, turn: Turn, 
 
 /** A steer that waited for its create is given back: whoever sent it hears so, and it is not sent by us as well. */
 export function returnWaitingSteer(core: Core, lane: Lane, { id, targetId, input }: SteerAnswer): boolean {
-  if (id !== undefined && dropCarriedSteer(core, lane, targetId, (steer) => steer.id === id)) return true;
+  // Some upstreams do not say for which response it waited.
+  const targets = targetId === '' ? [...lane.carried.keys()] : [targetId];
+  const drop = (is: (steer: WaitingSteer) => boolean) =>
+    targets.some((target) => dropCarriedSteer(core, lane, target, is));
+  if (id !== undefined && drop((steer) => steer.id === id)) return true;
   if (input === undefined) return false;
   const said = contentOf(input);
-  return dropCarriedSteer(core, lane, targetId, (steer) => contentOf(steer.input.map(parse)) === said);
+  return drop((steer) => contentOf(steer.input.map(parse)) === said);
 }
 
 function idOf({ state }: Steer): string | undefined {

@@ -64,6 +64,19 @@ describe('a steer that waits for the output of a tool', () => {
     expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', 'be brief', '42']);
   });
 
+  it.each([
+    ['its id', { id: 'steer_1' }],
+    ['its words', { input: [{ type: 'message', role: 'user', content: 'be brief' }] }],
+  ])('is not sent once more when it is given back by %s alone', (_, steer) => {
+    const world = withWaitingSteer(ready(), { id: 'steer_1' });
+    world.say({ type: 'response.steer.failed', steer, error: { code: 'gone', message: 'no' } });
+    world.cut(1);
+    world.start({ input: [OUTPUT] });
+    world.advance(1_000);
+    world.answerDial();
+    expect(inputOf(sent(world).at(-1))).toEqual(['one', 'c', '42']);
+  });
+
   it('is not meant by the refusal of a further one, which has no id', () => {
     const world = ready();
     world.start({ text: 'one' });
