@@ -73,7 +73,8 @@ function retryInfoMs(details: unknown): number | undefined {
 }
 
 const NUMBER = '\\d+(?:\\.\\d+)?';
-const UNIT = '(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z])';
+const UNIT =
+  '(?:ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-z]|\\s*(?:tokens?|requests?))';
 const DURATION = `(?:${NUMBER}\\s?${UNIT}(?:,? and |,? )?)+`;
 const DURATION_ALONE = new RegExp(`^\\s*${DURATION}\\s*$`, 'i');
 const SPOKEN = new RegExp(`(?:try again|retry|wait) (?:in |after |for )?(?:about |~)?(${DURATION})`, 'i');

@@ -36,11 +36,12 @@ export function readFailedResponse(frame: UpstreamFrame, nowMs = 0): UpstreamErr
  * refusal that is taken for one by mistake costs one full replay.
  */
 export function isPreviousResponseNotFound({ facts }: Pick<UpstreamError, 'facts'>): boolean {
-  const { code = '', type = '', param = '', status, message = '' } = facts;
+  const { code = '', type = '', param = '', message = '' } = facts;
   if ([code, type].some((word) => NOT_FOUND_CODE.test(lettersOf(word)))) return true;
+  const status = statusOf(facts);
   if (status !== undefined && !PARENT_STATUSES.has(status)) return false;
   // The code says that it is about something else.
-  if (reasonOfCode(code) !== undefined) return false;
+  if ((reasonOfCode(code) ?? reasonOfCode(type)) !== undefined) return false;
   return PARENT_PARAM.test(param) || namesLostParent(message.slice(0, MAX_READ_CHARS));
 }
 
@@ -76,8 +77,13 @@ const REFUSED_AFTER = new RegExp(
   `not found|unknown|invalid|expired|no longer|deleted|removed|evicted|missing|unavailable|${NOT} (?:be |been )?(?:found|exist|used?|support|stored|available|permitted|allowed|known)`,
   'i',
 );
+/** That no response came is something else: it has to be one that has an id. */
 const LOST_RESPONSE = new RegExp(
-  `^(?:the |requested )*response\\b[^.;\\n]{0,200}(?:not found|deleted|expired|${NOT} (?:be |been )?(?:found|exist))|(?:no|${NOT} find|unable to find) (?:a |the |any )*response (?:found )?(?:with|for|by|id|resp_)`,
+  [
+    `^(?:the |requested )*response (?:with |for )?(?:id\\b|['"\`]?resp_)[^.;\\n]{0,200}(?:not found|deleted|expired|${NOT} (?:be |been )?(?:found|exist))`,
+    `^(?:the |requested )*response (?:was |is )?(?:not found|deleted|expired)`,
+    `(?:no|${NOT} find|unable to find) (?:a |the |any )*response (?:found )?(?:(?:with|for|by) (?:the |this |that |given |provided )*)?(?:id\\b|['"\`]?resp_)`,
+  ].join('|'),
   'is',
 );
 

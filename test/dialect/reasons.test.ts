@@ -244,8 +244,14 @@ describe('a parent that cannot be used', () => {
     [400, { code: 'context_length_exceeded', message: 'previous_response_id resp_0: no longer fits' }],
     [404, { message: 'Not Found' }],
     [400, { message: 'The response was filtered. Its language is not supported.' }],
+    [undefined, { code: 'server_error', message: 'previous response: the tool was not found' }],
+    [undefined, { message: 'No response for 30 seconds from the model' }],
+    [undefined, { message: 'no response by the backend' }],
+    [undefined, { message: 'Response generation failed: file not found' }],
+    [undefined, { message: 'Response could not be completed: tool server does not exist' }],
   ])('is not meant by status %s and %j', (status, error) => {
     expect(isPreviousResponseNotFound(errorFrame({ status, error }))).toBe(false);
+    if (status === undefined) expect(isPreviousResponseNotFound(failed(error))).toBe(false);
   });
 });
 

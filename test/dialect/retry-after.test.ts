@@ -20,6 +20,7 @@ describe('the time to wait', () => {
     ['Please try again in 3 messages.', undefined],
     ['Please try again in a moment.', undefined],
     ['Please try again in 5 steps.', undefined],
+    ['You must wait 10M tokens.', undefined],
     ['Please try again in 900h.', MAX_RETRY_AFTER_MS],
   ])('is read from the words "%s"', (message, ms) => {
     expect(retryAfterMs({ message }, NOW)).toBe(ms);
