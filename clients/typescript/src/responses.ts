@@ -335,6 +335,8 @@ export class ResponseStream implements AsyncIterable<Event> {
     signal.addEventListener('abort', onAbort, { once: true });
     try {
       call = await open(signal);
+      // Aborted in the moment in which there was none yet.
+      if (signal.aborted) call.cancel();
       for await (const { events } of call as AsyncIterable<Batch>) {
         for (const message of events) {
           this.#result.add(message);
