@@ -27,9 +27,17 @@ export function withoutEcho(
 
 /** Events whose response repeats its request. */
 const TELLS_REQUEST: ReadonlySet<string> = new Set(
-  ['created', 'queued', 'in_progress', 'completed', 'incomplete', 'failed', 'cancelled'].map(
-    (name) => `response.${name}`,
-  ),
+  [
+    'created',
+    'queued',
+    'in_progress',
+    'completed',
+    'incomplete',
+    'failed',
+    'cancelled',
+    'canceled',
+    'done',
+  ].map((name) => `response.${name}`),
 );
 
 export function tellsRequest(type: string): boolean {

@@ -166,7 +166,7 @@ export class EventEncoder {
       this.#message(
         this.#failedTag,
         'TurnFailed',
-        isBare(event) ? bareFailedOf(event.turnFailed) : failedOf(event.turnFailed),
+        isBare(event) ? bareFailedOf(event.turnFailed) : failedAs(event.turnFailed, event.frame, format),
       );
     else if (event.notice !== undefined) this.#message(this.#noticeTag, 'Notice', noticeOf(event.notice));
     if (event.frame !== undefined)
@@ -371,6 +371,22 @@ function failedOf(failed: TurnFailed): Readonly<Record<string, unknown>> {
     retry_after: error.retryAfterMs === undefined ? undefined : durationOf(error.retryAfterMs),
     upstream_error: upstreamOf(error),
     metadata: error.metadata,
+  };
+}
+
+/** The upstream's words are the failed response itself, which repeats its request. */
+function failedAs(
+  failed: TurnFailed,
+  frame: UpstreamFrame | undefined,
+  { echo }: EventFormat,
+): Readonly<Record<string, unknown>> {
+  const told = failedOf(failed);
+  const { upstream } = failed.error;
+  if (echo !== 'none' || frame === undefined || !tellsRequest(frame.type) || upstream?.json === undefined)
+    return told;
+  return {
+    ...told,
+    upstream_error: { ...upstreamOf(failed.error), json: withoutRequest(bufferOf(frame.bytes)) },
   };
 }
 

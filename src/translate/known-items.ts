@@ -77,10 +77,16 @@ export class KnownItems {
    * megabytes once more takes milliseconds. Offers a pause where it may take long.
    */
   *measure(texts: readonly string[]): Generator<undefined, LongTexts> {
-    const measures = this.#measures;
+    const before = this.#measures;
+    const measures = new Map<string, LongText>();
     let unpaused = 0;
     for (const text of texts) {
       if (text.length < MIN_MEASURED_CHARS || measures.has(text)) continue;
+      const known = before.get(text);
+      if (known !== undefined) {
+        measures.set(text, known);
+        continue;
+      }
       if (text.length >= LONG_TEXT) {
         measures.set(text, yield* measureSteps(text));
         continue;
@@ -91,8 +97,7 @@ export class KnownItems {
       unpaused = 0;
       yield;
     }
-    // What is not said any more is given up with what is.
-    if (measures.size > texts.length) this.#measures = new Map();
+    this.#measures = measures;
     return measures;
   }
 

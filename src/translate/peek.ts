@@ -54,7 +54,7 @@ export function frameIn(src: Buffer, start: number, end: number): UpstreamFrame 
       undefined,
       places,
     );
-    if (text.value !== undefined && places === undefined) keepText(frame, text.value);
+    if (text.value !== undefined && places === undefined) keepText(frame, src, text.value);
     return frame;
   }
   const isShort = end - start <= SHORT_FRAME_BYTES;
@@ -157,20 +157,24 @@ export class Frame implements UpstreamFrame {
   }
 }
 
-/** Of the texts that are kept: a batch of events and what is read until it is written. */
-const MAX_TEXT_CHARS = 2 * 1024 * 1024;
-const textFrames: Frame[] = [];
-let textChars = 0;
+/** Of the texts that are kept, and of the chunks that their frames lie in: a batch of events and what is read until it is written. */
+const MAX_TEXT_COST = 2 * 1024 * 1024;
+const textFrames: { readonly frame: Frame; readonly cost: number }[] = [];
+let textCost = 0;
+/** The chunk that was counted last: frames that came together share it. */
+let countedChunk: Buffer | undefined;
 
 /** Most frames are written in the same turn of the event loop. Those that wait longer are not to take their room twice. */
-function keepText(frame: Frame, value: string): void {
+function keepText(frame: Frame, src: Buffer, value: string): void {
   frame.text = value;
-  textFrames.push(frame);
-  textChars += value.length;
-  while (textChars > MAX_TEXT_CHARS && textFrames.length > 1) {
-    const oldest = textFrames.shift() as Frame;
-    textChars -= oldest.text?.length ?? 0;
-    oldest.text = undefined;
+  const cost = value.length + (src === countedChunk ? 0 : src.length);
+  countedChunk = src;
+  textFrames.push({ frame, cost });
+  textCost += cost;
+  while (textCost > MAX_TEXT_COST && textFrames.length > 1) {
+    const [oldest] = textFrames.splice(0, 1) as [{ readonly frame: Frame; readonly cost: number }];
+    textCost -= oldest.cost;
+    oldest.frame.text = undefined;
   }
 }
 

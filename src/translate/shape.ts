@@ -87,6 +87,7 @@ export const values = new Int32Array(2 * MAX_DOCUMENT_HOLES);
 
 /** The shape that src[start, end) fits; undefined if it has to be read in full. */
 export function findShape(src: Buffer, start: number, end: number): Shape | undefined {
+  parses = MAX_VAIN_PARSES;
   if (end - start > MAX_SHAPE_BYTES) return findLarge(src, start, end);
   const guess = known[last];
   if (guess !== undefined && fits(guess, src, start, end)) return guess;
@@ -268,6 +269,9 @@ let unescaped: string | undefined;
 
 /** From here on V8's parser, which tells the value as well, is faster than a look at each escape. */
 const MIN_PARSED_BYTES = 512;
+/** In vain for one frame, whatever shapes it is compared with: each reads to the frame's end. */
+const MAX_VAIN_PARSES = 4;
+let parses = 0;
 
 /**
  * The closing quote of the string whose first byte is at `at`; -1 if it is not valid. Of the chunk that is looked at.
@@ -286,9 +290,10 @@ function endOfText(src: Buffer, at: number, end: number, behind?: Literal): numb
       if (c > 0x7f) foreign = true;
       pos++;
     } else if (c === BACKSLASH) {
-      if (!escaped && behind !== undefined && end - pos >= MIN_PARSED_BYTES) {
+      if (parses > 0 && !escaped && behind !== undefined && end - pos >= MIN_PARSED_BYTES) {
         const quote = parsedText(src, at, end, behind);
         if (quote >= 0) return quote;
+        parses -= 1;
       }
       escaped = true;
       pos = endOfEscape(src, pos, end);

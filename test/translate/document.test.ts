@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { GatewayError } from '../../src/errors.ts';
 import { createWire, frameFromBytes, frameIn } from '../../src/translate/index.ts';
 import { Frame } from '../../src/translate/peek.ts';
 import { eventOf } from './support.ts';
@@ -154,6 +155,25 @@ describe('events that repeat their request', () => {
       { numRuns: 8 },
     );
   });
+
+  it.each(['response.failed', 'response.done', 'response.canceled'])(
+    'come without the request in every member of a last event (%s)',
+    (type) => {
+      const response = { id: 'r', instructions: 'SAID BEFORE', tools: [{ type: 'function', name: 'f' }] };
+      const frame = frameFromBytes(Buffer.from(JSON.stringify({ type, response })));
+      const error = new GatewayError('RESPONSE_FAILED', 'no', { upstream: { json: frame.bytes } });
+      const turnFailed = { error, replay: 'UNKNOWN', phase: 'CREATED' } as const;
+      for (const payload of ['typed', 'json', 'both'] as const) {
+        const event = { ...eventOf(frame), ...(type === 'response.failed' && { turnFailed }) };
+        const text = (echo: 'none' | undefined) =>
+          Buffer.from(wire.event(event, { payload, schemaRevision: 0, ...(echo && { echo }) })).toString(
+            'latin1',
+          );
+        expect(text('none')).not.toContain('SAID BEFORE');
+        expect(text(undefined)).toContain('SAID BEFORE');
+      }
+    },
+  );
 
   it('are refused when JSON.parse or UTF-8 refuses them, wherever they are damaged', () => {
     const damage = fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }), cut: fc.boolean() });
