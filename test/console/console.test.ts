@@ -110,9 +110,18 @@ test('sessions are found by id, label, client, lane and response id', async () =
     turns: { responseIds: string[] }[];
   };
   const { page, complaints } = await look(gateway);
-  await page.keyboard.press('/');
   const search = page.getByRole('searchbox', { name: 'Search' });
-  await expect.poll(() => page.evaluate('document.activeElement.id')).toBe('search');
+  // A page that has just been shown may not listen to the keyboard yet.
+  await expect
+    .poll(
+      async () => {
+        const focused = await page.evaluate('document.activeElement.id');
+        if (focused !== 'search') await page.keyboard.press('/');
+        return focused;
+      },
+      { timeout: 15_000 },
+    )
+    .toBe('search');
   const first = () => page.locator('[data-test=total]').or(page.locator('#row-0 a')).allTextContents();
   const finds = async (text: string, wanted: string) => {
     await search.fill(text);
