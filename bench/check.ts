@@ -32,7 +32,7 @@ const scripted: Target = { gateway: await startGateway(scriptUrl), access: undef
 
 const CHECKS: readonly Check[] = [
   { what: 'text deltas, typed, × the floor', bound: 2.9, measure: () => burst('TYPED') },
-  { what: 'text deltas, JSON, × the floor', bound: 2.3, measure: () => burst('JSON') },
+  { what: 'text deltas, JSON, × the floor', bound: 2.6, measure: () => burst('JSON') },
   { what: 'deltas of code, × the floor', bound: 3.9, measure: code },
   { what: 'short turn, × the floor', bound: 4.9, measure: shortTurn },
   { what: 'half-close to status, × a short turn', bound: 2, measure: halfClose },
