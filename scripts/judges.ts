@@ -6,12 +6,12 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { type Simulator, startSimulator } from '../src/simulator/index.ts';
+import { freePort } from '../test/harness/store-server.ts';
 import { judgeLiteLlm, type Serve } from '../test/judges/litellm.ts';
 import { judgeUpstream, type UpstreamJudge } from '../test/judges/upstream.ts';
 import { findDrift } from './schema-drift.ts';
@@ -286,15 +286,6 @@ async function serving(
       await ended;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function firstMatch(child: ChildProcess, ready: RegExp): Promise<string> {

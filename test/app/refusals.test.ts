@@ -1,12 +1,10 @@
-import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { createApiKey } from '../../src/access/auth/api-keys.ts';
 import { startGateway } from '../../src/app/gateway.ts';
 import { TestClient, userMessage } from '../harness/client.ts';
 import { configOf } from '../harness/config.ts';
+import { freePort } from '../harness/store-server.ts';
 import { startHostileUpstream } from '../hostile/upstream.ts';
 import { Page } from '../telemetry/prometheus.ts';
 
@@ -219,12 +217,4 @@ async function open(settings: Readonly<Record<string, unknown>>) {
         .filter(({ msg }) => message === undefined || msg === message),
     page: async () => new Page(await gateway.telemetry.metricsText()),
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

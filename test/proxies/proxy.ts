@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { freePort } from '../harness/store-server.ts';
 
 export const PROXIES = ['nginx', 'haproxy', 'envoy', 'caddy', 'traefik'] as const;
 export type ProxyName = (typeof PROXIES)[number];
@@ -186,15 +187,6 @@ const COMMANDS: Readonly<Record<ProxyName, (surroundings: Surroundings) => Comma
     };
   },
 };
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 async function listening(port: number, lives: () => boolean, said: () => string): Promise<void> {
   for (;;) {
